@@ -31,6 +31,10 @@ pub enum ObjectKind {
     Snapshot = 6,
     /// The confirmation of a snapshot.
     Confirmation = 7,
+    /// Packs that will be deleted.
+    Condemnation = 8,
+    /// A numbered mark: condemnations before it are complete.
+    Horizon = 9,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -45,6 +49,8 @@ impl ObjectKind {
             Self::Index,
             Self::Snapshot,
             Self::Confirmation,
+            Self::Condemnation,
+            Self::Horizon,
             Self::LocalState,
         ]
         .into_iter()

@@ -7,8 +7,18 @@
 //! # Must not
 //! Do I/O, hold a key, read a clock.
 
+mod cbor;
+pub mod config;
+pub mod content;
 pub mod envelope;
+pub mod gc;
+pub mod layout;
+pub mod node;
+pub mod pack;
 pub mod segment;
+pub mod signed;
+pub mod snapshot;
+pub mod tree;
 pub mod wire;
 
 use crate::id::RepositoryId;

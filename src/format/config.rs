@@ -1,0 +1,204 @@
+//! `docs/format.md` section 9: the configuration and the writers' registry, both signed by the root key.
+
+use super::FormatError;
+use super::cbor::{Cbor, encode};
+use crate::id::{RepositoryId, WriterId};
+
+/// Bytes of an Ed25519 public key.
+pub const VERIFYING_KEY_LEN: usize = 32;
+/// Most bytes of a recipient's public key.
+const PUBLIC_KEY_MAX: usize = 4096;
+/// Most recipients of a repository.
+const RECIPIENTS_MAX: u64 = 256;
+
+/// The one suite of version 1: AES-256-GCM, BLAKE3, Ed25519, HPKE with X-Wing, argon2id.
+pub const SUITE: u8 = 1;
+
+/// What a recipient's key opens. The number is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Content.
+    Data = 0,
+    /// Trees, snapshots and log facts.
+    Metadata = 1,
+}
+
+/// A public key that runs seal their data keys to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// What it opens.
+    pub purpose: Purpose,
+    /// The public key of the suite.
+    pub public_key: Vec<u8>,
+}
+
+/// How content is cut, stored as minimum, average and maximum in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredChunkParams {
+    /// No chunk is shorter, except the last of its content.
+    pub min: u32,
+    /// What the cutter aims at.
+    pub average: u32,
+    /// No chunk is longer.
+    pub max: u32,
+}
+
+/// The configuration of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The repository's name.
+    pub repository: RepositoryId,
+    /// Cryptographic suite.
+    pub suite: u8,
+    /// Root verifying key; must be the one a key slot pins.
+    pub root: [u8; VERIFYING_KEY_LEN],
+    /// Public keys of readers and maintainers.
+    pub recipients: Vec<Recipient>,
+    /// Cutting parameters.
+    pub chunk_params: StoredChunkParams,
+    /// When it was made, nanoseconds since 1970, as its maker's clock had it.
+    pub created: i64,
+    /// What the store answered to the probe: bit 0 list after write, bit 1 ranges, bit 2 delete seen.
+    pub store_probe: u32,
+}
+
+impl Config {
+    /// The CBOR value.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(|e| {
+            e.map(7)?;
+            e.u8(0)?.bytes(self.repository.as_bytes())?;
+            e.u8(1)?.u8(self.suite)?;
+            e.u8(2)?.bytes(&self.root)?;
+            e.u8(3)?.array(self.recipients.len() as u64)?;
+            for recipient in &self.recipients {
+                e.array(2)?.u8(recipient.purpose as u8)?.bytes(&recipient.public_key)?;
+            }
+            let params = &self.chunk_params;
+            e.u8(4)?.array(3)?.u32(params.min)?.u32(params.average)?.u32(params.max)?;
+            e.u8(5)?.i64(self.created)?;
+            e.u8(6)?.u32(self.store_probe)?;
+            Ok(())
+        })
+    }
+
+    /// Reads the CBOR value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut config = Self {
+            repository: RepositoryId::new([0; 16]),
+            suite: 0,
+            root: [0; VERIFYING_KEY_LEN],
+            recipients: Vec::new(),
+            chunk_params: StoredChunkParams { min: 0, average: 0, max: 0 },
+            created: 0,
+            store_probe: 0,
+        };
+        let mut d = Cbor::new(bytes, "9", "config");
+        d.map(|d, key| {
+            match key {
+                0 => config.repository = RepositoryId::new(d.fixed()?),
+                1 => config.suite = d.u8()?,
+                2 => config.root = d.fixed()?,
+                3 => config.recipients = d.array(RECIPIENTS_MAX, decode_recipient)?,
+                4 => {
+                    let params = d.array(3, Cbor::u32)?;
+                    let [min, average, max] = params.try_into().map_err(|_| d.value("chunk parameters"))?;
+                    config.chunk_params = StoredChunkParams { min, average, max };
+                }
+                5 => config.created = d.i64()?,
+                6 => config.store_probe = d.u32()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        d.finish(bytes.len())?;
+        if config.suite != SUITE {
+            return Err(FormatError::Value { section: "9", what: "suite" });
+        }
+        Ok(config)
+    }
+}
+
+fn decode_recipient(d: &mut Cbor<'_>) -> Result<Recipient, FormatError> {
+    let mut purpose = None;
+    let mut public_key = Vec::new();
+    let mut field = 0;
+    d.array(2, |d| {
+        match field {
+            0 => {
+                purpose = match d.u8()? {
+                    0 => Some(Purpose::Data),
+                    1 => Some(Purpose::Metadata),
+                    _ => None,
+                }
+            }
+            _ => public_key = d.bytes(PUBLIC_KEY_MAX)?,
+        }
+        field += 1;
+        Ok(())
+    })?;
+    let purpose = purpose.ok_or(d.value("purpose of a recipient"))?;
+    if field == 2 { Ok(Recipient { purpose, public_key }) } else { Err(d.value("recipient")) }
+}
+
+/// What a registered writer's key may sign. The number is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Authority {
+    /// Packs, index objects and snapshots of its own.
+    Writer = 0,
+    /// Also condemnations, horizons, tombs and holds.
+    Maintainer = 1,
+}
+
+/// A writer's entry in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterEntry {
+    /// The writer.
+    pub writer: WriterId,
+    /// Its verifying key.
+    pub key: [u8; VERIFYING_KEY_LEN],
+    /// What it may sign.
+    pub authority: Authority,
+}
+
+impl WriterEntry {
+    /// The CBOR value.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(|e| {
+            e.map(3)?;
+            e.u8(0)?.bytes(self.writer.as_bytes())?;
+            e.u8(1)?.bytes(&self.key)?;
+            e.u8(2)?.u8(self.authority as u8)?;
+            Ok(())
+        })
+    }
+
+    /// Reads the CBOR value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (mut writer, mut key, mut authority) = (None, None, None);
+        let mut d = Cbor::new(bytes, "9", "writer");
+        d.map(|d, field| {
+            match field {
+                0 => writer = Some(WriterId::new(d.fixed()?)),
+                1 => key = Some(d.fixed()?),
+                2 => {
+                    authority = match d.u8()? {
+                        0 => Some(Authority::Writer),
+                        1 => Some(Authority::Maintainer),
+                        _ => None,
+                    }
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let missing = d.value("writer");
+        d.finish(bytes.len())?;
+        match (writer, key, authority) {
+            (Some(writer), Some(key), Some(authority)) => Ok(Self { writer, key, authority }),
+            _ => Err(missing),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `docs/format.md` section 10: a snapshot and its confirmation.
+//!
+//! ```text
+//! preamble 32 | writer 16 | sequence u64 | salt 32 | data key length u16, data key | body length u32, body sealed | signature 64
+//! ```
+
+use super::FormatError;
+use super::cbor::{Cbor, Out, Written, encode};
+use super::envelope::{ObjectKind, PREAMBLE_LEN, Preamble};
+use super::node::Totals;
+use super::pack::{DATA_KEY_MAX, padme};
+use super::signed::SIGNATURE_LEN;
+use super::tree::TreeRef;
+use super::wire::Reader;
+use crate::id::{ChunkId, ObjectHash, RepositoryId, RunId, SnapshotId, WriterId};
+
+/// Most bytes of a snapshot object.
+pub const SNAPSHOT_MAX: usize = 4 << 20;
+const TEXT_MAX: usize = 64 << 10;
+const LIST_MAX: u64 = 16 << 10;
+
+/// One saved state: the plaintext of a snapshot's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When the run began, nanoseconds since 1970, as the writer's clock had it.
+    pub time: i64,
+    /// How long it took, in nanoseconds.
+    pub duration: u64,
+    /// Name of the machine; raw bytes.
+    pub host: Vec<u8>,
+    /// Name of the user; raw bytes.
+    pub user: Vec<u8>,
+    /// The job: what retention and `latest` go by.
+    pub job: Vec<u8>,
+    /// The sources as given.
+    pub paths: Vec<Vec<u8>>,
+    /// Tags, `key` or `key=value`.
+    pub tags: Vec<String>,
+    /// The root directory; `None` if nothing at all was saved.
+    pub root: Option<TreeRef>,
+    /// Totals of the root directory.
+    pub totals: Totals,
+    /// Bytes that were new to the repository, before compression.
+    pub new_bytes: u64,
+    /// Bytes these took in the store.
+    pub stored_bytes: u64,
+    /// Entries that could not be saved in full.
+    pub problems: u64,
+    /// The horizon the writer started from.
+    pub horizon: u64,
+    /// The writer's heads when it began: its latest snapshots.
+    pub parents: Vec<SnapshotId>,
+    /// The run.
+    pub run: RunId,
+    /// Version of the program.
+    pub program: String,
+}
+
+impl Snapshot {
+    /// The plaintext of the body: length, CBOR value, zeroes up to a PADME length.
+    pub fn encode_body(&self) -> Vec<u8> {
+        let value = encode(|e| self.encode_fields(e));
+        let mut out = Vec::with_capacity(padme(value.len() + 4));
+        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        out.extend_from_slice(&value);
+        out.resize(padme(out.len()), 0);
+        out
+    }
+
+    fn encode_fields(&self, e: &mut Out<'_>) -> Written {
+        e.map(15 + u64::from(self.root.is_some()))?;
+        e.u8(0)?.i64(self.time)?;
+        e.u8(1)?.u64(self.duration)?;
+        e.u8(2)?.bytes(&self.host)?;
+        e.u8(3)?.bytes(&self.user)?;
+        e.u8(4)?.bytes(&self.job)?;
+        e.u8(5)?.array(self.paths.len() as u64)?;
+        for path in &self.paths {
+            e.bytes(path)?;
+        }
+        e.u8(6)?.array(self.tags.len() as u64)?;
+        for tag in &self.tags {
+            e.str(tag)?;
+        }
+        if let Some(root) = &self.root {
+            e.u8(7)?.array(3)?.u8(root.level)?.bytes(root.id.as_bytes())?.u32(root.len)?;
+        }
+        e.u8(8)?.array(3)?.u64(self.totals.entries)?.u64(self.totals.files)?.u64(self.totals.bytes)?;
+        e.u8(9)?.u64(self.new_bytes)?;
+        e.u8(10)?.u64(self.stored_bytes)?;
+        e.u8(11)?.u64(self.problems)?;
+        e.u8(12)?.u64(self.horizon)?;
+        e.u8(13)?.array(self.parents.len() as u64)?;
+        for parent in &self.parents {
+            e.bytes(parent.as_bytes())?;
+        }
+        e.u8(14)?.bytes(self.run.as_bytes())?;
+        e.u8(15)?.str(&self.program)?;
+        Ok(())
+    }
+
+    /// Reads the plaintext of a body.
+    pub fn decode_body(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let len = reader.u32()? as usize;
+        let value = reader.bytes(len)?;
+        if reader.bytes(reader.remaining())?.iter().any(|byte| *byte != 0) {
+            return Err(FormatError::Value { section: "10", what: "padding" });
+        }
+        let mut snapshot = Self::empty();
+        let mut d = Cbor::new(value, "10", "snapshot");
+        d.map(|d, key| decode_field(&mut snapshot, d, key))?;
+        d.finish(value.len())?;
+        Ok(snapshot)
+    }
+
+    /// A snapshot of nothing.
+    pub fn empty() -> Self {
+        Self {
+            time: 0,
+            duration: 0,
+            host: Vec::new(),
+            user: Vec::new(),
+            job: Vec::new(),
+            paths: Vec::new(),
+            tags: Vec::new(),
+            root: None,
+            totals: Totals::default(),
+            new_bytes: 0,
+            stored_bytes: 0,
+            problems: 0,
+            horizon: 0,
+            parents: Vec::new(),
+            run: RunId::new([0; 16]),
+            program: String::new(),
+        }
+    }
+}
+
+fn decode_field(snapshot: &mut Snapshot, d: &mut Cbor<'_>, key: u32) -> Result<bool, FormatError> {
+    match key {
+        0 => snapshot.time = d.i64()?,
+        1 => snapshot.duration = d.u64()?,
+        2 => snapshot.host = d.bytes(TEXT_MAX)?,
+        3 => snapshot.user = d.bytes(TEXT_MAX)?,
+        4 => snapshot.job = d.bytes(TEXT_MAX)?,
+        5 => snapshot.paths = d.array(LIST_MAX, |d| d.bytes(TEXT_MAX))?,
+        6 => snapshot.tags = d.array(LIST_MAX, |d| d.text(TEXT_MAX))?,
+        7 => snapshot.root = Some(decode_root(d)?),
+        8 => {
+            let totals = d.array(3, Cbor::u64)?;
+            let [entries, files, bytes] = totals.try_into().map_err(|_| d.value("totals"))?;
+            snapshot.totals = Totals { entries, files, bytes };
+        }
+        9 => snapshot.new_bytes = d.u64()?,
+        10 => snapshot.stored_bytes = d.u64()?,
+        11 => snapshot.problems = d.u64()?,
+        12 => snapshot.horizon = d.u64()?,
+        13 => snapshot.parents = d.array(LIST_MAX, |d| Ok(SnapshotId::new(d.fixed()?)))?,
+        14 => snapshot.run = RunId::new(d.fixed()?),
+        15 => snapshot.program = d.text(TEXT_MAX)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn decode_root(d: &mut Cbor<'_>) -> Result<TreeRef, FormatError> {
+    let mut root = TreeRef { level: 0, id: ChunkId::new([0; 32]), len: 0 };
+    let mut field = 0;
+    d.array(3, |d| {
+        match field {
+            0 => root.level = d.u8()?,
+            1 => root.id = ChunkId::new(d.fixed()?),
+            _ => root.len = d.u32()?,
+        }
+        field += 1;
+        Ok(())
+    })?;
+    if field == 3 { Ok(root) } else { Err(d.value("root")) }
+}
+
+/// A snapshot object taken apart; nothing in it may be believed before the signature is checked.
+#[derive(Debug, Clone)]
+pub struct SnapshotObject<'a> {
+    /// Who wrote it.
+    pub writer: WriterId,
+    /// Its number among the writer's snapshots.
+    pub sequence: u64,
+    /// Salt of the body's key.
+    pub salt: [u8; 32],
+    /// The sealed metadata key the body's key comes from.
+    pub data_key: &'a [u8],
+    /// The body, sealed.
+    pub body: &'a [u8],
+    /// What the signature covers.
+    pub message: &'a [u8],
+    /// The writer's signature.
+    pub signature: [u8; SIGNATURE_LEN],
+}
+
+impl<'a> SnapshotObject<'a> {
+    /// The bytes to sign.
+    pub fn encode_unsigned(&self, repository: RepositoryId) -> Vec<u8> {
+        let preamble = Preamble::new(ObjectKind::Snapshot, super::envelope::ChunkKind::Tree, repository);
+        let mut out = preamble.encode().to_vec();
+        out.extend_from_slice(self.writer.as_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&(self.data_key.len() as u16).to_le_bytes());
+        out.extend_from_slice(self.data_key);
+        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        out.extend_from_slice(self.body);
+        out
+    }
+
+    /// Takes an object apart.
+    pub fn decode(bytes: &'a [u8], repository: &RepositoryId) -> Result<Self, FormatError> {
+        Preamble::expect(bytes, ObjectKind::Snapshot, repository)?;
+        let mut reader = Reader::new(bytes);
+        reader.bytes(PREAMBLE_LEN)?;
+        let writer = WriterId::new(reader.array()?);
+        let sequence = reader.u64()?;
+        let salt = reader.array()?;
+        let key_len = reader.u16()? as usize;
+        if key_len > DATA_KEY_MAX {
+            return Err(FormatError::Value { section: "10", what: "length of a sealed data key" });
+        }
+        let data_key = reader.bytes(key_len)?;
+        let body_len = reader.u32()? as usize;
+        let body = reader.bytes(body_len)?;
+        let signature = reader.array()?;
+        reader.finish()?;
+        let message = bytes.get(..bytes.len() - SIGNATURE_LEN).ok_or(FormatError::Truncated)?;
+        Ok(Self { writer, sequence, salt, data_key, body, message, signature })
+    }
+}
+
+/// The value of a confirmation, a signed object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Whose snapshot.
+    pub writer: WriterId,
+    /// Its number.
+    pub sequence: u64,
+    /// Its hash.
+    pub snapshot: ObjectHash,
+}
+
+impl Confirmation {
+    /// The CBOR value.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(|e| {
+            e.map(3)?;
+            e.u8(0)?.bytes(self.writer.as_bytes())?;
+            e.u8(1)?.u64(self.sequence)?;
+            e.u8(2)?.bytes(self.snapshot.as_bytes())?;
+            Ok(())
+        })
+    }
+
+    /// Reads the CBOR value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (mut writer, mut sequence, mut snapshot) = (None, None, None);
+        let mut d = Cbor::new(bytes, "10", "confirmation");
+        d.map(|d, field| {
+            match field {
+                0 => writer = Some(WriterId::new(d.fixed()?)),
+                1 => sequence = Some(d.u64()?),
+                2 => snapshot = Some(ObjectHash::new(d.fixed()?)),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let missing = d.value("confirmation");
+        d.finish(bytes.len())?;
+        match (writer, sequence, snapshot) {
+            (Some(writer), Some(sequence), Some(snapshot)) => Ok(Self { writer, sequence, snapshot }),
+            _ => Err(missing),
+        }
+    }
+}
