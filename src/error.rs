@@ -1,1 +1,204 @@
-//! error
+//! The one error of public operations. Rooms below have their own; here they meet, and answer with a [`Class`].
+
+use std::path::PathBuf;
+
+use crate::class::Class;
+use crate::crypto::CryptoError;
+use crate::filter::FilterError;
+use crate::format::FormatError;
+use crate::id::{ChunkId, ObjectHash, RepositoryId};
+use crate::index::IndexError;
+use crate::repo::RepoError;
+use crate::seal::SealError;
+use crate::source::SourceError;
+use crate::source::target::TargetError;
+use crate::store::StoreError;
+
+/// Why an operation failed. Messages say what, the sources say why; hints belong to the command line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The repository could not be opened, read or written.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The object storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A source could not be read at all.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The restore target could not be written.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// An include or exclude rule is wrong.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// A segment could not be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The index cache failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A key could not be used.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// Stored bytes break the format.
+    #[error("object {key} is damaged")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// The rule it breaks.
+        #[source]
+        rule: FormatError,
+    },
+    /// A chunk has no readable copy.
+    #[error("chunk {chunk} has no readable copy")]
+    ChunkLost {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// None of the sources exists.
+    #[error("none of the sources exists: {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NoSource {
+        /// The sources as given.
+        paths: Vec<PathBuf>,
+    },
+    /// The command whose output was to be saved failed.
+    #[error("the command failed, so nothing was saved")]
+    CommandFailed(#[source] SourceError),
+    /// Most of what the last run saw is gone.
+    #[error("the sources hold {now} entries, last time they held {before}: nothing was saved")]
+    Shrunk {
+        /// Entries last time.
+        before: u64,
+        /// Entries now.
+        now: u64,
+    },
+    /// Another run of this job holds its state.
+    #[error("another run of this job is at work (lock {})", lock.display())]
+    Busy {
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// The snapshot is stored but could not be confirmed.
+    #[error("snapshot {snapshot} is stored but not confirmed: {reason}")]
+    Unconfirmed {
+        /// The snapshot.
+        snapshot: ObjectHash,
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// No snapshot matches.
+    #[error("no snapshot matches {selector:?}")]
+    NoSnapshot {
+        /// What was asked for.
+        selector: String,
+    },
+    /// Several snapshots match.
+    #[error("{selector:?} matches {count} snapshots")]
+    AmbiguousSnapshot {
+        /// What was asked for.
+        selector: String,
+        /// How many match.
+        count: usize,
+    },
+    /// A selector is not well formed.
+    #[error("{selector:?} is not a snapshot selector")]
+    BadSelector {
+        /// What was given.
+        selector: String,
+    },
+    /// The snapshot does not hold this path.
+    #[error("the snapshot holds no {}", path.display())]
+    NoSuchPath {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The path is not a regular file.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The restore target would overwrite something.
+    #[error("the target {} is not empty", target.display())]
+    TargetNotEmpty {
+        /// The target.
+        target: PathBuf,
+    },
+    /// The target has less room than the restore needs.
+    #[error("the target needs {needed} bytes and has {free}")]
+    TargetTooSmall {
+        /// Bytes the restore will write.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// A place for local files is missing or unusable.
+    #[error("cannot use {}", path.display())]
+    Local {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output")]
+    Output(#[source] std::io::Error),
+    /// The sources lie inside the repository, or the target does.
+    #[error("{} lies inside the repository", path.display())]
+    InsideRepository {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The repository is another one than last time at this place.
+    #[error("the repository here is {found}, last time it was {expected}")]
+    RepositoryChanged {
+        /// Known from last time.
+        expected: RepositoryId,
+        /// Found now.
+        found: RepositoryId,
+    },
+    /// The user or the system asked the run to stop.
+    #[error("stopped before the end, as asked")]
+    Cancelled,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Repo(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Source(error) => error.class(),
+            Self::Target(error) => error.class(),
+            Self::Filter(_) | Self::BadSelector { .. } | Self::InsideRepository { .. } => Class::Usage,
+            Self::Seal(error) => error.class(),
+            Self::Index(error) => error.class(),
+            Self::Crypto(error) => error.class(),
+            Self::Damaged { .. } | Self::ChunkLost { .. } => Class::Damage,
+            Self::NoSource { .. }
+            | Self::CommandFailed(_)
+            | Self::NoSnapshot { .. }
+            | Self::AmbiguousSnapshot { .. }
+            | Self::NoSuchPath { .. }
+            | Self::NotAFile { .. } => Class::Failed,
+            Self::Shrunk { .. } | Self::TargetNotEmpty { .. } => Class::Refused,
+            Self::Busy { .. } => Class::Busy,
+            Self::Unconfirmed { .. } => Class::Unconfirmed,
+            Self::TargetTooSmall { .. } => Class::NoSpace,
+            Self::Local { source, .. } | Self::Output(source) => io_class(source),
+            Self::RepositoryChanged { .. } => Class::Tampered,
+            Self::Cancelled => Class::Cancelled,
+        }
+    }
+}
+
+fn io_class(error: &std::io::Error) -> Class {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => Class::NoSpace,
+        _ => Class::Failed,
+    }
+}
