@@ -1,0 +1,162 @@
+//! Finding candidates of cuts with AVX-512 VBMI, 64 places at a time.
+//!
+//! The low 16 bits of a gear hash after byte `p` are `sum of table[byte[p - i]] << i` for `i` in `0..16`. Written with
+//! `D` for "the value one byte earlier" that sum is `(1 + 2 D)(1 + 4 D^2)(1 + 16 D^4)(1 + 256 D^8) table[byte]`: four
+//! shifts and additions instead of sixteen, in any order. The last factor adds a low byte to a high byte and is done
+//! on bytes; then places are split into even and odd ones, in 16-bit lanes, where an odd place needs no shuffle to see
+//! the even one before it.
+//!
+//! # Invariants
+//!
+//! Every place whose full hash passes a mask is reported; most reported places are no cuts. The caller confirms.
+#![expect(unsafe_code, reason = "vector loads, and calls of functions compiled for AVX-512")]
+
+use std::arch::x86_64::*;
+
+/// Bytes that one round of the scan takes.
+pub(super) const ROUND: usize = 256;
+
+/// Lookup tables of the low 16 bits, split by byte as the byte permutes want them.
+#[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+#[repr(C, align(64))]
+pub(super) struct Finder {
+    low: [u8; 256],
+    high: [u8; 256],
+    #[zeroize(skip)]
+    mask: u16,
+}
+
+impl Finder {
+    /// `None` when this processor cannot run the scan. `mask` has the top bits of 16, without a gap.
+    pub(super) fn new(table: &[u16; 256], mask: u16) -> Option<Self> {
+        let runs = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vbmi2");
+        let low = table.map(|entry| entry as u8);
+        let high = table.map(|entry| (entry >> 8) as u8);
+        runs.then_some(Self { low, high, mask })
+    }
+
+    /// Looks at whole rounds of `data`, the hash starting at zero before the first byte.
+    ///
+    /// Calls `confirm` with candidates in ascending order until it returns true and returns that place as `Ok`; else
+    /// returns the number of bytes looked at as `Err`.
+    pub(super) fn find(&self, data: &[u8], confirm: impl FnMut(usize) -> bool) -> Result<usize, usize> {
+        // SAFETY: a `Finder` exists only where `new` has found the four features that `scan` is compiled for.
+        unsafe { scan(self, data, confirm) }
+    }
+}
+
+/// What the next 64 places need of the last 64: the last few bytes of each stage.
+struct Carry {
+    low: __m512i,
+    odd: __m512i,
+    even2: __m512i,
+    odd2: __m512i,
+    even4: __m512i,
+    odd4: __m512i,
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn scan(finder: &Finder, data: &[u8], mut confirm: impl FnMut(usize) -> bool) -> Result<usize, usize> {
+    let (low, high) = (load_table(&finder.low), load_table(&finder.high));
+    let mask = _mm512_set1_epi16(finder.mask.cast_signed());
+    let zero = _mm512_setzero_si512();
+    let mut carry = Carry { low: zero, odd: zero, even2: zero, odd2: zero, even4: zero, odd4: zero };
+    let (rounds, _) = data.as_chunks::<ROUND>();
+    for (round, bytes) in rounds.iter().enumerate() {
+        let (parts, _) = bytes.as_chunks::<64>();
+        let mut sums = [[zero; 2]; 4];
+        for (part, sum) in parts.iter().zip(&mut sums) {
+            *sum = hash(load(part), &low, &high, &mut carry);
+        }
+        // The mask is the top of a lane, so a lane passes exactly when it is small, and the least of several tells
+        // whether any of them passes.
+        let least = sums
+            .iter()
+            .map(|[even, odd]| _mm512_min_epu16(*even, *odd))
+            .reduce(|a, b| _mm512_min_epu16(a, b))
+            .unwrap_or(zero);
+        if _mm512_testn_epi16_mask(least, mask) == 0 {
+            continue;
+        }
+        for (part, [even, odd]) in sums.iter().enumerate() {
+            let even = u64::from(_mm512_testn_epi16_mask(*even, mask));
+            let odd = u64::from(_mm512_testn_epi16_mask(*odd, mask));
+            let mut places = spread(even) | spread(odd) << 1;
+            while places != 0 {
+                let place = round * ROUND + part * 64 + places.trailing_zeros() as usize;
+                if confirm(place) {
+                    return Ok(place);
+                }
+                places &= places - 1;
+            }
+        }
+    }
+    Err(rounds.len() * ROUND)
+}
+
+/// Low 16 bits of the hash after each of 64 bytes: the even places, the odd places.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn hash(bytes: __m512i, low: &[__m512i; 4], high: &[__m512i; 4], carry: &mut Carry) -> [__m512i; 2] {
+    const ODD_BYTES: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+    // 1 + 256 D^8, on bytes: eight bytes are one 64-bit lane.
+    let low = lookup(low, bytes);
+    let high = _mm512_add_epi8(lookup(high, bytes), _mm512_alignr_epi64(low, carry.low, 7));
+    let even = _mm512_mask_blend_epi8(ODD_BYTES, low, _mm512_slli_epi16(high, 8));
+    let odd = _mm512_mask_blend_epi8(ODD_BYTES, _mm512_srli_epi16(low, 8), high);
+    // 1 + 2 D
+    let even2 = _mm512_add_epi16(even, _mm512_slli_epi16(earlier(odd, carry.odd), 1));
+    let odd2 = _mm512_add_epi16(odd, _mm512_slli_epi16(even, 1));
+    // 1 + 4 D^2: two places are one lane.
+    let even4 = _mm512_add_epi16(even2, _mm512_slli_epi16(earlier(even2, carry.even2), 2));
+    let odd4 = _mm512_add_epi16(odd2, _mm512_slli_epi16(earlier(odd2, carry.odd2), 2));
+    // 1 + 16 D^4: four places are two lanes.
+    let even8 = _mm512_alignr_epi32(even4, carry.even4, 15);
+    let odd8 = _mm512_alignr_epi32(odd4, carry.odd4, 15);
+    let sums = [
+        _mm512_add_epi16(even4, _mm512_slli_epi16(even8, 4)),
+        _mm512_add_epi16(odd4, _mm512_slli_epi16(odd8, 4)),
+    ];
+    *carry = Carry { low, odd, even2, odd2, even4, odd4 };
+    sums
+}
+
+/// `now` moved up by one 16-bit lane; the last lane of `before` comes first.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn earlier(now: __m512i, before: __m512i) -> __m512i {
+    _mm512_shldi_epi32(now, _mm512_alignr_epi32(now, before, 15), 16)
+}
+
+/// `table[byte]` for 64 bytes: the permutes look at seven bits, the top bit chooses between them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn lookup(table: &[__m512i; 4], bytes: __m512i) -> __m512i {
+    let lower = _mm512_permutex2var_epi8(table[0], bytes, table[1]);
+    let upper = _mm512_permutex2var_epi8(table[2], bytes, table[3]);
+    _mm512_mask_blend_epi8(_mm512_movepi8_mask(bytes), lower, upper)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_table(table: &[u8; 256]) -> [__m512i; 4] {
+    let (parts, _) = table.as_chunks::<64>();
+    [load(&parts[0]), load(&parts[1]), load(&parts[2]), load(&parts[3])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: the reference is to 64 readable bytes, and this load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Moves bit `i` of 32 bits to bit `2 i`.
+fn spread(bits: u64) -> u64 {
+    [(16, 0x0000_ffff_0000_ffff), (8, 0x00ff_00ff_00ff_00ff), (4, 0x0f0f_0f0f_0f0f_0f0f), (2, 0x3333_3333_3333_3333), (1, 0x5555_5555_5555_5555_u64)]
+        .iter()
+        .fold(bits, |bits, (shift, mask)| (bits | bits << shift) & mask)
+}
