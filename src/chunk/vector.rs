@@ -12,9 +12,21 @@
 #![expect(unsafe_code, reason = "vector loads, and calls of functions compiled for AVX-512")]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
+
+const EVEN_BITS: u64 = 0x5555_5555_5555_5555;
 
 /// Bytes that one round of the scan takes.
 pub(super) const ROUND: usize = 256;
+
+/// Rounds after which candidates are confirmed; a power of two.
+const BATCH: usize = 8;
+
+/// Bytes asked of memory in advance. Skipping up to the minimum length loses the processor's own prefetching.
+const AHEAD: usize = 2048;
+
+/// Most candidates of a round that are looked at one by one.
+const CROWD: u32 = 12;
 
 /// Lookup tables of the low 16 bits, split by byte as the byte permutes want them.
 #[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
@@ -32,18 +44,25 @@ impl Finder {
         let runs = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vbmi2");
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt");
         let low = table.map(|entry| entry as u8);
         let high = table.map(|entry| (entry >> 8) as u8);
         runs.then_some(Self { low, high, mask })
     }
 
-    /// Looks at whole rounds of `data`, the hash starting at zero before the first byte.
+    /// Looks at the whole rounds of `data`, the hash starting at zero before the first byte.
     ///
-    /// Calls `confirm` with candidates in ascending order until it returns true and returns that place as `Ok`; else
-    /// returns the number of bytes looked at as `Err`.
-    pub(super) fn find(&self, data: &[u8], confirm: impl FnMut(usize) -> bool) -> Result<usize, usize> {
-        // SAFETY: a `Finder` exists only where `new` has found the four features that `scan` is compiled for.
+    /// Calls `confirm` with ranges that hold every candidate, in ascending order, until it returns a place, and returns
+    /// that as `Ok`; else returns the number of bytes looked at as `Err`.
+    pub(super) fn find(
+        &self,
+        data: &[u8],
+        confirm: impl FnMut(Range<usize>) -> Option<usize>,
+    ) -> Result<usize, usize> {
+        // SAFETY: a `Finder` exists only where `new` has found the features that `scan` is compiled for.
         unsafe { scan(self, data, confirm) }
     }
 }
@@ -58,55 +77,80 @@ struct Carry {
     odd4: __m512i,
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-fn scan(finder: &Finder, data: &[u8], mut confirm: impl FnMut(usize) -> bool) -> Result<usize, usize> {
+/// Which lanes of a round passed, in its four parts: even places, odd places.
+type Passed = [[u32; 2]; 4];
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,bmi1,bmi2,popcnt")]
+fn scan(
+    finder: &Finder,
+    data: &[u8],
+    mut confirm: impl FnMut(Range<usize>) -> Option<usize>,
+) -> Result<usize, usize> {
     let (low, high) = (load_table(&finder.low), load_table(&finder.high));
     let mask = _mm512_set1_epi16(finder.mask.cast_signed());
     let zero = _mm512_setzero_si512();
     let mut carry = Carry { low: zero, odd: zero, even2: zero, odd2: zero, even4: zero, odd4: zero };
+    prefetch::<AHEAD>(data.as_ptr());
     let (rounds, _) = data.as_chunks::<ROUND>();
-    for (round, bytes) in rounds.iter().enumerate() {
-        let (parts, _) = bytes.as_chunks::<64>();
-        let mut sums = [[zero; 2]; 4];
-        for (part, sum) in parts.iter().zip(&mut sums) {
-            *sum = hash(load(part), &low, &high, &mut carry);
+    for (batch, rounds) in rounds.chunks(BATCH).enumerate() {
+        let mut passed: [Passed; BATCH] = Default::default();
+        let mut hits = [0_u8; BATCH];
+        let mut hit_count = 0;
+        for (round, bytes) in rounds.iter().enumerate() {
+            prefetch::<ROUND>(bytes.as_ptr().wrapping_add(AHEAD));
+            let (parts, _) = bytes.as_chunks::<64>();
+            let mut any = 0;
+            for (part, passed) in parts.iter().zip(&mut passed[round]) {
+                let [even, odd] = hash(load(part), &low, &high, &mut carry);
+                *passed = [_mm512_testn_epi16_mask(even, mask), _mm512_testn_epi16_mask(odd, mask)];
+                any |= passed[0] | passed[1];
+            }
+            // Without a branch: it would be predicted wrongly again and again, and empty the pipeline.
+            hits[hit_count & (BATCH - 1)] = round as u8;
+            hit_count += usize::from(any != 0);
         }
-        // The mask is the top of a lane, so a lane passes exactly when it is small, and the least of several tells
-        // whether any of them passes.
-        let least = sums
-            .iter()
-            .map(|[even, odd]| _mm512_min_epu16(*even, *odd))
-            .reduce(|a, b| _mm512_min_epu16(a, b))
-            .unwrap_or(zero);
-        if _mm512_testn_epi16_mask(least, mask) == 0 {
-            continue;
-        }
-        for (part, [even, odd]) in sums.iter().enumerate() {
-            let even = u64::from(_mm512_testn_epi16_mask(*even, mask));
-            let odd = u64::from(_mm512_testn_epi16_mask(*odd, mask));
-            let mut places = spread(even) | spread(odd) << 1;
-            while places != 0 {
-                let place = round * ROUND + part * 64 + places.trailing_zeros() as usize;
-                if confirm(place) {
-                    return Ok(place);
-                }
-                places &= places - 1;
+        for &round in &hits[..hit_count] {
+            let start = (batch * BATCH + usize::from(round)) * ROUND;
+            if let Some(place) = confirm_round(start, &passed[usize::from(round)], &mut confirm) {
+                return Ok(place);
             }
         }
     }
     Err(rounds.len() * ROUND)
 }
 
+/// Confirms the candidates of the round that begins at `start`.
+#[inline]
+#[target_feature(enable = "bmi1,bmi2,popcnt")]
+fn confirm_round(
+    start: usize,
+    passed: &Passed,
+    confirm: &mut impl FnMut(Range<usize>) -> Option<usize>,
+) -> Option<usize> {
+    let mut places = passed
+        .map(|[even, odd]| _pdep_u64(u64::from(even), EVEN_BITS) | _pdep_u64(u64::from(odd), !EVEN_BITS));
+    // Repetitive data may pass everywhere and be a cut nowhere; rolling through it costs less than one look a place.
+    if places.iter().map(|part| part.count_ones()).sum::<u32>() > CROWD {
+        return confirm(start..start + ROUND);
+    }
+    while let Some(place) = take_first(&mut places) {
+        let place = start + place;
+        if let Some(cut) = confirm(place..place + 1) {
+            return Some(cut);
+        }
+    }
+    None
+}
+
 /// Low 16 bits of the hash after each of 64 bytes: the even places, the odd places.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,bmi1,bmi2,popcnt")]
 fn hash(bytes: __m512i, low: &[__m512i; 4], high: &[__m512i; 4], carry: &mut Carry) -> [__m512i; 2] {
-    const ODD_BYTES: u64 = 0xaaaa_aaaa_aaaa_aaaa;
     // 1 + 256 D^8, on bytes: eight bytes are one 64-bit lane.
     let low = lookup(low, bytes);
     let high = _mm512_add_epi8(lookup(high, bytes), _mm512_alignr_epi64(low, carry.low, 7));
-    let even = _mm512_mask_blend_epi8(ODD_BYTES, low, _mm512_slli_epi16(high, 8));
-    let odd = _mm512_mask_blend_epi8(ODD_BYTES, _mm512_srli_epi16(low, 8), high);
+    let even = _mm512_mask_blend_epi8(!EVEN_BITS, low, _mm512_slli_epi16(high, 8));
+    let odd = _mm512_mask_blend_epi8(!EVEN_BITS, _mm512_srli_epi16(low, 8), high);
     // 1 + 2 D
     let even2 = _mm512_add_epi16(even, _mm512_slli_epi16(earlier(odd, carry.odd), 1));
     let odd2 = _mm512_add_epi16(odd, _mm512_slli_epi16(even, 1));
@@ -126,14 +170,14 @@ fn hash(bytes: __m512i, low: &[__m512i; 4], high: &[__m512i; 4], carry: &mut Car
 
 /// `now` moved up by one 16-bit lane; the last lane of `before` comes first.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,bmi1,bmi2,popcnt")]
 fn earlier(now: __m512i, before: __m512i) -> __m512i {
     _mm512_shldi_epi32(now, _mm512_alignr_epi32(now, before, 15), 16)
 }
 
 /// `table[byte]` for 64 bytes: the permutes look at seven bits, the top bit chooses between them.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,bmi1,bmi2,popcnt")]
 fn lookup(table: &[__m512i; 4], bytes: __m512i) -> __m512i {
     let lower = _mm512_permutex2var_epi8(table[0], bytes, table[1]);
     let upper = _mm512_permutex2var_epi8(table[2], bytes, table[3]);
@@ -154,9 +198,24 @@ fn load(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// Moves bit `i` of 32 bits to bit `2 i`.
-fn spread(bits: u64) -> u64 {
-    [(16, 0x0000_ffff_0000_ffff), (8, 0x00ff_00ff_00ff_00ff), (4, 0x0f0f_0f0f_0f0f_0f0f), (2, 0x3333_3333_3333_3333), (1, 0x5555_5555_5555_5555_u64)]
-        .iter()
-        .fold(bits, |bits, (shift, mask)| (bits | bits << shift) & mask)
+/// Asks for the cache lines of `N` bytes.
+#[inline]
+fn prefetch<const N: usize>(from: *const u8) {
+    for line in 0..N / 64 {
+        // SAFETY: a prefetch reads nothing and faults nowhere, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line * 64).cast()) };
+    }
+}
+
+/// Clears the lowest bit of 256 and returns its number.
+#[inline]
+fn take_first(places: &mut [u64; 4]) -> Option<usize> {
+    let [a, b, c, d] = places.map(|part| part != 0);
+    // Without branches: which part it is cannot be predicted.
+    let part =
+        (u8::from(a) | u8::from(b) << 1 | u8::from(c) << 2 | u8::from(d) << 3).trailing_zeros() as usize;
+    let bits = places.get_mut(part)?;
+    let bit = bits.trailing_zeros() as usize;
+    *bits &= *bits - 1;
+    Some(part * 64 + bit)
 }
