@@ -3,13 +3,16 @@
 //! The hash after byte `p` is `hash = (hash << 1) + table[byte]`, so bit `k` depends on the last `k + 1` bytes only.
 
 use super::params::ChunkParams;
+#[cfg(any(test, target_arch = "x86_64"))]
 use std::ops::Range;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes that decide whether a place is a cut: no mask has a bit above 47.
-pub(super) const WINDOW: usize = 48;
+#[cfg(any(test, target_arch = "x86_64"))]
+const WINDOW: usize = 48;
 
 /// Bytes hashed in one chain when a single place is looked at.
+#[cfg(any(test, target_arch = "x86_64"))]
 const GROUP: usize = 12;
 
 /// Mask bits within the low 16 of the hash, counted from bit 15 down, that every mask has.
@@ -27,7 +30,7 @@ const LOW: u16 = u16::MAX << (16 - LOW_BITS);
 const HIGH_BITS: [u32; 14] = [47, 31, 39, 23, 43, 27, 35, 19, 45, 29, 37, 21, 41, 33];
 
 /// Which bits of the hash must be zero at a cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Masks {
     /// Before the average: four times as rare as the average asks for.
     strict: u64,
@@ -74,11 +77,6 @@ impl Gear {
         gear
     }
 
-    /// Low 16 bits of each entry, and which bits of their hash every mask tests: the top ones, without a gap.
-    pub(super) fn low(&self) -> ([u16; 256], u16) {
-        (self.table.map(|entry| entry as u16), LOW)
-    }
-
     /// Length of the first chunk: the definition of where cuts are. Other scans must agree with it.
     ///
     /// A chunk ends before the first byte `p` with `min <= p`, `p < max` and `p < data.len()` whose hash passes the
@@ -99,6 +97,15 @@ impl Gear {
             &self.shifted,
         );
         length
+    }
+}
+
+/// What the vector scan takes from here.
+#[cfg(any(test, target_arch = "x86_64"))]
+impl Gear {
+    /// Low 16 bits of each entry, and which bits of their hash every mask tests: the top ones, without a gap.
+    pub(super) fn low(&self) -> ([u16; 256], u16) {
+        (self.table.map(|entry| entry as u16), LOW)
     }
 
     /// The first cut in `places`, when the hash starts at zero before byte `start`. Places lie from `start` to the end

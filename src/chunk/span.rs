@@ -38,8 +38,8 @@ mod tests {
     #[test]
     fn extreme_lengths_do_not_overflow() {
         assert_eq!(spans(u64::MAX, u64::MAX - 1).last(), Some(u64::MAX - 1..u64::MAX));
-        assert_eq!(spans(u64::MAX, u64::MAX).collect::<Vec<_>>(), [0..u64::MAX]);
-        assert_eq!(spans(5, 0).collect::<Vec<_>>(), [0..5]);
+        assert!(spans(u64::MAX, u64::MAX).eq(std::iter::once(0..u64::MAX)));
+        assert!(spans(5, 0).eq(std::iter::once(0..5)));
         assert_eq!(spans(u64::MAX, 1).nth(3), Some(3..4));
     }
 }

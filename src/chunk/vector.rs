@@ -11,7 +11,12 @@
 //! Every place whose full hash passes a mask is reported; most reported places are no cuts. The caller confirms.
 #![expect(unsafe_code, reason = "vector loads, and calls of functions compiled for AVX-512")]
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi8, _mm512_add_epi16, _mm512_alignr_epi32,
+    _mm512_alignr_epi64, _mm512_loadu_si512, _mm512_mask_blend_epi8, _mm512_movepi8_mask,
+    _mm512_permutex2var_epi8, _mm512_set1_epi16, _mm512_setzero_si512, _mm512_shldi_epi32, _mm512_slli_epi16,
+    _mm512_srli_epi16, _mm512_testn_epi16_mask, _pdep_u64,
+};
 use std::ops::Range;
 
 const EVEN_BITS: u64 = 0x5555_5555_5555_5555;
