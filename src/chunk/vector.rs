@@ -224,3 +224,68 @@ fn take_first(places: &mut [u64; 4]) -> Option<usize> {
     *bits &= *bits - 1;
     Some(part * 64 + bit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(len: usize, seed: u64) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(seed), |state| Some(state.wrapping_mul(6_364_136_223_846_793_005) + 1))
+            .take(len)
+    }
+
+    /// Places whose low hash passes, by the definition of the hash.
+    fn passing(table: &[u16; 256], mask: u16, data: &[u8]) -> Vec<usize> {
+        let hashes = data.iter().scan(0_u16, |hash, &byte| {
+            *hash = (*hash << 1).wrapping_add(table[usize::from(byte)]);
+            Some(*hash)
+        });
+        hashes.enumerate().filter(|(_, hash)| hash & mask == 0).map(|(place, _)| place).collect()
+    }
+
+    #[test]
+    fn every_place_that_passes_is_shown_once_and_in_order() {
+        let table: Vec<_> = bytes(256, 1).map(|word| (word >> 48) as u16).collect();
+        let table = table.try_into().unwrap();
+        let data: Vec<_> = bytes(20_000, 2).map(|word| (word >> 56) as u8).collect();
+        // From every second place, which crowds each round, to one in 65536.
+        for bits in 1..=16 {
+            let mask = u16::MAX << (16 - bits);
+            let Some(finder) = Finder::new(&table, mask) else { return };
+            for data in [&data[..], &data[1..6000], &data[..ROUND], &data[..ROUND - 1], &[]] {
+                let mut shown = Vec::new();
+                let seen = finder.find(data, |places| {
+                    shown.push(places);
+                    None
+                });
+                assert_eq!(seen, Err(data.len() / ROUND * ROUND));
+                assert!(shown.is_sorted_by(|a, b| a.end <= b.start));
+                let expected = passing(&table, mask, &data[..data.len() / ROUND * ROUND]);
+                assert!(
+                    expected.iter().all(|place| shown.iter().any(|places| places.contains(place))),
+                    "{bits}"
+                );
+                let single: Vec<_> = shown.iter().filter(|places| places.len() == 1).collect();
+                assert!(single.iter().all(|places| expected.contains(&places.start)), "{bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_confirmed_place_ends_the_scan() {
+        let table = std::array::from_fn(|byte| if byte == 7 { 0 } else { 0x8000 });
+        let mut data = vec![1; 3 * ROUND];
+        data[300] = 7;
+        data[301] = 7;
+        let Some(finder) = Finder::new(&table, 0x8000) else { return };
+        assert_eq!(finder.find(&data, |places| Some(places.start)), Ok(300));
+        assert_eq!(finder.find(&data, |places| (places.start > 300).then_some(places.start)), Ok(301));
+    }
+
+    #[test]
+    fn the_lowest_bit_is_taken_first() {
+        let mut places = [0, 1 << 63 | 2, 0, 1];
+        assert_eq!(std::iter::from_fn(|| take_first(&mut places)).collect::<Vec<_>>(), [65, 127, 192]);
+        assert_eq!(places, [0; 4]);
+    }
+}
