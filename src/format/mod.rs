@@ -7,7 +7,9 @@
 //! # Must not
 //! Do I/O, hold a key, read a clock.
 
+pub mod datakey;
 pub mod envelope;
+pub mod keyslot;
 pub mod segment;
 pub mod wire;
 
