@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(to_hex(root.derive(context::CHUNK_ID).expose()), GOLDEN_CHUNK_ID_KEY);
     }
 
-    const GOLDEN_CHUNK_ID_KEY: &str = "";
+    const GOLDEN_CHUNK_ID_KEY: &str = "c8171d98c03fe46742a171451798816ddb04ead0d8d2409167d51b7c0f64e17b";
 
     #[test]
     fn a_key_does_not_print_its_bytes() {

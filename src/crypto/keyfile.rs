@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_line_is_exact() {
-        let expected = format!("LIFEBOAT-KEY-1 {} {} {}\n", "1a".repeat(16), "c3".repeat(32), "");
+        let expected = format!("LIFEBOAT-KEY-1 {} {} {}\n", "1a".repeat(16), "c3".repeat(32), "4f78820e");
         assert_eq!(line(), expected);
         assert_eq!(decode(&expected), Ok(example()));
         for tolerated in [expected.trim_end(), &format!("{}\r\n", expected.trim_end())] {
