@@ -10,8 +10,10 @@
 mod cbor;
 pub mod config;
 pub mod content;
+pub mod datakey;
 pub mod envelope;
 pub mod gc;
+pub mod keyslot;
 pub mod layout;
 pub mod node;
 pub mod pack;
