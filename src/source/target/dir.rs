@@ -236,7 +236,7 @@ impl Descriptors {
     }
 
     fn register(&self, node: &Arc<DirNode>) {
-        let ring = if node.depth % LANDMARK == 0 { &self.landmarks } else { &self.recent };
+        let ring = if node.depth.is_multiple_of(LANDMARK) { &self.landmarks } else { &self.recent };
         let given_up = ring.push(node);
         // Closed, and a last handle dropped, outside the lock.
         drop(given_up);
@@ -249,7 +249,7 @@ impl Ring {
         queue.push_back(Arc::downgrade(node));
         while queue.len() > self.bound {
             // A handle that is gone has closed its descriptor already.
-            let Some(oldest) = queue.pop_front()?.upgrade() else { return None };
+            let oldest = queue.pop_front()?.upgrade()?;
             if oldest.used.swap(false, Ordering::Relaxed) {
                 queue.push_back(Arc::downgrade(&oldest));
                 continue;

@@ -204,7 +204,7 @@ fn set_owner(
 }
 
 fn set_ids(user: bool, group: bool) -> SetIds {
-    u32::from(user) * SET_UID | u32::from(group) * SET_GID
+    (if user { SET_UID } else { 0 }) | (if group { SET_GID } else { 0 })
 }
 
 fn chown(handle: Handle<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
