@@ -172,10 +172,15 @@ impl Target {
         let found = match open_dir(parent, &dir, name, fresh) {
             // Something that is no directory.
             Err(Errno::NOTDIR | Errno::LOOP) if !fresh => {
-                entry::place(parent, name, "create the directory", |fd| {
+                let made = entry::place(parent, name, "create the directory", |fd| {
                     rustix::fs::mkdirat(fd, name, Mode::RWXU)
-                })?;
-                fresh = true;
+                });
+                fresh = match made {
+                    Ok(()) => true,
+                    // Another thread was faster.
+                    Err(TargetError::IsDirectory { .. }) => false,
+                    Err(error) => return Err(error),
+                };
                 open_dir(parent, &dir, name, fresh)
             }
             done => done,
@@ -302,7 +307,7 @@ fn open_dir(parent: &TargetDir, dir: &OwnedFd, name: &[u8], fresh: bool) -> rust
     let creator = parent.shared().creator;
     let open = || rustix::fs::openat(dir, name, dir::OPEN_DIR, Mode::empty());
     let unlock = |stat: &Stat, fd: &OwnedFd| match stat.st_uid == creator.0 && stat.st_mode & 0o700 != 0o700 {
-        // Its own mode comes back, or a restored one is set, when the directory is finished.
+        // The snapshot's mode is set when the directory is finished.
         true => metadata::make_usable(fd.as_fd(), stat.st_mode).is_ok(),
         false => false,
     };

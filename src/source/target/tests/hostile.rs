@@ -180,3 +180,23 @@ fn a_directory_swapped_while_its_descriptor_was_closed_is_refused() {
     write(&target, &below, b"after", b"x").unwrap();
     assert!(path.join("victim/below/after").exists());
 }
+
+#[test]
+fn threads_that_make_one_directory_over_a_planted_link_all_enter_it() {
+    let (dir, target) = target();
+    let outside = dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for turn in 0..200 {
+        symlink(&outside, dir.path().join("target").join(turn.to_string())).unwrap();
+        std::thread::scope(|scope| {
+            for thread in ["a", "b", "c"] {
+                let target = &target;
+                scope.spawn(move || {
+                    let sub = target.make_dir(&target.root(), turn.to_string().as_bytes()).unwrap();
+                    write(target, &sub, thread.as_bytes(), b"x").unwrap();
+                });
+            }
+        });
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}

@@ -31,7 +31,7 @@ fn descriptors_stay_bounded_however_many_directories_are_held() {
 
 #[test]
 fn a_chain_far_beyond_the_longest_path_is_written_finished_and_dropped() {
-    const DEPTH: usize = 20_000;
+    const DEPTH: usize = 10_000;
     let dir = TempDir::new().unwrap();
     let target = Target::open_bounded(dir.path(), TargetOptions::default(), 64).unwrap();
     // The handles alone are enough; a stack of a thread must not be used up by dropping them.
