@@ -170,8 +170,8 @@ impl Target {
             }
         }
         let found = match open_dir(parent, &dir, name, fresh) {
-            // Something that is no directory.
-            Err(Errno::NOTDIR | Errno::LOOP) if !fresh => {
+            // Something that is no directory, or was none and is gone already.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) if !fresh => {
                 let made = entry::place(parent, name, "create the directory", |fd| {
                     rustix::fs::mkdirat(fd, name, Mode::RWXU)
                 });
