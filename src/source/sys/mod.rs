@@ -1,0 +1,3 @@
+//! System calls that no safe wrapper offers.
+
+pub(crate) mod write;
