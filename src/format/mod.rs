@@ -8,6 +8,7 @@
 //! Do I/O, hold a key, read a clock.
 
 pub mod envelope;
+pub mod index;
 pub mod segment;
 pub mod wire;
 
