@@ -13,6 +13,7 @@ pub mod content;
 pub mod datakey;
 pub mod envelope;
 pub mod gc;
+pub mod index;
 pub mod keyslot;
 pub mod layout;
 pub mod node;

@@ -59,7 +59,8 @@ pub async fn create(
     let random = &*env.random;
     let repository = RepositoryId::new(random_array(random)?);
     let root = SigningKey::generate(random)?;
-    let writer = WriterSecret { id: WriterId::new(random_array(random)?), seed: SecretKey::generate(random)? };
+    let writer =
+        WriterSecret { id: WriterId::new(random_array(random)?), seed: SecretKey::generate(random)? };
     let secrets = Secrets {
         dedup: Some(SecretKey::generate(random)?),
         index: Some(SecretKey::generate(random)?),

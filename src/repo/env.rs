@@ -27,7 +27,10 @@ pub struct Env {
 
 impl std::fmt::Debug for Env {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Env").field("limits", &self.limits).field("places", &self.places).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("limits", &self.limits)
+            .field("places", &self.places)
+            .finish_non_exhaustive()
     }
 }
 

@@ -49,7 +49,8 @@ impl Journal {
 
     /// Notes that this pack is about to be put; durable when it returns.
     pub fn note(&mut self, pack: PackId) -> Result<(), RepoError> {
-        let written = self.file.write_all(format!("{pack}\n").as_bytes()).and_then(|()| self.file.sync_data());
+        let written =
+            self.file.write_all(format!("{pack}\n").as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|source| RepoError::Local { path: self.path.clone(), source })
     }
 

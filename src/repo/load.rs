@@ -61,7 +61,8 @@ impl Repository {
                 names.push((name, hash));
             }
         }
-        let place = self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
+        let place =
+            self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
         let (mut cache, warning) = Cache::open(place.as_deref())?;
         let missing: HashSet<_> = cache.missing(&listed).into_iter().collect();
         let mut problems = Vec::new();
@@ -110,7 +111,9 @@ impl Repository {
     pub async fn condemned(&self, problems: &mut Vec<Problem>) -> Result<HashSet<PackId>, RepoError> {
         let mut condemned = HashSet::new();
         for object in self.store.list(layout::CONDEMNED).await? {
-            let Some(name @ ObjectName::Condemned(_)) = ObjectName::parse(object.key.as_str()) else { continue };
+            let Some(name @ ObjectName::Condemned(_)) = ObjectName::parse(object.key.as_str()) else {
+                continue;
+            };
             match self.read_condemnation(name).await {
                 Ok(condemnation) => condemned.extend(condemnation.packs),
                 // Deleted since it was listed: its packs are gone, and the horizon moved before.

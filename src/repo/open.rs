@@ -10,7 +10,7 @@ use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
 use crate::crypto::slot::{self, Opened, Unlock};
-use crate::crypto::{CryptoError, Secrets, SecretKey, context, object_hash};
+use crate::crypto::{CryptoError, SecretKey, Secrets, context, object_hash};
 use crate::format::FormatError;
 use crate::format::config::{Authority, Config, Purpose, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind};
@@ -142,7 +142,8 @@ impl Repository {
         signature: &[u8; 64],
     ) -> Result<(), RepoError> {
         let known = self.writers.get(&writer);
-        let known = known.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
+        let known =
+            known.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
         known
             .filter(|(verifying, _)| verifying.verify(message, signature).is_ok())
             .map(|_| ())
@@ -226,7 +227,8 @@ async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Co
     let name = ObjectName::parse(key.as_str()).ok_or(FormatError::Truncated)?;
     let bytes = get_checked(store, name, SIGNED_MAX as u64).await?;
     let at = || RepoError::at(key.as_str());
-    let (_, signed) = Signed::decode(&bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
+    let (_, signed) =
+        Signed::decode(&bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
     if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
         return Err(RepoError::BadSignature { key: key.as_str().to_owned() });
     }

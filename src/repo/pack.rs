@@ -170,7 +170,12 @@ impl PackBuilder {
     }
 
     /// Seals the directory; `pad` hides the length, for the last pack of a run.
-    pub fn finish(self, keys: &PackKeys<'_>, random: &dyn Random, pad: bool) -> Result<FinishedPack, RepoError> {
+    pub fn finish(
+        self,
+        keys: &PackKeys<'_>,
+        random: &dyn Random,
+        pad: bool,
+    ) -> Result<FinishedPack, RepoError> {
         let Self { kind, mut buffer, segments, chunks, leaves } = self;
         let bytes = &mut buffer.bytes;
         if pad {
@@ -191,7 +196,11 @@ impl PackBuilder {
         };
         let salt = random_array(random)?;
         let mut sealed = directory.encode(padme);
-        ObjectSealer::new(keys.index, &salt, keys.repository, ObjectKind::Pack).seal_block(0, 1, &mut sealed)?;
+        ObjectSealer::new(keys.index, &salt, keys.repository, ObjectKind::Pack).seal_block(
+            0,
+            1,
+            &mut sealed,
+        )?;
         let footer = Footer {
             directory_offset: directory_offset as u32,
             directory_len: sealed.len() as u32,

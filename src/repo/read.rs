@@ -78,7 +78,8 @@ impl<'a> ChunkReader<'a> {
         }
         let entry = &location.segment;
         let range = u64::from(entry.offset)..u64::from(entry.offset) + u64::from(entry.stored_len);
-        let stored = self.repo.store.get_range(&object_key(ObjectName::Pack(location.pack_id))?, range).await?;
+        let stored =
+            self.repo.store.get_range(&object_key(ObjectName::Pack(location.pack_id))?, range).await?;
         let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key))?;
         let mut plain = Vec::new();
         self.opener.open(&data_key, (self.repo.id(), location.pack_kind), entry, &stored, &mut plain)?;

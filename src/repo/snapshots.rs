@@ -140,8 +140,14 @@ impl Repository {
         let said = Confirmation { writer, sequence, snapshot: id.into() };
         let value = said.encode();
         let named = |_| ObjectName::Confirmation(writer, sequence, id);
-        super::create::put_signed(&self.store, (ObjectKind::Confirmation, self.id()), &value, &signing, named)
-            .await?;
+        super::create::put_signed(
+            &self.store,
+            (ObjectKind::Confirmation, self.id()),
+            &value,
+            &signing,
+            named,
+        )
+        .await?;
         Ok(())
     }
 }
