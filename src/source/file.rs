@@ -162,12 +162,14 @@ pub struct SmallFile {
     pub stat: Stat,
     /// Extended attributes.
     pub xattrs: Xattrs,
+    /// Inode flags as `FS_IOC_GETFLAGS` gives them; zero where the file system has none.
+    pub flags: u32,
     /// It changed each time it was read, so the content may mix old and new.
     pub changed: bool,
 }
 
-/// Reads a small file into `content` and checks that it stood still. Five system calls: `openat`, `pread`, `statx`,
-/// `flistxattr`, `close`. `None`: it has grown beyond `limit` bytes and is to be read in pieces.
+/// Reads a small file into `content` and checks that it stood still. Six system calls: `openat`, `pread`, `statx`,
+/// `flistxattr`, `ioctl`, `close`. `None`: it has grown beyond `limit` bytes and is to be read in pieces.
 pub fn read_small(
     dir: &Arc<Dir>,
     name: &[u8],
@@ -190,7 +192,8 @@ pub fn read_small(
         let still = stat.same_content(&before) && content.len() as u64 == stat.size;
         if still || tries == CHANGE_TRIES {
             let xattrs = read_xattrs(Holder::open(&fd), || dir.path_of(name));
-            return Ok(Some(SmallFile { stat, xattrs, changed: !still }));
+            let flags = flags::get(&fd).unwrap_or(0);
+            return Ok(Some(SmallFile { stat, xattrs, flags, changed: !still }));
         }
         before = stat;
         tries += 1;
