@@ -169,10 +169,10 @@ impl Mounts {
 
     /// The number of the file system with this device.
     pub fn index(&mut self, dev: u64) -> u32 {
-        if let Some((last, index)) = self.last {
-            if last == dev {
-                return index;
-            }
+        if let Some((last, index)) = self.last
+            && last == dev
+        {
+            return index;
         }
         let next = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
         let index = *self.seen.entry(dev).or_insert(next);
