@@ -17,7 +17,7 @@ use crate::id::{ObjectHash, PackId};
 use crate::index::{Cache, CacheWarning, View};
 
 /// Most bytes of an index object.
-const INDEX_MAX: u64 = 1 << 30;
+pub const INDEX_MAX: u64 = 1 << 30;
 
 /// An object that was skipped because it could not be believed.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Repository {
         Ok(condemned)
     }
 
-    async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
+    pub(crate) async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
         let key = name.key();
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let decoded = Signed::decode(&bytes, ObjectKind::Condemnation, Some(&self.id()));
@@ -137,7 +137,7 @@ impl Repository {
         Ok(condemnation)
     }
 
-    async fn fetch_index(&self, name: ObjectName) -> Result<crate::format::index::IndexTables, RepoError> {
+    pub(crate) async fn fetch_index(&self, name: ObjectName) -> Result<crate::format::index::IndexTables, RepoError> {
         let bytes = self.get_object(name, INDEX_MAX).await?;
         let key = name.key();
         let tables = open_index_object(self, &key, &bytes)?;
