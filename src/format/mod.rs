@@ -10,8 +10,11 @@
 mod cbor;
 pub mod config;
 pub mod content;
+pub mod datakey;
 pub mod envelope;
 pub mod gc;
+pub mod index;
+pub mod keyslot;
 pub mod layout;
 pub mod node;
 pub mod pack;

@@ -1,1 +1,41 @@
-//! repo
+//! A repository: opening it, reading chunks, making packs, and the commit of a snapshot.
+//!
+//! # Invariants
+//! Pack durable before index durable before snapshot durable before the check before the acknowledgement (I1, I5). A
+//! writer depends only on packs that it saw listed and did not see condemned (I3). A listing is believed only when it is
+//! complete (I7); what cannot be decoded is reported and skipped, never removed (I8).
+//!
+//! # Crash
+//! Packs without an index object: adopted by the writer's next run through its journal. A snapshot without its
+//! confirmation: stored, not acknowledged.
+//!
+//! # Must not
+//! Know of sources, targets, or of what a command prints.
+
+mod commit;
+mod create;
+mod env;
+mod error;
+mod index_object;
+mod journal;
+mod keys;
+mod load;
+mod open;
+mod pack;
+mod read;
+mod snapshots;
+
+pub use commit::{CheckOutcome, Dependencies, Heads};
+pub use create::{Created, NewSlot};
+pub use env::{Env, Limits, Places};
+pub use error::RepoError;
+pub use index_object::{open_index_object, seal_index_object};
+pub use journal::Journal;
+pub use keys::{DataKeys, RunKeys};
+pub use load::{LoadedIndex, Problem};
+pub use open::Repository;
+pub use pack::{
+    BufferPool, FinishedPack, PackBuilder, PackKeys, PoolBuffer, merkle_root, open_directory, origin_message,
+};
+pub use read::ChunkReader;
+pub use snapshots::{Listed, StoredSnapshot};

@@ -1,0 +1,89 @@
+//! Names: the keyed hash of a chunk, the plain hash of an object.
+
+use super::SecretKey;
+use crate::format::envelope::ChunkKind;
+use crate::id::{ChunkId, ObjectHash};
+
+/// The id of a chunk: keyed BLAKE3-256 of one byte for the kind and then the plaintext.
+///
+/// `key` is the dedup root's key for [`super::context::CHUNK_ID`].
+pub fn chunk_id(key: &SecretKey, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
+    let mut hasher = blake3::Hasher::new_keyed(key.expose());
+    hasher.update(&[kind as u8]);
+    hasher.update(plaintext);
+    ChunkId::new(*hasher.finalize().as_bytes())
+}
+
+/// The hash that ends an object's name.
+pub fn object_hash(bytes: &[u8]) -> ObjectHash {
+    ObjectHash::new(*blake3::hash(bytes).as_bytes())
+}
+
+/// [`object_hash`] of bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectHasher(blake3::Hasher);
+
+impl ObjectHasher {
+    /// Has seen no bytes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all bytes so far.
+    pub fn finish(&self) -> ObjectHash {
+        ObjectHash::new(*self.0.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyed(byte: u8, kind: ChunkKind, plain: &[u8]) -> String {
+        chunk_id(&SecretKey::from_bytes([byte; 32]), kind, plain).to_string()
+    }
+
+    #[test]
+    fn the_id_of_a_chunk_is_the_keyed_hash_of_kind_and_plaintext() {
+        assert_eq!(
+            keyed(1, ChunkKind::Data, b"lifeboat"),
+            "20a1e976e052781886cc289640cb12646db610fddfdc0cac6e78a116f5ed2f99"
+        );
+        for len in [0, 1, 500, 1023, 1024, 65_536, 100_000] {
+            let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let joined = [&[1][..], &plain].concat();
+            let oracle = blake3::keyed_hash(&[9; 32], &joined).to_string();
+            assert_eq!(keyed(9, ChunkKind::Tree, &plain), oracle, "{len}");
+        }
+    }
+
+    #[test]
+    fn key_kind_and_plaintext_all_enter_the_id() {
+        let id = keyed(1, ChunkKind::Data, b"lifeboat");
+        for other in [
+            keyed(2, ChunkKind::Data, b"lifeboat"),
+            keyed(1, ChunkKind::Tree, b"lifeboat"),
+            keyed(1, ChunkKind::Data, b"lifeboat\0"),
+            keyed(1, ChunkKind::Data, b"\0lifeboat"),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn an_object_hash_does_not_depend_on_the_pieces() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+        let mut hasher = ObjectHasher::new();
+        bytes.chunks(777).for_each(|piece| hasher.update(piece));
+        assert_eq!(hasher.finish(), object_hash(&bytes));
+        assert_eq!(
+            object_hash(b"").to_string(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
+    }
+}

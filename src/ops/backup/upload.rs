@@ -1,0 +1,187 @@
+//! The one bridge between the threads that make packs and the async store.
+//!
+//! # Invariants
+//! A pack is in the journal, durably, before it is put. An index object names only packs whose PUT returned. After an
+//! index object is durable, its chunks move from the run's table into a published view, never through a gap.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::sink::Sink;
+use crate::error::Error;
+use crate::format::index::{IndexBuilder, IndexTables};
+use crate::format::pack::{Directory, Footer};
+use crate::format::envelope::ChunkKind;
+use crate::id::{ObjectHash, PackId};
+use crate::index::Cache;
+use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
+
+/// An index object is put at the latest after this many packs.
+const INDEX_PACKS: usize = 64;
+/// An index object is put at the latest after this many records: this bounds the run's table.
+const INDEX_RECORDS: usize = 1 << 18;
+/// Packs on their way at the same time.
+const PUTS: usize = 4;
+
+/// What the bridge leaves behind.
+#[derive(Debug, Default)]
+pub(super) struct Uploaded {
+    /// Packs of this run, all durable and indexed.
+    pub packs: HashSet<PackId>,
+    /// Bytes of packs and index objects.
+    pub bytes: u64,
+    /// Index objects of this run with their tables, for the cache.
+    pub objects: Vec<(ObjectHash, IndexTables)>,
+}
+
+/// A pack whose PUT returned.
+struct Durable {
+    id: PackId,
+    kind: ChunkKind,
+    size: u64,
+    footer: Footer,
+    directory: Directory,
+}
+
+pub(super) struct Uploader<'a> {
+    repo: &'a Repository,
+    sink: &'a Sink,
+    journal: Option<Journal>,
+    builder: IndexBuilder,
+    unindexed: usize,
+    own: Cache,
+    own_objects: Vec<ObjectHash>,
+    horizon: u64,
+    done: Uploaded,
+}
+
+impl<'a> Uploader<'a> {
+    /// Uploads for the run of `sink`, with its journal at `journal`.
+    pub(super) fn new(
+        repo: &'a Repository,
+        sink: &'a Sink,
+        journal: &Path,
+        horizon: u64,
+    ) -> Result<Self, Error> {
+        let journal = if sink.dry_run { None } else { Some(Journal::open(journal)?) };
+        Ok(Self {
+            repo,
+            sink,
+            journal,
+            builder: IndexBuilder::new(sink.writer, horizon, Vec::new()),
+            unindexed: 0,
+            own: Cache::open(None),
+            own_objects: Vec::new(),
+            horizon,
+            done: Uploaded::default(),
+        })
+    }
+
+    /// Puts packs as they come until the other side is done, then the last index object.
+    pub(super) async fn run(mut self, mut packs: UnboundedReceiver<FinishedPack>) -> Result<Uploaded, Error> {
+        let mut puts = FuturesUnordered::new();
+        let mut open = true;
+        while open || !puts.is_empty() {
+            tokio::select! {
+                biased;
+                Some(durable) = puts.next(), if !puts.is_empty() => self.durable(durable?).await?,
+                pack = packs.recv(), if open && puts.len() < PUTS => match pack {
+                    Some(pack) => {
+                        self.note(pack.id).await?;
+                        puts.push(put(self.repo, pack));
+                    }
+                    None => open = false,
+                },
+            }
+        }
+        self.flush_index().await?;
+        if let Some(journal) = &mut self.journal {
+            journal.clear()?;
+        }
+        Ok(self.done)
+    }
+
+    async fn note(&mut self, pack: PackId) -> Result<(), Error> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let noted = tokio::task::spawn_blocking(move || journal.note(pack).map(|()| journal)).await;
+        self.journal = Some(noted.map_err(|_| crate::repo::RepoError::Task)??);
+        Ok(())
+    }
+
+    /// Adopts a pack of an earlier run that reached the store but no index object.
+    pub(super) async fn adopt(&mut self, pack: PackId, size: u64) -> Result<(), Error> {
+        let (footer, directory) = self.repo.read_directory(pack, size).await?;
+        let kind = directory_kind(&directory);
+        self.index(Durable { id: pack, kind, size, footer, directory })
+    }
+
+    async fn durable(&mut self, pack: Durable) -> Result<(), Error> {
+        self.done.bytes += pack.size;
+        self.index(pack)?;
+        if self.unindexed >= INDEX_PACKS || self.builder.len_records() >= INDEX_RECORDS {
+            self.flush_index().await?;
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, pack: Durable) -> Result<(), Error> {
+        let place = (pack.id, pack.kind, pack.size);
+        Repository::index_pack(&mut self.builder, place, &pack.footer, &pack.directory)?;
+        self.unindexed += 1;
+        self.done.packs.insert(pack.id);
+        Ok(())
+    }
+
+    /// Puts an index object over the packs that are durable, and publishes it to the workers.
+    pub(super) async fn flush_index(&mut self) -> Result<(), Error> {
+        if self.unindexed == 0 {
+            return Ok(());
+        }
+        let empty = IndexBuilder::new(self.sink.writer, self.horizon, Vec::new());
+        let tables = std::mem::replace(&mut self.builder, empty).finish();
+        self.unindexed = 0;
+        let keys = PackKeys {
+            repository: self.sink.repository,
+            index: &self.sink.index_key,
+            writer: self.sink.writer,
+            signing: &self.sink.signing,
+            data_key: &[],
+        };
+        let hash = self.repo.put_index(&tables, &keys).await?;
+        self.own_objects.push(hash);
+        self.own.add(hash, tables.clone())?;
+        let mut view = self.own.view(&self.own_objects)?;
+        view.set_usable(|_| true)?;
+        *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = vec![view];
+        self.sink.running.forget_prefixes(tables.records.iter().map(|record| &record[..16]));
+        self.done.objects.push((hash, tables));
+        Ok(())
+    }
+}
+
+/// A pack holds chunks of one kind; which, its data key tells.
+fn directory_kind(directory: &Directory) -> ChunkKind {
+    let sealed = directory.data_keys.first().map_or(&[][..], Vec::as_slice);
+    let mut reader = crate::format::wire::Reader::new(sealed);
+    crate::format::datakey::SealedDataKey::decode(&mut reader).map_or(ChunkKind::Data, |key| key.kind())
+}
+
+async fn put(repo: &Repository, pack: FinishedPack) -> Result<Durable, Error> {
+    repo.put_pack(&pack).await?;
+    let FinishedPack { id, kind, bytes, footer, directory } = pack;
+    Ok(Durable { id, kind, size: bytes.len() as u64, footer, directory })
+}
+
+/// The run's stop flag is raised when the bridge ends early, so that no worker waits for a buffer for ever.
+pub(super) struct StopOnDrop(pub(super) Arc<Sink>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.store(true, std::sync::atomic::Ordering::Release);
+    }
+}

@@ -1,0 +1,143 @@
+//! The commit of a snapshot: index objects, the snapshot, the check, the confirmation (`docs/protocol.md`, Writer 3 and 4).
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::error::RepoError;
+use super::index_object::seal_index_object;
+use super::load::LoadedIndex;
+use super::open::{Repository, object_key};
+use super::pack::{FinishedPack, PackKeys, open_directory};
+use crate::crypto::object_hash;
+use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
+use crate::format::layout::ObjectName;
+use crate::format::pack::{Directory, FOOTER_LEN, Footer, PACK_MAX};
+use crate::id::{ObjectHash, PackId, SnapshotId};
+
+/// Bytes of a pack's tail that are fetched at first; most directories fit.
+const TAIL: u64 = 256 << 10;
+
+/// The packs a snapshot depends on: new ones, dedup hits, and everything inherited from the last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dependencies(pub HashSet<PackId>);
+
+/// What the check after the commit says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// Nothing the snapshot depends on is condemned or gone.
+    Clean,
+    /// These packs are condemned or gone: their chunks must be stored again.
+    Lost(Vec<PackId>),
+}
+
+/// A writer's latest snapshots: what the next one follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// Number of the next snapshot.
+    pub next: u64,
+    /// The latest; several if runs overlapped.
+    pub parents: Vec<SnapshotId>,
+}
+
+impl Repository {
+    /// The heads of this key's writer.
+    pub async fn heads(&self) -> Result<Heads, RepoError> {
+        let listed = self.list_snapshots_of(self.writer()?.0).await?;
+        let last = listed.iter().map(|snapshot| snapshot.sequence).max();
+        let parents = listed.iter().filter(|s| Some(s.sequence) == last).map(|s| s.id).collect();
+        Ok(Heads { next: last.map_or(0, |last| last + 1), parents })
+    }
+
+    /// Adds a finished pack to an index object under construction.
+    pub fn index_pack(
+        builder: &mut IndexBuilder,
+        (id, kind, size): (PackId, crate::format::envelope::ChunkKind, u64),
+        footer: &Footer,
+        directory: &Directory,
+    ) -> Result<(), RepoError> {
+        let mut segments = directory.segments.clone();
+        let mut keys = Vec::with_capacity(directory.data_keys.len());
+        for sealed in &directory.data_keys {
+            keys.push(builder.data_key(sealed)?);
+        }
+        let mut origins = Vec::with_capacity(directory.origins.len());
+        for origin in &directory.origins {
+            origins.push(builder.origin(*origin)?);
+        }
+        for segment in &mut segments {
+            // The directory was decoded or made here: its rows are in range.
+            segment.data_key = keys.get(usize::from(segment.data_key)).copied().unwrap_or(0);
+            segment.origin = origins.get(usize::from(segment.origin)).copied().unwrap_or(0);
+        }
+        let pack = NewPack {
+            id,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            directory_offset: footer.directory_offset,
+            directory_len: footer.directory_len,
+            kind,
+        };
+        let chunks: Vec<_> = directory
+            .chunks
+            .iter()
+            .map(|c| NewChunk { id: c.id, segment: c.segment, offset: c.offset, len: c.len })
+            .collect();
+        Ok(builder.add_pack(pack, &segments, &chunks)?)
+    }
+
+    /// Puts a finished pack. The caller has noted it in the journal.
+    pub async fn put_pack(&self, pack: &FinishedPack) -> Result<(), RepoError> {
+        Ok(self.store.put(&object_key(ObjectName::Pack(pack.id))?, vec![pack.bytes.clone()]).await?)
+    }
+
+    /// Seals and puts an index object; the packs it names must be durable.
+    pub async fn put_index(
+        &self,
+        tables: &IndexTables,
+        keys: &PackKeys<'_>,
+    ) -> Result<ObjectHash, RepoError> {
+        let bytes = seal_index_object(tables, keys, &*self.env.random)?;
+        let hash = object_hash(&bytes);
+        let name = ObjectName::Index(tables.author, hash);
+        self.store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
+        Ok(hash)
+    }
+
+    /// Step 4: condemnations first, the horizon second; the packs again if the horizon moved, which updates `index`.
+    pub async fn check_commit(
+        &self,
+        index: &mut LoadedIndex,
+        dependencies: &Dependencies,
+    ) -> Result<CheckOutcome, RepoError> {
+        let condemned = self.condemned(&mut Vec::new()).await?;
+        let horizon = self.horizon().await?;
+        let mut lost: Vec<_> = dependencies.0.intersection(&condemned).copied().collect();
+        if horizon != index.horizon {
+            index.horizon = horizon;
+            index.packs = self.list_packs().await?;
+            lost.extend(dependencies.0.iter().filter(|pack| !index.packs.contains(pack)));
+        }
+        index.condemned.extend(condemned);
+        lost.sort_unstable();
+        lost.dedup();
+        Ok(if lost.is_empty() { CheckOutcome::Clean } else { CheckOutcome::Lost(lost) })
+    }
+
+    /// Reads a pack's directory by one or two requests. The pack's own hash is not checked: the directory's seal is.
+    pub async fn read_directory(&self, id: PackId, size: u64) -> Result<(Footer, Directory), RepoError> {
+        let name = ObjectName::Pack(id);
+        let key = object_key(name)?;
+        let damaged = || crate::format::FormatError::Truncated;
+        if size < FOOTER_LEN as u64 || size > PACK_MAX as u64 {
+            return Err(RepoError::at(key.as_str())(damaged()));
+        }
+        let start = size.saturating_sub(TAIL);
+        let mut tail = self.store.get_range(&key, start..size).await?;
+        let footer =
+            Footer::decode(&tail[tail.len() - FOOTER_LEN..], size).map_err(RepoError::at(key.as_str()))?;
+        if u64::from(footer.directory_offset) < start {
+            tail = self.store.get_range(&key, u64::from(footer.directory_offset)..size).await?;
+        }
+        open_directory(self.index_key()?, self.id(), &tail, size)
+    }
+}

@@ -1,0 +1,157 @@
+//! Making a repository. The config is written last: before it there is no repository, only keys that open nothing.
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::env::Env;
+use super::error::RepoError;
+use super::open::object_key;
+use crate::chunk::ChunkParams;
+use crate::crypto::hpke::PrivateKey;
+use crate::crypto::kdf::KdfParams;
+use crate::crypto::sign::SigningKey;
+use crate::crypto::slot::{self, Opened, Unlock};
+use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash, words};
+use crate::format::config::{Authority, Config, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry};
+use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
+use crate::format::keyslot::Role;
+use crate::format::layout::{self, ObjectName};
+use crate::format::signed::signed_message;
+use crate::id::{ObjectHash, RepositoryId, WriterId};
+use crate::random::random_array;
+use crate::store::Store;
+
+/// A way to open the new repository.
+#[derive(Debug)]
+pub enum NewSlot {
+    /// With this passphrase.
+    Passphrase(Zeroizing<String>),
+    /// With a key file that is made now.
+    KeyFile,
+    /// With recovery words that are made now.
+    Words,
+}
+
+/// A repository that was just made.
+#[derive(Debug)]
+pub struct Created {
+    /// Its name.
+    pub repository: RepositoryId,
+    /// Text of the key file, for each slot of that kind.
+    pub key_files: Vec<Zeroizing<String>>,
+    /// The recovery words, for each slot of that kind.
+    pub words: Vec<Zeroizing<String>>,
+}
+
+/// Makes a repository in `store`; `probe` is what the store answered to its probe.
+///
+/// # Errors
+/// [`RepoError::AlreadyExists`] if a config stands there already.
+pub async fn create(
+    store: &Store,
+    env: &Env,
+    slots: &[NewSlot],
+    (params, probe): (ChunkParams, u32),
+) -> Result<Created, RepoError> {
+    if !store.list(layout::CONFIG).await?.is_empty() {
+        return Err(RepoError::AlreadyExists { url: store.url().to_string() });
+    }
+    let random = &*env.random;
+    let repository = RepositoryId::new(random_array(random)?);
+    let root = SigningKey::generate(random)?;
+    let writer =
+        WriterSecret { id: WriterId::new(random_array(random)?), seed: SecretKey::generate(random)? };
+    let secrets = Secrets {
+        dedup: Some(SecretKey::generate(random)?),
+        index: Some(SecretKey::generate(random)?),
+        metadata: Some(PrivateKey::generate(random)?),
+        data: Some(PrivateKey::generate(random)?),
+        writer: Some(writer.clone()),
+        root: Some(root.seed().clone()),
+    };
+    let pins = Pins { repository, root: root.verifying_key(), config: 0 };
+    let opened = Opened { role: Role::Admin, secrets, pins };
+
+    let mut created = Created { repository, key_files: Vec::new(), words: Vec::new() };
+    for new in slots {
+        let unlock = match new {
+            NewSlot::Passphrase(text) => Unlock::Passphrase(text.clone()),
+            NewSlot::KeyFile => {
+                let key = SecretKey::generate(random)?;
+                created.key_files.push(keyfile::encode(&repository, &key));
+                Unlock::KeyFile(key)
+            }
+            NewSlot::Words => {
+                let key = SecretKey::generate(random)?;
+                created.words.push(words::encode(&key));
+                Unlock::Words(key)
+            }
+        };
+        put_slot(store, env, &unlock, &opened).await?;
+    }
+    let entry = WriterEntry {
+        writer: writer.id,
+        key: *SigningKey::from_seed(writer.seed).verifying_key().as_bytes(),
+        authority: Authority::Maintainer,
+    };
+    put_signed(store, (ObjectKind::Writer, repository), &entry.encode(), &root, |hash| {
+        ObjectName::Writer(entry.writer, 0, hash)
+    })
+    .await?;
+    let config = new_config(env, &opened, (params, probe));
+    put_signed(store, (ObjectKind::Config, repository), &config.encode(), &root, |hash| {
+        ObjectName::Config(0, hash)
+    })
+    .await?;
+    Ok(created)
+}
+
+fn new_config(env: &Env, opened: &Opened, (params, probe): (ChunkParams, u32)) -> Config {
+    let recipient = |purpose, key: &Option<PrivateKey>| {
+        key.as_ref().map(|key| Recipient { purpose, public_key: key.public_key().to_bytes() })
+    };
+    Config {
+        repository: opened.pins.repository,
+        suite: SUITE,
+        root: *opened.pins.root.as_bytes(),
+        recipients: [
+            recipient(Purpose::Data, &opened.secrets.data),
+            recipient(Purpose::Metadata, &opened.secrets.metadata),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        chunk_params: StoredChunkParams { min: params.min(), average: params.average(), max: params.max() },
+        created: env.clock.now().0,
+        store_probe: probe,
+    }
+}
+
+/// Puts a slot, reads it back from the store and opens it: a slot that does not open must never be relied on.
+async fn put_slot(store: &Store, env: &Env, unlock: &Unlock, content: &Opened) -> Result<(), RepoError> {
+    let bytes = slot::wrap(unlock, content, KdfParams::default(), &*env.random)?;
+    let name = ObjectName::KeySlot(object_hash(&bytes));
+    store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
+    let back = super::open::get_checked(store, name, 64 << 10).await?;
+    if slot::open(unlock, &back)? == *content {
+        Ok(())
+    } else {
+        Err(RepoError::HashMismatch { key: name.key() })
+    }
+}
+
+/// Signs a value and puts it under the name that its hash gives.
+pub(super) async fn put_signed(
+    store: &Store,
+    (kind, repository): (ObjectKind, RepositoryId),
+    value: &[u8],
+    key: &SigningKey,
+    name: impl FnOnce(ObjectHash) -> ObjectName,
+) -> Result<ObjectHash, RepoError> {
+    let mut bytes = signed_message(Preamble::new(kind, ChunkKind::Data, repository), value);
+    let signature = key.sign(&bytes);
+    bytes.extend_from_slice(&signature);
+    let hash = object_hash(&bytes);
+    store.put(&object_key(name(hash))?, vec![Bytes::from(bytes)]).await?;
+    Ok(hash)
+}

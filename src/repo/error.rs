@@ -1,0 +1,135 @@
+//! What can go wrong with a repository as a whole.
+
+use std::path::PathBuf;
+
+use crate::class::Class;
+use crate::crypto::CryptoError;
+use crate::format::FormatError;
+use crate::id::RepositoryId;
+use crate::index::IndexError;
+use crate::random::RandomError;
+use crate::seal::SealError;
+use crate::store::StoreError;
+
+/// Why a repository could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepoError {
+    /// There is no repository at this place.
+    #[error("there is no repository at {url}")]
+    NotFound {
+        /// Where it was looked for.
+        url: String,
+    },
+    /// There is one already.
+    #[error("there is a repository at {url} already")]
+    AlreadyExists {
+        /// Where.
+        url: String,
+    },
+    /// No key slot opens with what was given.
+    #[error("no key slot of this repository opens with this {what}")]
+    WrongKey {
+        /// Passphrase, key file or recovery words.
+        what: &'static str,
+    },
+    /// The key opens the repository, but its role may not do this.
+    #[error("this key may not {action}")]
+    RoleForbids {
+        /// What it may not do.
+        action: &'static str,
+    },
+    /// The signed configuration is missing, older than one seen before, or contradicts itself.
+    #[error("the configuration of repository {repository} is not trustworthy: {reason}")]
+    Untrusted {
+        /// The repository.
+        repository: RepositoryId,
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// An object does not have the hash its name promises.
+    #[error("object {key} does not have the content its name promises")]
+    HashMismatch {
+        /// The object.
+        key: String,
+    },
+    /// An object's signature is wrong, or its signer is unknown.
+    #[error("object {key} is not signed by a registered writer")]
+    BadSignature {
+        /// The object.
+        key: String,
+    },
+    /// An object breaks the format.
+    #[error("object {key} is damaged")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// The rule it breaks.
+        #[source]
+        rule: FormatError,
+    },
+    /// Bytes break the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The object storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key could not be used.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// A segment could not be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The system's random generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// A local file could not be used.
+    #[error("cannot use {}", path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A task inside the program ended without a result.
+    #[error("a background task ended unexpectedly")]
+    Task,
+    /// The run was asked to stop.
+    #[error("stopped before the end, as asked")]
+    Cancelled,
+}
+
+impl RepoError {
+    /// What kind of failure this is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NotFound { .. } => Class::NoRepository,
+            Self::WrongKey { .. } | Self::RoleForbids { .. } => Class::Denied,
+            Self::Untrusted { .. } => Class::Tampered,
+            Self::HashMismatch { .. } | Self::BadSignature { .. } => Class::Damage,
+            Self::Damaged { rule, .. } | Self::Format(rule) => match rule {
+                FormatError::Version { .. } => Class::NoRepository,
+                _ => Class::Damage,
+            },
+            Self::Store(error) => error.class(),
+            Self::Crypto(error) => error.class(),
+            Self::Seal(error) => error.class(),
+            Self::Index(error) => error.class(),
+            Self::Local { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                _ => Class::Failed,
+            },
+            Self::AlreadyExists { .. } | Self::Random(_) | Self::Task => Class::Failed,
+            Self::Cancelled => Class::Cancelled,
+        }
+    }
+
+    /// Names the object whose bytes broke the format.
+    pub fn at(key: &str) -> impl FnOnce(FormatError) -> Self + '_ {
+        move |rule| Self::Damaged { key: key.to_owned(), rule }
+    }
+}

@@ -1,0 +1,96 @@
+//! Index objects as they are stored: tables sealed block by block under one key, signed by their author.
+//!
+//! ```text
+//! preamble 32 | salt 32 | count of blocks u32 | header length u32, header sealed (block 0) | blocks sealed | signature 64 | padding
+//! ```
+//!
+//! The signature covers everything up to the end of the sealed header, which holds the hash of every block.
+
+use super::error::RepoError;
+use super::open::Repository;
+use super::pack::PackKeys;
+use crate::crypto::ObjectSealer;
+use crate::format::FormatError;
+use crate::format::config::Authority;
+use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
+use crate::format::index::{HEADER_MAX, IndexHeader, IndexTables, StoredBlock};
+use crate::format::pack::padme;
+use crate::format::segment::TAG_LEN;
+use crate::format::signed::SIGNATURE_LEN;
+use crate::format::wire::Reader;
+use crate::random::{Random, random_array};
+
+const SALT_LEN: usize = 32;
+const HEAD_LEN: usize = PREAMBLE_LEN + SALT_LEN + 8;
+
+/// The stored form of an index object.
+pub fn seal_index_object(
+    tables: &IndexTables,
+    keys: &PackKeys<'_>,
+    random: &dyn Random,
+) -> Result<Vec<u8>, RepoError> {
+    let salt: [u8; SALT_LEN] = random_array(random)?;
+    let count = tables.block_count() as u32 + 1;
+    // The header is block 0 but is known last; a sealer wants its blocks in order, so each gets its own.
+    let sealer = || ObjectSealer::new(keys.index, &salt, keys.repository, ObjectKind::Index);
+    let mut blocks = Vec::new();
+    let mut stored = Vec::new();
+    let mut block_sealer = sealer();
+    for (number, block) in tables.blocks().enumerate() {
+        let mut bytes = block.bytes;
+        block_sealer.seal_block(number as u32 + 1, count, &mut bytes)?;
+        stored.push(StoredBlock { len: bytes.len() as u32, hash: *blake3::hash(&bytes).as_bytes() });
+        blocks.extend_from_slice(&bytes);
+    }
+    let mut header = tables.header(&stored)?.encode();
+    sealer().seal_block(0, count, &mut header)?;
+
+    let mut out = Preamble::new(ObjectKind::Index, ChunkKind::Data, keys.repository).encode().to_vec();
+    out.extend_from_slice(&salt);
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header);
+    let signature = keys.signing.sign(&out);
+    out.extend_from_slice(&blocks);
+    out.extend_from_slice(&signature);
+    let len = out.len();
+    out.resize(padme(len), 0);
+    random.fill(&mut out[len..])?;
+    Ok(out)
+}
+
+/// Opens an index object whose hash was checked: signature, header, every block.
+pub fn open_index_object(repo: &Repository, key: &str, bytes: &[u8]) -> Result<IndexTables, RepoError> {
+    let at = || RepoError::at(key);
+    let repository = repo.id();
+    Preamble::expect(bytes, ObjectKind::Index, &repository).map_err(at())?;
+    let mut reader = Reader::new(bytes);
+    let head = |reader: &mut Reader<'_>| -> Result<([u8; SALT_LEN], u32, Vec<u8>), FormatError> {
+        reader.bytes(PREAMBLE_LEN)?;
+        let (salt, count, len) = (reader.array()?, reader.u32()?, reader.u32()? as usize);
+        if len > HEADER_MAX + TAG_LEN {
+            return Err(FormatError::Value { section: "15", what: "length of the header" });
+        }
+        Ok((salt, count, reader.bytes(len)?.to_vec()))
+    };
+    let (salt, count, mut header) = head(&mut reader).map_err(at())?;
+    let signed_len = HEAD_LEN + header.len();
+    let sealer = ObjectSealer::new(repo.index_key()?, &salt, repository, ObjectKind::Index);
+    sealer.open_block(0, count, &mut header)?;
+    let header = IndexHeader::decode(&header).map_err(at())?;
+    if header.blocks.len() as u64 + 1 != u64::from(count) {
+        return Err(at()(FormatError::Value { section: "15", what: "count of blocks" }));
+    }
+    let mut blocks = Vec::with_capacity(header.blocks.len());
+    for (number, entry) in header.blocks.iter().enumerate() {
+        let mut block = reader.bytes(entry.stored.len as usize).map_err(at())?.to_vec();
+        if *blake3::hash(&block).as_bytes() != entry.stored.hash {
+            return Err(RepoError::HashMismatch { key: key.to_owned() });
+        }
+        sealer.open_block(number as u32 + 1, count, &mut block)?;
+        blocks.push(block);
+    }
+    let signature: [u8; SIGNATURE_LEN] = reader.array().map_err(at())?;
+    repo.verify(key, (header.author, Authority::Writer), &bytes[..signed_len], &signature)?;
+    IndexTables::decode(header, blocks).map_err(at())
+}

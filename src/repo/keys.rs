@@ -1,0 +1,78 @@
+//! Data keys: the two of a run, and those of other runs as a reader opens them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::RepoError;
+use super::open::Repository;
+use crate::crypto::{DataKey, generate_data_key, open_data_key};
+use crate::format::datakey::SealedDataKey;
+use crate::format::envelope::ChunkKind;
+use crate::format::wire::Reader;
+use crate::id::RunId;
+use crate::random::random_array;
+
+/// The data keys of one run, one a kind, with their sealed forms.
+#[derive(Debug)]
+pub struct RunKeys {
+    /// The run.
+    pub run: RunId,
+    keys: [(DataKey, Vec<u8>); 2],
+}
+
+impl RunKeys {
+    /// The key of this kind.
+    pub fn key(&self, kind: ChunkKind) -> &DataKey {
+        &self.keys[kind as usize].0
+    }
+
+    /// The sealed form of the key of this kind.
+    pub fn sealed(&self, kind: ChunkKind) -> &[u8] {
+        &self.keys[kind as usize].1
+    }
+}
+
+impl Repository {
+    /// Makes the keys of a new run and seals them to the repository's recipients.
+    pub fn new_run_keys(&self) -> Result<RunKeys, RepoError> {
+        let random = &*self.env.random;
+        let run = RunId::new(random_array(random)?);
+        let make = |kind: ChunkKind| -> Result<(DataKey, Vec<u8>), RepoError> {
+            let to = &self.recipients[kind as usize];
+            let (key, sealed) = generate_data_key(random, &self.id(), run, kind, to)?;
+            let mut bytes = Vec::with_capacity(sealed.encoded_len());
+            sealed.encode(&mut bytes);
+            Ok((key, bytes))
+        };
+        Ok(RunKeys { run, keys: [make(ChunkKind::Data)?, make(ChunkKind::Tree)?] })
+    }
+
+    /// Opens a sealed data key with the private key of its kind.
+    pub fn open_data_key(&self, sealed: &[u8]) -> Result<DataKey, RepoError> {
+        let mut reader = Reader::new(sealed);
+        let sealed = SealedDataKey::decode(&mut reader)?;
+        reader.finish()?;
+        let (private, action) = match sealed.kind() {
+            ChunkKind::Data => (&self.secrets.data, "read content"),
+            ChunkKind::Tree => (&self.secrets.metadata, "read trees and snapshots"),
+        };
+        let private = private.as_ref().ok_or(RepoError::RoleForbids { action })?;
+        Ok(open_data_key(private, &self.id(), &sealed)?)
+    }
+}
+
+/// Data keys that were opened already; opening one costs a tenth of a millisecond.
+#[derive(Debug, Default)]
+pub struct DataKeys(Mutex<HashMap<Vec<u8>, Arc<DataKey>>>);
+
+impl DataKeys {
+    /// The key, opened now or before.
+    pub fn get(&self, repository: &Repository, sealed: &[u8]) -> Result<Arc<DataKey>, RepoError> {
+        if let Some(key) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(sealed) {
+            return Ok(Arc::clone(key));
+        }
+        let key = Arc::new(repository.open_data_key(sealed)?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sealed.to_vec(), Arc::clone(&key));
+        Ok(key)
+    }
+}

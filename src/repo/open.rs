@@ -1,0 +1,267 @@
+//! Opening a repository: a key slot gives secrets and what to trust, the signed config gives everything else.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::env::Env;
+use super::error::RepoError;
+use crate::chunk::{ChunkParams, Cutter};
+use crate::crypto::hpke::PublicKey;
+use crate::crypto::sign::{SigningKey, VerifyingKey};
+use crate::crypto::slot::{self, Opened, Unlock};
+use crate::crypto::{CryptoError, SecretKey, Secrets, context, object_hash};
+use crate::format::FormatError;
+use crate::format::config::{Authority, Config, Purpose, WriterEntry};
+use crate::format::envelope::{ChunkKind, ObjectKind};
+use crate::format::layout::{self, ObjectName};
+use crate::format::signed::{SIGNED_MAX, Signed};
+use crate::id::{RepositoryId, WriterId};
+use crate::store::{Key, Store};
+
+/// Most key slots that are tried.
+const SLOTS_MAX: usize = 64;
+/// Most bytes of a key slot.
+const SLOT_MAX: u64 = 64 << 10;
+
+/// An open repository: its store, its configuration and the secrets of one role.
+pub struct Repository {
+    pub(super) store: Store,
+    pub(super) env: Env,
+    pub(super) config: Config,
+    pub(super) secrets: Secrets,
+    pub(super) writers: HashMap<WriterId, (VerifyingKey, Authority)>,
+    pub(super) recipients: [Vec<PublicKey>; 2],
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("id", &self.config.repository).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Opens the repository in `store`.
+    ///
+    /// # Errors
+    /// [`RepoError::NotFound`] if there is none, [`RepoError::WrongKey`] if no slot opens,
+    /// [`RepoError::Untrusted`] if the configuration is not the one the slot's maker signed.
+    pub async fn open(store: Store, env: Env, unlock: &Unlock) -> Result<Self, RepoError> {
+        let configs = store.list(layout::CONFIG).await?;
+        if configs.is_empty() {
+            return Err(RepoError::NotFound { url: store.url().to_string() });
+        }
+        let opened = find_slot(&store, unlock).await?;
+        let mut candidates: Vec<_> = configs
+            .iter()
+            .filter_map(|object| match ObjectName::parse(object.key.as_str())? {
+                ObjectName::Config(number, _) => Some((number, object.key.clone())),
+                _ => None,
+            })
+            .collect();
+        candidates.sort();
+        let config = read_config(&store, &opened, &candidates).await?;
+        let writers = read_writers(&store, &opened).await?;
+        let mut recipients = [Vec::new(), Vec::new()];
+        for recipient in &config.recipients {
+            let kind = match recipient.purpose {
+                Purpose::Data => ChunkKind::Data,
+                Purpose::Metadata => ChunkKind::Tree,
+            };
+            recipients[kind as usize].push(PublicKey::from_bytes(&recipient.public_key)?);
+        }
+        Ok(Self { store, env, config, secrets: opened.secrets, writers, recipients })
+    }
+
+    /// The repository's name.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+
+    /// The world this repository was opened in.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Where its objects are.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The secrets its key opened.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The registered writers.
+    pub fn writers(&self) -> impl Iterator<Item = &WriterId> {
+        self.writers.keys()
+    }
+
+    /// The key of index objects and pack directories.
+    pub fn index_key(&self) -> Result<&SecretKey, RepoError> {
+        self.secrets.index.as_ref().ok_or(RepoError::RoleForbids { action: "read the index" })
+    }
+
+    /// A key derived from the dedup root.
+    pub fn dedup_key(&self, context: &'static str) -> Result<SecretKey, RepoError> {
+        let root = self.secrets.dedup.as_ref();
+        Ok(root.ok_or(RepoError::RoleForbids { action: "name chunks" })?.derive(context))
+    }
+
+    /// The writer this key signs as.
+    pub fn writer(&self) -> Result<(WriterId, SigningKey), RepoError> {
+        let writer = self.secrets.writer.as_ref().ok_or(RepoError::RoleForbids { action: "write" })?;
+        Ok((writer.id, SigningKey::from_seed(writer.seed.clone())))
+    }
+
+    /// How content is cut.
+    pub fn cutter(&self) -> Result<Cutter, RepoError> {
+        let stored = self.config.chunk_params;
+        let params = ChunkParams::new(stored.min, stored.average, stored.max)
+            .map_err(|_| FormatError::Value { section: "9", what: "chunk parameters" })?;
+        Ok(Cutter::new(self.dedup_key(context::CUTTER)?.expose(), params))
+    }
+
+    /// Gets an object and checks that it has the content its name promises.
+    pub async fn get_object(&self, name: ObjectName, max: u64) -> Result<Bytes, RepoError> {
+        get_checked(&self.store, name, max).await
+    }
+
+    /// Checks a signature of a registered writer who holds `authority`.
+    pub(super) fn verify(
+        &self,
+        key: &str,
+        (writer, authority): (WriterId, Authority),
+        message: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), RepoError> {
+        let known = self.writers.get(&writer);
+        let known =
+            known.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
+        known
+            .filter(|(verifying, _)| verifying.verify(message, signature).is_ok())
+            .map(|_| ())
+            .ok_or_else(|| RepoError::BadSignature { key: key.to_owned() })
+    }
+}
+
+/// The key of an object.
+pub(super) fn object_key(name: ObjectName) -> Result<Key, RepoError> {
+    Key::new(name.key()).map_err(|error| RepoError::Store(error.into()))
+}
+
+/// Gets an object and checks that it has the content its name promises.
+pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Result<Bytes, RepoError> {
+    let key = object_key(name)?;
+    let bytes = store.get(&key, max).await?;
+    if name.content_hash().is_some_and(|hash| hash != object_hash(&bytes)) {
+        return Err(RepoError::HashMismatch { key: key.as_str().to_owned() });
+    }
+    Ok(bytes)
+}
+
+async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> {
+    let mut damaged = None;
+    let slots = store.list(layout::KEYS).await?;
+    for object in slots.iter().filter(|object| object.size <= SLOT_MAX).take(SLOTS_MAX) {
+        let Some(name @ ObjectName::KeySlot(_)) = ObjectName::parse(object.key.as_str()) else { continue };
+        let bytes = match get_checked(store, name, SLOT_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error @ RepoError::HashMismatch { .. }) => {
+                damaged = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match slot::open(unlock, &bytes) {
+            Ok(opened) => return Ok(opened),
+            Err(CryptoError::SlotKind { .. } | CryptoError::WrongKey) => {}
+            Err(error) => damaged = Some(RepoError::Crypto(error)),
+        }
+    }
+    let what = match unlock {
+        Unlock::Passphrase(_) => "passphrase",
+        Unlock::KeyFile(_) => "key file",
+        Unlock::Words(_) => "set of recovery words",
+    };
+    Err(damaged.unwrap_or(RepoError::WrongKey { what }))
+}
+
+async fn read_config(store: &Store, opened: &Opened, candidates: &[(u64, Key)]) -> Result<Config, RepoError> {
+    let repository = opened.pins.repository;
+    let mut newest: Option<(u64, Config)> = None;
+    let mut failure = None;
+    for (number, key) in candidates.iter().rev() {
+        if newest.as_ref().is_some_and(|(found, _)| found != number) {
+            break;
+        }
+        match read_one_config(store, opened, key).await {
+            Ok(_) if newest.is_some() => {
+                let reason = "two configurations have the same number";
+                return Err(RepoError::Untrusted { repository, reason });
+            }
+            Ok(config) => newest = Some((*number, config)),
+            // Garbage under a config's name is skipped, so that nobody can lock a repository with it.
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let Some((number, config)) = newest else {
+        let reason = "no configuration is signed by the root key of the key slot";
+        return Err(failure.unwrap_or(RepoError::Untrusted { repository, reason }));
+    };
+    if number < opened.pins.config {
+        let reason = "it is older than the one the key slot was made with";
+        return Err(RepoError::Untrusted { repository, reason });
+    }
+    Ok(config)
+}
+
+async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Config, RepoError> {
+    let name = ObjectName::parse(key.as_str()).ok_or(FormatError::Truncated)?;
+    let bytes = get_checked(store, name, SIGNED_MAX as u64).await?;
+    let at = || RepoError::at(key.as_str());
+    let (_, signed) =
+        Signed::decode(&bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
+    if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
+        return Err(RepoError::BadSignature { key: key.as_str().to_owned() });
+    }
+    let config = Config::decode(signed.value).map_err(at())?;
+    if config.repository != opened.pins.repository || config.root != *opened.pins.root.as_bytes() {
+        let reason = "it names another repository or root key";
+        return Err(RepoError::Untrusted { repository: opened.pins.repository, reason });
+    }
+    Ok(config)
+}
+
+async fn read_writers(
+    store: &Store,
+    opened: &Opened,
+) -> Result<HashMap<WriterId, (VerifyingKey, Authority)>, RepoError> {
+    let mut newest: HashMap<WriterId, (u64, VerifyingKey, Authority)> = HashMap::new();
+    for object in store.list(layout::WRITERS).await? {
+        let Some(name @ ObjectName::Writer(id, number, _)) = ObjectName::parse(object.key.as_str()) else {
+            continue;
+        };
+        if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
+            continue;
+        }
+        let Ok(bytes) = get_checked(store, name, SIGNED_MAX as u64).await else { continue };
+        let decoded = Signed::decode(&bytes, ObjectKind::Writer, Some(&opened.pins.repository));
+        let Ok((_, signed)) = decoded else { continue };
+        if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
+            continue;
+        }
+        let Ok(entry) = WriterEntry::decode(signed.value) else { continue };
+        if let (true, Ok(key)) = (entry.writer == id, VerifyingKey::from_bytes(entry.key)) {
+            newest.insert(id, (number, key, entry.authority));
+        }
+    }
+    Ok(newest.into_iter().map(|(id, (_, key, authority))| (id, (key, authority))).collect())
+}

@@ -1,0 +1,158 @@
+//! What can go wrong with a source.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::class::Class;
+use crate::filter::{FilterError, RuleText};
+
+/// A failure to read something that is to be backed up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A path that was asked for does not exist.
+    #[error("{} does not exist", .path.display())]
+    Missing {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An entry that was just listed is gone.
+    #[error("{} vanished while it was being read", .path.display())]
+    Vanished {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// Something else now stands under the name of an entry: another inode, or a symbolic link.
+    #[error("{} was replaced while it was being read", .path.display())]
+    Replaced {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// A directory that contains itself through a mount.
+    #[error("{} is mounted inside itself", .path.display())]
+    Loop {
+        /// The inner one.
+        path: PathBuf,
+    },
+    /// An exclude rule hides a path that was asked for.
+    #[error("{} is asked for and excluded by {rule}", .path.display())]
+    ExcludedRoot {
+        /// As given.
+        path: PathBuf,
+        /// The rule.
+        rule: RuleText,
+    },
+    /// Two sources want the same place in the snapshot.
+    #[error("{} and {} cannot be stored in the same place", .first.display(), .second.display())]
+    Collision {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A place in the snapshot has a part that is empty, `.`, `..`, or holds a slash or a zero byte.
+    #[error("{} cannot be stored under that name", .path.display())]
+    BadStoredPath {
+        /// The source that was to be stored there.
+        path: PathBuf,
+    },
+    /// A rule file inside the source has an error.
+    #[error("{} has a bad rule", .path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: FilterError,
+    },
+    /// An attribute or a list of attributes is larger than Linux allows.
+    #[error("the attributes of {} are too large", .path.display())]
+    AttributesTooLarge {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// Standard input is closed, a directory, or the null device.
+    #[error("there is nothing on standard input")]
+    NoInput,
+    /// A command that should produce data did not start.
+    #[error("cannot start {}", .program.display())]
+    CommandStart {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A command that should produce data failed, so that what it wrote cannot be trusted.
+    #[error("{} ended with {}", .program.display(), .end)]
+    CommandFailed {
+        /// The program.
+        program: PathBuf,
+        /// How it ended.
+        end: CommandEnd,
+        /// The end of what it wrote to standard error.
+        stderr: String,
+    },
+    /// The run was asked to stop.
+    #[error("stopped while reading")]
+    Cancelled,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for CommandEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+impl SourceError {
+    /// What kind of failure it is for the run: of an entry, of the run, or of its arguments.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Missing { .. }
+            | Self::Io { .. }
+            | Self::Vanished { .. }
+            | Self::Replaced { .. }
+            | Self::Loop { .. }
+            | Self::Rules { .. }
+            | Self::AttributesTooLarge { .. } => Class::Partial,
+            Self::ExcludedRoot { .. } | Self::Collision { .. } | Self::BadStoredPath { .. } => Class::Usage,
+            Self::NoInput | Self::CommandStart { .. } | Self::CommandFailed { .. } => Class::Failed,
+            Self::Cancelled => Class::Cancelled,
+        }
+    }
+
+    /// Whether the entry is simply no longer there, which is ordinary in a living tree.
+    pub fn is_vanished(&self) -> bool {
+        matches!(self, Self::Vanished { .. })
+    }
+
+    /// An error of the system on an entry, sorted by what it means.
+    pub(crate) fn of_entry(action: &'static str, path: PathBuf, source: io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOENT) => Self::Vanished { path },
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::STALE) => Self::Replaced { path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Making directory entries, and clearing the way for them.
+//!
+//! # Invariants
+//! Every entry is made by a call that fails where the name is taken (`O_EXCL`, `mkdirat`, `symlinkat`, `mknodat`,
+//! `linkat`), so nothing that stands in the target is ever written through. What is in the way is unlinked, which
+//! touches the name alone: neither what a symlink points to nor the other names of a hard link.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::dir::Identity;
+use super::metadata::{self, Before, Handle, PROTECTING};
+use super::{Attribute, Metadata, MetadataFailure, Overwrite, TargetDir, TargetError};
+
+/// Longest name of an entry in bytes.
+const NAME_MAX: usize = 255;
+
+/// How often a name is cleared before somebody else is assumed to fill it again and again.
+const TRIES: usize = 4;
+
+/// A file, symlink or node made by this restore, to be given further names. Small, and holds no descriptor.
+#[derive(Debug, Clone)]
+pub struct LinkSource {
+    dir: TargetDir,
+    name: Box<[u8]>,
+    identity: Identity,
+}
+
+impl LinkSource {
+    pub(super) fn new(dir: &TargetDir, name: &[u8], identity: Identity) -> Self {
+        Self { dir: dir.clone(), name: name.into(), identity }
+    }
+}
+
+/// Accepts one plain component.
+pub(super) fn check_name(dir: &TargetDir, name: &[u8]) -> Result<(), TargetError> {
+    let plain = !matches!(name, b"" | b"." | b"..") && name.len() <= NAME_MAX;
+    if plain && !name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return Ok(());
+    }
+    Err(TargetError::UnsafeName { dir: dir.path(), name: name.to_vec() })
+}
+
+/// Makes an entry by `make`, after removing what stands in its place if that is wanted.
+pub(super) fn place<T>(
+    dir: &TargetDir,
+    name: &[u8],
+    action: &'static str,
+    mut make: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
+) -> Result<T, TargetError> {
+    check_name(dir, name)?;
+    let fd = dir.fd()?;
+    for _ in 0..TRIES {
+        match make(fd.as_fd()) {
+            Err(Errno::EXIST) => clear(dir, fd.as_fd(), name)?,
+            Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
+            Ok(made) => return Ok(made),
+        }
+    }
+    Err(TargetError::Exists { path: dir.path_of(name) })
+}
+
+/// Removes an entry that is no directory.
+pub(super) fn clear(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
+    if dir.shared().options.overwrite == Overwrite::Never {
+        return Err(TargetError::Exists { path: dir.path_of(name) });
+    }
+    match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => Err(TargetError::IsDirectory { path: dir.path_of(name) }),
+        Err(error) => Err(explain(dir, fd, name, ("replace", error))),
+    }
+}
+
+/// Tells an immutable entry or directory, which even root may not change, from other refusals.
+pub(super) fn explain(
+    dir: &TargetDir,
+    fd: BorrowedFd<'_>,
+    name: &[u8],
+    (action, error): (&'static str, Errno),
+) -> TargetError {
+    let protected = |name: &[u8], flags: AtFlags| {
+        let protecting = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        let stat = rustix::fs::statx(fd, name, flags, StatxFlags::TYPE);
+        stat.is_ok_and(|stat| stat.stx_attributes.intersects(protecting))
+    };
+    if matches!(error, Errno::PERM | Errno::ACCESS) {
+        if protected(name, AtFlags::SYMLINK_NOFOLLOW) {
+            return TargetError::Immutable { path: dir.path_of(name) };
+        }
+        if protected(b"", AtFlags::EMPTY_PATH) {
+            return TargetError::Immutable { path: dir.path() };
+        }
+    }
+    TargetError::io(action, dir.path_of(name), error)
+}
+
+/// Takes hold of an entry that was just made and must not be opened, and sets its metadata.
+pub(super) fn dress(
+    dir: &TargetDir,
+    name: &[u8],
+    (kind, rdev): (FileType, u64),
+    metadata: &Metadata<'_>,
+) -> Result<Vec<MetadataFailure>, TargetError> {
+    let fd = dir.fd()?;
+    let (entry, stat) = match reference(fd.as_fd(), name) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Err(TargetError::Changed { path: dir.path_of(name) }),
+        Err(error) => return Ok(vec![MetadataFailure::new(Attribute::All, error)]),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != kind || (is_device(kind) && stat.st_rdev != rdev) {
+        return Err(TargetError::Changed { path: dir.path_of(name) });
+    }
+    let symlink = kind == FileType::Symlink;
+    let before = Before::new_entry(super::dir::Inherited {
+        owner: Some((stat.st_uid, stat.st_gid)),
+        acl: dir.inherited().acl && !symlink,
+    });
+    let handle = Handle::Reference { fd: entry.as_fd(), symlink };
+    Ok(metadata::apply(dir.shared(), handle, before, metadata))
+}
+
+pub(super) fn is_device(kind: FileType) -> bool {
+    matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
+}
+
+/// Refers to an entry without opening it: no device is touched, no FIFO blocks, no link is followed.
+pub(super) fn reference(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    Ok((fd, stat))
+}
+
+/// Gives `source` a further name, and makes sure that it is `source` which got it.
+pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<(), TargetError> {
+    check_name(dir, name)?;
+    let fd = dir.fd()?;
+    // A name that is a link to it already must not be cleared: it could be the only one.
+    if identity_of(fd.as_fd(), name) == Some(source.identity) {
+        return Ok(());
+    }
+    let from = source.dir.fd()?;
+    let changed = || TargetError::Changed { path: source.dir.path_of(&source.name) };
+    let make = |fd: BorrowedFd<'_>| rustix::fs::linkat(&from, &*source.name, fd, name, AtFlags::empty());
+    place(dir, name, "link", |fd| match make(fd) {
+        Err(Errno::PERM) => unprotected(from.as_fd(), source, || make(fd)),
+        done => done,
+    })
+    .map_err(|error| match error {
+        TargetError::Io { source: cause, .. } if Errno::from_io_error(&cause) == Some(Errno::NOENT) => {
+            changed()
+        }
+        other => other,
+    })?;
+    if identity_of(fd.as_fd(), name) == Some(source.identity) {
+        return Ok(());
+    }
+    // Something else had taken the source's name. Only the new name goes, and what it named stays untouched.
+    match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Err(changed()),
+        Err(error) => Err(explain(dir, fd.as_fd(), name, ("remove", error))),
+    }
+}
+
+fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Identity::of(&stat))
+}
+
+/// The first name may have been finished as immutable, which forbids further ones: lift that for the moment.
+fn unprotected(
+    dir: BorrowedFd<'_>,
+    source: &LinkSource,
+    make: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let (_, stat) = reference(dir, &source.name)?;
+    if Identity::of(&stat) != source.identity
+        || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+    {
+        return Err(Errno::PERM);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, &*source.name, flags, Mode::empty())?;
+    if Identity::of(&rustix::fs::fstat(&file)?) != source.identity {
+        return Err(Errno::PERM);
+    }
+    let protected = rustix::fs::ioctl_getflags(&file)?;
+    if !protected.intersects(PROTECTING) {
+        return Err(Errno::PERM);
+    }
+    rustix::fs::ioctl_setflags(&file, protected - PROTECTING)?;
+    let made = make();
+    rustix::fs::ioctl_setflags(&file, protected)?;
+    made
+}

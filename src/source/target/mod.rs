@@ -1,0 +1,337 @@
+//! The place a restore writes to.
+//!
+//! # Invariants
+//! Nothing is ever written outside the target directory, whatever names and links a hostile repository brings and
+//! whatever stands in the target already. Three rules make it so: a name is one plain component; a directory is
+//! reached only through open descriptors of its parents, never through a link, and is the same inode as before; an
+//! entry is made only where its name is free. No path is ever handed to the system, except that of the target itself,
+//! so paths may be longer than the system's limit.
+//!
+//! Until its metadata is set, an entry belongs to the process and is open to nobody else: 0700 for a directory, 0600
+//! for the rest. Set-id bits are left out when the owner they would act for could not be set.
+//!
+//! # Crash
+//! Entries are written under their final names, so a half-written file may stand, with mode 0600 and without metadata.
+//! Nothing temporary is made.
+//!
+//! # Must not
+//! Remove a directory, follow a symlink, or let the content of an existing file shine through. Somebody who may write
+//! to the target while a restore runs can move a directory elsewhere with everything that is still written to it; they
+//! cannot make the restore enter or change anything of theirs that it did not enter before.
+
+mod dir;
+mod entry;
+mod error;
+mod file;
+mod metadata;
+mod owner;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+pub use dir::TargetDir;
+pub use entry::LinkSource;
+pub use error::{Attribute, MetadataFailure, TargetError};
+pub use file::TargetFile;
+pub use metadata::Metadata;
+pub use owner::OwnerPolicy;
+
+use dir::{Descriptors, Found, Identity};
+use metadata::{Before, Handle};
+use owner::Owners;
+
+/// What happens where an entry stands already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// It is replaced, unless it is a directory.
+    #[default]
+    Always,
+    /// It stays, and the restored entry fails with [`TargetError::Exists`]. Directories are entered all the same.
+    Never,
+}
+
+/// How a target is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetOptions {
+    /// Owners and groups.
+    pub owner: OwnerPolicy,
+    /// Existing entries.
+    pub overwrite: Overwrite,
+    /// Whether extended attributes are set, access control lists and capabilities included.
+    pub xattrs: bool,
+}
+
+impl Default for TargetOptions {
+    fn default() -> Self {
+        Self { owner: OwnerPolicy::Names, overwrite: Overwrite::Always, xattrs: true }
+    }
+}
+
+/// An entry without content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device, with its number as `stat` gives it.
+    CharDevice(u64),
+    /// A block device, with its number as `stat` gives it.
+    BlockDevice(u64),
+}
+
+/// A directory that a restore writes into. May be used from several threads at once.
+#[derive(Debug)]
+pub struct Target {
+    root: TargetDir,
+}
+
+/// What every directory of a target shares.
+#[derive(Debug)]
+struct Shared {
+    options: TargetOptions,
+    /// User and group of what this process makes.
+    creator: (u32, u32),
+    owners: Owners,
+    descriptors: Descriptors,
+    mounts: Mutex<Mounts>,
+}
+
+/// The further file systems that were entered, for [`Target::sync`].
+#[derive(Debug, Default)]
+struct Mounts {
+    /// One open directory for each device number.
+    open: HashMap<u64, OwnedFd>,
+    /// There were too many to keep open.
+    more: bool,
+}
+
+/// Subvolumes look like file systems, and there may be thousands.
+const MOUNTS_MAX: usize = 64;
+
+impl Target {
+    /// Opens the directory, and makes it and its parents (mode 0700) if they are missing. Links in this path are the
+    /// user's own, and are followed.
+    pub fn open(dir: &Path, options: TargetOptions) -> Result<Self, TargetError> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 16);
+        // A quarter: files being written, the repository and its store need the rest.
+        let bound = usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(16, 512);
+        Self::open_bounded(dir, options, bound)
+    }
+
+    fn open_bounded(dir: &Path, options: TargetOptions, bound: usize) -> Result<Self, TargetError> {
+        let failed =
+            |action: &'static str, error: io::Error| TargetError::io(action, dir.to_path_buf(), error);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|e| failed("create the directory", e))?;
+        let flags = dir::OPEN_DIR.difference(OFlags::NOFOLLOW);
+        let fd = rustix::fs::open(dir, flags, Mode::empty())
+            .map_err(|e| failed("open the directory", e.into()))?;
+        let creator = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (found, _) = dir::look(fd, false, creator).map_err(|e| failed("look at", e.into()))?;
+        let shared = Arc::new(Shared {
+            options,
+            creator,
+            owners: Owners::default(),
+            descriptors: Descriptors::new(bound),
+            mounts: Mutex::default(),
+        });
+        Ok(Self { root: TargetDir::root(shared, dir.as_os_str().as_bytes(), found) })
+    }
+
+    /// The target directory itself.
+    pub fn root(&self) -> TargetDir {
+        self.root.clone()
+    }
+
+    /// Makes a directory, or enters the one that stands there.
+    pub fn make_dir(&self, parent: &TargetDir, name: &[u8]) -> Result<TargetDir, TargetError> {
+        entry::check_name(parent, name)?;
+        let dir = parent.fd()?;
+        let mut fresh = true;
+        match rustix::fs::mkdirat(&dir, name, Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => fresh = false,
+            Err(error) => {
+                return Err(entry::explain(parent, dir.as_fd(), name, ("create the directory", error)));
+            }
+        }
+        let found = match open_dir(parent, &dir, name, fresh) {
+            // Something that is no directory, or was none and is gone already.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) if !fresh => {
+                let made = entry::place(parent, name, "create the directory", |fd| {
+                    rustix::fs::mkdirat(fd, name, Mode::RWXU)
+                });
+                fresh = match made {
+                    Ok(()) => true,
+                    // Another thread was faster.
+                    Err(TargetError::IsDirectory { .. }) => false,
+                    Err(error) => return Err(error),
+                };
+                open_dir(parent, &dir, name, fresh)
+            }
+            done => done,
+        };
+        let found = found.map_err(|error| match error {
+            Errno::NOTDIR | Errno::LOOP | Errno::NOENT => TargetError::Changed { path: parent.path_of(name) },
+            other => TargetError::io("open the directory", parent.path_of(name), other),
+        })?;
+        self.remember_mount(parent, &found)?;
+        Ok(parent.child(name, found))
+    }
+
+    /// Makes a regular file that will be `len` bytes long, open for nobody else until it is finished.
+    pub fn create_file(&self, parent: &TargetDir, name: &[u8], len: u64) -> Result<TargetFile, TargetError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = entry::place(parent, name, "create", |dir| rustix::fs::openat(dir, name, flags, mode))?;
+        Ok(TargetFile::new(fd, parent, name, len))
+    }
+
+    /// Makes a symlink with any target; it is never followed.
+    pub fn symlink(
+        &self,
+        parent: &TargetDir,
+        name: &[u8],
+        target: &[u8],
+        metadata: &Metadata<'_>,
+    ) -> Result<Vec<MetadataFailure>, TargetError> {
+        entry::place(parent, name, "create the symlink", |dir| rustix::fs::symlinkat(target, dir, name))?;
+        entry::dress(parent, name, (FileType::Symlink, 0), metadata)
+    }
+
+    /// Makes a pipe, a socket or a device. A device that an ordinary user may not make is a failure with
+    /// [`Attribute::Device`], and nothing is made.
+    pub fn make_node(
+        &self,
+        parent: &TargetDir,
+        name: &[u8],
+        kind: NodeKind,
+        metadata: &Metadata<'_>,
+    ) -> Result<Vec<MetadataFailure>, TargetError> {
+        let (kind, rdev) = match kind {
+            NodeKind::Fifo => (FileType::Fifo, 0),
+            NodeKind::Socket => (FileType::Socket, 0),
+            NodeKind::CharDevice(rdev) => (FileType::CharacterDevice, rdev),
+            NodeKind::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
+        };
+        let mode = Mode::RUSR | Mode::WUSR;
+        match entry::place(parent, name, "create", |dir| rustix::fs::mknodat(dir, name, kind, mode, rdev)) {
+            Err(TargetError::Io { source, .. })
+                if entry::is_device(kind) && Errno::from_io_error(&source) == Some(Errno::PERM) =>
+            {
+                Ok(vec![MetadataFailure::new(Attribute::Device, source)])
+            }
+            Err(error) => Err(error),
+            Ok(()) => entry::dress(parent, name, (kind, rdev), metadata),
+        }
+    }
+
+    /// What [`Target::hard_link`] needs to give a symlink or node made just now further names. For a regular file use
+    /// [`TargetFile::link_source`], which nobody can deceive.
+    pub fn link_source(&self, parent: &TargetDir, name: &[u8]) -> Result<LinkSource, TargetError> {
+        entry::check_name(parent, name)?;
+        let stat = rustix::fs::statat(&parent.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| TargetError::io("look at", parent.path_of(name), error))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Err(TargetError::IsDirectory { path: parent.path_of(name) }),
+            _ => Ok(LinkSource::new(parent, name, Identity::of(&stat))),
+        }
+    }
+
+    /// Gives an entry that this restore made a further name. It shares content and metadata, so none is set.
+    pub fn hard_link(&self, parent: &TargetDir, name: &[u8], source: &LinkSource) -> Result<(), TargetError> {
+        entry::link(parent, name, source)
+    }
+
+    /// Sets a directory's metadata. To be called when everything in it is done, links included, because each further
+    /// entry would change its times, and its mode may lock it.
+    pub fn finish_dir(
+        &self,
+        dir: &TargetDir,
+        metadata: &Metadata<'_>,
+    ) -> Result<Vec<MetadataFailure>, TargetError> {
+        let fd = dir.fd()?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| TargetError::io("look at", dir.path(), error))?;
+        let before = Before {
+            inherited: dir::Inherited { owner: Some((stat.st_uid, stat.st_gid)), acl: false },
+            stray_acl: !dir.is_fresh() || dir.inherited().acl,
+            directory: true,
+        };
+        Ok(metadata::apply(dir.shared(), Handle::Open(fd.as_fd()), before, metadata))
+    }
+
+    /// Makes everything written so far last through a power cut. Reports writes that failed in the background too.
+    pub fn sync(&self) -> Result<(), TargetError> {
+        let failed = |error| TargetError::io("sync", self.root.path(), error);
+        rustix::fs::syncfs(&self.root.fd()?).map_err(failed)?;
+        let mounts = self.root.shared().mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounts.more {
+            rustix::fs::sync();
+        }
+        mounts.open.values().try_for_each(|fd| rustix::fs::syncfs(fd).map_err(failed))
+    }
+
+    fn remember_mount(&self, parent: &TargetDir, found: &Found) -> Result<(), TargetError> {
+        let dev = found.identity.dev;
+        if dev == parent.identity().dev || dev == self.root.identity().dev {
+            return Ok(());
+        }
+        let mut mounts = self.root.shared().mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounts.open.len() >= MOUNTS_MAX {
+            mounts.more = true;
+        } else if let Entry::Vacant(slot) = mounts.open.entry(dev) {
+            let copy = rustix::io::fcntl_dupfd_cloexec(&found.fd, 0)
+                .map_err(|error| TargetError::io("keep open", parent.path(), error))?;
+            slot.insert(copy);
+        }
+        Ok(())
+    }
+}
+
+/// Opens the directory that stands under the name, and makes it usable for its owner.
+fn open_dir(parent: &TargetDir, dir: &OwnedFd, name: &[u8], fresh: bool) -> rustix::io::Result<Found> {
+    let creator = parent.shared().creator;
+    let open = || rustix::fs::openat(dir, name, dir::OPEN_DIR, Mode::empty());
+    let unlock = |stat: &Stat, fd: &OwnedFd| match stat.st_uid == creator.0 && stat.st_mode & 0o700 != 0o700 {
+        // The snapshot's mode is set when the directory is finished.
+        true => metadata::make_usable(fd.as_fd(), stat.st_mode).is_ok(),
+        false => false,
+    };
+    let fd = match open() {
+        Err(Errno::ACCESS) => {
+            let (reference, stat) = entry::reference(dir.as_fd(), name)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory || !unlock(&stat, &reference) {
+                return Err(Errno::ACCESS);
+            }
+            open()?
+        }
+        done => done?,
+    };
+    let (mut found, stat) = dir::look(fd, fresh, creator)?;
+    if creator.0 != 0 {
+        unlock(&stat, &found.fd);
+    }
+    if fresh && parent.inherited().acl {
+        // What it was handed down is not of the snapshot; without the default list nothing below is handed anything.
+        let xattrs = parent.shared().options.xattrs;
+        found.inherited.acl = !(xattrs && metadata::remove_acls(found.fd.as_fd()).is_ok());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Listing: every plain file below a prefix, links not followed.
+
+use std::fs::{self, DirEntry};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use object_store::ObjectMeta;
+use object_store::path::Path as ObjectPath;
+
+use super::super::key::RESERVED;
+use super::read::meta;
+use super::{Inner, LocalError, Step};
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Plain files whose names are UTF-8, in the order of their keys.
+    pub(super) objects: Vec<ObjectMeta>,
+    /// Links, devices, names that are not UTF-8.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+impl Inner {
+    /// Everything below `prefix`, a directory relative to the root. A missing directory is empty, a missing root is an error.
+    pub(super) fn walk(&self, prefix: &str) -> Result<Found, LocalError> {
+        let top = self.root.join(prefix);
+        let mut found = Found::default();
+        if !prefix.is_empty() && !self.is_directory(&top)? {
+            return Ok(found);
+        }
+        let mut pending = vec![(top, prefix.to_owned())];
+        while let Some((directory, key)) = pending.pop() {
+            self.step(Step::Look, &directory)?;
+            let entries =
+                fs::read_dir(&directory).map_err(|error| LocalError::io(Step::Look, &directory, error))?;
+            for entry in entries {
+                let entry = entry.map_err(|error| LocalError::io(Step::Look, &directory, error))?;
+                if let Some(next) = look(&entry, &key, &mut found)? {
+                    pending.push((entry.path(), next));
+                }
+            }
+        }
+        found.objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok(found)
+    }
+
+    /// Whether a directory stands there that is reached through no link; missing is `false` only below a root that is there.
+    pub(super) fn is_directory(&self, top: &Path) -> Result<bool, LocalError> {
+        let mut path = top;
+        while path != self.root {
+            match fs::symlink_metadata(path) {
+                Ok(stat) if stat.is_dir() => {}
+                Ok(_) => return Err(LocalError::Foreign { path: path.to_owned() }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return self.check_root().map(|()| false);
+                }
+                Err(error) => return Err(LocalError::io(Step::Look, path, error)),
+            }
+            match path.parent() {
+                Some(parent) => path = parent,
+                None => break,
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Notes an entry, or returns the key of a directory to go into.
+fn look(entry: &DirEntry, parent: &str, found: &mut Found) -> Result<Option<String>, LocalError> {
+    let name = entry.file_name();
+    let key = match name.to_str() {
+        Some(name) if parent.is_empty() => name.to_owned(),
+        Some(name) => format!("{parent}/{name}"),
+        None => {
+            found.foreign.push(entry.path());
+            return Ok(None);
+        }
+    };
+    // `lost+found` is there when the root is the top of a file system; often it may not be read.
+    if parent.is_empty() && (key == RESERVED || key == "lost+found") {
+        return Ok(None);
+    }
+    let failed = |error| LocalError::io(Step::Look, &entry.path(), error);
+    let kind = entry.file_type().map_err(failed)?;
+    if kind.is_dir() {
+        return Ok(Some(key));
+    }
+    if !kind.is_file() {
+        found.foreign.push(entry.path());
+        return Ok(None);
+    }
+    match (entry.metadata(), ObjectPath::parse(&key)) {
+        // Deleted by another process meanwhile, as in the listing of any store.
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
+        (Err(error), _) => return Err(failed(error)),
+        (Ok(_), Err(_)) => found.foreign.push(entry.path()),
+        (Ok(stat), Ok(location)) => {
+            found.objects.push(meta(location, stat.len(), (stat.mtime(), stat.mtime_nsec())));
+        }
+    }
+    Ok(None)
+}

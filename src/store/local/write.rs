@@ -1,0 +1,331 @@
+//! Writing: whole, durable, under the final name only when complete.
+//!
+//! Large objects bypass the page cache where the file system lets them: copying into it costs eight times the CPU of the
+//! write itself, and a pack is seldom read back soon.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use object_store::PutPayload;
+use rustix::fs::{FallocateFlags, OFlags};
+
+use super::super::key::RESERVED;
+use super::super::pool::Pool;
+use super::{Inner, LocalError, Step};
+
+/// Objects from this size on are written directly.
+const DIRECT_FROM: usize = 1024 * 1024;
+/// Alignment of direct writes in memory, offset and length; what every common device accepts.
+const BLOCK: usize = 4096;
+/// Bytes gathered for one direct write; with the room for alignment a power of two, as the pool keeps them.
+const STAGE: usize = 4 * 1024 * 1024 - BLOCK;
+
+/// A temporary file, removed again unless it was renamed.
+struct Temporary<'a> {
+    inner: &'a Inner,
+    path: PathBuf,
+    file: File,
+    direct: bool,
+    renamed: bool,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.renamed && self.inner.step(Step::Remove, &self.path).is_ok() {
+            // What stays behind is swept later.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn put(&self, target: &Path, body: &PutPayload) -> Result<(), LocalError> {
+        match self.put_once(target, body) {
+            // A directory that was known is gone: learn them anew.
+            Err(error) if error.is_missing() => {
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.put_once(target, body)
+            }
+            result => result,
+        }
+    }
+
+    fn put_once(&self, target: &Path, body: &PutPayload) -> Result<(), LocalError> {
+        let parent = target.parent().unwrap_or(&self.root);
+        self.ensure_directory(parent)?;
+        let mut temporary = self.temporary(body.content_length())?;
+        self.step(Step::Write, &temporary.path)?;
+        self.write(&mut temporary, body)
+            .map_err(|error| LocalError::io(Step::Write, &temporary.path, error))?;
+        self.sync(Step::SyncFile, &temporary.path, &temporary.file)?;
+        self.step(Step::Rename, target)?;
+        fs::rename(&temporary.path, target).map_err(|error| LocalError::io(Step::Rename, target, error))?;
+        temporary.renamed = true;
+        self.sync_directory(parent)
+    }
+
+    /// Removes a file, durably. Its absence before is as good, but must be made durable too.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), LocalError> {
+        self.step(Step::Remove, path)?;
+        let parent = path.parent().unwrap_or(&self.root);
+        match fs::remove_file(path) {
+            Ok(()) => self.sync_directory(parent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.check_root()?;
+                match self.sync_directory(parent) {
+                    Err(error) if error.is_missing() => Ok(()),
+                    result => result,
+                }
+            }
+            Err(error) => Err(LocalError::io(Step::Remove, path, error)),
+        }
+    }
+
+    /// Makes a directory and those above it, up to the root, which must be there. Each is made durable once a process, also
+    /// one that was there: whoever made it may have crashed before its name was.
+    fn ensure_directory(&self, path: &Path) -> Result<(), LocalError> {
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(path) {
+            return Ok(());
+        }
+        if path == self.root {
+            self.check_root()?;
+        } else {
+            let parent = path.parent().unwrap_or(&self.root);
+            self.ensure_directory(parent)?;
+            self.step(Step::MakeDirectory, path)?;
+            match DirBuilder::new().mode(0o700).create(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let stat = fs::symlink_metadata(path)
+                        .map_err(|error| LocalError::io(Step::Look, path, error))?;
+                    if !stat.is_dir() {
+                        return Err(LocalError::Foreign { path: path.to_owned() });
+                    }
+                }
+                Err(error) => return Err(LocalError::io(Step::MakeDirectory, path, error)),
+            }
+            self.sync_directory(parent)?;
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        Ok(())
+    }
+
+    /// Makes the root and what is missing above it.
+    pub(super) fn make_root(&self) -> Result<(), LocalError> {
+        let mut missing = Vec::new();
+        let mut path = self.root.as_path();
+        while let Err(error) = fs::metadata(path) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(LocalError::io(Step::Look, path, error));
+            }
+            missing.push(path);
+            match path.parent() {
+                Some(parent) => path = parent,
+                None => break,
+            }
+        }
+        for path in missing.into_iter().rev() {
+            self.step(Step::MakeDirectory, path)?;
+            match DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(LocalError::io(Step::MakeDirectory, path, error));
+                }
+                _ => {}
+            }
+            if let Some(parent) = path.parent() {
+                self.sync_directory(parent)?;
+            }
+        }
+        self.check_root()
+    }
+
+    fn temporary(&self, len: usize) -> Result<Temporary<'_>, LocalError> {
+        let directory = self.root.join(RESERVED);
+        self.ensure_directory(&directory)?;
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("{:016x}-{number:x}", self.nonce));
+        self.step(Step::Create, &path)?;
+        let open = |direct: bool| {
+            let flag = if direct { libc::O_DIRECT } else { 0 };
+            File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o400)
+                .custom_flags(libc::O_NOFOLLOW | flag)
+                .open(&path)
+        };
+        let mut direct = len >= DIRECT_FROM && self.direct.load(Ordering::Relaxed);
+        let mut opened = open(direct);
+        if direct && opened.as_ref().is_err_and(refused) {
+            self.direct.store(false, Ordering::Relaxed);
+            direct = false;
+            // Some file systems have made the file before they refuse.
+            let _ = fs::remove_file(&path);
+            opened = open(false);
+        }
+        let file = opened.map_err(|error| LocalError::io(Step::Create, &path, error))?;
+        Ok(Temporary { inner: self, path, file, direct, renamed: false })
+    }
+
+    fn write(&self, temporary: &mut Temporary<'_>, body: &PutPayload) -> io::Result<()> {
+        let len = body.content_length();
+        if len >= DIRECT_FROM {
+            reserve(&temporary.file, len.next_multiple_of(BLOCK))?;
+        }
+        if temporary.direct {
+            self.write_direct(&temporary.file, body)
+        } else {
+            let mut offset = 0;
+            for part in body.iter() {
+                temporary.file.write_all_at(part, offset)?;
+                offset += part.len() as u64;
+            }
+            temporary.file.set_len(offset)
+        }
+    }
+
+    /// Gathers the body in an aligned buffer and writes it in large pieces; the last one is padded and cut off again.
+    fn write_direct(&self, file: &File, body: &PutPayload) -> io::Result<()> {
+        let len = body.content_length();
+        let stage = STAGE.min(len.next_multiple_of(BLOCK));
+        let mut stage = Stage::new(&self.pool, stage);
+        let mut offset = 0;
+        for part in body.iter() {
+            let mut part = part.as_ref();
+            while !part.is_empty() {
+                part = stage.fill(part);
+                if stage.is_full() {
+                    self.write_stage(file, &mut stage, &mut offset)?;
+                }
+            }
+        }
+        stage.pad();
+        self.write_stage(file, &mut stage, &mut offset)?;
+        file.set_len(len as u64)
+    }
+
+    fn write_stage(&self, file: &File, stage: &mut Stage, offset: &mut u64) -> io::Result<()> {
+        let bytes = stage.bytes();
+        let result = match file.write_all_at(bytes, *offset) {
+            Err(error) if refused(&error) => {
+                self.direct.store(false, Ordering::Relaxed);
+                let flags = rustix::fs::fcntl_getfl(file)?;
+                rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
+                file.write_all_at(bytes, *offset)
+            }
+            result => result,
+        };
+        *offset += bytes.len() as u64;
+        stage.clear();
+        result
+    }
+
+    fn sync(&self, step: Step, path: &Path, file: &File) -> Result<(), LocalError> {
+        if !self.options.fsync {
+            return Ok(());
+        }
+        self.step(step, path)?;
+        file.sync_all().map_err(|source| {
+            if refused(&source) {
+                LocalError::NoSync { path: path.to_owned(), source }
+            } else {
+                LocalError::io(step, path, source)
+            }
+        })
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<(), LocalError> {
+        if !self.options.fsync {
+            return Ok(());
+        }
+        let directory = File::open(path).map_err(|error| LocalError::io(Step::SyncDirectory, path, error))?;
+        self.sync(Step::SyncDirectory, path, &directory)
+    }
+
+    pub(super) fn sweep(&self, before: i64) -> Result<u64, LocalError> {
+        let directory = self.root.join(RESERVED);
+        let failed = |error| LocalError::io(Step::Look, &directory, error);
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_root().map(|()| 0),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut removed = 0;
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let Ok(stat) = entry.metadata() else { continue };
+            let modified = stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec());
+            if stat.is_file() && modified < before {
+                let path = entry.path();
+                self.step(Step::Remove, &path)?;
+                fs::remove_file(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether a file system says that it cannot do a thing at all.
+fn refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// Asks for all the space at once: one extent instead of many, and a full disk is noticed before anything is written.
+fn reserve(file: &File, len: usize) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64) {
+        Ok(()) => Ok(()),
+        Err(error) if refused(&error.into()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An aligned piece of memory that gathers bytes.
+struct Stage {
+    buffer: super::super::pool::Buffer,
+    start: usize,
+    size: usize,
+    filled: usize,
+}
+
+impl Stage {
+    /// `size` is a multiple of [`BLOCK`].
+    fn new(pool: &Pool, size: usize) -> Self {
+        let buffer = pool.take(size + BLOCK);
+        // Should the address not tell, the write is refused and repeated through the page cache.
+        let start = buffer.as_ptr().align_offset(BLOCK).min(BLOCK);
+        Self { buffer, start, size, filled: 0 }
+    }
+
+    /// Takes what fits and returns the rest.
+    fn fill<'a>(&mut self, part: &'a [u8]) -> &'a [u8] {
+        let count = part.len().min(self.size - self.filled);
+        let (now, rest) = part.split_at(count);
+        let at = self.start + self.filled;
+        self.buffer[at..at + count].copy_from_slice(now);
+        self.filled += count;
+        rest
+    }
+
+    fn pad(&mut self) {
+        let end = self.filled.next_multiple_of(BLOCK);
+        self.buffer[self.start + self.filled..self.start + end].fill(0);
+        self.filled = end;
+    }
+
+    fn is_full(&self) -> bool {
+        self.filled == self.size
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.start + self.filled]
+    }
+
+    fn clear(&mut self) {
+        self.filled = 0;
+    }
+}

@@ -1,0 +1,257 @@
+//! From a location and options to a store. A new cloud is one more arm in [`open`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::error::{Cause, StoreError};
+use super::local::{LocalOptions, LocalStore};
+use super::location::{Place, StoreUrl};
+use super::options::{StoreEnv, StoreOptions};
+use super::pool::Pool;
+use super::{aws, azure, google};
+use crate::class::Class;
+
+/// Why a store could not be set up as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No such option for this kind of store.
+    #[error("`{key}` is not an option of this kind of store")]
+    UnknownOption {
+        /// The option's name.
+        key: String,
+    },
+    /// An option needs `true` or `false`.
+    #[error("the option `{key}` must be true or false")]
+    OptionValue {
+        /// The option's name.
+        key: String,
+    },
+    /// A directory must be given as an absolute path.
+    #[error("{} is not an absolute path", path.display())]
+    Relative {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Requests and credentials would travel in the clear.
+    #[error("{endpoint} is not encrypted; the option allow_http=true accepts that")]
+    PlainHttp {
+        /// The address.
+        endpoint: String,
+    },
+    /// A file with credentials or settings cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The profile that was asked for is in no file.
+    #[error("there is no AWS profile `{profile}`")]
+    NoProfile {
+        /// The profile.
+        profile: String,
+    },
+    /// The profile gets its credentials in a way that only Amazon's own tools know.
+    #[error(
+        "the AWS profile `{profile}` uses `{setting}`; set credential_process = aws configure export-credentials \
+         --profile {profile} in another profile, or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    Profile {
+        /// The profile.
+        profile: String,
+        /// The setting that is not understood.
+        setting: String,
+    },
+    /// The account of Azure storage is named nowhere.
+    #[error("name the storage account: AZURE_STORAGE_ACCOUNT_NAME or the option account_name")]
+    NoAccount,
+    /// The settings do not make a store.
+    #[error("the settings of this store do not fit together")]
+    Settings {
+        /// What is wrong.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl OpenError {
+    /// What kind of failure this is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::File { .. } => Class::Denied,
+            _ => Class::Usage,
+        }
+    }
+}
+
+impl From<object_store::Error> for OpenError {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::UnknownConfigurationKey { key, .. } => Self::UnknownOption { key },
+            object_store::Error::Generic { source, .. } => Self::Settings { source },
+            other => Self::Settings { source: Box::new(other) },
+        }
+    }
+}
+
+/// A store that has not been asked anything yet.
+pub(super) struct Opened {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) local: Option<LocalStore>,
+    pub(super) create_only: bool,
+}
+
+/// Options of ours taken out of the list, the rest for the client of a cloud.
+pub(super) struct Taken {
+    rest: Vec<(String, String)>,
+}
+
+impl Taken {
+    fn new(options: &StoreOptions) -> Self {
+        let rest =
+            options.options.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect();
+        Self { rest }
+    }
+
+    /// The last value given for one of our own options.
+    pub(super) fn switch(&mut self, name: &str) -> Result<Option<bool>, OpenError> {
+        let mut found = None;
+        for (key, value) in &self.rest {
+            if key == name {
+                found = Some(parse_bool(value).ok_or_else(|| OpenError::OptionValue { key: key.clone() })?);
+            }
+        }
+        self.rest.retain(|(key, _)| key != name);
+        Ok(found)
+    }
+
+    pub(super) fn into_rest(self) -> Vec<(String, String)> {
+        self.rest
+    }
+}
+
+fn parse_bool(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether an endpoint may be spoken to: encrypted, on this machine, or allowed by the user.
+pub(super) fn check_endpoint(endpoint: Option<&str>, allowed: Option<bool>) -> Result<bool, OpenError> {
+    let Some(endpoint) = endpoint else { return Ok(allowed.unwrap_or(false)) };
+    let plain = endpoint.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
+    if !plain {
+        return Ok(allowed.unwrap_or(false));
+    }
+    let host = url::Url::parse(endpoint).ok();
+    let loopback = match host.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match allowed {
+        Some(true) => Ok(true),
+        None if loopback => Ok(true),
+        // The address may hold a user name; its host says enough.
+        _ => Err(OpenError::PlainHttp {
+            endpoint: host
+                .and_then(|url| url.host_str().map(|host| format!("http://{host}")))
+                .unwrap_or_default(),
+        }),
+    }
+}
+
+/// A text file, or `None` where there is none.
+pub(super) fn read_optional(path: &Path) -> Result<Option<String>, OpenError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(source) => Err(OpenError::File { path: path.to_owned(), source }),
+    }
+}
+
+pub(super) async fn open(
+    url: &StoreUrl,
+    options: &StoreOptions,
+    env: &StoreEnv,
+    pool: &Pool,
+) -> Result<Opened, StoreError> {
+    let mut taken = Taken::new(options);
+    match &url.place {
+        Place::Local(path) => {
+            if !path.is_absolute() {
+                return Err(OpenError::Relative { path: path.clone() }.into());
+            }
+            let defaults = LocalOptions::default();
+            let local = LocalOptions {
+                fsync: !taken.switch("unsafe_no_fsync")?.unwrap_or(!defaults.fsync),
+                direct_io: taken.switch("direct_io")?.unwrap_or(defaults.direct_io),
+            };
+            none_left(taken)?;
+            let store = LocalStore::with_pool(path.clone(), local, env, pool.clone())?;
+            Ok(Opened { objects: Arc::new(store.clone()), local: Some(store), create_only: false })
+        }
+        Place::Memory => {
+            none_left(taken)?;
+            Ok(Opened { objects: Arc::new(InMemory::new()), local: None, create_only: false })
+        }
+        place => {
+            let create_only = taken.switch("create_only")?.unwrap_or(false);
+            let objects: Arc<dyn ObjectStore> = match place {
+                Place::S3 { bucket, .. } => Arc::new(aws::open(bucket, taken, &options.environment, env)?),
+                Place::Google { bucket, .. } => Arc::new(google::open(bucket, taken, &options.environment)?),
+                Place::Azure { account, container, .. } => {
+                    Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
+                }
+                Place::Local(_) | Place::Memory => Arc::new(InMemory::new()),
+            };
+            Ok(Opened { objects, local: None, create_only })
+        }
+    }
+}
+
+fn none_left(taken: Taken) -> Result<(), OpenError> {
+    match taken.into_rest().into_iter().next() {
+        Some((key, _)) => Err(OpenError::UnknownOption { key }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only_unless_allowed() {
+        for (endpoint, allowed, wanted) in [
+            (Some("https://s3.example.com"), None, Some(false)),
+            (Some("http://127.0.0.1:9000"), None, Some(true)),
+            (Some("http://[::1]:9000"), None, Some(true)),
+            (Some("HTTP://localhost:9000"), None, Some(true)),
+            (Some("http://localhost.evil.example"), None, None),
+            (Some("http://127.0.0.1.evil.example"), None, None),
+            (Some("http://user:secret@10.0.0.1"), None, None),
+            (Some("http://10.0.0.1"), Some(true), Some(true)),
+            (Some("http://127.0.0.1"), Some(false), None),
+            (None, None, Some(false)),
+        ] {
+            let found = check_endpoint(endpoint, allowed);
+            if let Err(error) = &found {
+                assert!(!error.to_string().contains("secret"));
+            }
+            assert_eq!(found.ok(), wanted, "{endpoint:?} {allowed:?}");
+        }
+    }
+}
