@@ -230,6 +230,18 @@ impl IndexTables {
         self.segments.get(first..first + usize::from(pack.segments)).unwrap_or(&[])
     }
 
+    /// Demands everything that a decoder demands: order, and that no row points outside the tables.
+    pub fn check(&self) -> Result<(), FormatError> {
+        if self.data_keys.len() > TABLE_MAX || self.origins.len() > TABLE_MAX {
+            return Err(bad("index key or origin table"));
+        }
+        self.check_packs()?;
+        if !self.records.is_sorted_by(|a, b| a < b) {
+            return Err(bad("order of records"));
+        }
+        self.records.iter().try_for_each(|row| self.check_record(&Record::decode(row)))
+    }
+
     fn check_packs(&self) -> Result<(), FormatError> {
         if !self.packs.is_sorted_by(|a, b| a.id < b.id) {
             return Err(bad("order of pack rows"));
@@ -395,8 +407,7 @@ impl IndexDecoder {
         if self.blocks.len() > 0 {
             return Err(FormatError::Truncated);
         }
-        self.tables.check_packs()?;
-        self.tables.records.iter().try_for_each(|row| self.tables.check_record(&Record::decode(row)))?;
+        self.tables.check()?;
         Ok(self.tables)
     }
 }

@@ -14,7 +14,7 @@ use crate::format::gc::Condemnation;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId};
-use crate::index::{Cache, View};
+use crate::index::{Cache, CacheWarning, View};
 
 /// Most bytes of an index object.
 const INDEX_MAX: u64 = 1 << 30;
@@ -46,7 +46,7 @@ pub struct LoadedIndex {
     /// Index objects and condemnations that were skipped.
     pub problems: Vec<Problem>,
     /// Why there is no local cache, if one was wanted.
-    pub cache_warning: Option<String>,
+    pub cache_warnings: Vec<CacheWarning>,
 }
 
 impl Repository {
@@ -63,7 +63,7 @@ impl Repository {
         }
         let place =
             self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
-        let (mut cache, warning) = Cache::open(place.as_deref())?;
+        let mut cache = Cache::open(place.as_deref());
         let missing: HashSet<_> = cache.missing(&listed).into_iter().collect();
         let mut problems = Vec::new();
         for (name, hash) in names.into_iter().filter(|(_, hash)| missing.contains(hash)) {
@@ -79,9 +79,10 @@ impl Repository {
         let packs = self.list_packs().await?;
         let condemned = self.condemned(&mut problems).await?;
         let mut view = cache.view(&listed)?;
-        view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack));
-        let cache_warning = warning.map(|warning| warning.to_string());
-        Ok(LoadedIndex { cache, view, horizon, listed, packs, condemned, problems, cache_warning })
+        view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
+        view.set_present(|pack| packs.contains(pack))?;
+        let cache_warnings = cache.take_warnings();
+        Ok(LoadedIndex { cache, view, horizon, listed, packs, condemned, problems, cache_warnings })
     }
 
     /// The highest horizon; zero if no collection ever ended.

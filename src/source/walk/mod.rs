@@ -200,3 +200,6 @@ struct Context {
     counts: Counts,
     tuning: Tuning,
 }
+
+#[cfg(test)]
+mod tests;
