@@ -630,7 +630,8 @@ mod tests {
         assert_eq!(IndexHeader::decode(&[0xbf, 0xff]), Err(bad("index header")));
         assert_eq!(IndexHeader::decode(&[0xa0]), Err(bad("missing index header field")));
         assert_eq!(IndexHeader::decode(&[0xa2, 1, 0, 1, 0]), Err(bad("order of index header fields")));
-        let spoils: &[(&str, fn(&mut IndexHeader))] = &[
+        type SpoilHeader = fn(&mut IndexHeader);
+        let spoils: &[(&str, SpoilHeader)] = &[
             ("index row counts", |h| h.records = u64::MAX),
             ("index row counts", |h| h.packs = 1),
             ("rows of an index block", |h| h.blocks[0].rows = 0),

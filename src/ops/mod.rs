@@ -11,4 +11,6 @@ pub mod ls;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod verify;
