@@ -6,6 +6,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// The key of the emulator's account, the same in every installation.
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
 /// A running server. It watches its stdin, so it also ends when the test is killed.
 pub(crate) struct Server {
     child: Child,
@@ -49,8 +53,8 @@ impl Server {
         let mut command = Command::new("python3");
         command.arg(script("azurite.py")).arg(directory.path()).arg(port.to_string()).arg(azurite);
         let environment = [
-            ("AZURE_STORAGE_USE_EMULATOR", "true".to_owned()),
-            ("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{port}")),
+            ("AZURE_STORAGE_ACCOUNT", "devstoreaccount1".to_owned()),
+            ("AZURE_STORAGE_KEY", AZURITE_KEY.to_owned()),
             ("AZURE_STORAGE_ENDPOINT", format!("http://127.0.0.1:{port}/devstoreaccount1")),
         ];
         Self::start(command, environment.into(), "az://bucket", directory)
@@ -58,11 +62,20 @@ impl Server {
 
     /// Our stand-in for Google's interface.
     pub(crate) fn gcs() -> Self {
-        let port = port();
+        let (directory, port) = (directory(), port());
         let mut command = Command::new("python3");
         command.arg(script("gcs.py")).arg(port.to_string());
-        let environment = [("STORAGE_EMULATOR_HOST", format!("http://127.0.0.1:{port}"))];
-        Self::start(command, environment.into(), "gs://bucket", directory())
+        let account = directory.path().join("account.json");
+        let nobody = format!(
+            r#"{{"gcs_base_url": "http://127.0.0.1:{port}", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}}"#
+        );
+        std::fs::write(&account, nobody).unwrap();
+        // The base address is named twice: plain HTTP is accepted only where the option says so.
+        let environment = [
+            ("GOOGLE_SERVICE_ACCOUNT", account.to_str().unwrap().to_owned()),
+            ("GOOGLE_BASE_URL", format!("http://127.0.0.1:{port}")),
+        ];
+        Self::start(command, environment.into(), "gs://bucket", directory)
     }
 
     fn start(
