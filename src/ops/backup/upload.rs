@@ -14,9 +14,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::sink::Sink;
 use crate::error::Error;
+use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexBuilder, IndexTables};
 use crate::format::pack::{Directory, Footer};
-use crate::format::envelope::ChunkKind;
 use crate::id::{ChunkId, ObjectHash, PackId};
 use crate::index::Cache;
 use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
