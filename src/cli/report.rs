@@ -55,12 +55,16 @@ fn hint(error: &CliError) -> Option<String> {
             key_file.display()
         ),
         CliError::TwoSecrets { .. } => "keep one of them".to_owned(),
-        CliError::NoSecret => "give --key-file, --password-file or --password-command, or set LIFEBOAT_KEY_FILE, \
+        CliError::NoSecret => {
+            "give --key-file, --password-file or --password-command, or set LIFEBOAT_KEY_FILE, \
              LIFEBOAT_PASSWORD_FILE, LIFEBOAT_PASSWORD_COMMAND or LIFEBOAT_PASSWORD"
-            .to_owned(),
+                .to_owned()
+        }
         CliError::NotForInit { .. } => "give --new-key-file FILE, or a password".to_owned(),
         CliError::KeyFileExists { .. } => "choose another name, or move the file away".to_owned(),
-        CliError::KeyLost { place, .. } => format!("delete {place}, which nobody can open, and make it again"),
+        CliError::KeyLost { place, .. } => {
+            format!("delete {place}, which nobody can open, and make it again")
+        }
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
@@ -110,9 +114,13 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell() {
-        for (word, quoted) in
-            [("s3://b/x", "s3://b/x"), ("", "''"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("$HOME", "'$HOME'")]
-        {
+        for (word, quoted) in [
+            ("s3://b/x", "s3://b/x"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
             assert_eq!(quote(word), quoted);
         }
     }

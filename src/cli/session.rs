@@ -33,7 +33,11 @@ impl Session {
         let cancel = Cancel::new();
         let answering = Arc::clone(&display);
         let quiet = settings.voice.quiet;
-        let answer = move |line: &str| if !quiet { answering.say(line) };
+        let answer = move |line: &str| {
+            if !quiet {
+                answering.say(line)
+            }
+        };
         let signals = signal::listen(cancel.clone(), answer).map_err(CliError::Setup)?;
         let env = Env {
             clock: Arc::new(SystemClock::new()),

@@ -1,4 +1,4 @@
-//! `docs/format.md` section 6: the plaintext of an index object, which says where chunks are.
+//! `docs/format.md` section 15: the plaintext of an index object, which says where chunks are.
 //!
 //! The object is: preamble, salt, length of the sealed header, sealed header (block 0), sealed blocks 1 to n, signature,
 //! padding. This file knows the plaintext of the header and of the blocks; whoever holds the index key seals and opens.
@@ -19,7 +19,7 @@ use super::segment::SegmentEntry;
 use super::wire::{Reader, put_u24};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
 
-const SECTION: &str = "6";
+const SECTION: &str = "15";
 
 /// Most bytes of plaintext in a block of rows.
 pub const BLOCK_PLAIN_MAX: usize = 64 << 10;

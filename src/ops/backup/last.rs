@@ -54,7 +54,9 @@ impl LastRun {
         loop {
             let found = match self.peek()? {
                 Record::Leave => return None,
-                Record::Enter { node, .. } | Record::Entry { node, .. } => Node::peek_name(node).ok()?.cmp(name),
+                Record::Enter { node, .. } | Record::Entry { node, .. } => {
+                    Node::peek_name(node).ok()?.cmp(name)
+                }
             };
             match found {
                 std::cmp::Ordering::Less => self.skip(),

@@ -50,7 +50,13 @@ enum Slot {
     Enter(Box<(Node, Fingerprint)>),
     Leave,
     /// Ready, from the last run or without content.
-    Ready { node: Vec<u8>, rows: Vec<ChunkRow>, print: Fingerprint, size: Option<u64>, remember: bool },
+    Ready {
+        node: Vec<u8>,
+        rows: Vec<ChunkRow>,
+        print: Fingerprint,
+        size: Option<u64>,
+        remember: bool,
+    },
     /// The next answer of this job.
     Waiting(u64),
     Large(Box<LargeFile>),
@@ -348,7 +354,9 @@ impl<'a> Merge<'a> {
 
     /// Waits for an answer; before that, everything that could be answered must have been asked.
     fn wait(&mut self) -> Result<(), Error> {
-        if self.in_flight == 0 || matches!(self.queue.front(), Some(Slot::Waiting(job)) if *job == self.next_job) {
+        if self.in_flight == 0
+            || matches!(self.queue.front(), Some(Slot::Waiting(job)) if *job == self.next_job)
+        {
             self.send_batch()?;
         }
         let outcome = self.receive()?;

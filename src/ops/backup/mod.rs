@@ -36,6 +36,7 @@ use crate::error::Error;
 use crate::event::{Event, Phase};
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
+use crate::index::IndexError;
 use crate::repo::{CheckOutcome, Dependencies, Heads, LoadedIndex, Repository};
 
 /// A run after which fewer entries than one in this many are left is refused.
@@ -62,10 +63,14 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let state = StateFile { path: &state_path, key: &state_key, repository: repo.id() };
     let mut heads = repo.heads().await?;
     let mut summary = BackupSummary::default();
-    for _ in 0..HEALS {
+    for attempt in 1..=HEALS {
         let mut index = repo.load_index().await?;
         report_problems(repo, &index);
-        let gathered = run::gather(repo, &options, &mut index, (state, &journal)).await?;
+        let gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
+            // The cache drops what is damaged, and the run begins again with what the store has.
+            Err(Error::Index(IndexError::CacheDamaged { .. })) if attempt < HEALS => continue,
+            other => other?,
+        };
         summary.add(&gathered);
         if options.dry_run {
             break;

@@ -102,8 +102,7 @@ pub(super) async fn gather(
         Some(StateWriter::create(&state, &*env.random)?)
     };
     let mut uploader = Uploader::new(repo, &sink, journal, index.horizon)?;
-    let resumed_bytes =
-        if options.dry_run { 0 } else { adopt(repo, &mut uploader, index, journal).await? };
+    let resumed_bytes = if options.dry_run { 0 } else { adopt(repo, &mut uploader, index, journal).await? };
     let plan = ThreadPlan::new(repo)?;
     let threads = {
         let sink = Arc::clone(&sink);

@@ -16,7 +16,7 @@ use super::tree::PageStore;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::{SecretKey, chunk_id};
 use crate::error::Error;
-use crate::event::{Counters, Observer};
+use crate::event::Observer;
 use crate::format::envelope::ChunkKind;
 use crate::format::segment::SEGMENT_PLAIN_MAX;
 use crate::id::{ChunkId, RepositoryId, WriterId};
@@ -258,7 +258,6 @@ impl<'a> Segmenter<'a> {
         self.stored.clear();
         let ids = self.chunks.iter().map(|(id, _)| id);
         let entry = sealer.seal(&self.plain, ids, &*sink.random, &mut self.stored)?;
-        Counters::add(&sink.observer.counters().bytes_stored, self.stored.len() as u64);
         sink.append(self.kind, (entry, &self.stored), &self.chunks)?;
         self.plain.clear();
         self.chunks.clear();

@@ -41,8 +41,7 @@ impl Stream<'_> {
         let size = match source {
             BackupSource::Command(argv) => {
                 let (program, args) = argv.split_first().ok_or(SourceError::NoInput)?;
-                let started =
-                    CommandStream::start(Path::new(program), args, Stderr::Inherit, self.cancel);
+                let started = CommandStream::start(Path::new(program), args, Stderr::Inherit, self.cancel);
                 let mut stream = started.map_err(Error::CommandFailed)?;
                 let size = self.store(|buffer| stream.read(buffer), &mut rows)?;
                 // Only now is it known whether what was read can be trusted.

@@ -14,9 +14,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::sink::Sink;
 use crate::error::Error;
+use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexBuilder, IndexTables};
 use crate::format::pack::{Directory, Footer};
-use crate::format::envelope::ChunkKind;
 use crate::id::{ChunkId, ObjectHash, PackId};
 use crate::index::Cache;
 use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
@@ -24,7 +24,7 @@ use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
 /// An index object is put at the latest after this many packs.
 const INDEX_PACKS: usize = 64;
 /// An index object is put at the latest after this many records: this bounds the run's table.
-const INDEX_RECORDS: usize = 1 << 18;
+const INDEX_RECORDS: usize = 1 << 16;
 /// Packs on their way at the same time.
 const PUTS: usize = 4;
 

@@ -236,12 +236,14 @@ impl Worker<'_> {
                 let want = room.min(range.end - offset) as usize;
                 match file.read_at(&mut self.buffer[filled..filled + want], offset) {
                     Ok(0) => offset = range.end,
-                    Ok(read) => (filled, offset) = (filled + read, offset + read as u64),
+                    Ok(read) => {
+                        (filled, offset) = (filled + read, offset + read as u64);
+                        Counters::add(&self.sink.observer.counters().bytes_read, read as u64);
+                    }
                     Err(error) => return Ok(Err(error)),
                 }
             }
             let last = offset == range.end;
-            Counters::add(&self.sink.observer.counters().bytes_read, filled as u64);
             while filled - start >= most || (last && filled > start) {
                 let len = self.cutter.cut(&self.buffer[start..filled]);
                 let id = self.segment.store(&self.buffer[start..start + len])?;
