@@ -64,8 +64,14 @@ impl BodyCache {
                 random: std::sync::Arc::clone(&repo.env().random),
             })
         });
-        let mut cache =
-            Self { place, plain: Vec::new(), bodies: HashMap::new(), new: Vec::new(), frames: 0, torn: false };
+        let mut cache = Self {
+            place,
+            plain: Vec::new(),
+            bodies: HashMap::new(),
+            new: Vec::new(),
+            frames: 0,
+            torn: false,
+        };
         if let Some(place) = &cache.place
             && let Ok(bytes) = read_file(&place.path)
         {

@@ -98,7 +98,9 @@ mod tests {
         let end = NOON + 12 * 3_600_000_000_000 - 1;
         assert_eq!(at("@2026-03-01Z"), Some(end));
         assert_eq!(at("@2026-03-01"), Some(end - 3_600_000_000_000));
-        for bad in ["@", "@yesterday", "@2026-13-01", "@2026-03-01T25:00", "@2026-03-01T", "@9999-12-31", "@T12:00"] {
+        for bad in
+            ["@", "@yesterday", "@2026-13-01", "@2026-03-01T25:00", "@2026-03-01T", "@9999-12-31", "@T12:00"]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
@@ -108,7 +110,16 @@ mod tests {
         assert_eq!(parse("latest"), Some(Selector::Latest(0)));
         assert_eq!(parse("latest~12"), Some(Selector::Latest(12)));
         assert_eq!(parse("4F1b"), Some(Selector::Id("4f1b".into())));
-        for bad in ["", "latest~", "latest~-1", "latest~+1", "Latest", "4g", "latest~99999999999999999999999", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "latest~",
+            "latest~-1",
+            "latest~+1",
+            "Latest",
+            "4g",
+            "latest~99999999999999999999999",
+            &"a".repeat(65),
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

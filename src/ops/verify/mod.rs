@@ -19,7 +19,6 @@ mod tests;
 mod walk;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
 
@@ -39,7 +38,7 @@ use crate::format::signed::SIGNED_MAX;
 use crate::id::{ObjectHash, PackId};
 use crate::index::IndexError;
 use crate::repo::{Env, RepoError, Repository};
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Key, Store};
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,9 +176,9 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));
     }
-    let jobs = jobs.into_iter().filter_map(|(pack, size)| {
-        Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack })
-    });
+    let jobs = jobs
+        .into_iter()
+        .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
     let make = || -> Result<Check<PackId, PackOutcome>, RepoError> {
         if !data {
             return Ok(Box::new(|id, bytes| Ok(check_hash(*id, bytes).verdict())));
@@ -229,7 +228,9 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
             _ => {}
         }
         if object.size > size_max(name) {
-            report.findings.push(Finding::damage(object.key.as_str(), Problem::TooLarge { size: object.size }));
+            report
+                .findings
+                .push(Finding::damage(object.key.as_str(), Problem::TooLarge { size: object.size }));
         } else {
             jobs.push(Job { key: object.key, size: object.size, what: name });
         }
@@ -266,9 +267,8 @@ fn keyless(name: ObjectName, bytes: &[u8]) -> Option<Problem> {
     match name.content_hash() {
         Some(hash) => (object_hash(bytes) != hash).then_some(Problem::HashMismatch),
         None => {
-            let preamble = Preamble::decode(bytes).and_then(|preamble| {
-                Preamble::expect(bytes, ObjectKind::Confirmation, &preamble.repository)
-            });
+            let preamble = Preamble::decode(bytes)
+                .and_then(|preamble| Preamble::expect(bytes, ObjectKind::Confirmation, &preamble.repository));
             let key = name.key();
             preamble.err().map(|rule| Problem::Invalid(RepoError::at(&key)(rule)))
         }

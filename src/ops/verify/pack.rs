@@ -85,7 +85,11 @@ struct Rows {
 
 impl PackWorker {
     pub(super) fn new(shared: &Arc<PackChecker>) -> Result<Self, RepoError> {
-        Ok(Self { shared: Arc::clone(shared), opener: SegmentOpener::new()?, plain: Vec::new() })
+        Ok(Self {
+            shared: Arc::clone(shared),
+            opener: SegmentOpener::new(shared.repo.id())?,
+            plain: Vec::new(),
+        })
     }
 
     /// Checks everything about a pack. An error is one of the run; what is wrong with the pack is in the outcome.
@@ -144,7 +148,8 @@ impl PackWorker {
             let start = segment.offset as usize;
             let stored = bytes.get(start..start + segment.stored_len as usize).unwrap_or(&[]);
             // Another segment may stand in the directory here; then its chunks say nothing of this one.
-            let same = directory.is_none_or(|d| d.segments.get(number).is_some_and(|s| same_segment(s, segment)));
+            let same =
+                directory.is_none_or(|d| d.segments.get(number).is_some_and(|s| same_segment(s, segment)));
             let key = self.shared.sealed_key(rows, segment, directory)?.to_vec();
             match self.check_segment((rows.kind, segment, &key), stored, if same { own } else { &[] }) {
                 Ok(()) => {}
@@ -176,7 +181,10 @@ impl PackWorker {
     ) -> Result<(), RepoError> {
         let shared = &self.shared;
         let key = shared.keys.get(&shared.repo, sealed)?;
-        self.opener.open(&key, (&shared.repo.id(), kind), segment, stored, &mut self.plain)?;
+        if key.kind() != kind {
+            return Err(FormatError::Value { section: "5", what: "kind of a data key" }.into());
+        }
+        self.opener.open(&key, segment, stored, &mut self.plain)?;
         for chunk in chunks {
             let start = chunk.offset as usize;
             let plain = self.plain.get(start..start + chunk.len as usize).ok_or(FormatError::Truncated)?;
@@ -224,7 +232,12 @@ impl PackChecker {
         Ok(Some(rows))
     }
 
-    fn same_segments(&self, number: PackNumber, rows: &Rows, directory: &Directory) -> Result<bool, RepoError> {
+    fn same_segments(
+        &self,
+        number: PackNumber,
+        rows: &Rows,
+        directory: &Directory,
+    ) -> Result<bool, RepoError> {
         if rows.segments.len() != directory.segments.len() {
             return Ok(false);
         }

@@ -61,6 +61,7 @@ where
 
 /// Tells that an object was wrong at first: the bytes are good, something on the way is not.
 pub(super) fn note_second_read(observer: &dyn Observer, key: &str) {
-    let message = format!("{key} was read wrong once and right the second time: check memory, disks and network");
+    let message =
+        format!("{key} was read wrong once and right the second time: check memory, disks and network");
     observer.observe(&Event::Warning { message: &message });
 }

@@ -16,7 +16,7 @@ use crate::format::index::{IndexTables, Record};
 use crate::format::layout::{self, ObjectName};
 use crate::format::pack::PACK_MAX;
 use crate::id::{ObjectHash, PackId, SnapshotId};
-use crate::index::{Cache, PackNumber, View};
+use crate::index::{Cache, View};
 use crate::repo::{Listed, RepoError, Repository};
 use crate::store::Object;
 
@@ -108,7 +108,8 @@ impl Names {
     fn pair(&mut self) -> (Vec<Listed>, Vec<Listed>) {
         let (bodies, confirmations): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.snapshots).into_iter().partition(|(_, body)| *body);
-        let known: HashSet<_> = bodies.iter().map(|(listed, _)| (listed.writer, listed.sequence, listed.id)).collect();
+        let known: HashSet<_> =
+            bodies.iter().map(|(listed, _)| (listed.writer, listed.sequence, listed.id)).collect();
         let confirmed: HashSet<_> =
             confirmations.iter().map(|(listed, _)| (listed.writer, listed.sequence, listed.id)).collect();
         let mut bodies: Vec<_> = bodies.into_iter().map(|(listed, _)| listed).collect();
@@ -226,7 +227,9 @@ async fn read_snapshots(
             Err(problem) => findings.push(Finding::damage(key, problem)),
         }
     }
-    roots.sort_by_key(|root| (!root.listed.confirmed, root.listed.writer, root.listed.sequence, root.listed.id));
+    roots.sort_by_key(|root| {
+        (!root.listed.confirmed, root.listed.writer, root.listed.sequence, root.listed.id)
+    });
     Ok(roots)
 }
 
@@ -331,10 +334,5 @@ impl Survey {
         }
         self.view.set_present(|pack| sizes.contains_key(pack))?;
         Ok(())
-    }
-
-    /// The number of a pack in the view.
-    pub(super) fn number(&self, pack: &PackId) -> Result<Option<PackNumber>, Error> {
-        Ok(self.promised.pack_by_id(pack)?)
     }
 }

@@ -132,7 +132,8 @@ impl Walker<'_> {
         self.root = root.clone();
         self.walked.snapshots += 1;
         let Some(tree) = root.tree else { return Ok(()) };
-        let item = Item { kind: PageKind::Tree, level: tree.level, id: tree.id, len: tree.len, name: Vec::new() };
+        let item =
+            Item { kind: PageKind::Tree, level: tree.level, id: tree.id, len: tree.len, name: Vec::new() };
         self.enter(item).await?;
         while let Some(frame) = self.frames.last_mut() {
             match frame.items.next() {
@@ -347,12 +348,7 @@ impl Walker<'_> {
         }
     }
 
-    fn note(
-        &mut self,
-        place: (ChunkId, &'static str),
-        (key, problem): (String, Problem),
-        name: &[u8],
-    ) {
+    fn note(&mut self, place: (ChunkId, &'static str), (key, problem): (String, Problem), name: &[u8]) {
         let (snapshot, confirmed) = self.mark();
         let path = self.path(name);
         let full = self.walked.problems.len() >= LISTED_MAX;
