@@ -27,7 +27,7 @@ const SLOT_MAX: u64 = 64 << 10;
 /// An open repository: its store, its configuration and the secrets of one role.
 #[derive(Clone)]
 pub struct Repository {
-    pub(crate) store: Store,
+    pub(super) store: Store,
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
@@ -80,6 +80,12 @@ impl Repository {
     /// The repository's name.
     pub fn id(&self) -> RepositoryId {
         self.config.repository
+    }
+
+    /// The same repository, seen through another store.
+    #[cfg(test)]
+    pub(crate) fn with_store(&self, store: Store) -> Self {
+        Self { store, ..self.clone() }
     }
 
     /// The world this repository was opened in.

@@ -6,7 +6,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::format::layout;
-use crate::ops::testing::{back_up, env, new_repository, store_over, with_store};
+use crate::ops::testing::{back_up, env, new_repository, store_over};
 use crate::store::fault::{Fault, FaultStore, OpKind};
 
 struct World {
@@ -203,7 +203,7 @@ async fn what_is_read_wrong_once_is_read_again() {
             Fault::None
         }
     });
-    let repo = with_store(&world.repo, store_over(Arc::new(faults)));
+    let repo = world.repo.with_store(store_over(Arc::new(faults)));
     let report = verify(&repo, Depth::Data).await.unwrap();
     assert_eq!(lines(&report), [""; 0]);
 }
@@ -217,7 +217,7 @@ async fn a_store_that_is_gone_is_an_error_and_not_damage() {
         }
         _ => Fault::None,
     });
-    let repo = with_store(&world.repo, store_over(Arc::new(faults)));
+    let repo = world.repo.with_store(store_over(Arc::new(faults)));
     let error = verify(&repo, Depth::Data).await.unwrap_err();
     assert_eq!(error.class(), crate::class::Class::Unreachable);
     repo.env().cancel.raise();
