@@ -109,14 +109,11 @@ pub(super) async fn gather(
         let sink = Arc::clone(&sink);
         tokio::task::spawn_blocking(move || plan.run(&sink, work, writer))
     };
-    // Both sides are waited for: a thread that failed has raised the flag that ends the other.
-    let stop = super::upload::StopOnDrop(Arc::clone(&sink));
+    // Both sides are waited for: a side that fails raises the flag that ends the other, also if this future is dropped.
+    let _stop = super::upload::StopOnDrop(Arc::clone(&sink));
     let uploaded = uploader.run(receive).await;
-    let failed = uploaded.is_err();
-    if failed {
-        drop(stop);
-    } else {
-        std::mem::forget(stop);
+    if uploaded.is_err() {
+        sink.stop.store(true, Ordering::Release);
     }
     let built = threads.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?;
     let uploaded = uploaded?;
