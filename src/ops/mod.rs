@@ -11,4 +11,5 @@ pub mod ls;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+pub(crate) mod tree;
 pub mod verify;
