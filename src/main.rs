@@ -1,2 +1,7 @@
 //! The `lifeboat` program.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

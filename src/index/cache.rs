@@ -263,7 +263,7 @@ impl Cache {
     }
 
     /// Splits levels, smallest first, into those to merge and those to keep.
-    fn choose(&self, levels: Vec<(Arc<Level>, Bits)>) -> (Vec<(Arc<Level>, Bits)>, Vec<(Arc<Level>, Bits)>) {
+    fn choose(&self, levels: Vec<LiveLevel>) -> (Vec<LiveLevel>, Vec<LiveLevel>) {
         let (mut chosen, mut kept) = (Vec::new(), Vec::new());
         let mut gathered = 0_u64;
         let mut left = levels.len();
@@ -324,6 +324,9 @@ impl Cache {
         }
     }
 }
+
+/// A level and the sources in it that count.
+type LiveLevel = (Arc<Level>, Bits);
 
 fn live_records(level: &Level, alive: &Bits) -> u64 {
     let sources = level.header.sources.iter().enumerate();

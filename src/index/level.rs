@@ -7,20 +7,12 @@ use super::bits::AtomicBits;
 use super::header::{Header, Shard};
 use super::map::Backing;
 use super::pieces::{PieceDamaged, Pieces};
+use super::search::{Prefix, Sorted, key_of};
 use crate::format::FormatError;
 use crate::format::index::{PackRow, RECORD_LEN, Record};
 use crate::format::segment::SegmentEntry;
 use crate::format::wire::Reader;
-use crate::id::{ChunkId, PackId, WriterId};
-
-/// The prefix of a chunk id that records carry.
-pub(super) type Prefix = [u8; ChunkId::PREFIX_LEN];
-
-/// The part of a prefix that filters and interpolation work on.
-#[inline]
-pub(super) fn key_of(row: &[u8]) -> u64 {
-    row.first_chunk().map_or(0, |key| u64::from_be_bytes(*key))
-}
+use crate::id::{PackId, WriterId};
 
 /// A row of a level's pack table: a [`PackRow`] whose last twelve bytes begin with the number of its source.
 #[derive(Debug, Clone, Copy)]
@@ -214,7 +206,8 @@ impl Level {
                 return Ok(None);
             }
         }
-        let row = self.lower_bound(shard, prefix, key)?;
+        let sorted = Sorted { rows: shard.rows, first_key: shard.first_key, last_key: shard.last_key };
+        let row = sorted.lower_bound(prefix, |row| self.row(shard, row))?;
         Ok((row < shard.rows).then_some(Found { shard: number, row }))
     }
 
@@ -243,7 +236,7 @@ impl Level {
     #[inline]
     fn shard_of(&self, key: u64) -> Option<usize> {
         let shards = &self.header.shards;
-        let mut number = (u128::from(key) * shards.len() as u128 >> 64) as usize;
+        let mut number = ((u128::from(key) * shards.len() as u128) >> 64) as usize;
         if shards.get(number.wrapping_sub(4)).is_some_and(|shard| shard.first_key > key)
             || shards.get(number + 4).is_some_and(|shard| shard.last_key < key)
         {
@@ -256,67 +249,5 @@ impl Level {
             number += 1;
         }
         (shards.get(number)?.first_key <= key).then_some(number)
-    }
-
-    /// The first row not before `prefix`: three guesses by the density of the ids, then a doubling search around the
-    /// last one, so that no distribution of ids makes it worse than a binary search.
-    fn lower_bound(&self, shard: &Shard, prefix: &Prefix, key: u64) -> Result<u64, IndexError> {
-        let span = (shard.last_key - shard.first_key) as f64;
-        let density = if span > 0.0 { (shard.rows - 1) as f64 / span } else { 0.0 };
-        let last = shard.rows - 1;
-        let mut guess = (((key - shard.first_key) as f64 * density) as u64).min(last);
-        let (mut low, mut high) = (0, shard.rows);
-        let mut before = false;
-        for _ in 0..3 {
-            let row = self.row(shard, guess)?;
-            before = row[..prefix.len()] < prefix[..];
-            if before {
-                low = low.max(guess + 1)
-            } else {
-                high = high.min(guess)
-            }
-            let found = key_of(row);
-            let step = (key.abs_diff(found) as f64 * density) as u64;
-            if step < 3 {
-                break;
-            }
-            let next = if found < key { guess.saturating_add(step) } else { guess.saturating_sub(step) };
-            guess = next.clamp(low, high.saturating_sub(1).max(low)).min(last);
-        }
-        self.gallop(shard, prefix, (low, high), before)
-    }
-
-    /// Finds the first row not before `prefix` in `low..=high`, beginning at the end that the last guess set.
-    fn gallop(
-        &self,
-        shard: &Shard,
-        prefix: &Prefix,
-        (mut low, mut high): (u64, u64),
-        from_low: bool,
-    ) -> Result<u64, IndexError> {
-        let before = |row| self.row(shard, row).map(|row| row[..prefix.len()] < prefix[..]);
-        let mut step = 1;
-        while low < high {
-            let probe =
-                if from_low { low + (step - 1).min(high - low - 1) } else { high - step.min(high - low) };
-            match (before(probe)?, from_low) {
-                (true, true) => low = probe + 1,
-                (true, false) => {
-                    low = probe + 1;
-                    break;
-                }
-                (false, true) => {
-                    high = probe;
-                    break;
-                }
-                (false, false) => high = probe,
-            }
-            step *= 2;
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if before(middle)? { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
     }
 }

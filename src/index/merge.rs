@@ -11,15 +11,16 @@ use super::IndexError;
 use super::cursor::{Input, Position};
 use super::directory::NAME_LEN;
 use super::header::{DESCRIPTOR_LEN, Header, Shard};
-use super::level::{LevelPack, PACK_SOURCE_AT, Prefix, key_of};
+use super::level::{LevelPack, PACK_SOURCE_AT};
 use super::pieces::PieceWriter;
+use super::search::{Prefix, key_of};
 use crate::format::index::RECORD_LEN;
 use crate::format::segment::SegmentEntry;
 use crate::id::PackId;
 
-/// Most distinct keys of a shard: its filter is built within 10 MiB and checked at once. Tests cut
-/// more finely.
-pub(super) const SHARD_KEYS: usize = if cfg!(test) { 24 } else { 1 << 18 };
+/// Most distinct keys of a shard. Small enough that its filter is built within 3 MiB and checked in 10 µs at the first
+/// touch; large enough that it takes 9.5 bits a key. Tests cut more finely.
+pub(super) const SHARD_KEYS: usize = if cfg!(test) { 24 } else { 1 << 16 };
 
 /// Bit of a segment's flags: writers treat its chunks as unknown.
 pub(super) const FADING: u8 = 1;
@@ -50,6 +51,9 @@ pub(super) fn write_level(inputs: &[Input<'_>], out: &mut dyn Write) -> Result<S
     out.write_all(&end)?;
     Ok(hash.to_hex()[..NAME_LEN].to_owned())
 }
+
+/// The next pack of an input: its name, new source, input, and number there.
+type PackHead = Reverse<(PackId, u32, usize, u32)>;
 
 /// What is where in the new level.
 struct Plan {
@@ -92,17 +96,16 @@ impl Plan {
     /// Merges the pack tables by name; of one name the order of the sources decides.
     fn order_packs(&mut self, inputs: &[Input<'_>]) -> Result<(), IndexError> {
         let mut heap = BinaryHeap::new();
-        let head =
-            |input: usize, from: u32| -> Result<Option<Reverse<(PackId, u32, usize, u32)>>, IndexError> {
-                for number in from..inputs[input].pack_count() {
-                    let pack = inputs[input].pack(number)?;
-                    let source = self.source_numbers[input][pack.source as usize];
-                    if source != DROPPED {
-                        return Ok(Some(Reverse((pack.row.id, source, input, number))));
-                    }
+        let head = |input: usize, from: u32| -> Result<Option<PackHead>, IndexError> {
+            for number in from..inputs[input].pack_count() {
+                let pack = inputs[input].pack(number)?;
+                let source = self.source_numbers[input][pack.source as usize];
+                if source != DROPPED {
+                    return Ok(Some(Reverse((pack.row.id, source, input, number))));
                 }
-                Ok(None)
-            };
+            }
+            Ok(None)
+        };
         for (number, input) in inputs.iter().enumerate() {
             self.pack_numbers.push(vec![DROPPED; input.pack_count() as usize]);
             heap.extend(head(number, 0)?);

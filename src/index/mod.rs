@@ -29,6 +29,7 @@ mod map;
 mod merge;
 mod pieces;
 mod run;
+mod search;
 #[cfg(test)]
 mod testing;
 mod view;

@@ -11,5 +11,7 @@ pub mod ls;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod tree;
 pub mod verify;

@@ -33,7 +33,7 @@ impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
     pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
-        Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new()?, kept: VecDeque::new() })
+        Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(repo.id())?, kept: VecDeque::new() })
     }
 
     /// Reads through another view from now on.
@@ -89,7 +89,7 @@ impl<'a> ChunkReader<'a> {
             self.repo.store.get_range(&object_key(ObjectName::Pack(location.pack_id))?, range).await?;
         let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key)?)?;
         let mut plain = Vec::new();
-        self.opener.open(&data_key, (&self.repo.id(), location.pack_kind), entry, &stored, &mut plain)?;
+        self.opener.open(&data_key, entry, &stored, &mut plain)?;
         let plain = Arc::new(plain);
         if self.kept.len() == SEGMENTS_KEPT {
             self.kept.pop_front();

@@ -1,0 +1,79 @@
+//! `backup` as typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use lifeboat::units::ByteSize;
+
+use super::{ExcludeArgs, IncludeArgs};
+
+/// What to save, and how.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Files and directories to save; `-` saves standard input
+    #[arg(value_name = "PATH", required_unless_present = "command")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Save the output of a command; takes all that follows. Nothing is saved if the command fails
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "paths")]
+    pub(crate) command: Vec<OsString>,
+
+    /// Store under this path instead of the source's own
+    #[arg(long = "as", value_name = "PATH")]
+    pub(crate) stored_as: Option<PathBuf>,
+
+    /// What retention and `latest` go by [default: the sorted source paths]
+    #[arg(long, value_name = "NAME", value_parser = word)]
+    pub(crate) job: Option<String>,
+
+    /// Name of the machine [default: its own]
+    #[arg(long, value_name = "HOST", value_parser = word)]
+    pub(crate) host: Option<String>,
+
+    /// Add a tag, `key` or `key=value`; may be given several times
+    #[arg(long, value_name = "TAG", value_parser = word)]
+    pub(crate) tag: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) exclude: ExcludeArgs,
+
+    #[command(flatten)]
+    pub(crate) include: IncludeArgs,
+
+    /// Read patterns of each directory from a file of this name in it, such as .gitignore
+    #[arg(long, value_name = "NAME", help_heading = "What to leave out")]
+    pub(crate) ignore_file: Option<OsString>,
+
+    /// Stay on the file systems of the sources
+    #[arg(short = 'x', long, help_heading = "What to leave out")]
+    pub(crate) one_file_system: bool,
+
+    /// Leave out the content of directories that have a CACHEDIR.TAG
+    #[arg(long, help_heading = "What to leave out")]
+    pub(crate) exclude_caches: bool,
+
+    /// Leave out files that are larger, such as 500M
+    #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
+    pub(crate) exclude_larger_than: Option<ByteSize>,
+
+    /// How hard to compress, 1 to 22
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub(crate) level: i32,
+
+    /// Save even if most of what the last run saw is gone
+    #[arg(long)]
+    pub(crate) allow_shrink: bool,
+
+    /// Say what would be saved, and store nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A name on one line: not empty, no control characters, at most 1024 bytes.
+fn word(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+        return Err("expected 1 to 1024 bytes without control characters");
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,111 @@
+//! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
+
+mod backup;
+mod global;
+mod restore;
+mod rules;
+mod select;
+mod verbs;
+
+pub(crate) use backup::BackupArgs;
+pub(crate) use global::GlobalArgs;
+pub(crate) use restore::{OverwriteArg, RestoreArgs};
+pub(crate) use rules::{ExcludeArgs, IncludeArgs};
+pub(crate) use select::{Location, SelectArgs};
+pub(crate) use verbs::{CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, VerifyArgs};
+
+use clap::{Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 some entries failed, 4 damage, 7 refused for safety, 8 stored but not \
+confirmed, 10 no repository, 11 busy, 12 access denied, 13 store unreachable, 14 no space, 15 tampering, \
+128+n signal n.";
+
+/// Encrypted, deduplicated backups on local disks and in cloud buckets.
+///
+/// Without a repository named anywhere, `lifeboat backup PATH` makes one of its own in the user's data directory.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a repository
+    Init(InitArgs),
+    /// Save files, standard input or the output of a command as a new snapshot
+    Backup(BackupArgs),
+    /// List the snapshots
+    Snapshots(SnapshotsArgs),
+    /// List the entries of a snapshot
+    Ls(LsArgs),
+    /// Write the content of a saved file to standard output
+    Cat(CatArgs),
+    /// Write a snapshot, or a part of it, into a directory
+    Restore(RestoreArgs),
+    /// Check the repository: structure by default, stored bytes with --packs, every chunk with --data
+    #[command(visible_alias = "check")]
+    Verify(VerifyArgs),
+    /// Show what the repository holds and how much space that takes
+    Stats,
+    /// Check the surroundings: store, credentials, rights, clock, local places, key
+    Doctor,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_are_taken_before_and_after_the_verb() {
+        for line in [["lifeboat", "-r", "/x", "stats"], ["lifeboat", "stats", "-r", "/x"]] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.global.repo.as_deref(), Some(std::ffi::OsStr::new("/x")));
+        }
+    }
+
+    #[test]
+    fn a_command_takes_all_that_follows() {
+        let line = ["lifeboat", "backup", "--job", "db", "--command", "pg_dump", "-Fc", "--json", "db"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert!(!cli.global.json);
+        let Verb::Backup(args) = cli.verb else { panic!("not a backup") };
+        assert_eq!(args.command, ["pg_dump", "-Fc", "--json", "db"]);
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused() {
+        for bad in [
+            &["backup", "x", "--level", "0"][..],
+            &["backup", "x", "--level", "99"],
+            &["backup", "x", "--exclude-larger-than", "1e309"],
+            &["backup", "x", "--exclude-larger-than", "-1"],
+            &["stats", "--limit-upload", "nan"],
+            &["stats", "--retry-for", "99999999999999999999s"],
+            &["stats", "--workers", "0"],
+            &["backup", "x", "--tag", ""],
+            &["backup", "x", "--job", "a\nb"],
+        ] {
+            let line = ["lifeboat"].into_iter().chain(bad.iter().copied());
+            assert!(Cli::try_parse_from(line).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The smaller verbs as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::select::location;
+use super::{Location, SelectArgs};
+
+/// `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Make a key file (mode 0600) that opens the repository; an existing file is never replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
+
+    /// Make 24 recovery words that open the repository, and print them once
+    #[arg(long)]
+    pub(crate) recovery_words: bool,
+}
+
+/// `snapshots`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// The snapshot, and perhaps a path in it
+    #[arg(value_name = "SNAPSHOT[:PATH]", default_value = "latest", value_parser = location())]
+    pub(crate) location: Location,
+
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+
+    /// Show mode, owner, group, size and time
+    #[arg(short, long)]
+    pub(crate) long: bool,
+
+    /// Stay in the directory
+    #[arg(long)]
+    pub(crate) no_recursive: bool,
+}
+
+/// `cat`.
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// The snapshot and the path of a regular file in it
+    #[arg(value_name = "SNAPSHOT:PATH", value_parser = location())]
+    pub(crate) location: Location,
+
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Read every stored object and check its hash; needs no key
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) packs: bool,
+
+    /// Read, open and check every chunk
+    #[arg(long)]
+    pub(crate) data: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    pub(crate) shell: Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory, which must exist
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}

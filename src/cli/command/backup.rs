@@ -1,0 +1,93 @@
+//! `backup`: a new snapshot.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use lifeboat::class::Class;
+use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
+
+use super::super::args::BackupArgs;
+use super::super::error::CliError;
+use super::super::exit::Exit;
+use super::super::filter;
+use super::super::render::summary;
+use super::super::session::Session;
+use super::default;
+
+pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
+    // What is wrong with the arguments is said before anything is made or asked.
+    let options = options(args)?;
+    if !options.dry_run {
+        default::ensure(session).await?;
+    }
+    let repository = session.repository().await?;
+    let done = backup(&repository, options).await?;
+    session.clear();
+    let voice = session.voice();
+    if voice.json {
+        session.output.json(&summary::backup_json(&done))?;
+    } else if voice.person && !voice.quiet {
+        let restore = restore_command(session, &done);
+        session.output.text(&summary::backup_text(&done, restore.as_deref()))?;
+    } else if !voice.quiet {
+        session.output.text(&summary::backup_line(&done))?;
+    }
+    let partial = done.failed > 0 || !done.missing.is_empty();
+    Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
+}
+
+fn options(args: BackupArgs) -> Result<BackupOptions, CliError> {
+    let filter = filter::build(&args.exclude, &args.include, args.ignore_file.as_deref())?;
+    Ok(BackupOptions {
+        source: source(args.paths, args.command)?,
+        stored_as: args.stored_as,
+        job: args.job,
+        host: args.host.map_or_else(host, String::into_bytes),
+        user: user(),
+        tags: args.tag,
+        filter,
+        one_file_system: args.one_file_system,
+        exclude_caches: args.exclude_caches,
+        exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
+        level: args.level,
+        allow_shrink: args.allow_shrink,
+        dry_run: args.dry_run,
+    })
+}
+
+fn source(paths: Vec<std::path::PathBuf>, mut command: Vec<OsString>) -> Result<BackupSource, CliError> {
+    if command.first().is_some_and(|first| first == "--") {
+        command.remove(0);
+    }
+    if !command.is_empty() {
+        return Ok(BackupSource::Command(command));
+    }
+    let stdin = |path: &Path| path == Path::new("-");
+    match paths.as_slice() {
+        [only] if stdin(only) && std::io::stdin().is_terminal() => Err(CliError::StdinIsTerminal),
+        [only] if stdin(only) => Ok(BackupSource::Stdin),
+        all if all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),
+        _ => Ok(BackupSource::Paths(paths)),
+    }
+}
+
+fn host() -> Vec<u8> {
+    rustix::system::uname().nodename().to_bytes().to_vec()
+}
+
+fn user() -> Vec<u8> {
+    uzers::get_current_username().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
+}
+
+/// The command that brings the snapshot back.
+fn restore_command(session: &Session, done: &lifeboat::ops::backup::BackupSummary) -> Option<String> {
+    use super::super::report::quote;
+    use super::super::settings::Place;
+    let id = done.snapshot?.short();
+    Some(match &session.settings.place {
+        Place::Default(_) => format!("lifeboat restore {id} --target DIR"),
+        Place::Named(url) => format!("lifeboat -r {} restore {id} --target DIR", quote(&url.to_string())),
+    })
+}

@@ -1,0 +1,36 @@
+//! The verbs, one file each.
+
+mod backup;
+mod cat;
+pub(crate) mod completions;
+mod default;
+mod doctor;
+mod init;
+mod ls;
+pub(crate) mod man;
+mod restore;
+mod snapshots;
+mod stats;
+mod verify;
+
+use super::args::Verb;
+use super::error::CliError;
+use super::exit::Exit;
+use super::session::Session;
+
+/// Runs a verb that works with a repository.
+pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliError> {
+    match verb {
+        Verb::Init(args) => init::run(session, args).await,
+        Verb::Backup(args) => backup::run(session, args).await,
+        Verb::Snapshots(args) => snapshots::run(session, args).await,
+        Verb::Ls(args) => ls::run(session, args).await,
+        Verb::Cat(args) => cat::run(session, args).await,
+        Verb::Restore(args) => restore::run(session, args).await,
+        Verb::Verify(args) => verify::run(session, args).await,
+        Verb::Stats => stats::run(session).await,
+        Verb::Doctor => doctor::run(session).await,
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
+    }
+}

@@ -1,0 +1,60 @@
+//! The environment of the process, read once, so that everything else can be tested with another one.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use lifeboat::store::Environment;
+
+/// What the process was started with.
+#[derive(Clone, Default)]
+pub(crate) struct Surroundings {
+    variables: BTreeMap<OsString, OsString>,
+    /// Whether the process runs as root, whose files lie elsewhere.
+    pub(crate) is_root: bool,
+    /// The directory that relative paths start from.
+    pub(crate) directory: PathBuf,
+}
+
+impl Surroundings {
+    /// Reads them.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            variables: std::env::vars_os().collect(),
+            is_root: rustix::process::geteuid().is_root(),
+            directory: std::env::current_dir().unwrap_or_default(),
+        }
+    }
+
+    /// A variable that is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is set, empty or not.
+    pub(crate) fn get_even_empty(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// A variable that holds an absolute path; a relative one counts as not set, as the XDG specification says.
+    pub(crate) fn absolute(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// What the chains of cloud credentials may look at.
+    pub(crate) fn for_store(&self) -> Environment {
+        let utf8 = |(name, value): (&OsString, &OsString)| {
+            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+        };
+        Environment {
+            variables: self.variables.iter().filter_map(utf8).collect(),
+            home: self.absolute("HOME"),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { variables, is_root: false, directory: PathBuf::from("/somewhere") }
+    }
+}

@@ -1,0 +1,156 @@
+//! What goes wrong in the command line itself. Everything else is the library's error.
+
+use std::io;
+use std::path::PathBuf;
+
+use lifeboat::class::Class;
+use lifeboat::crypto::CryptoError;
+use lifeboat::error::Error;
+use lifeboat::filter::FilterError;
+use lifeboat::store::StoreError;
+
+/// A failure of a run, with what `report` needs to suggest the next step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The library failed.
+    #[error(transparent)]
+    Library(#[from] Error),
+    /// No directory for something, because there is no home directory.
+    #[error("there is no {what}, because HOME is not set")]
+    NoHome { what: &'static str, option: &'static str },
+    /// `init` must be told where.
+    #[error("no repository is named")]
+    NoRepositoryNamed,
+    /// Nothing is named, and the default repository was not made yet.
+    #[error("no repository is named, and the default one, {}, does not exist", place.display())]
+    NoDefaultRepository { place: PathBuf },
+    /// The default repository is gone and its key is not.
+    #[error("the key {} is there, but its repository {} is not", key_file.display(), place.display())]
+    DefaultRepositoryGone { place: PathBuf, key_file: PathBuf },
+    /// More than one way to open the repository.
+    #[error("{first} and {second} cannot be used together")]
+    TwoSecrets { first: &'static str, second: &'static str },
+    /// No way to open the repository, and nobody to ask.
+    #[error("no password and no key is given, and there is no terminal to ask at")]
+    NoSecret,
+    /// The wrong kind of secret for a new repository.
+    #[error("{option} cannot make a repository")]
+    NotForInit { option: &'static str },
+    /// A password that cannot be one.
+    #[error("the password of {origin} {fault}")]
+    BadPassword { origin: String, fault: &'static str },
+    /// Two different passwords were typed.
+    #[error("the two passwords are not the same")]
+    PasswordsDiffer,
+    /// A file with a key or recovery words cannot be understood.
+    #[error("cannot use {}", path.display())]
+    BadKey {
+        path: PathBuf,
+        #[source]
+        source: CryptoError,
+    },
+    /// A file with a secret cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The command that should print the password did not.
+    #[error("the password command ended with {status}")]
+    PasswordCommand { status: std::process::ExitStatus },
+    /// The command that should print the password could not be started.
+    #[error("cannot run the password command")]
+    PasswordCommandStart(#[source] io::Error),
+    /// The password could not be asked for.
+    #[error("cannot ask for the password")]
+    Prompt(#[source] io::Error),
+    /// A key file stands where a new one should be made.
+    #[error("{} exists already", path.display())]
+    KeyFileExists { path: PathBuf },
+    /// The new key file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The repository was made, but its only key could not be kept.
+    #[error("the repository at {place} was made, but its key could not be written to {}", path.display())]
+    KeyLost {
+        place: String,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Standard input together with something else.
+    #[error("`-` for standard input must be the only source")]
+    StdinNotAlone,
+    /// Standard input is a terminal.
+    #[error("standard input is a terminal, so there is nothing to save")]
+    StdinIsTerminal,
+    /// `cat` without a path.
+    #[error("a path is missing after the snapshot")]
+    NoPath,
+    /// The output could not be written; `BrokenPipe` when the reader went away.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// The run's threads or signals could not be set up.
+    #[error("cannot set up the run")]
+    Setup(#[source] io::Error),
+}
+
+impl CliError {
+    /// What kind of failure this is.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Library(error) => error.class(),
+            Self::NoHome { .. }
+            | Self::NoRepositoryNamed
+            | Self::TwoSecrets { .. }
+            | Self::NoSecret
+            | Self::NotForInit { .. }
+            | Self::BadPassword { .. }
+            | Self::PasswordsDiffer
+            | Self::StdinNotAlone
+            | Self::StdinIsTerminal
+            | Self::NoPath
+            | Self::Read { .. } => Class::Usage,
+            Self::NoDefaultRepository { .. } | Self::DefaultRepositoryGone { .. } => Class::NoRepository,
+            Self::BadKey { source, .. } => source.class(),
+            Self::PasswordCommand { .. }
+            | Self::PasswordCommandStart(_)
+            | Self::Prompt(_)
+            | Self::Setup(_) => Class::Failed,
+            Self::KeyFileExists { .. } => Class::Refused,
+            Self::Write { source, .. } | Self::KeyLost { source, .. } | Self::Output(source) => {
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                    _ => Class::Failed,
+                }
+            }
+        }
+    }
+
+    /// Whether nobody reads the output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Output(error) | Self::Library(Error::Output(error)) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::Library(error.into())
+    }
+}
+
+impl From<FilterError> for CliError {
+    fn from(error: FilterError) -> Self {
+        Self::Library(error.into())
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line: the only room that prints, asks, reads the environment and installs signals.
+//!
+//! `args` is what was typed; `settings` makes decisions of it; `session` is one run; `command` has a file for each verb;
+//! `observe` shows a run while it goes on; `render` turns values into text; `report` writes errors; `exit` has the codes.
+//!
+//! # Invariants
+//! * Results go to standard output, everything else to standard error.
+//! * Nothing is asked unless standard input and standard error are terminals.
+//! * Text from outside (names, messages of stores) is escaped before it reaches a terminal.
+//!
+//! # Must not
+//! Do anything slow before the arguments are parsed: `--help` needs no runtime and no file.
+
+mod args;
+mod command;
+mod environment;
+mod error;
+mod exit;
+mod filter;
+mod observe;
+mod output;
+mod places;
+mod render;
+mod report;
+mod secret;
+mod session;
+mod settings;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use environment::Surroundings;
+use error::CliError;
+use exit::Exit;
+use session::Session;
+use settings::Settings;
+
+/// Runs the program.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell if help cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let exit = match cli.verb {
+        Verb::Completions(args) => plain(command::completions::run(&args)),
+        Verb::Man(args) => plain(command::man::run(&args)),
+        verb => match Settings::resolve(&cli.global, &Surroundings::of_process()) {
+            Ok(settings) => session(settings, verb),
+            Err(error) => report::report(&error, Some(settings::voice(&cli.global)), None),
+        },
+    };
+    exit.into()
+}
+
+fn plain(result: Result<Exit, CliError>) -> Exit {
+    result.unwrap_or_else(|error| report::report(&error, None, None))
+}
+
+/// Runs a verb with a runtime, signals and a display.
+fn session(settings: Settings, verb: Verb) -> Exit {
+    let voice = settings.voice;
+    let workers = settings.limits.workers.clamp(2, 4);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return report::report(&CliError::Setup(error), Some(voice), None),
+    };
+    let exit = runtime.block_on(async {
+        let mut session = match Session::start(settings) {
+            Ok(session) => session,
+            Err(error) => return report::report(&error, Some(voice), None),
+        };
+        let result = command::run(&mut session, verb).await;
+        session.finish(result)
+    });
+    // A thread that still waits for standard input must not keep the process alive.
+    runtime.shutdown_background();
+    exit
+}

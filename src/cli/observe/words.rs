@@ -1,0 +1,129 @@
+//! The words for events and phases.
+
+use std::error::Error;
+
+use lifeboat::class::Class;
+use lifeboat::event::{EntryChange, Event, Phase};
+
+use super::super::render::sanitize;
+
+/// A line for standard error, and whether it is an error, which even `--quiet` shows.
+pub(super) fn line(event: &Event<'_>) -> Option<(bool, String)> {
+    match event {
+        Event::EntryFailed { path, error, .. } => {
+            Some((true, format!("error: {}: {}", sanitize::path(path), chain(*error))))
+        }
+        Event::Warning { message } => Some((false, format!("warning: {}", sanitize::line(message)))),
+        Event::Retrying { key, attempt, error } => {
+            let key = sanitize::line(key);
+            Some((false, format!("warning: attempt {attempt} for {key} failed: {}", chain(*error))))
+        }
+        _ => None,
+    }
+}
+
+/// An error and its causes on one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error) {
+        text.push_str(": ");
+        text.push_str(&cause);
+    }
+    sanitize::line(&text)
+}
+
+/// The causes of an error, without those that only repeat what stands above them.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut above = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !above.ends_with(&text) {
+            all.push(text.clone());
+            above = text;
+        }
+        next = cause.source();
+    }
+    all
+}
+
+pub(super) fn change(change: EntryChange) -> &'static str {
+    match change {
+        EntryChange::New => "new",
+        EntryChange::Changed => "changed",
+        EntryChange::Unchanged => "unchanged",
+        EntryChange::Restored => "restored",
+    }
+}
+
+/// For people.
+pub(super) fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Open => "opening the repository",
+        Phase::Scan => "counting",
+        Phase::Backup => "saving",
+        Phase::Commit => "finishing the snapshot",
+        Phase::Plan => "planning",
+        Phase::Restore => "restoring",
+        Phase::Verify => "verifying",
+    }
+}
+
+/// For scripts.
+pub(super) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Open => "open",
+        Phase::Scan => "scan",
+        Phase::Backup => "backup",
+        Phase::Commit => "commit",
+        Phase::Plan => "plan",
+        Phase::Restore => "restore",
+        Phase::Verify => "verify",
+    }
+}
+
+/// For scripts.
+pub(crate) fn class(class: Class) -> &'static str {
+    match class {
+        Class::Failed => "failed",
+        Class::Usage => "usage",
+        Class::Partial => "partial",
+        Class::Damage => "damage",
+        Class::Refused => "refused",
+        Class::Unconfirmed => "unconfirmed",
+        Class::NoRepository => "no_repository",
+        Class::Busy => "busy",
+        Class::Denied => "denied",
+        Class::Unreachable => "unreachable",
+        Class::NoSpace => "no_space",
+        Class::Tampered => "tampered",
+        Class::Cancelled => "cancelled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read it")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_failed_entry_is_one_harmless_line_with_its_causes() {
+        let error = Outer(std::io::Error::other("bad\u{1b}[2J disk"));
+        let event = Event::EntryFailed { path: Path::new("/a\nb"), error: &error, class: Class::Partial };
+        let (is_error, line) = line(&event).unwrap();
+        assert!(is_error);
+        assert_eq!(line, "error: /a\\nb: cannot read it: bad\\x1b[2J disk");
+    }
+
+    #[test]
+    fn warnings_are_no_errors() {
+        assert!(!line(&Event::Warning { message: "m" }).unwrap().0);
+        assert!(line(&Event::PhaseFinished { phase: Phase::Open }).is_none());
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run did, for people and for scripts.
+
+use std::path::Path;
+
+use lifeboat::ops::backup::BackupSummary;
+use lifeboat::ops::restore::RestoreSummary;
+use lifeboat::units::ByteSize;
+use serde_json::{Value, json};
+
+use super::json::put_list;
+use super::{sanitize, time};
+
+/// The last object of `backup --json`.
+pub(crate) fn backup_json(done: &BackupSummary) -> Value {
+    let missing: Vec<String> = done.missing.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    json!({
+        "type": "summary",
+        "snapshot": done.snapshot.map(|id| id.to_string()),
+        "entries": done.entries,
+        "files": done.files,
+        "dirs": done.dirs,
+        "new_files": done.new_files,
+        "changed_files": done.changed_files,
+        "unchanged_files": done.unchanged_files,
+        "bytes": done.bytes,
+        "bytes_read": done.bytes_read,
+        "new_bytes": done.new_bytes,
+        "stored_bytes": done.stored_bytes,
+        "resumed_bytes": done.resumed_bytes,
+        "excluded": done.excluded,
+        "failed": done.failed,
+        "missing": missing,
+        "seconds": done.elapsed.as_secs_f64(),
+    })
+}
+
+/// One line for logs.
+pub(crate) fn backup_line(done: &BackupSummary) -> String {
+    let what = done.snapshot.map_or_else(|| "dry run".to_owned(), |id| format!("snapshot {}", id.short()));
+    let trouble = match done.failed + done.missing.len() as u64 {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    format!(
+        "{what}: {} files, {}, {} new, {} stored, {}{trouble}\n",
+        done.files,
+        ByteSize(done.bytes),
+        ByteSize(done.new_bytes),
+        ByteSize(done.stored_bytes),
+        time::duration(done.elapsed),
+    )
+}
+
+/// Several lines for a person; `restore` is the command that brings the snapshot back.
+pub(crate) fn backup_text(done: &BackupSummary, restore: Option<&str>) -> String {
+    let head = match done.snapshot {
+        Some(id) => format!("saved snapshot {} in {}", id.short(), time::duration(done.elapsed)),
+        None => format!("would save, found out in {}", time::duration(done.elapsed)),
+    };
+    let size = |bytes| ByteSize(bytes).to_string();
+    let mut out = format!(
+        "{head}\n\
+         \x20 sources   {} files and {} directories, {}\n\
+         \x20 changes   {} new, {} changed, {} unchanged\n\
+         \x20 read      {}\n\
+         \x20 new       {}{}\n\
+         \x20 stored    {}{}\n",
+        done.files,
+        done.dirs,
+        size(done.bytes),
+        done.new_files,
+        done.changed_files,
+        done.unchanged_files,
+        size(done.bytes_read),
+        size(done.new_bytes),
+        share(done.bytes.saturating_sub(done.new_bytes), done.bytes, " of the sources is stored already"),
+        size(done.stored_bytes),
+        share(done.stored_bytes, done.new_bytes, " of what is new, by compression"),
+    );
+    if done.resumed_bytes > 0 {
+        out.push_str(&format!("  resumed   {} of an interrupted run\n", size(done.resumed_bytes)));
+    }
+    if done.excluded > 0 {
+        out.push_str(&format!("  excluded  {} entries\n", done.excluded));
+    }
+    for path in &done.missing {
+        out.push_str(&format!("  missing   {}\n", sanitize::path(path)));
+    }
+    if done.failed > 0 {
+        out.push_str(&format!("  failed    {} entries, named above\n", done.failed));
+    }
+    if let Some(command) = restore {
+        out.push_str(&format!("restore with: {command}\n"));
+    }
+    out
+}
+
+fn share(part: u64, whole: u64, of: &str) -> String {
+    if whole == 0 { String::new() } else { format!(" ({:.1} %{of})", 100.0 * part as f64 / whole as f64) }
+}
+
+/// The last object of `restore --json`.
+pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
+    let mut out = serde_json::Map::new();
+    for (key, value) in [
+        ("type", json!("summary")),
+        ("entries", json!(done.entries)),
+        ("files", json!(done.files)),
+        ("bytes", json!(done.bytes)),
+        ("bytes_fetched", json!(done.fetched)),
+        ("failed", json!(done.failed)),
+        ("seconds", json!(done.elapsed.as_secs_f64())),
+    ] {
+        out.insert(key.to_owned(), value);
+    }
+    put_list(&mut out, "damaged", &done.damaged);
+    Value::Object(out)
+}
+
+/// One line.
+pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) -> String {
+    let mut trouble = String::new();
+    if done.failed > 0 {
+        trouble.push_str(&format!(", {} not set in full", done.failed));
+    }
+    if !done.damaged.is_empty() {
+        trouble.push_str(&format!(", {} left out as damaged", done.damaged.len()));
+    }
+    format!(
+        "{} {} entries, {} files, {} to {} in {}{trouble}\n",
+        if dry_run { "would restore" } else { "restored" },
+        done.entries,
+        done.files,
+        ByteSize(done.bytes),
+        sanitize::path(target),
+        time::duration(done.elapsed),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lifeboat::id::SnapshotId;
+
+    use super::*;
+
+    fn done() -> BackupSummary {
+        BackupSummary {
+            snapshot: Some(SnapshotId::new([0xab; 32])),
+            files: 3,
+            dirs: 1,
+            bytes: 4096,
+            new_bytes: 1024,
+            stored_bytes: 512,
+            elapsed: Duration::from_millis(1500),
+            ..BackupSummary::default()
+        }
+    }
+
+    #[test]
+    fn a_summary_says_what_a_person_wants_to_know() {
+        let text = backup_text(&done(), Some("lifeboat restore abababab --target DIR"));
+        for part in [
+            "abababab in 1.5 s",
+            "3 files",
+            "75.0 % of the sources",
+            "50.0 % of what is new",
+            "restore with: ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(
+            backup_line(&done()),
+            "snapshot abababab: 3 files, 4.0 KiB, 1.0 KiB new, 512 B stored, 1.5 s\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_divided_by_nothing() {
+        let text = backup_text(&BackupSummary::default(), None);
+        assert!(!text.contains("NaN") && text.starts_with("would save"), "{text}");
+    }
+
+    #[test]
+    fn the_last_object_names_the_snapshot() {
+        let object = backup_json(&done());
+        assert_eq!(object["snapshot"], "ab".repeat(32));
+        assert!(backup_json(&BackupSummary::default())["snapshot"].is_null());
+    }
+}

@@ -1,0 +1,172 @@
+//! How the repository is opened: choosing one source of the secret, and reading it.
+//!
+//! # Invariants
+//! * Options count before the environment; two sources on one level are an error, never a silent choice.
+//! * Exactly one trailing newline of a password is not part of it; nothing else is changed.
+//! * Nobody is asked anything unless standard input and standard error are terminals.
+
+mod key;
+mod password;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use lifeboat::crypto::slot::Unlock;
+use zeroize::Zeroizing;
+
+use super::args::GlobalArgs;
+use super::environment::Surroundings;
+use super::error::CliError;
+pub(crate) use key::{NewKeyFile, create_private_dir};
+
+/// Where the secret comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Secret {
+    /// A file with a password.
+    PasswordFile(PathBuf),
+    /// A command that prints a password.
+    PasswordCommand(OsString),
+    /// A password in the environment.
+    Password(Zeroizing<Vec<u8>>),
+    /// A key file.
+    KeyFile(PathBuf),
+    /// A file with recovery words.
+    WordsFile(PathBuf),
+    /// Nothing is given.
+    Ask,
+}
+
+impl Secret {
+    /// Chooses by options, then by environment.
+    pub(crate) fn choose(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let typed = only_one([
+            ("--key-file", args.key_file.clone().map(Self::KeyFile)),
+            ("--password-file", args.password_file.clone().map(Self::PasswordFile)),
+            ("--password-command", args.password_command.clone().map(Self::PasswordCommand)),
+            ("--words-file", args.words_file.clone().map(Self::WordsFile)),
+            ("", None),
+        ])?;
+        if let Some(secret) = typed {
+            return Ok(secret);
+        }
+        let path = |name: &str| around.get(name).map(PathBuf::from);
+        let password = around.get_even_empty("LIFEBOAT_PASSWORD");
+        let found = only_one([
+            ("LIFEBOAT_KEY_FILE", path("LIFEBOAT_KEY_FILE").map(Self::KeyFile)),
+            ("LIFEBOAT_PASSWORD_FILE", path("LIFEBOAT_PASSWORD_FILE").map(Self::PasswordFile)),
+            (
+                "LIFEBOAT_PASSWORD_COMMAND",
+                around.get("LIFEBOAT_PASSWORD_COMMAND").map(|c| Self::PasswordCommand(c.to_owned())),
+            ),
+            ("LIFEBOAT_WORDS_FILE", path("LIFEBOAT_WORDS_FILE").map(Self::WordsFile)),
+            (
+                "LIFEBOAT_PASSWORD",
+                password.map(|p| Self::Password(Zeroizing::new(p.as_encoded_bytes().to_vec()))),
+            ),
+        ])?;
+        Ok(found.unwrap_or(Self::Ask))
+    }
+
+    /// Whether something is given.
+    pub(crate) fn is_given(&self) -> bool {
+        *self != Self::Ask
+    }
+
+    /// What opens an existing repository. Warnings go to `warn`.
+    pub(crate) fn unlock(&self, warn: &dyn Fn(&str)) -> Result<Unlock, CliError> {
+        match self {
+            Self::KeyFile(path) => key::read_key_file(path, warn).map(Unlock::KeyFile),
+            Self::WordsFile(path) => key::read_words(path, warn).map(Unlock::Words),
+            _ => self.password(warn)?.map_or_else(password::ask, Ok).map(Unlock::Passphrase),
+        }
+    }
+
+    /// The password of a new repository; a terminal is asked twice.
+    pub(crate) fn new_password(&self, warn: &dyn Fn(&str)) -> Result<Zeroizing<String>, CliError> {
+        match self {
+            Self::KeyFile(_) => Err(CliError::NotForInit { option: "an existing key file" }),
+            Self::WordsFile(_) => Err(CliError::NotForInit { option: "a file of recovery words" }),
+            _ => self.password(warn)?.map_or_else(password::ask_twice, Ok),
+        }
+    }
+
+    /// The given password; `None` if a person must be asked.
+    fn password(&self, warn: &dyn Fn(&str)) -> Result<Option<Zeroizing<String>>, CliError> {
+        match self {
+            Self::PasswordFile(path) => password::read_file(path, warn).map(Some),
+            Self::PasswordCommand(command) => password::run_command(command).map(Some),
+            Self::Password(bytes) => password::check(bytes.clone(), "LIFEBOAT_PASSWORD").map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn only_one(choices: [(&'static str, Option<Secret>); 5]) -> Result<Option<Secret>, CliError> {
+    let mut found: Option<(&'static str, Secret)> = None;
+    for (name, secret) in choices {
+        match (secret, found.take()) {
+            (Some(_), Some((first, _))) => return Err(CliError::TwoSecrets { first, second: name }),
+            (Some(secret), None) => found = Some((name, secret)),
+            (None, before) => found = before,
+        }
+    }
+    Ok(found.map(|(_, secret)| secret))
+}
+
+/// A file with a secret, at most 64 KiB, with a warning if others may read it.
+fn read_secret_file(path: &Path, warn: &dyn Fn(&str)) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    const MOST: u64 = 64 << 10;
+    let failed = |source| CliError::Read { path: path.to_path_buf(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        warn(&format!("others may read {}; run: chmod 600 {0}", path.display()));
+    }
+    // Reserved once, so that no copy is left behind when the buffer grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST as usize + 1));
+    file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST {
+        return Err(failed(std::io::Error::from(std::io::ErrorKind::FileTooLarge)));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::Cli;
+    use super::*;
+
+    fn choose(options: &[&str], variables: &[(&str, &str)]) -> Result<Secret, CliError> {
+        let line = ["lifeboat", "stats"].into_iter().chain(options.iter().copied());
+        let cli = Cli::try_parse_from(line).unwrap();
+        Secret::choose(&cli.global, &Surroundings::of(variables))
+    }
+
+    #[test]
+    fn options_count_before_the_environment() {
+        let secret = choose(&["--key-file", "k"], &[("LIFEBOAT_PASSWORD", "x")]).unwrap();
+        assert!(secret == Secret::KeyFile("k".into()));
+        let secret = choose(&[], &[("LIFEBOAT_PASSWORD_FILE", "p")]).unwrap();
+        assert!(secret == Secret::PasswordFile("p".into()));
+        assert!(!choose(&[], &[("LIFEBOAT_KEY_FILE", "")]).unwrap().is_given());
+        assert!(
+            choose(&[], &[("LIFEBOAT_PASSWORD", "")]).unwrap().is_given(),
+            "an empty password is an error, not absent"
+        );
+    }
+
+    #[test]
+    fn two_sources_on_one_level_are_refused() {
+        for (options, variables) in [
+            (&["--key-file", "k", "--password-file", "p"][..], &[][..]),
+            (&["--password-command", "c", "--password-file", "p"], &[]),
+            (&[], &[("LIFEBOAT_KEY_FILE", "k"), ("LIFEBOAT_PASSWORD", "p")]),
+        ] {
+            assert!(matches!(choose(options, variables), Err(CliError::TwoSecrets { .. })), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One run of a verb: its settings, its display, its place in the world.
+
+use std::sync::Arc;
+
+use lifeboat::cancel::Cancel;
+use lifeboat::clock::{Clock, SystemClock};
+use lifeboat::error::Error;
+use lifeboat::event::{Event, Observer};
+use lifeboat::random::SystemRandom;
+use lifeboat::repo::{Env, Repository};
+use lifeboat::store::{Store, StoreEnv};
+
+use super::error::CliError;
+use super::exit::Exit;
+use super::observe::{self, Display};
+use super::output::Output;
+use super::settings::{Place, Settings, Voice};
+use super::{report, signal};
+
+/// What every verb works with.
+pub(crate) struct Session {
+    pub(crate) settings: Settings,
+    pub(crate) env: Env,
+    pub(crate) output: Output,
+    display: Arc<dyn Display>,
+    signals: signal::Received,
+}
+
+impl Session {
+    /// Sets up display and signals. Must be called within a runtime.
+    pub(crate) fn start(settings: Settings) -> Result<Self, CliError> {
+        let display = observe::display(settings.voice);
+        let cancel = Cancel::new();
+        let answering = Arc::clone(&display);
+        let quiet = settings.voice.quiet;
+        let answer = move |line: &str| {
+            if !quiet {
+                answering.say(line)
+            }
+        };
+        let signals = signal::listen(cancel.clone(), answer).map_err(CliError::Setup)?;
+        let env = Env {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            observer: Arc::clone(&display) as Arc<dyn Observer>,
+            cancel,
+            limits: settings.limits,
+            places: settings.places.clone(),
+        };
+        Ok(Self { output: Output::new(settings.voice), settings, env, display, signals })
+    }
+
+    /// How this run speaks.
+    pub(crate) fn voice(&self) -> Voice {
+        self.settings.voice
+    }
+
+    /// A line for a person, on standard error; not with `--quiet`.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.voice().quiet {
+            self.display.say(line);
+        }
+    }
+
+    /// Tells of something that should not be, and goes on.
+    pub(crate) fn warn(&self, message: &str) {
+        self.display.observe(&Event::Warning { message });
+    }
+
+    /// Tells of something that is wrong; it makes the exit code, so even `--quiet` shows it.
+    pub(crate) fn error(&self, message: &str) {
+        self.display.say(&format!("error: {message}"));
+    }
+
+    /// Ends drawing, so that a result or a question can be shown.
+    pub(crate) fn clear(&self) {
+        self.display.finish();
+    }
+
+    /// The store of the repository; nothing is made in it.
+    pub(crate) async fn store(&self) -> Result<Store, CliError> {
+        let env = StoreEnv {
+            clock: Arc::clone(&self.env.clock) as Arc<dyn Clock>,
+            random: Arc::clone(&self.env.random),
+            observer: Arc::clone(&self.env.observer),
+            cancel: self.env.cancel.clone(),
+        };
+        Ok(Store::open(&self.settings.place.url(), &self.settings.store, env).await?)
+    }
+
+    /// The repository, opened with the secret of the settings.
+    pub(crate) async fn repository(&self) -> Result<Repository, CliError> {
+        if let Place::Default(default) = &self.settings.place
+            && !default.directory.exists()
+        {
+            return Err(CliError::NoDefaultRepository { place: default.directory.clone() });
+        }
+        let store = self.store().await?;
+        let unlock = self.settings.secret.unlock(&|message| self.warn(message))?;
+        let opened = Repository::open(store, self.env.clone(), &unlock).await;
+        opened.map_err(|error| CliError::Library(Error::from(error)))
+    }
+
+    /// Ends the run: the display goes, the output is handed over, an error is reported.
+    pub(crate) fn finish(self, result: Result<Exit, CliError>) -> Exit {
+        self.display.finish();
+        let (voice, stopped_by) = (self.voice(), self.signals.exit());
+        let flushed = self.output.finish();
+        match result.and_then(|exit| flushed.map(|()| exit)) {
+            Ok(exit) => exit,
+            Err(error) => report::report(&error, Some(voice), stopped_by),
+        }
+    }
+}

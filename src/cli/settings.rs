@@ -1,0 +1,157 @@
+//! What was typed and what the environment says, made into decisions. Nothing is opened here.
+
+use std::ffi::OsStr;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lifeboat::repo::{Limits, Places};
+use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
+
+use super::args::GlobalArgs;
+use super::environment::Surroundings;
+use super::error::CliError;
+use super::places::{self, DefaultRepository};
+use super::secret::Secret;
+
+/// Where the repository lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Named by the user.
+    Named(StoreUrl),
+    /// Nothing was named.
+    Default(DefaultRepository),
+}
+
+impl Place {
+    /// The location for the store.
+    pub(crate) fn url(&self) -> StoreUrl {
+        match self {
+            Self::Named(url) => url.clone(),
+            Self::Default(default) => StoreUrl::local(&default.directory),
+        }
+    }
+}
+
+/// How the run speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Voice {
+    /// One JSON object a line.
+    pub(crate) json: bool,
+    /// Errors only.
+    pub(crate) quiet: bool,
+    /// Each entry is named.
+    pub(crate) verbose: bool,
+    /// Standard error is a terminal: bars are drawn there.
+    pub(crate) bars: bool,
+    /// Standard output is a terminal: a person reads it.
+    pub(crate) person: bool,
+}
+
+/// Decisions of one run.
+pub(crate) struct Settings {
+    pub(crate) place: Place,
+    pub(crate) secret: Secret,
+    pub(crate) voice: Voice,
+    pub(crate) store: StoreOptions,
+    pub(crate) places: Places,
+    pub(crate) limits: Limits,
+}
+
+impl Settings {
+    /// Makes the decisions.
+    pub(crate) fn resolve(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let place = place(args.repo.as_deref(), around)?;
+        let mut secret = Secret::choose(args, around)?;
+        if let (Secret::Ask, Place::Default(default)) = (&secret, &place) {
+            secret = Secret::KeyFile(default.key_file.clone());
+        }
+        Ok(Self {
+            secret,
+            voice: voice(args),
+            store: store_options(args, around),
+            places: Places {
+                state: places::state(around, args.state_dir.clone())?,
+                cache: cache(args, around)?,
+            },
+            limits: args.workers.map_or_else(Limits::default, |workers| Limits { workers: workers.into() }),
+            place,
+        })
+    }
+}
+
+fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError> {
+    let Some(text) = typed.or_else(|| around.get("LIFEBOAT_REPO")) else {
+        return places::default_repository(around).map(Place::Default);
+    };
+    let url = match text.to_str() {
+        Some(text) => text.parse::<StoreUrl>().map_err(StoreError::from)?,
+        None => StoreUrl::local(text),
+    };
+    Ok(Place::Named(url.based_at(&around.directory)))
+}
+
+/// How a run with these options speaks.
+pub(crate) fn voice(args: &GlobalArgs) -> Voice {
+    Voice {
+        json: args.json,
+        quiet: args.quiet,
+        verbose: args.verbose > 0 && !args.quiet,
+        bars: std::io::stderr().is_terminal(),
+        person: std::io::stdout().is_terminal(),
+    }
+}
+
+fn store_options(args: &GlobalArgs, around: &Surroundings) -> StoreOptions {
+    const PATIENCE: Duration = Duration::from_secs(15 * 60);
+    StoreOptions {
+        options: args.option.clone(),
+        limit_upload: args.limit_upload.map(|size| size.0),
+        limit_download: args.limit_download.map(|size| size.0),
+        retry_for: args.retry_for.unwrap_or(PATIENCE),
+        environment: around.for_store(),
+    }
+}
+
+fn cache(args: &GlobalArgs, around: &Surroundings) -> Result<Option<PathBuf>, CliError> {
+    if args.no_cache { Ok(None) } else { places::cache(around, args.cache_dir.clone()).map(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::Cli;
+    use super::*;
+
+    fn resolve(options: &[&str], variables: &[(&str, &str)]) -> Result<Settings, CliError> {
+        let line = ["lifeboat", "stats"].into_iter().chain(options.iter().copied());
+        Settings::resolve(&Cli::try_parse_from(line).unwrap().global, &Surroundings::of(variables))
+    }
+
+    #[test]
+    fn a_named_repository_counts_before_the_default_one() {
+        let home = ("HOME", "/home/a");
+        let settings = resolve(&["-r", "x"], &[home, ("LIFEBOAT_REPO", "/y")]).unwrap();
+        assert_eq!(settings.place.url().to_string(), "/somewhere/x");
+        assert!(!settings.secret.is_given());
+        let settings = resolve(&[], &[home, ("LIFEBOAT_REPO", "s3://b/y")]).unwrap();
+        assert_eq!(settings.place.url().to_string(), "s3://b/y");
+        let settings = resolve(&[], &[home]).unwrap();
+        assert_eq!(settings.place.url().to_string(), "/home/a/.local/share/lifeboat/repo");
+        assert!(settings.secret == Secret::KeyFile("/home/a/.config/lifeboat/default.key".into()));
+    }
+
+    #[test]
+    fn without_a_cache_no_place_for_it_is_needed() {
+        let state = ("LIFEBOAT_STATE_DIR", "/s");
+        assert!(resolve(&["-r", "x"], &[state]).is_err());
+        assert_eq!(resolve(&["-r", "x", "--no-cache"], &[state]).unwrap().places.cache, None);
+    }
+
+    #[test]
+    fn a_wrong_location_is_a_mistake_in_the_arguments() {
+        let error = resolve(&["-r", "ftp://x"], &[("HOME", "/h")]).err().unwrap();
+        assert_eq!(error.class(), lifeboat::class::Class::Usage);
+    }
+}

@@ -1,0 +1,83 @@
+//! Signals: the first asks for a clean end, the second ends at once. A signal that was ignored when the program started,
+//! as `nohup` has it, stays ignored.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use lifeboat::cancel::Cancel;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+
+const SIGHUP: u8 = 1;
+const SIGINT: u8 = 2;
+const SIGTERM: u8 = 15;
+
+/// Which signal came first; zero for none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received(Arc<AtomicU8>);
+
+impl Received {
+    /// How to exit if a signal came.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            signal => Some(Exit::Signal(signal)),
+        }
+    }
+}
+
+/// Listens from now on. Must be called within a runtime. `say` is told once what to show to a person.
+pub(crate) fn listen(cancel: Cancel, say: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
+    let ignored = ignored();
+    let watch = |number: u8, kind| {
+        let wanted = ignored & 1 << (number - 1) == 0;
+        wanted.then(|| signal(kind)).transpose()
+    };
+    let mut interrupt = watch(SIGINT, SignalKind::interrupt())?;
+    let mut terminate = watch(SIGTERM, SignalKind::terminate())?;
+    let mut hang_up = watch(SIGHUP, SignalKind::hangup())?;
+    let received = Received::default();
+    let first = received.clone();
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                () = next(&mut interrupt) => SIGINT,
+                () = next(&mut terminate) => SIGTERM,
+                () = next(&mut hang_up) => SIGHUP,
+            };
+            if first.0.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                end_at_once(number);
+            }
+            cancel.raise();
+            say("finishing what is in flight; press again to stop at once");
+        }
+    });
+    Ok(received)
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals this process was started to ignore, bit 0 for signal 1; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "the second signal means now, whatever other threads do"
+)]
+fn end_at_once(signal: u8) -> ! {
+    std::process::exit(Exit::Signal(signal).code().into())
+}
