@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::entries::{DAMAGED, Dir, FAILED, File, Meta};
+use super::entries::{DAMAGED, Dir, FAILED, File, MISFIT, Meta};
 use super::layout::without_zeroes;
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::window::Window;
@@ -31,7 +31,7 @@ impl Drop for StopOnPanic<'_> {
 /// Works until there is no more to do.
 pub(super) fn work(run: &Run) {
     let _guard = StopOnPanic(run);
-    let opener = SegmentOpener::new();
+    let opener = SegmentOpener::new(run.repository);
     let mut opener = match opener {
         Ok(opener) => opener,
         Err(error) => {
@@ -73,7 +73,7 @@ impl Run {
         let planned = &window.plan.segments[number];
         let source = &window.tables.sources[planned.segment as usize];
         let opened =
-            opener.open(&source.key, (&self.repository, source.kind), &source.entry, stored, plain);
+            opener.open(&source.key, &source.entry, stored, plain);
         if opened.is_err() {
             return self.lose(window.lost(number, planned.wants.clone()));
         }
@@ -194,8 +194,10 @@ impl Run {
             }
             None => false,
         };
-        if file.state.load(Ordering::Relaxed) == DAMAGED {
-            self.report_damaged(file.path(), &EntryProblem::Lost);
+        match file.state.load(Ordering::Relaxed) {
+            DAMAGED => self.report_damaged(file.path(), &EntryProblem::Lost),
+            MISFIT => self.report_damaged(file.path(), &EntryProblem::Size),
+            _ => {}
         }
         if let Some(number) = file.link {
             self.settle_link(number, file.link_source.get().filter(|_| stands).cloned());

@@ -145,8 +145,10 @@ impl Drop for Dir {
 pub(super) const WHOLE: u8 = 0;
 /// Content is lost: the file is left out.
 pub(super) const DAMAGED: u8 = 1;
+/// What its node says contradicts itself: the file is left out.
+pub(super) const MISFIT: u8 = 2;
 /// The target refused, and that was reported.
-pub(super) const FAILED: u8 = 2;
+pub(super) const FAILED: u8 = 3;
 
 /// A regular file on its way.
 #[derive(Debug)]
@@ -193,6 +195,6 @@ impl Drop for File {
 }
 
 /// Raw bytes as a path.
-pub(super) fn as_path(bytes: Vec<u8>) -> PathBuf {
+pub(crate) fn as_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+pub(crate) use self::entries::as_path;
 use self::entries::{Dir, Meta};
 use self::fetch::Bridge;
 use self::run::Run;
@@ -120,7 +121,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let lookup = Lookup::open(repo).await?;
     let snapshot = &options.snapshot.snapshot;
     let found = lookup.reader()?.find(snapshot.root, &options.path).await?;
-    let found = found.ok_or_else(|| Error::NoSuchPath { path: entries::as_path(options.path.clone()) })?;
+    let found = found.ok_or_else(|| Error::NoSuchPath { path: as_path(options.path.clone()) })?;
     let total = match &found {
         Found::Root(_) => snapshot.totals.bytes,
         Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Sender;
 
-use super::entries::{DAMAGED, Dir, File, Meta, OwnerNames, WHOLE};
+use super::entries::{DAMAGED, Dir, File, MISFIT, Meta, OwnerNames, WHOLE};
 use super::fetch::Pace;
 use super::layout::Layout;
 use super::links::Linking;
@@ -298,7 +298,7 @@ impl<'a> Walk<'a> {
         if sound {
             self.rows(&mut open, ContentRows::new(content), len).await?;
         } else {
-            open.file.give_up(DAMAGED);
+            open.file.give_up(MISFIT);
         }
         let Open { file, wants, .. } = open;
         if wants > 0 {
@@ -325,7 +325,7 @@ impl<'a> Walk<'a> {
             };
             let Some(row) = row else { break };
             if u64::from(row.len) > len - open.at {
-                open.file.give_up(DAMAGED);
+                open.file.give_up(MISFIT);
                 return Ok(());
             }
             self.want(open, row)?;
@@ -335,7 +335,7 @@ impl<'a> Walk<'a> {
             }
         }
         if open.at != len {
-            open.file.give_up(DAMAGED);
+            open.file.give_up(MISFIT);
         }
         Ok(())
     }

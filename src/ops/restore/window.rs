@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::entries::File;
 use super::plan::{Place, Plan, Shape, Want, plan};
 use crate::crypto::DataKey;
-use crate::format::envelope::ChunkKind;
 use crate::format::segment::SegmentEntry;
 use crate::id::{ChunkId, PackId};
 use crate::index::Location;
@@ -20,7 +19,6 @@ pub(super) type Copy = (PackId, u16);
 pub(super) struct Source {
     pub(super) pack: u32,
     pub(super) number: u16,
-    pub(super) kind: ChunkKind,
     pub(super) entry: SegmentEntry,
     pub(super) key: Arc<DataKey>,
 }
@@ -123,7 +121,6 @@ impl Builder {
         self.tables.sources.push(Source {
             pack,
             number: location.segment_number,
-            kind: location.pack_kind,
             entry: location.segment,
             key,
         });

@@ -25,7 +25,6 @@ use crate::crypto::DataKey;
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
-use crate::format::layout::ObjectName;
 use crate::id::ChunkId;
 use crate::index::{DataKeyNumber, View};
 use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
@@ -180,9 +179,4 @@ pub(crate) fn is_local_damage(error: &Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// The pack an object key stands for, for messages.
-pub(crate) fn pack_key(id: crate::id::PackId) -> String {
-    ObjectName::Pack(id).key()
 }
