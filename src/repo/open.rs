@@ -25,8 +25,9 @@ const SLOTS_MAX: usize = 64;
 const SLOT_MAX: u64 = 64 << 10;
 
 /// An open repository: its store, its configuration and the secrets of one role.
+#[derive(Clone)]
 pub struct Repository {
-    pub(super) store: Store,
+    pub(crate) store: Store,
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
@@ -162,7 +163,7 @@ impl Repository {
     }
 
     /// Checks a signature of a registered writer who holds `authority`.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &self,
         key: &str,
         (writer, authority): (WriterId, Authority),
