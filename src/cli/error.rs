@@ -123,17 +123,21 @@ impl CliError {
             | Self::Prompt(_)
             | Self::Setup(_) => Class::Failed,
             Self::KeyFileExists { .. } => Class::Refused,
-            Self::Write { source, .. } | Self::KeyLost { source, .. } | Self::Output(source) => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
-                _ => Class::Failed,
-            },
+            Self::Write { source, .. } | Self::KeyLost { source, .. } | Self::Output(source) => {
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                    _ => Class::Failed,
+                }
+            }
         }
     }
 
     /// Whether nobody reads the output any more.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         match self {
-            Self::Output(error) | Self::Library(Error::Output(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Output(error) | Self::Library(Error::Output(error)) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
             _ => false,
         }
     }

@@ -38,10 +38,7 @@ pub(crate) fn build(
     Ok(builder.build()?)
 }
 
-fn each(
-    patterns: &[OsString],
-    mut add: impl FnMut(&[u8]) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+fn each(patterns: &[OsString], mut add: impl FnMut(&[u8]) -> Result<(), CliError>) -> Result<(), CliError> {
     patterns.iter().try_for_each(|pattern| add(pattern.as_bytes()))
 }
 

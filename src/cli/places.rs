@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn xdg_variables_count_before_home_and_only_if_absolute() {
-        let around = Surroundings::of(&[("HOME", "/home/a"), ("XDG_STATE_HOME", "/s"), ("XDG_CACHE_HOME", "c")]);
+        let around =
+            Surroundings::of(&[("HOME", "/home/a"), ("XDG_STATE_HOME", "/s"), ("XDG_CACHE_HOME", "c")]);
         assert_eq!(state(&around, None).unwrap(), Path::new("/s/lifeboat"));
         assert_eq!(cache(&around, None).unwrap(), Path::new("/home/a/.cache/lifeboat"));
         let default = default_repository(&around).unwrap();
@@ -118,8 +119,12 @@ mod tests {
     fn without_a_home_the_error_names_the_option() {
         let around = Surroundings::of(&[]);
         assert!(state(&around, None).unwrap_err().to_string().contains("state directory"));
-        assert!(matches!(cache(&around, None), Err(CliError::NoHome { option: "--cache-dir or --no-cache", .. })));
-        let root = Surroundings { is_root: true, ..Surroundings::of(&[]) };
+        assert!(matches!(
+            cache(&around, None),
+            Err(CliError::NoHome { option: "--cache-dir or --no-cache", .. })
+        ));
+        let mut root = Surroundings::of(&[]);
+        root.is_root = true;
         assert_eq!(cache(&root, None).unwrap(), Path::new("/var/cache/lifeboat"));
         assert_eq!(default_repository(&root).unwrap().key_file, Path::new("/etc/lifeboat/default.key"));
     }

@@ -59,7 +59,10 @@ impl Secret {
                 around.get("LIFEBOAT_PASSWORD_COMMAND").map(|c| Self::PasswordCommand(c.to_owned())),
             ),
             ("LIFEBOAT_WORDS_FILE", path("LIFEBOAT_WORDS_FILE").map(Self::WordsFile)),
-            ("LIFEBOAT_PASSWORD", password.map(|p| Self::Password(Zeroizing::new(p.as_encoded_bytes().to_vec())))),
+            (
+                "LIFEBOAT_PASSWORD",
+                password.map(|p| Self::Password(Zeroizing::new(p.as_encoded_bytes().to_vec()))),
+            ),
         ])?;
         Ok(found.unwrap_or(Self::Ask))
     }
@@ -150,7 +153,10 @@ mod tests {
         let secret = choose(&[], &[("LIFEBOAT_PASSWORD_FILE", "p")]).unwrap();
         assert!(secret == Secret::PasswordFile("p".into()));
         assert!(!choose(&[], &[("LIFEBOAT_KEY_FILE", "")]).unwrap().is_given());
-        assert!(choose(&[], &[("LIFEBOAT_PASSWORD", "")]).unwrap().is_given(), "an empty password is an error, not absent");
+        assert!(
+            choose(&[], &[("LIFEBOAT_PASSWORD", "")]).unwrap().is_given(),
+            "an empty password is an error, not absent"
+        );
     }
 
     #[test]

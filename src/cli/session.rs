@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use lifeboat::cancel::Cancel;
 use lifeboat::clock::{Clock, SystemClock};
+use lifeboat::crypto::slot::Unlock;
 use lifeboat::error::Error;
 use lifeboat::event::{Event, Observer};
+use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
-use lifeboat::repo::{Env, Repository};
+use lifeboat::repo::{Env, RepoError, Repository};
 use lifeboat::store::{Store, StoreEnv};
 
 use super::error::CliError;
@@ -33,7 +35,11 @@ impl Session {
         let cancel = Cancel::new();
         let answering = Arc::clone(&display);
         let quiet = settings.voice.quiet;
-        let answer = move |line: &str| if !quiet { answering.say(line) };
+        let answer = move |line: &str| {
+            if !quiet {
+                answering.say(line)
+            }
+        };
         let signals = signal::listen(cancel.clone(), answer).map_err(CliError::Setup)?;
         let env = Env {
             clock: Arc::new(SystemClock::new()),
@@ -92,19 +98,47 @@ impl Session {
             return Err(CliError::NoDefaultRepository { place: default.directory.clone() });
         }
         let store = self.store().await?;
-        let unlock = self.settings.secret.unlock(&|message| self.warn(message))?;
+        let unlock = self.unlock(&store).await?;
         let opened = Repository::open(store, self.env.clone(), &unlock).await;
         opened.map_err(|error| CliError::Library(Error::from(error)))
+    }
+
+    /// What opens the repository. Nobody is asked for the password of a repository that does not exist, and the loss of a
+    /// key is not complained of either.
+    async fn unlock(&self, store: &Store) -> Result<Unlock, CliError> {
+        let secret = &self.settings.secret;
+        if !secret.is_given() {
+            exists(store).await?;
+        }
+        match secret.unlock(&|message| self.warn(message)) {
+            Err(CliError::Read { path, source }) => {
+                exists(store).await?;
+                Err(CliError::Read { path, source })
+            }
+            other => other,
+        }
     }
 
     /// Ends the run: the display goes, the output is handed over, an error is reported.
     pub(crate) fn finish(self, result: Result<Exit, CliError>) -> Exit {
         self.display.finish();
-        let (voice, stopped_by) = (self.voice(), self.signals.exit());
+        let context = report::Context {
+            json: self.voice().json,
+            init: Some(self.settings.init_command()),
+            stopped_by: self.signals.exit(),
+        };
         let flushed = self.output.finish();
         match result.and_then(|exit| flushed.map(|()| exit)) {
             Ok(exit) => exit,
-            Err(error) => report::report(&error, Some(voice), stopped_by),
+            Err(error) => report::report(&error, &context),
         }
     }
+}
+
+async fn exists(store: &Store) -> Result<(), CliError> {
+    if store.list(layout::CONFIG).await?.is_empty() {
+        let url = store.url().to_string();
+        return Err(CliError::Library(Error::Repo(RepoError::NotFound { url })));
+    }
+    Ok(())
 }

@@ -73,7 +73,11 @@ fn ignored() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-#[expect(clippy::exit, clippy::disallowed_methods, reason = "the second signal means now, whatever other threads do")]
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "the second signal means now, whatever other threads do"
+)]
 fn end_at_once(signal: u8) -> ! {
     std::process::exit(Exit::Signal(signal).code().into())
 }

@@ -10,7 +10,7 @@ mod verbs;
 pub(crate) use backup::BackupArgs;
 pub(crate) use global::GlobalArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
-pub(crate) use rules::{IncludeArgs, ExcludeArgs};
+pub(crate) use rules::{ExcludeArgs, IncludeArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use verbs::{CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, VerifyArgs};
 

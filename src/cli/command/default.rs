@@ -56,7 +56,9 @@ fn announce(session: &Session, default: &DefaultRepository, with_key_file: bool)
     }
     session.say(&format!("made the default repository {place}"));
     if with_key_file {
-        session.say(&format!("its key is {key_file}: nothing can be restored without it, so keep a copy elsewhere"));
+        session.say(&format!(
+            "its key is {key_file}: nothing can be restored without it, so keep a copy elsewhere"
+        ));
     }
     session.say("it lies on this machine: name another place with --repo to survive the loss of the disk");
 }

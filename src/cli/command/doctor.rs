@@ -37,7 +37,8 @@ fn word(state: CheckState) -> &'static str {
 
 fn line(check: &Check) -> String {
     let detail = sanitize::line(&check.detail);
-    let hint = check.hint.as_ref().map_or_else(String::new, |hint| format!("      {}\n", sanitize::line(hint)));
+    let hint =
+        check.hint.as_ref().map_or_else(String::new, |hint| format!("      {}\n", sanitize::line(hint)));
     format!("{:4}  {}: {detail}\n{hint}", word(check.state), check.name)
 }
 

@@ -41,7 +41,10 @@ pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit
         session.output.json(&summary::restore_json(&done))?;
     } else {
         for path in &done.damaged {
-            session.error(&format!("left out because it is damaged: {}", super::super::render::sanitize::name(path)));
+            session.error(&format!(
+                "left out because it is damaged: {}",
+                super::super::render::sanitize::name(path)
+            ));
         }
         if !voice.quiet {
             session.output.text(&summary::restore_text(&done, &args.target, args.dry_run))?;

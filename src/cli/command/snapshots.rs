@@ -20,7 +20,10 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
     session.clear();
     for (key, error) in &found.unreadable {
         let causes = words::causes(error).join(": ");
-        session.warn(&format!("{key} is not shown: {error}{}{causes}", if causes.is_empty() { "" } else { ": " }));
+        session.warn(&format!(
+            "{key} is not shown: {error}{}{causes}",
+            if causes.is_empty() { "" } else { ": " }
+        ));
     }
     if session.voice().json {
         for info in &found.snapshots {

@@ -53,7 +53,11 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
     if voice.quiet {
         return Ok(());
     }
-    let verdict = if report.findings.is_empty() { "no findings".to_owned() } else { format!("{} findings", report.findings.len()) };
+    let verdict = if report.findings.is_empty() {
+        "no findings".to_owned()
+    } else {
+        format!("{} findings", report.findings.len())
+    };
     session.output.text(&format!(
         "{verdict}: {} objects, {}, {} chunks, {} snapshots checked in {}\n",
         report.objects,

@@ -115,8 +115,7 @@ mod tests {
     #[test]
     fn a_failed_entry_is_one_harmless_line_with_its_causes() {
         let error = Outer(std::io::Error::other("bad\u{1b}[2J disk"));
-        let event =
-            Event::EntryFailed { path: Path::new("/a\nb"), error: &error, class: Class::Partial };
+        let event = Event::EntryFailed { path: Path::new("/a\nb"), error: &error, class: Class::Partial };
         let (is_error, line) = line(&event).unwrap();
         assert!(is_error);
         assert_eq!(line, "error: /a\\nb: cannot read it: bad\\x1b[2J disk");

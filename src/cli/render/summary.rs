@@ -161,7 +161,13 @@ mod tests {
     #[test]
     fn a_summary_says_what_a_person_wants_to_know() {
         let text = backup_text(&done(), Some("lifeboat restore abababab --target DIR"));
-        for part in ["abababab in 1.5 s", "3 files", "75.0 % of the sources", "50.0 % of what is new", "restore with: "] {
+        for part in [
+            "abababab in 1.5 s",
+            "3 files",
+            "75.0 % of the sources",
+            "50.0 % of what is new",
+            "restore with: ",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(
