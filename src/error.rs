@@ -160,6 +160,21 @@ pub enum Error {
         /// Found now.
         found: RepositoryId,
     },
+    /// A new repository needs something that opens it.
+    #[error("a new repository needs a passphrase, a key file or recovery words")]
+    NoKeySlot,
+    /// The store failed its trial.
+    #[error("the store at {url} does not show what was just written or deleted")]
+    WeakStore {
+        /// Where.
+        url: String,
+    },
+    /// There are packs, index objects or snapshots, but no configuration.
+    #[error("{url} holds parts of a repository without its configuration: nothing was made")]
+    Remains {
+        /// Where.
+        url: String,
+    },
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -173,7 +188,9 @@ impl Error {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Target(error) => error.class(),
-            Self::Filter(_) | Self::BadSelector { .. } | Self::InsideRepository { .. } => Class::Usage,
+            Self::Filter(_) | Self::BadSelector { .. } | Self::InsideRepository { .. } | Self::NoKeySlot => {
+                Class::Usage
+            }
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
@@ -183,8 +200,9 @@ impl Error {
             | Self::NoSnapshot { .. }
             | Self::AmbiguousSnapshot { .. }
             | Self::NoSuchPath { .. }
-            | Self::NotAFile { .. } => Class::Failed,
-            Self::Shrunk { .. } | Self::TargetNotEmpty { .. } => Class::Refused,
+            | Self::NotAFile { .. }
+            | Self::Remains { .. } => Class::Failed,
+            Self::Shrunk { .. } | Self::TargetNotEmpty { .. } | Self::WeakStore { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Unconfirmed { .. } => Class::Unconfirmed,
             Self::TargetTooSmall { .. } => Class::NoSpace,

@@ -11,7 +11,7 @@
 //! | 2 | [`store`] | object storage: typed keys, durable PUT, exact reads, retry |
 //! | 2 | [`source`] | what is backed up, and where it is restored to |
 //! | 2 | [`seal`] | segment: chunks compressed and encrypted together, opened and compared |
-//! | 1 | [`format`] | the stored format: bytes to values and back, without I/O and without keys |
+//! | 1 | [`mod@format`] | the stored format: bytes to values and back, without I/O and without keys |
 //! | 1 | [`crypto`] | ids, encryption, sealing to public keys, signatures, key derivation |
 //! | 1 | [`chunk`] | cutting content into chunks |
 //! | 1 | [`compress`] | zstd, and telling what cannot be compressed |

@@ -4,13 +4,16 @@ use super::SecretKey;
 use crate::format::envelope::ChunkKind;
 use crate::id::{ChunkId, ObjectHash};
 
-/// The id of a chunk: keyed BLAKE3-256 of one byte for the kind and then the plaintext.
+/// The id of a chunk: keyed BLAKE3-256 of the plaintext and then one byte for the kind.
+///
+/// The byte comes last because in front it would shift the plaintext against the tree of BLAKE3, which then cannot hash
+/// sixteen pieces at once until far into the chunk: 4.8 instead of 9.2 GB/s at 64 KiB, 0.9 instead of 2.4 at 4 KiB.
 ///
 /// `key` is the dedup root's key for [`super::context::CHUNK_ID`].
 pub fn chunk_id(key: &SecretKey, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
     let mut hasher = blake3::Hasher::new_keyed(key.expose());
-    hasher.update(&[kind as u8]);
     hasher.update(plaintext);
+    hasher.update(&[kind as u8]);
     ChunkId::new(*hasher.finalize().as_bytes())
 }
 
@@ -49,14 +52,14 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_chunk_is_the_keyed_hash_of_kind_and_plaintext() {
+    fn the_id_of_a_chunk_is_the_keyed_hash_of_plaintext_and_kind() {
         assert_eq!(
             keyed(1, ChunkKind::Data, b"lifeboat"),
-            "20a1e976e052781886cc289640cb12646db610fddfdc0cac6e78a116f5ed2f99"
+            "4b7c84ed883fcf00aa5eacc4b11815b75fe4861c77443fbb64e5cbebb9fcaefb"
         );
         for len in [0, 1, 500, 1023, 1024, 65_536, 100_000] {
             let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
-            let joined = [&[1][..], &plain].concat();
+            let joined = [&plain[..], &[1]].concat();
             let oracle = blake3::keyed_hash(&[9; 32], &joined).to_string();
             assert_eq!(keyed(9, ChunkKind::Tree, &plain), oracle, "{len}");
         }

@@ -16,7 +16,7 @@ use crate::format::FormatError;
 use crate::format::keyslot::{Role, byte_array, read_map};
 use crate::id::{RepositoryId, WriterId};
 
-const SECTION: (&str, &str) = ("6", "secrets of a key slot");
+const SECTION: (&str, &str) = ("12", "secrets of a key slot");
 
 /// More than all secrets need; the buffer must not grow while secrets are in it.
 const ENCODED_MAX: usize = 512;

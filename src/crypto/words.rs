@@ -29,7 +29,8 @@ pub fn decode(text: &str) -> Result<SecretKey, CryptoError> {
     if words.len() != COUNT {
         return Err(CryptoError::WordCount { found: words.len() });
     }
-    let normal = Zeroizing::new(words.join(" ").to_lowercase());
+    let mut normal = Zeroizing::new(words.join(" "));
+    normal.make_ascii_lowercase();
     let mnemonic =
         Mnemonic::parse_in_normalized(Language::English, &normal).map_err(|error| match error {
             Error::UnknownWord(at) => CryptoError::UnknownWord { position: at + 1 },

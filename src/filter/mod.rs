@@ -338,11 +338,10 @@ mod tests {
         fn no_pattern_and_no_path_makes_it_panic(pattern: Vec<u8>, text in "[a-c*?\\[\\]{},!/\\\\-]{0,12}", path: Vec<u8>) {
             for pattern in [pattern.as_slice(), text.as_bytes()] {
                 let mut builder = FilterBuilder::new();
-                if builder.exclude(pattern, false).is_ok() && builder.include(pattern, true).is_ok() {
-                    if let Ok(filter) = builder.build() {
-                        filter.matches(&path, true);
-                        filter.inclusion(&path, true);
-                    }
+                let added = builder.exclude(pattern, false).is_ok() && builder.include(pattern, true).is_ok();
+                if added && let Ok(filter) = builder.build() {
+                    filter.matches(&path, true);
+                    filter.inclusion(&path, true);
                 }
             }
         }

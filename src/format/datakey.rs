@@ -1,4 +1,4 @@
-//! `docs/format.md` section 5: a data key, sealed to those who may read what it protects.
+//! `docs/format.md` section 13: a data key, sealed to those who may read what it protects.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ impl SealedDataKey {
         recipients.sort_by_key(|(recipient, _)| *recipient);
         let ascending = recipients.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX || !ascending {
-            return Err(FormatError::Value { section: "5", what: "recipients of a data key" });
+            return Err(FormatError::Value { section: "13", what: "recipients of a data key" });
         }
         Ok(Self { run, kind, commitment, recipients })
     }
@@ -117,17 +117,17 @@ impl SealedDataKey {
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
         let run = RunId::new(reader.array()?);
         let kind = ChunkKind::from_number(reader.u8()?)
-            .ok_or(FormatError::Value { section: "5", what: "kind of a data key" })?;
+            .ok_or(FormatError::Value { section: "13", what: "kind of a data key" })?;
         let commitment = reader.array()?;
         let count = usize::from(reader.u8()?);
         if count == 0 || count > RECIPIENTS_MAX {
-            return Err(FormatError::Value { section: "5", what: "recipients of a data key" });
+            return Err(FormatError::Value { section: "13", what: "recipients of a data key" });
         }
         let mut recipients = Vec::with_capacity(count);
         for _ in 0..count {
             let recipient = RecipientId::new(reader.array()?);
             if recipients.last().is_some_and(|(last, _)| *last >= recipient) {
-                return Err(FormatError::Value { section: "5", what: "order of recipients" });
+                return Err(FormatError::Value { section: "13", what: "order of recipients" });
             }
             recipients.push((recipient, Box::new(reader.array()?)));
         }

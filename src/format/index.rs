@@ -1,4 +1,4 @@
-//! `docs/format.md` section 6: the plaintext of an index object, which says where chunks are.
+//! `docs/format.md` section 15: the plaintext of an index object, which says where chunks are.
 //!
 //! The object is: preamble, salt, length of the sealed header, sealed header (block 0), sealed blocks 1 to n, signature,
 //! padding. This file knows the plaintext of the header and of the blocks; whoever holds the index key seals and opens.
@@ -19,7 +19,7 @@ use super::segment::SegmentEntry;
 use super::wire::{Reader, put_u24};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
 
-const SECTION: &str = "6";
+const SECTION: &str = "15";
 
 /// Most bytes of plaintext in a block of rows.
 pub const BLOCK_PLAIN_MAX: usize = 64 << 10;
@@ -230,6 +230,18 @@ impl IndexTables {
         self.segments.get(first..first + usize::from(pack.segments)).unwrap_or(&[])
     }
 
+    /// Demands everything that a decoder demands: order, and that no row points outside the tables.
+    pub fn check(&self) -> Result<(), FormatError> {
+        if self.data_keys.len() > TABLE_MAX || self.origins.len() > TABLE_MAX {
+            return Err(bad("index key or origin table"));
+        }
+        self.check_packs()?;
+        if !self.records.is_sorted_by(|a, b| a < b) {
+            return Err(bad("order of records"));
+        }
+        self.records.iter().try_for_each(|row| self.check_record(&Record::decode(row)))
+    }
+
     fn check_packs(&self) -> Result<(), FormatError> {
         if !self.packs.is_sorted_by(|a, b| a.id < b.id) {
             return Err(bad("order of pack rows"));
@@ -395,8 +407,7 @@ impl IndexDecoder {
         if self.blocks.len() > 0 {
             return Err(FormatError::Truncated);
         }
-        self.tables.check_packs()?;
-        self.tables.records.iter().try_for_each(|row| self.tables.check_record(&Record::decode(row)))?;
+        self.tables.check()?;
         Ok(self.tables)
     }
 }
@@ -619,7 +630,8 @@ mod tests {
         assert_eq!(IndexHeader::decode(&[0xbf, 0xff]), Err(bad("index header")));
         assert_eq!(IndexHeader::decode(&[0xa0]), Err(bad("missing index header field")));
         assert_eq!(IndexHeader::decode(&[0xa2, 1, 0, 1, 0]), Err(bad("order of index header fields")));
-        let spoils: &[(&str, fn(&mut IndexHeader))] = &[
+        type SpoilHeader = fn(&mut IndexHeader);
+        let spoils: &[(&str, SpoilHeader)] = &[
             ("index row counts", |h| h.records = u64::MAX),
             ("index row counts", |h| h.packs = 1),
             ("rows of an index block", |h| h.blocks[0].rows = 0),

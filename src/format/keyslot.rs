@@ -1,4 +1,4 @@
-//! `docs/format.md` section 6: a key slot, one way to unlock the secrets of one role.
+//! `docs/format.md` section 12: a key slot, one way to unlock the secrets of one role.
 //!
 //! The object is a preamble and one CBOR map: 0 kind, 1 role, 2 `[memory KiB, passes, lanes]` (passphrase only), 3 salt
 //! (32 bytes), 4 commitment (32 bytes), 5 the sealed secrets.
@@ -14,7 +14,7 @@ use super::envelope::{ObjectKind, PREAMBLE_LEN, Preamble};
 pub const SLOT_MAX: usize = 64 << 10;
 
 const WHAT: &str = "key slot";
-const SECTION: &str = "6";
+const SECTION: &str = "12";
 
 /// What unlocks a slot. The number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,1 +1,16 @@
-//! ops
+//! What the tool does, one operation a file or folder: plans are pure values, and applying one is dumb.
+//!
+//! # Must not
+//! Print, prompt, read the environment, or own stored bytes.
+
+pub mod backup;
+pub mod cat;
+pub mod doctor;
+pub mod init;
+pub mod ls;
+pub mod restore;
+pub mod snapshots;
+pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod verify;

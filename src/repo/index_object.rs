@@ -39,7 +39,7 @@ pub fn seal_index_object(
     for (number, block) in tables.blocks().enumerate() {
         let mut bytes = block.bytes;
         block_sealer.seal_block(number as u32 + 1, count, &mut bytes)?;
-        stored.push(StoredBlock { len: bytes.len() as u32, hash: *blake3::hash(&bytes).as_bytes() });
+        stored.push(StoredBlock { stored_len: bytes.len() as u32, sum: *blake3::hash(&bytes).as_bytes() });
         blocks.extend_from_slice(&bytes);
     }
     let mut header = tables.header(&stored)?.encode();
@@ -83,8 +83,8 @@ pub fn open_index_object(repo: &Repository, key: &str, bytes: &[u8]) -> Result<I
     }
     let mut blocks = Vec::with_capacity(header.blocks.len());
     for (number, entry) in header.blocks.iter().enumerate() {
-        let mut block = reader.bytes(entry.stored.len as usize).map_err(at())?.to_vec();
-        if *blake3::hash(&block).as_bytes() != entry.stored.hash {
+        let mut block = reader.bytes(entry.stored.stored_len as usize).map_err(at())?.to_vec();
+        if *blake3::hash(&block).as_bytes() != entry.stored.sum {
             return Err(RepoError::HashMismatch { key: key.to_owned() });
         }
         sealer.open_block(number as u32 + 1, count, &mut block)?;

@@ -13,7 +13,7 @@ use crate::id::RunId;
 use crate::random::random_array;
 
 /// The data keys of one run, one a kind, with their sealed forms.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RunKeys {
     /// The run.
     pub run: RunId,

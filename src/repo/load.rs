@@ -14,10 +14,13 @@ use crate::format::gc::Condemnation;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId};
-use crate::index::{Cache, View};
+use crate::index::{Cache, CacheWarning, IndexError, View};
 
 /// Most bytes of an index object.
 const INDEX_MAX: u64 = 1 << 30;
+
+/// How many damaged levels of the cache are dropped one by one before the run does without a cache.
+const DAMAGED_LEVELS_MAX: usize = 16;
 
 /// An object that was skipped because it could not be believed.
 #[derive(Debug)]
@@ -46,12 +49,45 @@ pub struct LoadedIndex {
     /// Index objects and condemnations that were skipped.
     pub problems: Vec<Problem>,
     /// Why there is no local cache, if one was wanted.
-    pub cache_warning: Option<String>,
+    pub cache_warnings: Vec<CacheWarning>,
+}
+
+/// A [`LoadedIndex`] without the cache it came through.
+struct Found {
+    view: View,
+    horizon: u64,
+    listed: Vec<ObjectHash>,
+    packs: HashSet<PackId>,
+    condemned: HashSet<PackId>,
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn with(self, mut cache: Cache) -> LoadedIndex {
+        let Self { view, horizon, listed, packs, condemned, problems } = self;
+        let cache_warnings = cache.take_warnings();
+        LoadedIndex { cache, view, horizon, listed, packs, condemned, problems, cache_warnings }
+    }
 }
 
 impl Repository {
-    /// Loads the index, through the local cache if there is one.
+    /// Loads the index, through the local cache if there is one. A damaged cache is dropped and fetched again.
     pub async fn load_index(&self) -> Result<LoadedIndex, RepoError> {
+        let place =
+            self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
+        let mut cache = Cache::open(place.as_deref());
+        for _ in 0..DAMAGED_LEVELS_MAX {
+            match self.load_through(&mut cache).await {
+                Err(RepoError::Index(IndexError::CacheDamaged { .. })) => {}
+                Err(error) => return Err(error),
+                Ok(found) => return Ok(found.with(cache)),
+            }
+        }
+        let mut memory = Cache::open(None);
+        Ok(self.load_through(&mut memory).await?.with(memory))
+    }
+
+    async fn load_through(&self, cache: &mut Cache) -> Result<Found, RepoError> {
         let horizon = self.horizon().await?;
         let mut listed = Vec::new();
         let mut names = Vec::new();
@@ -61,9 +97,6 @@ impl Repository {
                 names.push((name, hash));
             }
         }
-        let place =
-            self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
-        let (mut cache, warning) = Cache::open(place.as_deref())?;
         let missing: HashSet<_> = cache.missing(&listed).into_iter().collect();
         let mut problems = Vec::new();
         for (name, hash) in names.into_iter().filter(|(_, hash)| missing.contains(hash)) {
@@ -79,9 +112,9 @@ impl Repository {
         let packs = self.list_packs().await?;
         let condemned = self.condemned(&mut problems).await?;
         let mut view = cache.view(&listed)?;
-        view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack));
-        let cache_warning = warning.map(|warning| warning.to_string());
-        Ok(LoadedIndex { cache, view, horizon, listed, packs, condemned, problems, cache_warning })
+        view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
+        view.set_present(|pack| packs.contains(pack))?;
+        Ok(Found { view, horizon, listed, packs, condemned, problems })
     }
 
     /// The highest horizon; zero if no collection ever ended.

@@ -26,7 +26,7 @@ mod read;
 mod snapshots;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
-pub use create::{Created, NewSlot};
+pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
 pub use index_object::{open_index_object, seal_index_object};

@@ -30,6 +30,7 @@ pub struct Repository {
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
+    pub(super) index_key: Option<SecretKey>,
     pub(super) writers: HashMap<WriterId, (VerifyingKey, Authority)>,
     pub(super) recipients: [Vec<PublicKey>; 2],
 }
@@ -70,7 +71,9 @@ impl Repository {
             };
             recipients[kind as usize].push(PublicKey::from_bytes(&recipient.public_key)?);
         }
-        Ok(Self { store, env, config, secrets: opened.secrets, writers, recipients })
+        let secrets = opened.secrets;
+        let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
+        Ok(Self { store, env, config, secrets, index_key, writers, recipients })
     }
 
     /// The repository's name.
@@ -105,7 +108,7 @@ impl Repository {
 
     /// The key of index objects and pack directories.
     pub fn index_key(&self) -> Result<&SecretKey, RepoError> {
-        self.secrets.index.as_ref().ok_or(RepoError::RoleForbids { action: "read the index" })
+        self.index_key.as_ref().ok_or(RepoError::RoleForbids { action: "read the index" })
     }
 
     /// A key derived from the dedup root.

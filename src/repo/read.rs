@@ -33,7 +33,7 @@ impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
     pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
-        Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(), kept: VecDeque::new() })
+        Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(repo.id())?, kept: VecDeque::new() })
     }
 
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
@@ -41,7 +41,7 @@ impl<'a> ChunkReader<'a> {
     /// # Errors
     /// `Ok(None)` if no copy is known at all; the last copy's error if none could be read.
     pub async fn read(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<Option<Vec<u8>>, RepoError> {
-        let locations: Vec<Location> = self.view.locate(id).collect();
+        let locations: Vec<Location> = self.view.locate(id).collect::<Result<_, _>>()?;
         let mut failure = None;
         for location in locations {
             match self.read_at(kind, id, &location).await {
@@ -80,9 +80,9 @@ impl<'a> ChunkReader<'a> {
         let range = u64::from(entry.offset)..u64::from(entry.offset) + u64::from(entry.stored_len);
         let stored =
             self.repo.store.get_range(&object_key(ObjectName::Pack(location.pack_id))?, range).await?;
-        let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key))?;
+        let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key)?)?;
         let mut plain = Vec::new();
-        self.opener.open(&data_key, (self.repo.id(), location.pack_kind), entry, &stored, &mut plain)?;
+        self.opener.open(&data_key, entry, &stored, &mut plain)?;
         let plain = Arc::new(plain);
         if self.kept.len() == SEGMENTS_KEPT {
             self.kept.pop_front();

@@ -84,7 +84,7 @@ impl Repository {
         self.verify(&key, (object.writer, Authority::Writer), object.message, &object.signature)?;
         let data_key = self.open_data_key(object.data_key)?;
         let mut body = object.body.to_vec();
-        ObjectSealer::new(data_key.secret(), &object.salt, self.id(), ObjectKind::Snapshot)
+        ObjectSealer::new(data_key.base(), &object.salt, self.id(), ObjectKind::Snapshot)
             .open_block(0, 1, &mut body)?;
         let snapshot = Snapshot::decode_body(&body).map_err(RepoError::at(&key))?;
         Ok(StoredSnapshot { listed, snapshot })
@@ -114,7 +114,7 @@ impl Repository {
         let (writer, signing) = self.writer()?;
         let salt = random_array(&*self.env.random)?;
         let mut body = snapshot.encode_body();
-        let key = keys.key(ChunkKind::Tree).secret();
+        let key = keys.key(ChunkKind::Tree).base();
         ObjectSealer::new(key, &salt, self.id(), ObjectKind::Snapshot).seal_block(0, 1, &mut body)?;
         let unsigned = SnapshotObject {
             writer,

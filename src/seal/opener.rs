@@ -5,37 +5,36 @@ use zeroize::Zeroize;
 use super::SealError;
 use crate::compress::{CompressError, Decompressor};
 use crate::crypto::DataKey;
-use crate::format::envelope::ChunkKind;
 use crate::format::segment::{Codec, SEGMENT_PLAIN_MAX, SegmentEntry, TAG_LEN, segment_aad};
 use crate::id::RepositoryId;
 
-/// Opens segments. One for each worker: it keeps a context and a buffer.
+/// Opens segments of one repository. One for each worker: it keeps a context and a buffer.
 #[derive(Debug)]
 pub struct SegmentOpener {
+    repository: RepositoryId,
     decompressor: Decompressor,
     frame: Vec<u8>,
 }
 
 impl SegmentOpener {
     /// Sets a context up.
-    pub fn new() -> Result<Self, SealError> {
-        Ok(Self { decompressor: Decompressor::new()?, frame: Vec::new() })
+    pub fn new(repository: RepositoryId) -> Result<Self, SealError> {
+        Ok(Self { repository, decompressor: Decompressor::new()?, frame: Vec::new() })
     }
 
     /// Replaces what is in `out` by the plaintext of a segment, exactly `entry.plain_len` bytes.
     ///
-    /// The caller has chosen `key` by `entry.data_key`, and cut `stored` by `entry.offset`. On failure `out` is zeroed
+    /// The segment must be of the key's kind. The caller has chosen `key` by `entry.data_key`, and cut `stored` by `entry.offset`. On failure `out` is zeroed
     /// and empty. `out` keeps its memory from call to call and is fastest when it is not cleared between them. The
     /// plaintext is authentic to whoever holds the data key; chunk ids must still be recomputed.
     pub fn open(
         &mut self,
         key: &DataKey,
-        (repository, kind): (&RepositoryId, ChunkKind),
         entry: &SegmentEntry,
         stored: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        let opened = self.open_or_leave(key, (repository, kind), entry, stored, out);
+        let opened = self.open_or_leave(key, entry, stored, out);
         if opened.is_err() {
             out.zeroize();
         }
@@ -45,7 +44,6 @@ impl SegmentOpener {
     fn open_or_leave(
         &mut self,
         key: &DataKey,
-        (repository, kind): (&RepositoryId, ChunkKind),
         entry: &SegmentEntry,
         stored: &[u8],
         out: &mut Vec<u8>,
@@ -58,7 +56,7 @@ impl SegmentOpener {
             return Err(SealError::StoredLength { expected: entry.stored_len, found: stored.len() });
         }
         let body_len = stored.len() - TAG_LEN;
-        let aad = segment_aad(repository, kind, entry.plain_len, entry.codec);
+        let aad = segment_aad(&self.repository, key.kind(), entry.plain_len, entry.codec);
         let segment_key = key.segment_key(&entry.n1);
         match entry.codec {
             Codec::Raw => {

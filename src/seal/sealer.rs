@@ -3,7 +3,6 @@
 use super::{SealError, SegmentOpener};
 use crate::compress::{Compressor, looks_incompressible};
 use crate::crypto::DataKey;
-use crate::format::envelope::ChunkKind;
 use crate::format::segment::{Codec, SEGMENT_PLAIN_MAX, SegmentEntry, TAG_LEN, segment_aad};
 use crate::id::{ChunkId, RepositoryId};
 use crate::random::{Random, random_array};
@@ -12,12 +11,11 @@ use crate::random::{Random, random_array};
 /// every frame.
 const LEAST_SAVING: usize = 64;
 
-/// Seals segments of one run and kind. One for each worker: it keeps contexts and buffers.
+/// Seals segments of one run, of the kind of its data key. One for each worker: it keeps contexts and buffers.
 #[derive(Debug)]
 pub struct SegmentSealer {
     key: DataKey,
     repository: RepositoryId,
-    kind: ChunkKind,
     compressor: Compressor,
     frame: Vec<u8>,
     opener: SegmentOpener,
@@ -28,19 +26,13 @@ pub struct SegmentSealer {
 
 impl SegmentSealer {
     /// Sets contexts up for a level from -7 to 19.
-    pub fn new(
-        key: &DataKey,
-        repository: RepositoryId,
-        kind: ChunkKind,
-        level: i32,
-    ) -> Result<Self, SealError> {
+    pub fn new(key: &DataKey, repository: RepositoryId, level: i32) -> Result<Self, SealError> {
         Ok(Self {
             key: key.clone(),
             repository,
-            kind,
             compressor: Compressor::new(level)?,
             frame: Vec::new(),
-            opener: SegmentOpener::new()?,
+            opener: SegmentOpener::new(repository)?,
             opened: Vec::new(),
             #[cfg(test)]
             damage: None,
@@ -90,12 +82,10 @@ impl SegmentSealer {
         let (n1, n2) = self.key.segment_nonces(&fresh, (codec, self.compressor.level()), ids);
 
         let start = out.len();
-        out.reserve(body.len() + TAG_LEN);
-        out.extend_from_slice(body);
         let plain_len = len as u32; // at most SEGMENT_PLAIN_MAX
-        let aad = segment_aad(&self.repository, self.kind, plain_len, codec);
-        let tag = self.key.segment_key(&n1).seal_in_place(n2, &aad, &mut out[start..])?;
-        out.extend_from_slice(&tag);
+        let aad = segment_aad(&self.repository, self.key.kind(), plain_len, codec);
+        out.resize(start + body.len() + TAG_LEN, 0);
+        self.key.segment_key(&n1).seal_into(n2, &aad, body, &mut out[start..])?;
         let stored_len = (out.len() - start) as u32; // a frame is no longer than its plaintext
         Ok(SegmentEntry { offset: 0, stored_len, plain_len, codec, flags: 0, data_key: 0, origin: 0, n1, n2 })
     }
@@ -116,8 +106,7 @@ impl SegmentSealer {
 
     /// Opens what was sealed as a reader would, from the entry and the stored bytes alone.
     fn check(&mut self, plain: &[u8], entry: &SegmentEntry, stored: &[u8]) -> Result<(), SealError> {
-        let place = (&self.repository, self.kind);
-        match self.opener.open(&self.key, place, entry, stored, &mut self.opened) {
+        match self.opener.open(&self.key, entry, stored, &mut self.opened) {
             Ok(()) if self.opened == plain => Ok(()),
             Ok(()) => Err(SealError::RoundTrip { source: None }),
             Err(error) => Err(SealError::RoundTrip { source: Some(Box::new(error)) }),

@@ -32,6 +32,12 @@ pub enum SourceError {
         /// The entry.
         path: PathBuf,
     },
+    /// A file was changed by somebody each time it was read; what was read last is stored.
+    #[error("{} changed each time it was read", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something else now stands under the name of an entry: another inode, or a symbolic link.
     #[error("{} was replaced while it was being read", .path.display())]
     Replaced {
@@ -132,12 +138,32 @@ impl SourceError {
             | Self::Io { .. }
             | Self::Vanished { .. }
             | Self::Replaced { .. }
+            | Self::Changed { .. }
             | Self::Loop { .. }
             | Self::Rules { .. }
             | Self::AttributesTooLarge { .. } => Class::Partial,
             Self::ExcludedRoot { .. } | Self::Collision { .. } | Self::BadStoredPath { .. } => Class::Usage,
             Self::NoInput | Self::CommandStart { .. } | Self::CommandFailed { .. } => Class::Failed,
             Self::Cancelled => Class::Cancelled,
+        }
+    }
+
+    /// The entry it is about.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Missing { path }
+            | Self::Io { path, .. }
+            | Self::Vanished { path }
+            | Self::Changed { path }
+            | Self::Replaced { path }
+            | Self::Loop { path }
+            | Self::ExcludedRoot { path, .. }
+            | Self::BadStoredPath { path }
+            | Self::Rules { path, .. }
+            | Self::AttributesTooLarge { path } => Some(path),
+            Self::Collision { first, .. } => Some(first),
+            Self::CommandStart { program, .. } | Self::CommandFailed { program, .. } => Some(program),
+            Self::NoInput | Self::Cancelled => None,
         }
     }
 

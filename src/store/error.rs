@@ -211,6 +211,9 @@ pub(super) fn classify(request: Request<'_>, error: object_store::Error) -> Stor
             Kind::NoSpace => StoreError::NoSpace { operation, key, source },
             Kind::Unreachable => StoreError::Unreachable { operation, key, source },
             Kind::NoBucket => no_bucket(),
+            Kind::Other if operation == Operation::List && status(&source.to_string()) == Some(404) => {
+                no_bucket()
+            }
             Kind::Other => StoreError::Failed { operation, key, source },
         },
         other => StoreError::Failed { operation, key, source: Box::new(other) },

@@ -119,7 +119,8 @@ impl Store {
         })))
     }
 
-    /// A store over any implementation of the trait, keys beginning at its root. For tests and simulation.
+    /// A store over any implementation of the trait, keys beginning at its root; of `options` only rates and patience count.
+    /// For tests and simulation.
     pub fn from_object_store(objects: Arc<dyn ObjectStore>, options: &StoreOptions, env: StoreEnv) -> Self {
         Self(Arc::new(Inner {
             objects,

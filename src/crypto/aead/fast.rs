@@ -20,6 +20,17 @@ impl Cipher {
         tag.as_ref().try_into().ok()
     }
 
+    pub(super) fn seal_into(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plain: &[u8],
+        (body, tag): (&mut [u8], &mut [u8; TAG_LEN]),
+    ) -> Option<()> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0.seal_out_of_place_scatter(nonce, Aad::from(aad), plain, body, &[], tag).ok()
+    }
+
     pub(super) fn open_in_place(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buf: &mut [u8]) -> Option<usize> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0.open_in_place(nonce, Aad::from(aad), buf).ok().map(|plain| plain.len())

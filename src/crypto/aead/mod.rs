@@ -45,6 +45,22 @@ impl AeadKey {
         self.0.seal(nonce, aad, buf).ok_or(CryptoError::TooLong { len })
     }
 
+    /// Encrypts `plain` into `out`, which must be longer by the tag. `nonce` as for [`AeadKey::seal_in_place`].
+    pub fn seal_into(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), CryptoError> {
+        let len = plain.len();
+        let sealed = match out.split_last_chunk_mut::<TAG_LEN>() {
+            Some((body, tag)) if body.len() == len => self.0.seal_into(nonce, aad, plain, (body, tag)),
+            _ => None,
+        };
+        sealed.ok_or(CryptoError::TooLong { len })
+    }
+
     /// Opens `buf`, ciphertext and tag, where it is, and returns the length of the plaintext at its start.
     /// On failure `buf` is zeroed.
     pub fn open_in_place(

@@ -23,6 +23,18 @@ impl Cipher {
         self.0.encrypt_inout_detached(&nonce.into(), aad, buf.into()).ok().map(Into::into)
     }
 
+    pub(super) fn seal_into(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plain: &[u8],
+        (body, tag): (&mut [u8], &mut [u8; TAG_LEN]),
+    ) -> Option<()> {
+        body.copy_from_slice(plain);
+        *tag = self.seal(nonce, aad, body)?;
+        Some(())
+    }
+
     pub(super) fn open_in_place(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buf: &mut [u8]) -> Option<usize> {
         let (body, tag) = buf.split_last_chunk_mut::<TAG_LEN>()?;
         let tag = *tag;

@@ -51,6 +51,9 @@ fn the_vectors_of_the_specification() {
         let mut buf = hex(plain);
         assert_eq!(aead.seal_in_place(nonce, &aad, &mut buf).unwrap()[..], hex(tag));
         assert_eq!(buf, hex(cipher));
+        let mut whole = vec![0xee; buf.len() + TAG_LEN];
+        aead.seal_into(nonce, &aad, &hex(plain), &mut whole).unwrap();
+        assert_eq!(whole, hex(&[cipher, tag].concat()));
         buf.extend(hex(tag));
         let mut out = vec![0xee; buf.len() - TAG_LEN];
         aead.open_into(nonce, &aad, &buf, &mut out).unwrap();
@@ -83,6 +86,9 @@ fn lengths_that_cannot_be_are_refused() {
     for (sealed, plain) in [(0, 0), (15, 0), (16, 1), (17, 0), (40, 25)] {
         let mut out = vec![1; plain];
         assert!(aead.open_into([0; 12], b"", &vec![0; sealed], &mut out).is_err());
+        if sealed != plain + TAG_LEN {
+            assert!(aead.seal_into([0; 12], b"", &out, &mut vec![0; sealed]).is_err());
+        }
     }
     assert!(aead.open_in_place([0; 12], b"", &mut [0; 15]).is_err());
 }
@@ -101,6 +107,9 @@ proptest! {
         let tag = fast.seal(nonce, &aad, &mut a).unwrap();
         prop_assert_eq!(portable.seal(nonce, &aad, &mut b), Some(tag));
         prop_assert_eq!(&a, &b);
+        let (mut body, mut other) = (vec![1; plain.len()], [0; 16]);
+        prop_assert!(portable.seal_into(nonce, &aad, &plain, (&mut body, &mut other)).is_some());
+        prop_assert_eq!((&body, other), (&a, tag));
 
         let mut out = vec![0; plain.len()];
         prop_assert!(fast.open_into(nonce, &aad, (&b, &tag), &mut out).is_some());

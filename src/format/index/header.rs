@@ -250,7 +250,7 @@ impl IndexHeader {
             return Err(bad("rows of an index block"));
         }
         let stored = block.stored.stored_len as usize;
-        if stored < TAG_LEN || stored > BLOCK_PLAIN_MAX + TAG_LEN {
+        if !(TAG_LEN..=BLOCK_PLAIN_MAX + TAG_LEN).contains(&stored) {
             return Err(bad("stored length of an index block"));
         }
         let in_place = match (block.kind, next.map(|next| next.kind)) {

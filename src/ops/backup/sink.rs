@@ -16,7 +16,7 @@ use super::tree::PageStore;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::{SecretKey, chunk_id};
 use crate::error::Error;
-use crate::event::{Counters, Observer};
+use crate::event::Observer;
 use crate::format::envelope::ChunkKind;
 use crate::format::segment::SEGMENT_PLAIN_MAX;
 use crate::id::{ChunkId, RepositoryId, WriterId};
@@ -59,7 +59,7 @@ pub(super) struct Sink {
     pub(super) stop: AtomicBool,
     packs: [Mutex<Option<PackBuilder>>; 2],
     pools: [Arc<BufferPool>; 2],
-    bridge: UnboundedSender<FinishedPack>,
+    bridge: Mutex<Option<UnboundedSender<FinishedPack>>>,
 }
 
 /// The parts of a sink that only its maker knows.
@@ -96,7 +96,7 @@ impl Sink {
             stop: AtomicBool::new(false),
             packs: [Mutex::new(None), Mutex::new(None)],
             pools: [BufferPool::new(DATA_BUFFERS), BufferPool::new(TREE_BUFFERS)],
-            bridge,
+            bridge: Mutex::new(Some(bridge)),
         })
     }
 
@@ -182,7 +182,13 @@ impl Sink {
         };
         let pack = pack.finish(&keys, &*self.random, last)?;
         // The other side is gone only if it failed, and then its error is the one that counts.
-        self.bridge.send(pack).map_err(|_| Error::Cancelled)
+        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        bridge.as_ref().and_then(|bridge| bridge.send(pack).ok()).ok_or(Error::Cancelled)
+    }
+
+    /// Tells the other side that no more packs will come.
+    pub(super) fn close(&self) {
+        self.bridge.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Sends the open packs on, padded: nobody appends any more.
@@ -246,13 +252,12 @@ impl<'a> Segmenter<'a> {
             Some(sealer) => sealer,
             empty => {
                 let key = sink.keys.key(self.kind);
-                empty.insert(SegmentSealer::new(key, sink.repository, self.kind, sink.level)?)
+                empty.insert(SegmentSealer::new(key, sink.repository, sink.level)?)
             }
         };
         self.stored.clear();
         let ids = self.chunks.iter().map(|(id, _)| id);
         let entry = sealer.seal(&self.plain, ids, &*sink.random, &mut self.stored)?;
-        Counters::add(&sink.observer.counters().bytes_stored, self.stored.len() as u64);
         sink.append(self.kind, (entry, &self.stored), &self.chunks)?;
         self.plain.clear();
         self.chunks.clear();

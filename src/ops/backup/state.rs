@@ -15,6 +15,7 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::node::file_time;
 use crate::crypto::{ObjectSealer, SecretKey};
 use crate::error::Error;
 use crate::format::FormatError;
@@ -29,6 +30,8 @@ use crate::source::Stat;
 const BLOCK: usize = 256 << 10;
 const BLOCK_MAX: usize = 1 << 30;
 const TAIL_LEN: usize = 12;
+/// The number of blocks is not known when the first is sealed; the trailer says it.
+const BLOCKS: u32 = u32::MAX;
 
 const ENTER: u8 = 1;
 const ENTRY: u8 = 2;
@@ -47,7 +50,7 @@ impl Fingerprint {
     const LEN: usize = 40;
 
     pub(super) fn of(stat: &Stat) -> Self {
-        Self { size: stat.size, ino: stat.ino, mtime: stat.mtime.into(), ctime: stat.ctime.into() }
+        Self { size: stat.size, ino: stat.ino, mtime: file_time(stat.mtime), ctime: file_time(stat.ctime) }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -146,7 +149,7 @@ impl StateWriter {
 
     fn flush_block(&mut self) -> Result<(), Error> {
         let mut block = std::mem::take(&mut self.block);
-        self.sealer.seal_block(self.number, 0, &mut block)?;
+        self.sealer.seal_block(self.number, BLOCKS, &mut block)?;
         self.number += 1;
         self.write(&(block.len() as u32).to_le_bytes())?;
         self.write(&block)?;
@@ -276,7 +279,7 @@ impl StateReader {
         }
         self.block.resize(len, 0);
         self.file.read_exact(&mut self.block).map_err(|_| FormatError::Truncated)?;
-        let opened = self.sealer.open_block(self.next, 0, &mut self.block);
+        let opened = self.sealer.open_block(self.next, BLOCKS, &mut self.block);
         opened.map_err(|_| FormatError::Value { section: "local state", what: "sealed block" })?;
         self.next += 1;
         self.at = 0;

@@ -6,7 +6,9 @@
 
 use crate::crypto::SecretKey;
 use crate::error::Error;
-use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX, ListPage, ListRef, PageRow as ListRow, list_page_ends};
+use crate::format::content::{
+    ChunkRow, Content, INLINE_ROWS_MAX, ListPage, ListRef, PageRow as ListRow, list_page_ends,
+};
 use crate::format::tree::{PAGE_ENTRIES, PAGE_MAX, PAGE_MIN, PageBuilder, PageRow, TreeRef};
 use crate::id::ChunkId;
 

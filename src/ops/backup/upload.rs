@@ -14,10 +14,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::sink::Sink;
 use crate::error::Error;
+use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexBuilder, IndexTables};
 use crate::format::pack::{Directory, Footer};
-use crate::format::envelope::ChunkKind;
-use crate::id::{ObjectHash, PackId};
+use crate::id::{ChunkId, ObjectHash, PackId};
 use crate::index::Cache;
 use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
 
@@ -54,6 +54,8 @@ pub(super) struct Uploader<'a> {
     journal: Option<Journal>,
     builder: IndexBuilder,
     unindexed: usize,
+    /// Chunks of packs that are durable and in no index object yet.
+    indexed: Vec<ChunkId>,
     own: Cache,
     own_objects: Vec<ObjectHash>,
     horizon: u64,
@@ -75,6 +77,7 @@ impl<'a> Uploader<'a> {
             journal,
             builder: IndexBuilder::new(sink.writer, horizon, Vec::new()),
             unindexed: 0,
+            indexed: Vec::new(),
             own: Cache::open(None),
             own_objects: Vec::new(),
             horizon,
@@ -133,6 +136,7 @@ impl<'a> Uploader<'a> {
         let place = (pack.id, pack.kind, pack.size);
         Repository::index_pack(&mut self.builder, place, &pack.footer, &pack.directory)?;
         self.unindexed += 1;
+        self.indexed.extend(pack.directory.chunks.iter().map(|chunk| chunk.id));
         self.done.packs.insert(pack.id);
         Ok(())
     }
@@ -158,7 +162,7 @@ impl<'a> Uploader<'a> {
         let mut view = self.own.view(&self.own_objects)?;
         view.set_usable(|_| true)?;
         *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = vec![view];
-        self.sink.running.forget_prefixes(tables.records.iter().map(|record| &record[..16]));
+        self.sink.running.forget(self.indexed.drain(..).collect::<Vec<_>>().iter());
         self.done.objects.push((hash, tables));
         Ok(())
     }

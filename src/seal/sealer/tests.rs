@@ -6,6 +6,7 @@ use super::*;
 use crate::compress::CompressError;
 use crate::crypto::testing::{Broken, Seeded, to_hex};
 use crate::crypto::{CryptoError, SecretKey};
+use crate::format::envelope::ChunkKind;
 use crate::id::RunId;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([1; 16]);
@@ -19,7 +20,7 @@ fn ids(count: u8) -> Vec<ChunkId> {
 }
 
 fn new_sealer(level: i32) -> SegmentSealer {
-    SegmentSealer::new(&key(2), REPOSITORY, ChunkKind::Data, level).unwrap()
+    SegmentSealer::new(&key(2), REPOSITORY, level).unwrap()
 }
 
 fn noise(len: usize) -> Vec<u8> {
@@ -37,8 +38,7 @@ fn sealed(plain: &[u8]) -> (SegmentEntry, Vec<u8>) {
 
 fn open(entry: &SegmentEntry, stored: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut out = b"older content".to_vec();
-    let opened =
-        SegmentOpener::new().unwrap().open(&key(2), (&REPOSITORY, ChunkKind::Data), entry, stored, &mut out);
+    let opened = SegmentOpener::new(REPOSITORY).unwrap().open(&key(2), entry, stored, &mut out);
     assert!(opened.is_ok() || out.is_empty(), "something is left behind");
     opened.map(|()| out)
 }
@@ -78,15 +78,15 @@ fn stored_bytes_are_appended_and_open_anywhere() {
 fn a_segment_opens_only_as_what_it_was_sealed_as() {
     for plain in [b"mast ".repeat(1000), noise(20_000)] {
         let (entry, stored) = sealed(&plain);
-        let mut opener = SegmentOpener::new().unwrap();
-        let mut with = |key: &DataKey, repository: &RepositoryId, kind| {
-            opener.open(key, (repository, kind), &entry, &stored, &mut Vec::new())
+        let with = |key: &DataKey, repository: RepositoryId| {
+            SegmentOpener::new(repository).unwrap().open(key, &entry, &stored, &mut Vec::new())
         };
+        let tree = DataKey::new(SecretKey::from_bytes([2; 32]), RunId::new([0; 16]), ChunkKind::Tree);
         let refused = Err(SealError::Crypto(CryptoError::Authentication));
-        assert_eq!(with(&key(2), &REPOSITORY, ChunkKind::Data), Ok(()));
-        assert_eq!(with(&key(3), &REPOSITORY, ChunkKind::Data), refused);
-        assert_eq!(with(&key(2), &RepositoryId::new([9; 16]), ChunkKind::Data), refused);
-        assert_eq!(with(&key(2), &REPOSITORY, ChunkKind::Tree), refused);
+        assert_eq!(with(&key(2), REPOSITORY), Ok(()));
+        assert_eq!(with(&key(3), REPOSITORY), refused);
+        assert_eq!(with(&key(2), RepositoryId::new([9; 16])), refused);
+        assert_eq!(with(&tree, REPOSITORY), refused);
 
         let other = if entry.codec == Codec::Raw { Codec::Zstd } else { Codec::Raw };
         let (mut n1, mut n2) = (entry.n1, entry.n2);

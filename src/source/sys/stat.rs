@@ -101,8 +101,8 @@ impl Stat {
         (self.dev, self.ino, self.kind()) == (other.dev, other.ino, other.kind())
     }
 
-    /// Whether the content may differ from what it was at `other`. A change within one tick of the file system's clock
-    /// leaves no trace here.
+    /// Whether nothing shows that content or metadata changed between `other` and this. A change within one tick of the
+    /// file system's clock leaves no trace.
     pub fn same_content(&self, other: &Self) -> bool {
         self.same_inode(other)
             && (self.size, self.mtime, self.ctime) == (other.size, other.mtime, other.ctime)

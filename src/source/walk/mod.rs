@@ -200,3 +200,25 @@ struct Context {
     counts: Counts,
     tuning: Tuning,
 }
+
+/// A directory of the test's own.
+#[cfg(test)]
+pub(super) fn test_dir() -> (tempfile::TempDir, Arc<Dir>) {
+    let temp = tempfile::tempdir().expect("a place for tests");
+    let dir = open_test_dir(temp.path());
+    (temp, dir)
+}
+
+#[cfg(test)]
+pub(super) fn open_test_dir(path: &std::path::Path) -> Arc<Dir> {
+    let mut dir = Dir::root(dir::Window::new(8)).expect("the root of the file system");
+    for part in roots::parts(path) {
+        let handle = dir.handle().expect("a directory of the test");
+        let stat = crate::source::sys::stat::stat_target(&*handle, part).expect("a directory of the test");
+        dir = dir.child(part, &stat, true);
+    }
+    dir
+}
+
+#[cfg(test)]
+mod tests;

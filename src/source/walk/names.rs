@@ -169,12 +169,11 @@ impl Names {
 
     fn smallest(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let in_memory = (self.next < self.arena.len()).then(|| self.arena.get(self.next));
-        if let Some(merge) = &mut self.merge {
-            if let Some(spilled) = merge.peek()? {
-                if in_memory.is_none_or(|name| spilled < name) {
-                    return merge.pop();
-                }
-            }
+        if let Some(merge) = &mut self.merge
+            && let Some(spilled) = merge.peek()?
+            && in_memory.is_none_or(|name| spilled < name)
+        {
+            return merge.pop();
         }
         let name = in_memory.map(<[u8]>::to_vec);
         self.next += usize::from(name.is_some());

@@ -100,8 +100,9 @@ impl Queue {
         listing
     }
 
-    /// The listing of a task: as it is, or when a helper has it, or by doing it here and now.
-    pub(super) fn obtain(&self, task: u32, run: impl FnOnce(Job) -> Output) -> Listing {
+    /// The listing of a task: as it is when a helper has done it, or by doing it here and now. While a helper is at it,
+    /// the time is used to list ahead.
+    pub(super) fn obtain(&self, task: u32, mut run: impl FnMut(Job) -> Output) -> Listing {
         let mut inner = self.lock();
         loop {
             match inner.take(task) {
@@ -124,11 +125,17 @@ impl Queue {
                     self.wake_one(&inner);
                     return listing;
                 }
-                State::Running | State::Free => {
-                    assert!(!inner.broken, "a thread of the walk panicked");
-                    inner.wanted = task;
-                    inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
-                }
+                State::Running | State::Free => {}
+            }
+            assert!(!inner.broken, "a thread of the walk panicked");
+            if let Some((ahead, job)) = inner.next_job() {
+                drop(inner);
+                let output = run(*job);
+                inner = self.lock();
+                self.done(&mut inner, ahead, output);
+            } else {
+                inner.wanted = task;
+                inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -138,29 +145,33 @@ impl Queue {
         let guard = Broken(self);
         let mut inner = self.lock();
         while !inner.stopped {
-            let task = if inner.full { NONE } else { inner.first_waiting() };
-            let State::Waiting(job) = inner.take(task) else {
+            if let Some((task, job)) = inner.next_job() {
+                drop(inner);
+                let output = run(*job);
+                inner = self.lock();
+                self.done(&mut inner, task, output);
+            } else {
                 inner.resting += 1;
                 inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
                 inner.resting -= 1;
-                continue;
-            };
-            drop(inner);
-            let output = run(*job);
-            inner = self.lock();
-            inner.buffered += output.block.entries.len();
-            inner.full = inner.full || inner.buffered >= self.limit;
-            let listing = inner.adopt(output, task);
-            inner.unlink(task);
-            inner.slots[task as usize].state = State::Ready(Box::new(listing));
-            if inner.wanted == task {
-                inner.wanted = NONE;
-                self.ready.notify_one();
             }
-            self.wake_one(&inner);
         }
         drop(inner);
         std::mem::forget(guard);
+    }
+
+    /// Makes a finished task ready.
+    fn done(&self, inner: &mut Inner, task: u32, output: Output) {
+        inner.buffered += output.block.entries.len();
+        inner.full = inner.full || inner.buffered >= self.limit;
+        let listing = inner.adopt(output, task);
+        inner.unlink(task);
+        inner.slots[task as usize].state = State::Ready(Box::new(listing));
+        if inner.wanted == task {
+            inner.wanted = NONE;
+            self.ready.notify_one();
+        }
+        self.wake_one(inner);
     }
 
     /// Lets all helpers end.
@@ -262,12 +273,20 @@ impl Inner {
         self.free.push(task);
     }
 
-    /// The first job nobody has begun. Only as many running ones can come before it as there are threads.
-    fn first_waiting(&self) -> u32 {
-        let mut task = self.head;
-        while task != NONE && !matches!(self.slots[task as usize].state, State::Waiting(_)) {
-            task = self.slots[task as usize].after;
+    /// Takes the first job nobody has begun, unless enough is buffered. Only as many running ones can come before it as
+    /// there are threads.
+    fn next_job(&mut self) -> Option<(u32, Box<Job>)> {
+        let mut task = if self.full { NONE } else { self.head };
+        while task != NONE {
+            let slot = &mut self.slots[task as usize];
+            if let State::Waiting(_) = slot.state {
+                let State::Waiting(job) = std::mem::replace(&mut slot.state, State::Running) else {
+                    return None;
+                };
+                return Some((task, job));
+            }
+            task = slot.after;
         }
-        task
+        None
     }
 }

@@ -129,6 +129,9 @@ impl Roots {
                 stat_target(&*fd, part)
             };
             let stat = stat.map_err(missing)?;
+            if !last && !stat.is_dir() {
+                return Err(SourceError::Missing { path: path.to_owned() });
+            }
             let next = dir.child(part, &stat, !last);
             steps.push((Origin { dir, name: part.into(), follow: !last }, stat));
             dir = next;

@@ -1,7 +1,8 @@
 //! Writing: whole, durable, under the final name only when complete.
 //!
-//! Large objects bypass the page cache where the file system lets them: copying into it costs eight times the CPU of the
-//! write itself, and a pack is seldom read back soon.
+//! Large objects bypass the page cache where the file system lets them. Packs of 32 MiB measured 0.12 ns of CPU a byte that
+//! way, 0.2 to 2 through the cache, and several at once do not slow each other down; a pack is seldom read back soon. Reads
+//! do go through the cache: asking it to read ahead on top measured no better.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;

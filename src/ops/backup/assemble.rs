@@ -1,0 +1,109 @@
+//! Puts the tree together: entries come in walk order, pages leave as soon as they are full.
+
+use super::sink::Segmenter;
+use super::state::{Fingerprint, StateWriter};
+use super::tree::{DirectoryPages, content_of};
+use crate::crypto::SecretKey;
+use crate::error::Error;
+use crate::format::content::ChunkRow;
+use crate::format::node::{Node, Totals};
+use crate::format::tree::TreeRef;
+
+/// A directory under construction.
+struct Frame {
+    node: Node,
+    pages: DirectoryPages,
+    totals: Totals,
+}
+
+/// The tree of a run and, beside it, the state that the next run will compare with.
+pub(super) struct Assembler<'a> {
+    stack: Vec<Frame>,
+    boundary: SecretKey,
+    segment: Segmenter<'a>,
+    state: Option<StateWriter>,
+    root: (Option<TreeRef>, Totals),
+}
+
+impl<'a> Assembler<'a> {
+    /// Pages go into `segment`; without `state` nothing is remembered.
+    pub(super) fn new(boundary: SecretKey, segment: Segmenter<'a>, state: Option<StateWriter>) -> Self {
+        Self { stack: Vec::new(), boundary, segment, state, root: (None, Totals::default()) }
+    }
+
+    /// Begins a directory, whose node has no tree yet.
+    pub(super) fn enter(&mut self, node: Node, print: &Fingerprint) -> Result<(), Error> {
+        if let Some(state) = &mut self.state {
+            let mut encoded = Vec::with_capacity(160);
+            node.encode(&mut encoded);
+            state.enter(print, &encoded)?;
+        }
+        self.stack.push(Frame { node, pages: DirectoryPages::new(), totals: Totals::default() });
+        Ok(())
+    }
+
+    /// Adds an entry; `remember` is false for one that the next run must look at again.
+    pub(super) fn entry(
+        &mut self,
+        (node, rows): (&[u8], &[ChunkRow]),
+        print: &Fingerprint,
+        file_size: Option<u64>,
+        remember: bool,
+    ) -> Result<(), Error> {
+        if let (Some(state), true) = (&mut self.state, remember) {
+            state.entry(print, node, rows)?;
+        }
+        let name = Node::peek_name(node).map_err(in_memory)?;
+        let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+        frame.totals.entries += 1;
+        if let Some(size) = file_size {
+            frame.totals.files += 1;
+            frame.totals.bytes = frame.totals.bytes.saturating_add(size);
+        }
+        frame.pages.push(name, node, &self.boundary, &mut self.segment)
+    }
+
+    /// Adds a file whose rows go into pages.
+    pub(super) fn long_file(
+        &mut self,
+        (mut node, rows): (Node, Vec<ChunkRow>),
+        print: &Fingerprint,
+        remember: bool,
+    ) -> Result<(), Error> {
+        let kept = if remember { rows.clone() } else { Vec::new() };
+        node.content = content_of(rows, &mut self.segment)?;
+        let mut encoded = Vec::with_capacity(256);
+        node.encode(&mut encoded);
+        self.entry((&encoded, &kept), print, Some(node.size), remember)
+    }
+
+    /// Ends the directory entered last.
+    pub(super) fn leave(&mut self) -> Result<(), Error> {
+        if let Some(state) = &mut self.state {
+            state.leave();
+        }
+        let Some(Frame { mut node, pages, totals }) = self.stack.pop() else { return Ok(()) };
+        let tree = pages.finish(&self.boundary, &mut self.segment)?;
+        let Some(parent) = self.stack.last_mut() else {
+            self.root = (tree, totals);
+            return Ok(());
+        };
+        parent.totals.entries += 1;
+        parent.totals.add(totals);
+        (node.tree, node.totals) = (tree, totals);
+        let mut encoded = Vec::with_capacity(224);
+        node.encode(&mut encoded);
+        parent.pages.push(&node.name, &encoded, &self.boundary, &mut self.segment)
+    }
+
+    /// Seals the last pages; the root and its totals, and the state to complete.
+    pub(super) fn finish(mut self) -> Result<(Option<TreeRef>, Totals, Option<StateWriter>), Error> {
+        debug_assert!(self.stack.is_empty(), "every directory was left");
+        self.segment.flush()?;
+        Ok((self.root.0, self.root.1, self.state))
+    }
+}
+
+fn in_memory(rule: crate::format::FormatError) -> Error {
+    Error::Damaged { key: "a node in memory".to_owned(), rule }
+}

@@ -1,0 +1,46 @@
+//! The local side of a job: its lock, its last state and its journal, in one directory.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::id::RepositoryId;
+
+/// The directory of a job, locked as long as this lives.
+#[derive(Debug)]
+pub(super) struct JobPlace {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl JobPlace {
+    /// Locks the directory of this job below `state`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another run of the job holds it.
+    pub(super) fn lock(state: &Path, repository: RepositoryId, job: &[u8]) -> Result<Self, Error> {
+        let hash = blake3::hash(job).to_hex();
+        let dir = state.join(repository.to_string()).join("jobs").join(&hash.as_str()[..32]);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|source| Error::Local { path: dir.clone(), source })?;
+        let path = dir.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|source| Error::Local { path: path.clone(), source })?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { dir, _lock: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy { lock: path }),
+            Err(errno) => Err(Error::Local { path, source: errno.into() }),
+        }
+    }
+
+    /// The last run's state.
+    pub(super) fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// The journal.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+}

@@ -1,0 +1,200 @@
+//! Backup: sources to packs to a confirmed snapshot.
+//!
+//! # Invariants
+//! Nothing is acknowledged before the check of `docs/protocol.md`, Writer 4, came out clean. A source that cannot be read
+//! is an event and a count; a store that cannot be written ends the run.
+//!
+//! # Crash
+//! Before the snapshot: packs, which the next run of the job adopts through the journal. Before the confirmation: a
+//! snapshot that no one was told of. The last run's state is replaced only after the confirmation.
+
+mod assemble;
+mod job;
+mod large;
+mod last;
+mod merge;
+mod node;
+mod options;
+mod run;
+mod sink;
+mod state;
+mod stream;
+mod tree;
+mod upload;
+mod worker;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use job::JobPlace;
+pub use options::{BackupOptions, BackupSource, BackupSummary};
+use run::Gathered;
+use state::{CompleteState, StateFile, Trailer};
+
+use crate::crypto::context;
+use crate::error::Error;
+use crate::event::{Event, Phase};
+use crate::format::snapshot::Snapshot;
+use crate::id::SnapshotId;
+use crate::index::IndexError;
+use crate::repo::{CheckOutcome, Dependencies, Heads, LoadedIndex, Repository};
+
+/// A run after which fewer entries than one in this many are left is refused.
+const SHRINK: u64 = 10;
+/// Fewer entries than this may vanish without a question.
+const SHRINK_LEAST: u64 = 10;
+/// How often a run is repeated because a collector took packs away under it.
+const HEALS: usize = 3;
+
+/// Saves the sources as a new snapshot.
+///
+/// # Errors
+/// [`Error::NoSource`] if no source exists, [`Error::Shrunk`] if most of the last run is gone, [`Error::Busy`] if the job
+/// is running, [`Error::Unconfirmed`] if the snapshot is stored but could not be confirmed; and whatever the store says.
+pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupSummary, Error> {
+    let env = repo.env();
+    let start = env.clock.monotonic();
+    let began = env.clock.now();
+    let place = JobPlace::lock(&env.places.state, repo.id(), &options.job_name())?;
+    let observer = &*env.observer;
+    observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
+    let state_key = repo.dedup_key(context::LOCAL_STATE)?;
+    let (state_path, journal) = (place.state(), place.journal());
+    let state = StateFile { path: &state_path, key: &state_key, repository: repo.id() };
+    let mut heads = repo.heads().await?;
+    let mut summary = BackupSummary::default();
+    for attempt in 1..=HEALS {
+        let mut index = repo.load_index().await?;
+        report_problems(repo, &index);
+        let gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
+            // The cache drops what is damaged, and the run begins again with what the store has.
+            Err(Error::Index(IndexError::CacheDamaged { .. })) if attempt < HEALS => continue,
+            other => other?,
+        };
+        summary.add(&gathered);
+        if options.dry_run {
+            break;
+        }
+        if env.cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        refuse_shrink(&options, &gathered)?;
+        observer.observe(&Event::PhaseStarted { phase: Phase::Commit, total: None });
+        let snapshot = describe(repo, &options, (&gathered, &summary), (&heads, began.0, start));
+        let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
+        match repo.check_commit(&mut index, &gathered.dependencies).await? {
+            CheckOutcome::Clean => {
+                acknowledge(repo, (heads.next, id), gathered, index).await?;
+                summary.snapshot = Some(id);
+                break;
+            }
+            CheckOutcome::Lost(_) if matches!(options.source, BackupSource::Paths(_)) => {
+                // What was lost is read and stored again, into a further snapshot.
+                heads = Heads { next: heads.next + 1, parents: vec![id] };
+            }
+            CheckOutcome::Lost(_) => {
+                let reason = "a collector removed packs it depends on, and the stream cannot be read again";
+                return Err(Error::Unconfirmed { snapshot: id.into(), reason });
+            }
+        }
+        summary.unconfirmed = Some(id);
+    }
+    if let (None, Some(id)) = (summary.snapshot, summary.unconfirmed.take()) {
+        let reason = "a collector removed packs it depends on again and again";
+        return Err(Error::Unconfirmed { snapshot: id.into(), reason });
+    }
+    summary.elapsed = env.clock.monotonic().saturating_sub(start);
+    Ok(summary)
+}
+
+fn report_problems(repo: &Repository, index: &LoadedIndex) {
+    for warning in &index.cache_warnings {
+        repo.env().observer.observe(&Event::Warning { message: &warning.to_string() });
+    }
+    for problem in &index.problems {
+        let message = format!("object {} was skipped: {}", problem.key, problem.error);
+        repo.env().observer.observe(&Event::Warning { message: &message });
+    }
+}
+
+fn refuse_shrink(options: &BackupOptions, gathered: &Gathered) -> Result<(), Error> {
+    let (Some(before), now) = (gathered.entries_before, gathered.totals.entries) else { return Ok(()) };
+    let gone = before >= SHRINK_LEAST && now < before / SHRINK;
+    if gone && !options.allow_shrink { Err(Error::Shrunk { before, now }) } else { Ok(()) }
+}
+
+fn describe(
+    repo: &Repository,
+    options: &BackupOptions,
+    (gathered, summary): (&Gathered, &BackupSummary),
+    (heads, began, start): (&Heads, i64, Duration),
+) -> Snapshot {
+    let elapsed = repo.env().clock.monotonic().saturating_sub(start);
+    Snapshot {
+        time: began,
+        duration: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+        host: options.host.clone(),
+        user: options.user.clone(),
+        job: options.job_name(),
+        paths: options.source_names(),
+        tags: options.tags.clone(),
+        root: gathered.root,
+        totals: gathered.totals,
+        new_bytes: summary.new_bytes,
+        stored_bytes: summary.stored_bytes,
+        problems: summary.failed,
+        horizon: gathered.horizon,
+        parents: heads.parents.clone(),
+        run: gathered.keys.run,
+        program: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// The check came out clean: confirm, and only then replace the local state.
+async fn acknowledge(
+    repo: &Repository,
+    (sequence, id): (u64, SnapshotId),
+    gathered: Gathered,
+    mut index: LoadedIndex,
+) -> Result<(), Error> {
+    repo.confirm_snapshot(sequence, id).await?;
+    let Dependencies(packs) = gathered.dependencies;
+    let trailer = Trailer { totals: gathered.totals, packs: packs.into_iter().collect() };
+    // The snapshot is confirmed: from here on, what fails costs the next run time and this one nothing.
+    if let Some(state) = gathered.state
+        && let Err(error) = state.complete(&trailer).and_then(CompleteState::install)
+    {
+        let message = format!("the next run will read everything again: {error}");
+        repo.env().observer.observe(&Event::Warning { message: &message });
+    }
+    for (hash, tables) in gathered.objects {
+        index.listed.push(hash);
+        index.cache.add(hash, tables)?;
+    }
+    index.cache.view(&index.listed)?;
+    repo.env().observer.observe(&Event::Committed { snapshot: id });
+    Ok(())
+}
+
+impl BackupSummary {
+    fn add(&mut self, gathered: &Gathered) {
+        let tally = gathered.tally;
+        (self.entries, self.files) = (gathered.totals.entries, gathered.totals.files);
+        self.bytes = gathered.totals.bytes;
+        self.new_files = tally.new_files;
+        self.changed_files = tally.changed_files;
+        self.unchanged_files = tally.unchanged_files;
+        self.failed = tally.failed;
+        self.missing.clone_from(&gathered.missing);
+        self.excluded = gathered.excluded;
+        self.bytes_read = gathered.bytes_read;
+        self.new_bytes += gathered.new_bytes;
+        self.stored_bytes += gathered.stored_bytes;
+        self.resumed_bytes += gathered.resumed_bytes;
+    }
+}
+
+/// Relaxed is enough: the threads that counted have ended.
+fn total(counter: &std::sync::atomic::AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

@@ -1,0 +1,117 @@
+//! From what the file system says to a node.
+
+use std::sync::Arc;
+
+use crate::crypto::SecretKey;
+use crate::format::node::{FileTime, Node, NodeKind, Problem};
+use crate::source::meta::{Owners, Xattrs};
+use crate::source::walk::Entry;
+use crate::source::{Kind, SourceError, Stat, Time};
+
+/// Inode flags that `chattr` can set again; the others describe how the file system stores the file.
+const SETTABLE_FLAGS: u32 = 0x0083_c0ff;
+
+/// A time as it is stored.
+pub(super) fn file_time(time: Time) -> FileTime {
+    FileTime { seconds: time.secs, nanos: time.nanos }
+}
+
+/// What kind of node an entry is.
+pub(super) fn node_kind(kind: Kind) -> NodeKind {
+    match kind {
+        Kind::File => NodeKind::File,
+        Kind::Dir => NodeKind::Directory,
+        Kind::Symlink => NodeKind::Symlink,
+        Kind::Fifo => NodeKind::Fifo,
+        Kind::Socket => NodeKind::Socket,
+        Kind::CharDevice => NodeKind::CharDevice,
+        Kind::BlockDevice => NodeKind::BlockDevice,
+        Kind::Unknown => NodeKind::Unknown,
+    }
+}
+
+/// Makes nodes. One a thread: it remembers names of owners.
+pub(super) struct NodeMaker {
+    owners: Owners,
+    hard_link_key: Arc<SecretKey>,
+}
+
+impl NodeMaker {
+    pub(super) fn new(hard_link_key: Arc<SecretKey>) -> Self {
+        Self { owners: Owners::new(), hard_link_key }
+    }
+
+    /// A node with everything that one `statx` tells. `mount` is stable from run to run, unlike a device number.
+    pub(super) fn make(&mut self, name: &[u8], stat: &Stat, mount: u32) -> Node {
+        let kind = node_kind(stat.kind());
+        let name = if name.is_empty() { b"/".to_vec() } else { name.to_vec() };
+        let mut node = Node::new(name, kind);
+        node.mode = stat.mode & 0o7777;
+        (node.uid, node.gid) = (stat.uid, stat.gid);
+        node.user = self.owners.user(stat.uid).map_or_else(Vec::new, |name| name.to_vec());
+        node.group = self.owners.group(stat.gid).map_or_else(Vec::new, |name| name.to_vec());
+        node.mtime = file_time(stat.mtime);
+        node.atime = Some(file_time(stat.atime));
+        node.btime = stat.btime.map(file_time);
+        node.flags = stat.attributes as u32 & 0x74;
+        match kind {
+            NodeKind::File => node.size = stat.size,
+            NodeKind::CharDevice | NodeKind::BlockDevice => node.rdev = stat.rdev,
+            _ => {}
+        }
+        if kind != NodeKind::Directory && stat.nlink > 1 {
+            node.hard_link = Some(self.hard_link(mount, stat.ino));
+        }
+        node
+    }
+
+    fn hard_link(&self, mount: u32, ino: u64) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(self.hard_link_key.expose());
+        hasher.update(&mount.to_le_bytes());
+        hasher.update(&ino.to_le_bytes());
+        let mut out = [0; 16];
+        out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        out
+    }
+
+    /// A node for anything that is neither a file nor a directory. What could not be read of it is returned beside it.
+    pub(super) fn make_special(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
+        let mut node = self.make(entry.name(), entry.stat(), mount);
+        let mut failures = Vec::new();
+        if node.kind == NodeKind::Symlink {
+            match entry.link_target() {
+                Ok(target) => node.target = target,
+                Err(error) => {
+                    node.problem = Some(Problem::Unreadable);
+                    failures.push(error);
+                }
+            }
+        }
+        failures.extend(take_xattrs(&mut node, entry.xattrs()));
+        (node, failures)
+    }
+
+    /// A node for a directory, without its entries.
+    pub(super) fn make_directory(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
+        let mut node = self.make(entry.name(), entry.stat(), mount);
+        let mut failures = Vec::new();
+        match entry.dir_flags() {
+            Ok(flags) => take_flags(&mut node, flags),
+            // A directory that cannot be opened is reported by the walk, which tried to list it.
+            Err(_) => {}
+        }
+        failures.extend(take_xattrs(&mut node, entry.xattrs()));
+        (node, failures)
+    }
+}
+
+/// Takes the flags that can be set again.
+pub(super) fn take_flags(node: &mut Node, flags: u32) {
+    node.flags = flags & SETTABLE_FLAGS;
+}
+
+/// Takes the attributes; returns why there are not more.
+pub(super) fn take_xattrs(node: &mut Node, xattrs: Xattrs) -> Option<SourceError> {
+    node.xattrs = xattrs.list.into_iter().map(|x| (x.name.into_vec(), x.value.into_vec())).collect();
+    xattrs.error
+}

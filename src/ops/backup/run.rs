@@ -1,0 +1,354 @@
+//! One pass over the sources: threads, the bridge to the store, and what they leave to be committed.
+
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{channel, sync_channel};
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::assemble::Assembler;
+use super::last::LastRun;
+use super::merge::{Merge, Parts, Tally};
+use super::options::{BackupOptions, BackupSource};
+use super::sink::{Segmenter, Sink, SinkParts};
+use super::state::{StateFile, StateReader, StateWriter};
+use super::upload::{Uploaded, Uploader};
+use super::{stream, total, worker};
+use crate::crypto::context;
+use crate::error::Error;
+use crate::event::{Event, Phase};
+use crate::format::envelope::ChunkKind;
+use crate::format::index::IndexTables;
+use crate::format::layout::ObjectName;
+use crate::format::node::Totals;
+use crate::format::tree::TreeRef;
+use crate::id::{ObjectHash, PackId};
+use crate::index::PackNumber;
+use crate::repo::{Dependencies, Journal, LoadedIndex, Repository, RunKeys};
+use crate::source::SourceError;
+use crate::source::walk::{Root, Tuning, Walk, WalkOptions};
+
+/// Everything a pass leaves for the commit.
+pub(super) struct Gathered {
+    pub keys: RunKeys,
+    pub root: Option<TreeRef>,
+    pub totals: Totals,
+    pub tally: Tally,
+    pub state: Option<StateWriter>,
+    pub dependencies: Dependencies,
+    pub objects: Vec<(ObjectHash, IndexTables)>,
+    pub horizon: u64,
+    pub entries_before: Option<u64>,
+    pub missing: Vec<PathBuf>,
+    pub excluded: u64,
+    pub bytes_read: u64,
+    pub new_bytes: u64,
+    pub stored_bytes: u64,
+    pub resumed_bytes: u64,
+}
+
+/// What the threads of a pass give back.
+pub(super) struct Built {
+    pub root: Option<TreeRef>,
+    pub totals: Totals,
+    pub tally: Tally,
+    pub state: Option<StateWriter>,
+    pub excluded: u64,
+}
+
+/// What the threads work on.
+enum Work {
+    Files { walk: Box<Walk>, last: Box<LastRun>, trust_last: bool },
+    Stream { source: BackupSource, path: PathBuf },
+}
+
+/// Reads the sources and stores what is new; returns when every pack and index object is durable.
+pub(super) async fn gather(
+    repo: &Repository,
+    options: &BackupOptions,
+    index: &mut LoadedIndex,
+    (state, journal): (StateFile<'_>, &Path),
+) -> Result<Gathered, Error> {
+    let env = repo.env();
+    let (walk, missing) = begin_walk(repo, options)?;
+    let reader = StateReader::open(&state);
+    let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
+    let (send, receive) = unbounded_channel();
+    let keys = repo.new_run_keys()?;
+    let parts = SinkParts {
+        keys,
+        level: options.level,
+        dry_run: options.dry_run,
+        base: index.view.clone(),
+        bridge: send,
+    };
+    let sink = Arc::new(Sink::new(repo, parts)?);
+    let last = LastRun::new(reader);
+    let trust_last = trust(&sink, &last, index)?;
+    let total = entries_before.and(last.trailer()).map(|trailer| trailer.totals.bytes);
+    env.observer.observe(&Event::PhaseStarted { phase: Phase::Backup, total });
+    let work = match walk {
+        Some(walk) => Work::Files { walk: Box::new(walk), last: Box::new(last), trust_last },
+        None => Work::Stream { source: options.source.clone(), path: options.stream_path() },
+    };
+    let writer = if options.dry_run || matches!(work, Work::Stream { .. }) {
+        None
+    } else {
+        Some(StateWriter::create(&state, &*env.random)?)
+    };
+    let mut uploader = Uploader::new(repo, &sink, journal, index.horizon)?;
+    let resumed_bytes = if options.dry_run { 0 } else { adopt(repo, &mut uploader, index, journal).await? };
+    let plan = ThreadPlan::new(repo)?;
+    let threads = {
+        let sink = Arc::clone(&sink);
+        tokio::task::spawn_blocking(move || plan.run(&sink, work, writer))
+    };
+    // Both sides are waited for: a thread that failed has raised the flag that ends the other.
+    let stop = super::upload::StopOnDrop(Arc::clone(&sink));
+    let uploaded = uploader.run(receive).await;
+    let failed = uploaded.is_err();
+    if failed {
+        drop(stop);
+    } else {
+        std::mem::forget(stop);
+    }
+    let built = threads.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?;
+    let uploaded = uploaded?;
+    let built = built?;
+    env.observer.observe(&Event::PhaseFinished { phase: Phase::Backup });
+    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes)))
+}
+
+fn collect(
+    sink: Arc<Sink>,
+    (built, uploaded): (Built, Uploaded),
+    (index, missing): (&LoadedIndex, Vec<PathBuf>),
+    (entries_before, resumed_bytes): (Option<u64>, u64),
+) -> Gathered {
+    let mut dependencies = used_packs(&sink);
+    dependencies.extend(uploaded.packs.iter().copied());
+    Gathered {
+        root: built.root,
+        totals: built.totals,
+        tally: built.tally,
+        state: built.state,
+        dependencies: Dependencies(dependencies),
+        objects: uploaded.objects,
+        horizon: index.horizon,
+        entries_before,
+        missing,
+        excluded: built.excluded,
+        bytes_read: total(&sink.observer.counters().bytes_read),
+        new_bytes: total(&sink.new_bytes),
+        stored_bytes: uploaded.bytes,
+        resumed_bytes,
+        keys: sink.keys.clone(),
+    }
+}
+
+fn used_packs(sink: &Sink) -> HashSet<PackId> {
+    let mut packs = HashSet::new();
+    for (word, bits) in sink.used.iter().enumerate() {
+        let bits = bits.load(Ordering::Relaxed);
+        for bit in (0..64).filter(|bit| bits & (1 << bit) != 0) {
+            // A pack that was found in the view a moment ago is still there.
+            if let Ok(row) = sink.base.pack(PackNumber((word * 64 + bit) as u32)) {
+                packs.insert(row.id);
+            }
+        }
+    }
+    packs
+}
+
+/// If every pack of the last run may be depended on, its chunks need not be looked up one by one.
+fn trust(sink: &Sink, last: &LastRun, index: &LoadedIndex) -> Result<bool, Error> {
+    let Some(trailer) = last.trailer() else { return Ok(false) };
+    let mut numbers = Vec::with_capacity(trailer.packs.len());
+    for pack in &trailer.packs {
+        let usable = index.packs.contains(pack) && !index.condemned.contains(pack);
+        match index.view.pack_by_id(pack)? {
+            Some(number) if usable && index.view.is_usable(number) => numbers.push(number),
+            _ => return Ok(false),
+        }
+    }
+    numbers.into_iter().for_each(|number| sink.depend_on(number));
+    Ok(true)
+}
+
+/// Takes over packs of an interrupted run: in the journal, in the store, and in no index object.
+async fn adopt(
+    repo: &Repository,
+    uploader: &mut Uploader<'_>,
+    index: &LoadedIndex,
+    journal: &Path,
+) -> Result<u64, Error> {
+    let mut adopted = 0;
+    let noted: HashSet<_> = Journal::read(journal)?.into_iter().collect();
+    for pack in noted {
+        let known = index.view.pack_by_id(&pack)?.is_some();
+        if known || !index.packs.contains(&pack) || index.condemned.contains(&pack) {
+            continue;
+        }
+        let listed = repo.store().list(&ObjectName::Pack(pack).key()).await?;
+        let Some(size) = listed.first().map(|object| object.size) else { continue };
+        // A pack that does not open was damaged after it was put: it is left for verify to report.
+        if uploader.adopt(pack, size).await.is_ok() {
+            adopted += size;
+        }
+    }
+    uploader.flush_index().await?;
+    Ok(adopted)
+}
+
+fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk>, Vec<PathBuf>), Error> {
+    let BackupSource::Paths(paths) = &options.source else { return Ok((None, Vec::new())) };
+    let mut skip_dirs = Vec::new();
+    let places = &repo.env().places;
+    let own = [repo.store().local_root(), Some(places.state.as_path()), places.cache.as_deref()];
+    for dir in own.into_iter().flatten() {
+        if let Ok(found) = std::fs::metadata(dir) {
+            skip_dirs.push((found.dev(), found.ino()));
+        }
+    }
+    if let Some(root) = repo.store().local_root() {
+        refuse_inside(root, paths)?;
+    }
+    let roots = paths.iter().map(|path| match &options.stored_as {
+        None => Root::at(path.clone()),
+        Some(stored) => Root { path: path.clone(), stored: stored_parts(stored, path, paths.len() > 1) },
+    });
+    let walk = Walk::new(WalkOptions {
+        roots: roots.collect(),
+        filter: Arc::clone(&options.filter),
+        one_file_system: options.one_file_system,
+        exclude_caches: options.exclude_caches,
+        exclude_larger_than: options.exclude_larger_than,
+        skip_dirs,
+        temp_dir: places.cache.clone().unwrap_or_else(std::env::temp_dir),
+        threads: repo.env().limits.workers,
+        cancel: repo.env().cancel.clone(),
+        tuning: Tuning::default(),
+    });
+    let (walk, failures) = walk?;
+    let mut missing = Vec::new();
+    for failure in failures {
+        match failure {
+            SourceError::Missing { path } => missing.push(path),
+            other => {
+                let class = other.class();
+                let path = other.path().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+                repo.env().observer.observe(&Event::EntryFailed { path: &path, error: &other, class });
+                missing.push(path);
+            }
+        }
+    }
+    if missing.len() == paths.len() {
+        return Err(Error::NoSource { paths: missing });
+    }
+    Ok((Some(walk), missing))
+}
+
+fn refuse_inside(root: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+    let Ok(root) = root.canonicalize() else { return Ok(()) };
+    for path in paths {
+        if path.canonicalize().is_ok_and(|path| path.starts_with(&root)) {
+            return Err(Error::InsideRepository { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The parts of the path that a source is stored under; with several sources each keeps its last name.
+fn stored_parts(stored: &Path, path: &Path, several: bool) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> = stored
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.as_bytes().to_vec()),
+            _ => None,
+        })
+        .collect();
+    if several {
+        parts.extend(path.file_name().map(|name| name.as_bytes().to_vec()));
+    }
+    parts
+}
+
+/// Keys and numbers the threads need, taken from the repository before they start.
+struct ThreadPlan {
+    workers: usize,
+    cutter: crate::chunk::Cutter,
+    hard_links: Arc<crate::crypto::SecretKey>,
+    boundary: crate::crypto::SecretKey,
+    cancel: crate::cancel::Cancel,
+}
+
+impl ThreadPlan {
+    fn new(repo: &Repository) -> Result<Self, Error> {
+        Ok(Self {
+            workers: repo.env().limits.workers.max(1),
+            cutter: repo.cutter()?,
+            hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
+            boundary: repo.dedup_key(context::PAGE_BOUNDARY)?,
+            cancel: repo.env().cancel.clone(),
+        })
+    }
+
+    /// Runs the pass and closes the bridge, whatever happens.
+    fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
+        let built = match work {
+            Work::Files { walk, last, trust_last } => self.files(sink, (*walk, *last, trust_last), state),
+            Work::Stream { source, path } => {
+                let stream = stream::Stream { sink, cutter: self.cutter.clone(), cancel: &self.cancel };
+                stream.save(&source, &path, self.boundary.clone())
+            }
+        };
+        // A run that was asked to stop still sends on what it has: the next one need not send it again.
+        let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
+        let sent = if built.is_ok() || interrupted { sink.finish() } else { Ok(()) };
+        sink.close();
+        if interrupted {
+            return Err(Error::Cancelled);
+        }
+        let built = built?;
+        sent.map(|()| built)
+    }
+
+    fn files(
+        &self,
+        sink: &Sink,
+        (walk, last, trust_last): (Walk, LastRun, bool),
+        state: Option<StateWriter>,
+    ) -> Result<Built, Error> {
+        let (jobs, todo) = sync_channel(64);
+        let (answers_in, answers) = channel();
+        let todo = Mutex::new(todo);
+        let assembler = Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
+        let hard_links = Arc::clone(&self.hard_links);
+        std::thread::scope(|scope| {
+            for _ in 0..self.workers {
+                let (cutter, links) = (self.cutter.clone(), Arc::clone(&self.hard_links));
+                let (todo, answers) = (&todo, answers_in.clone());
+                scope.spawn(move || worker::work(sink, (cutter, links), todo, &answers));
+            }
+            drop(answers_in);
+            // The merge ends by dropping `jobs`; the workers then seal what they have.
+            let parts = Parts { sink, walk, last, trust_last, hard_links, jobs, answers, assembler };
+            let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
+            let (root, totals, state) = assembler.finish()?;
+            // What the workers say at the end is said by hanging up, or by an error.
+            while let Ok(last) = answers.recv() {
+                if let worker::Outcome::Broken(error) = last {
+                    return Err(error);
+                }
+            }
+            let excluded = walk.stats();
+            let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
+            Ok(Built { root, totals, tally, state, excluded })
+        })
+    }
+}

@@ -1,0 +1,322 @@
+//! A worker: reads files, cuts, names and stores their chunks, and makes their nodes.
+//!
+//! # Invariants
+//! Cut points depend on content alone: a range is cut from its start, whoever cuts it. A file that changes while it is
+//! read is read again, up to three times; what was read last is stored and marked.
+
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::node::{NodeMaker, take_flags, take_xattrs};
+use super::sink::{Segmenter, Sink};
+use super::state::Fingerprint;
+use crate::chunk::Cutter;
+use crate::crypto::SecretKey;
+use crate::error::Error;
+use crate::event::Counters;
+use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
+use crate::format::envelope::ChunkKind;
+use crate::format::node::{HOLES_MAX, Node, Problem};
+use crate::source::file::{FileReader, Holes, read_small};
+use crate::source::walk::Entry;
+use crate::source::{SourceError, Stat};
+
+/// Files up to this size are read whole; larger ones in pieces.
+const SMALL: usize = 512 << 10;
+/// Bytes read at a time: what is cut and named next is still in the processor's cache.
+const READ: usize = 512 << 10;
+/// How often a file that changes is read.
+const TRIES: u32 = 3;
+
+/// A file to be saved.
+#[derive(Debug)]
+pub(super) struct FileJob {
+    pub entry: Entry,
+    pub mount: u32,
+}
+
+/// Work for one worker.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Whole files, in walk order.
+    Files(u64, Vec<FileJob>),
+    /// A part of a large file.
+    Span(u64, Arc<FileReader>, Range<u64>),
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub(super) enum FileOutcome {
+    /// Saved.
+    Saved(Box<SavedFile>),
+    /// Not readable.
+    Failed(Entry, SourceError),
+}
+
+/// A file whose content is stored.
+#[derive(Debug)]
+pub(super) struct SavedFile {
+    /// The node, encoded; without content if `long` has it.
+    pub node: Vec<u8>,
+    /// Node and rows of a file with so many chunks that they go into pages.
+    pub long: Option<(Node, Vec<ChunkRow>)>,
+    pub print: Fingerprint,
+    pub size: u64,
+    /// It changed each time it was read.
+    pub changed: bool,
+    /// For messages about `changed` and `failures`.
+    pub entry: Entry,
+    /// What of its metadata could not be read.
+    pub failures: Vec<SourceError>,
+}
+
+/// The answer to a job.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Files(u64, Vec<FileOutcome>),
+    Span(u64, Result<Vec<ChunkRow>, SourceError>),
+    /// The run is over.
+    Broken(Error),
+}
+
+/// Works until there is no more work, then seals what is left.
+pub(super) fn work(
+    sink: &Sink,
+    (cutter, hard_links): (Cutter, Arc<SecretKey>),
+    jobs: &Mutex<Receiver<Job>>,
+    answers: &Sender<Outcome>,
+) {
+    let mut worker = Worker {
+        sink,
+        cutter,
+        nodes: NodeMaker::new(hard_links),
+        segment: Segmenter::new(sink, ChunkKind::Data),
+        buffer: Vec::new(),
+    };
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let answer = match job {
+            Ok(_) if sink.stopped() => return,
+            Ok(Job::Files(number, files)) => worker.files(files).map(|done| Outcome::Files(number, done)),
+            Ok(Job::Span(number, file, range)) => {
+                worker.span(&file, range).map(|rows| Outcome::Span(number, rows))
+            }
+            Err(_) => match worker.segment.flush() {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
+        };
+        let broken = answer.is_err();
+        // The other side hangs up only when the run is over.
+        if answers.send(answer.unwrap_or_else(Outcome::Broken)).is_err() || broken {
+            return;
+        }
+    }
+}
+
+struct Worker<'a> {
+    sink: &'a Sink,
+    cutter: Cutter,
+    nodes: NodeMaker,
+    segment: Segmenter<'a>,
+    buffer: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn files(&mut self, files: Vec<FileJob>) -> Result<Vec<FileOutcome>, Error> {
+        let mut done = Vec::with_capacity(files.len());
+        for file in files {
+            if self.sink.stopped() {
+                return Err(Error::Cancelled);
+            }
+            done.push(match self.file(&file)? {
+                Ok(saved) => FileOutcome::Saved(Box::new(saved)),
+                Err(error) => FileOutcome::Failed(file.entry, error),
+            });
+        }
+        Ok(done)
+    }
+
+    fn file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
+        let stat = file.entry.stat();
+        let sparse = stat.blocks.saturating_mul(512) < stat.size;
+        if stat.size <= SMALL as u64 && !(sparse && stat.size > 4096) {
+            return self.small_file(file);
+        }
+        self.large_file(file)
+    }
+
+    fn small_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
+        let entry = &file.entry;
+        let mut content = std::mem::take(&mut self.buffer);
+        let read = read_small(entry.dir(), entry.source_name(), entry.stat(), SMALL, &mut content);
+        let read = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => {
+                self.buffer = content;
+                return self.large_file(file);
+            }
+            Err(error) => {
+                self.buffer = content;
+                return Ok(Err(error));
+            }
+        };
+        let mut node = self.nodes.make(entry.name(), &read.stat, file.mount);
+        take_flags(&mut node, read.flags);
+        node.size = content.len() as u64;
+        let mut rows = Vec::new();
+        let mut rest = &content[..];
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(self.cutter.cut(rest));
+            rows.push(ChunkRow { id: self.segment.store(chunk)?, len: chunk.len() as u32 });
+            rest = after;
+        }
+        Counters::add(&self.sink.observer.counters().bytes_read, content.len() as u64);
+        self.buffer = content;
+        let failures = take_xattrs(&mut node, read.xattrs).into_iter().collect();
+        Ok(Ok(saved(node, rows, (&read.stat, read.changed), (entry, failures))))
+    }
+
+    fn large_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
+        let mut tries = 1;
+        loop {
+            let reader = match file.entry.open() {
+                Ok(reader) => reader,
+                Err(error) => return Ok(Err(error)),
+            };
+            let ranges: Vec<_> = reader.data_ranges(Holes::Skip).collect();
+            let mut rows = Vec::new();
+            for range in &ranges {
+                match self.range(&reader, range.clone(), &mut rows)? {
+                    Ok(()) => {}
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let now = match reader.stat_now() {
+                Ok(now) => now,
+                Err(error) => return Ok(Err(error)),
+            };
+            let still = now.same_content(reader.stat());
+            if still || tries == TRIES {
+                let parts = (&reader, &ranges[..], rows);
+                return Ok(Ok(finish_file(&mut self.nodes, file, parts, !still)));
+            }
+            tries += 1;
+        }
+    }
+
+    fn span(
+        &mut self,
+        file: &FileReader,
+        range: Range<u64>,
+    ) -> Result<Result<Vec<ChunkRow>, SourceError>, Error> {
+        let mut rows = Vec::new();
+        Ok(self.range(file, range, &mut rows)?.map(|()| rows))
+    }
+
+    /// Cuts one range from its start. A file that shrank ends the range early.
+    fn range(
+        &mut self,
+        file: &FileReader,
+        range: Range<u64>,
+        rows: &mut Vec<ChunkRow>,
+    ) -> Result<Result<(), SourceError>, Error> {
+        let most = self.cutter.params().max() as usize;
+        self.buffer.resize(READ.max(2 * most), 0);
+        let (mut start, mut filled, mut offset) = (0, 0, range.start);
+        loop {
+            if self.sink.stopped() {
+                return Err(Error::Cancelled);
+            }
+            self.buffer.copy_within(start..filled, 0);
+            (start, filled) = (0, filled - start);
+            while filled < self.buffer.len() && offset < range.end {
+                let room = (self.buffer.len() - filled) as u64;
+                let want = room.min(range.end - offset) as usize;
+                match file.read_at(&mut self.buffer[filled..filled + want], offset) {
+                    Ok(0) => offset = range.end,
+                    Ok(read) => {
+                        (filled, offset) = (filled + read, offset + read as u64);
+                        Counters::add(&self.sink.observer.counters().bytes_read, read as u64);
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let last = offset == range.end;
+            while filled - start >= most || (last && filled > start) {
+                let len = self.cutter.cut(&self.buffer[start..filled]);
+                let id = self.segment.store(&self.buffer[start..start + len])?;
+                rows.push(ChunkRow { id, len: len as u32 });
+                start += len;
+            }
+            if last {
+                return Ok(Ok(()));
+            }
+        }
+    }
+}
+
+/// Makes the node of a file that was read in pieces.
+pub(super) fn finish_file(
+    nodes: &mut NodeMaker,
+    file: &FileJob,
+    (reader, ranges, rows): (&FileReader, &[Range<u64>], Vec<ChunkRow>),
+    changed: bool,
+) -> SavedFile {
+    let stat = reader.stat();
+    let mut node = nodes.make(file.entry.name(), stat, file.mount);
+    let stored: u64 = rows.iter().map(|row| u64::from(row.len)).sum();
+    let expected: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    if stored == expected {
+        node.holes = holes_between(ranges, stat.size);
+    } else {
+        // It shrank under the reader: holes would stand in the wrong places, so there are none.
+        node.size = stored;
+    }
+    let mut failures = Vec::new();
+    match reader.flags() {
+        Ok(flags) => take_flags(&mut node, flags),
+        Err(error) => failures.push(error),
+    }
+    failures.extend(take_xattrs(&mut node, reader.xattrs()));
+    saved(node, rows, (stat, changed), (&file.entry, failures))
+}
+
+fn holes_between(ranges: &[Range<u64>], size: u64) -> Vec<(u64, u64)> {
+    let mut holes = Vec::new();
+    let mut end = 0;
+    for range in ranges {
+        if range.start > end {
+            holes.push((end, range.start - end));
+        }
+        end = range.end;
+    }
+    if size > end {
+        holes.push((end, size - end));
+    }
+    debug_assert!(holes.len() <= HOLES_MAX, "a file has more holes than a node may name");
+    holes
+}
+
+fn saved(
+    mut node: Node,
+    rows: Vec<ChunkRow>,
+    (stat, changed): (&Stat, bool),
+    (entry, failures): (&Entry, Vec<SourceError>),
+) -> SavedFile {
+    if changed {
+        node.problem = Some(Problem::Changed);
+    }
+    let (size, print) = (node.size, Fingerprint::of(stat));
+    let mut encoded = Vec::new();
+    let long = if rows.len() > INLINE_ROWS_MAX {
+        Some((node, rows))
+    } else {
+        node.content = Content::Inline(rows);
+        encoded.reserve_exact(node.xattrs.len() * 64 + 160 + node.target.len());
+        node.encode(&mut encoded);
+        None
+    };
+    SavedFile { node: encoded, long, print, size, changed, entry: entry.clone(), failures }
+}

@@ -1,0 +1,41 @@
+//! A world for tests: memory for storage, the machine's clock, no cache.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use crate::cancel::Cancel;
+use crate::clock::SystemClock;
+use crate::event::CountingObserver;
+use crate::random::SystemRandom;
+use crate::repo::{Env, Limits, Places};
+use crate::store::{Store, StoreEnv, StoreOptions};
+
+/// Two workers, no cache, a state directory that is not there.
+pub(crate) fn env() -> Env {
+    Env {
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        observer: Arc::new(CountingObserver::default()),
+        cancel: Cancel::new(),
+        limits: Limits { workers: 2, requests: 4 },
+        places: Places { state: PathBuf::from("/nonexistent"), cache: None },
+    }
+}
+
+/// A store over any implementation of the trait that does not try twice.
+pub(crate) fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
+    let env = env();
+    let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
+    let store_env =
+        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
+    Store::from_object_store(objects, &options, store_env)
+}
+
+/// A store in memory.
+pub(crate) fn memory_store() -> Store {
+    store_over(Arc::new(InMemory::new()))
+}

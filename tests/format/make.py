@@ -1,0 +1,401 @@
+#!/usr/bin/env python3
+"""Makes the bytes of the golden vectors from docs/format.md. Knows nothing of the library.
+
+Run it in this folder, then fill in what the good ones decode to: LIFEBOAT_BLESS=1 cargo test --test format every_vector."""
+import pathlib
+import shutil
+import struct
+import textwrap
+
+ROOT = pathlib.Path(__file__).parent / "vectors"
+REPO = bytes([0x11]) * 16
+u8, u16, u32, u64 = (lambda n, f=f: struct.pack(f, n) for f in ("<B", "<H", "<I", "<Q"))
+
+
+def u24(n):
+    return u32(n)[:3]
+
+
+def rep(byte, count):
+    return bytes([byte]) * count
+
+
+def cbor(value):
+    """Deterministic CBOR of int, bytes, str, list and dict with integer keys."""
+    def head(major, n):
+        if n < 24:
+            return bytes([major << 5 | n])
+        for info, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
+            if n < 1 << 8 * size:
+                return bytes([major << 5 | info]) + n.to_bytes(size, "big")
+        raise ValueError(n)
+    if isinstance(value, int):
+        return head(0, value) if value >= 0 else head(1, -1 - value)
+    if isinstance(value, bytes):
+        return head(2, len(value)) + value
+    if isinstance(value, str):
+        return head(3, len(value.encode())) + value.encode()
+    if isinstance(value, list):
+        return head(4, len(value)) + b"".join(map(cbor, value))
+    return head(5, len(value)) + b"".join(cbor(k) + cbor(v) for k, v in value.items())
+
+
+def preamble(kind, chunk_kind=0, repo=REPO, version=1, magic=b"LIFEBOAT"):
+    return magic + u16(version) + u8(kind) + u8(chunk_kind) + u16(0) + u16(0) + repo
+
+
+def vector(kind, name, comment, data, error=None, given=None):
+    folder = ROOT / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"comment: {comment}", f"expect: {'error ' + error if error else 'ok'}"]
+    if given is not None:
+        lines.append(f"given: {given}")
+    path = folder / f"{name}.txt"
+    assert not path.exists(), path
+    path.write_text("\n".join(lines + ["bytes:"] + textwrap.wrap(data.hex(), 96)) + "\n")
+
+
+def value(section, what):
+    return f'Value {{ section: "{section}", what: "{what}" }}'
+
+
+def broken(section, what):
+    return f'Cbor {{ section: "{section}", what: "{what}" }}'
+
+
+TRUNCATED, TRAILING = "Truncated", "TrailingBytes"
+
+
+def names():
+    h, w = "ab" * 32, "07" * 16
+    for name, text in {
+        "config": f"config/0000000003-{h}", "keys": f"keys/{h}", "writer": f"writers/{w}/0000000000-{h}",
+        "pack": f"packs/ab/{h}", "index": f"index/{w}/{h}", "snapshot": f"snapshots/{w}/9999999999-{h}",
+        "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
+        "horizon": f"gc/horizon/0000000012-{h}", "tomb": f"tombs/{h}-{h}",
+    }.items():
+        vector("name", name, "a name of section 1", text.encode())
+    bad = ["", "config", "config/", f"config/3-{h}", f"config/+000000003-{h}", f"config/0000000003-{h[:-1]}",
+           f"config/0000000003{h}", f"config/00000000003-{h}", f"keys/{h.upper()}", f"keys/{h}/", f"/keys/{h}",
+           f"writers/{h}/0000000000-{h}", f"writers/{w}/{h}", f"packs/cd/{h}", f"packs/{h}", f"packs/ab/{h}/x",
+           f"packs/AB/{h}", f"index/{h}", f"index/{w}/{h}.ok", f"snapshots/{w}/0000000001-{h}.okay",
+           f"snapshots/{w}/0000000001-{h}.ok.ok", f"snapshots/0000000001-{h}", f"gc/{h}", "gc/condemned/",
+           f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"locks/{h}", "../../etc/passwd"]
+    for number, text in enumerate(bad):
+        vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
+
+
+def preambles():
+    vector("preamble", "pack", "a pack of trees", preamble(4, 1))
+    vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
+    vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
+    vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
+    vector("preamble", "bad-kind", "kind 10 is not listed", preamble(10), value(2, "object kind"))
+    vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
+    vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
+
+
+def segment_row(offset=32, stored=116, plain=4000, codec=1, flags=0, key=0, origin=0):
+    return u32(offset) + u32(stored) + u32(plain) + bytes([codec, flags, key, origin]) + rep(0xa1, 12) + rep(0xa2, 12)
+
+
+def segments():
+    most = 8 << 20
+    vector("segment-row", "zstd", "an ordinary segment, fading", segment_row(flags=1))
+    vector("segment-row", "largest", "the longest segment there can be", segment_row(4096, most + 16, most, 0))
+    vector("segment-row", "bad-codec", "codec 2", segment_row(codec=2), value(4, "codec"))
+    vector("segment-row", "bad-plain", "plaintext too long", segment_row(plain=most + 1), value(4, "segment length"))
+    vector("segment-row", "bad-stored", "stored too long", segment_row(stored=most + 17), value(4, "segment length"))
+    vector("segment-row", "bad-tag", "shorter than its tag", segment_row(stored=15), value(4, "segment length"))
+    vector("segment-row", "bad-end", "ends behind 4 GiB", segment_row(offset=0xffff_fff0), value(4, "segment length"))
+    vector("segment-row", "bad-short", "39 bytes", segment_row()[:-1], TRUNCATED)
+
+
+def packs():
+    def footer(d_at=1000, d_len=500, p_at=1500, p_len=0, reserved=0, magic=b"LBPACKv1"):
+        return u32(d_at) + u32(d_len) + u32(p_at) + u32(p_len) + rep(0x5a, 32) + u64(reserved) + magic
+    bad = value(3, "footer")
+    vector("pack-footer", "plain", "a pack of 1564 bytes", footer(), given=1564)
+    vector("pack-footer", "parity", "with parity of 100 bytes", footer(p_len=100), given=1664)
+    for name, data, length in [
+        ("gap", footer(p_at=1501), 1564), ("short-pack", footer(), 1563), ("long-pack", footer(), 1565),
+        ("reserved", footer(reserved=1), 1564), ("magic", footer(magic=b"LBPACKv2"), 1564),
+        ("in-preamble", footer(d_at=31, d_len=1469), 1564), ("too-long", footer(d_at=64 << 20, p_at=(64 << 20) + 500), (64 << 20) + 564),
+        ("overflow", footer(d_at=0xffff_ffff, d_len=0xffff_ffff), 1564),
+    ]:
+        vector("pack-footer", f"bad-{name}", "ranges that do not follow each other to the end, or reserved bytes", data, bad, length)
+    vector("pack-footer", "bad-cut", "63 bytes", footer()[:-1], TRUNCATED, 1564)
+
+    def directory(keys=(b"sealed key",), origins=1, rows=None, chunks=None, pad=rep(0, 6)):
+        rows = [segment_row(), segment_row(148, 216, 100, 0)] if rows is None else rows
+        chunks = [(1, 0, 0, 3000), (2, 0, 3000, 1000), (3, 1, 0, 100)] if chunks is None else chunks
+        out = rep(0xbb, 32) + u8(len(keys)) + u8(origins) + u16(len(rows)) + u32(len(chunks))
+        out += b"".join(u16(len(k)) + k for k in keys) + origins * (rep(0x07, 16) + rep(0x51, 64)) + b"".join(rows)
+        return out + b"".join(rep(i, 32) + u16(s) + u24(o) + u24(n) for i, s, o, n in chunks) + pad
+    table, chunk = value(3, "segment table"), value(3, "chunk table")
+    vector("pack-directory", "two-segments", "two segments, three chunks, padding", directory(), given=400)
+    vector("pack-directory", "empty", "nothing at all", directory((), 0, [], [], b""), given=32)
+    for name, data, error in [
+        ("gap", directory(rows=[segment_row(), segment_row(149, 216, 100, 0)]), table),
+        ("overlap", directory(rows=[segment_row(), segment_row(147, 216, 100, 0)]), table),
+        ("first", directory(rows=[segment_row(33), segment_row(149, 216, 100, 0)]), table),
+        ("behind-body", directory(rows=[segment_row(), segment_row(148, 253, 100, 0)]), table),
+        ("no-key", directory(keys=()), table), ("no-origin", directory(origins=0), table),
+        ("outside-segment", directory(chunks=[(1, 0, 3000, 1001)]), chunk),
+        ("no-segment", directory(chunks=[(1, 2, 0, 1)]), chunk), ("no-length", directory(chunks=[(1, 0, 0, 0)]), chunk),
+        ("padding", directory(pad=b"\0\0\1"), value(3, "padding of the directory")),
+        ("long-key", directory(keys=(rep(1, 16385),)), value(3, "length of a sealed data key")),
+        ("count", directory()[:36] + u32(0xffff_ffff) + directory()[40:], TRUNCATED), ("cut", directory(pad=b"")[:-1], TRUNCATED),
+    ]:
+        vector("pack-directory", f"bad-{name}", "a table that points outside", data, error, 400)
+
+
+def node(**fields):
+    keys = {"name": 0, "kind": 1, "mode": 2, "uid": 3, "gid": 4, "user": 5, "group": 6, "mtime": 7, "atime": 8, "btime": 9,
+            "size": 10, "rows": 11, "list": 12, "holes": 13, "tree": 14, "totals": 15, "target": 16, "rdev": 17, "xattrs": 18,
+            "flags": 19, "link": 20, "problem": 21, "later": 99}
+    base = {"name": b"a", "kind": 0, "mode": 0o644, "uid": 0, "gid": 0, "mtime": [0, 0]}
+    merged = {keys[k]: v for k, v in {**base, **fields}.items() if v is not None}
+    return dict(sorted(merged.items()))
+
+
+def row(i, n):
+    return rep(i, 32) + u24(n)
+
+
+def nodes():
+    full = node(name=b"caf\xe9", mode=0o4755, uid=1000, gid=4_000_000_000, user=b"ann", group=b"staff", mtime=[-1, 999_999_999],
+                atime=[1_700_000_000, 1], btime=[0, 0], size=1 << 40, rows=row(1, 8 << 20) + row(2, 1), holes=[4096, 8192, 20480, 1],
+                xattrs=[b"security.capability", rep(1, 20), b"user.x", b""], flags=0x10, link=rep(9, 16), problem=2)
+    good = {
+        "least": ("an empty file", node()), "full": ("a file with every field", full),
+        "paged": ("a long file", node(size=1 << 42, list=[1, rep(3, 32), 5000, 1 << 20])),
+        "directory": ("a directory", node(kind=1, mode=0o1777, tree=[2, rep(4, 32), 70000], totals=[3, 2, 1 << 33])),
+        "symlink": ("a symbolic link", node(kind=2, mode=0o777, target=b"../x\xff")),
+        "device": ("a device", node(kind=6, rdev=0xfd00)), "unreadable": ("nothing of it could be read", node(kind=7, problem=1)),
+    }
+    for name, (comment, fields) in good.items():
+        vector("node", name, comment, cbor(fields))
+
+    def v(what):
+        return value(6, what)
+    least = cbor(node())
+    for name, data, error in [
+        ("no-name", cbor(node(name=None)), v("node name")), ("empty-name", cbor(node(name=b"")), v("node name")),
+        ("long-name", cbor(node(name=rep(97, 4097))), v("node name")), ("text-name", cbor(node(name="a")), broken(6, "node")),
+        ("kind", cbor(node(kind=8)), v("node kind")), ("mode", cbor(node(mode=0o10000)), v("mode")),
+        ("uid", cbor(node(uid=1 << 32)), broken(6, "node")), ("nanos", cbor(node(mtime=[0, 1_000_000_000])), v("time")),
+        ("time-long", cbor(node(mtime=[0, 0, 0])), v("time")), ("rows-cut", cbor(node(rows=row(1, 5)[:-1])), value(7, "length of the chunk list")),
+        ("row-empty", cbor(node(rows=row(1, 0))), value(7, "length of a chunk")),
+        ("row-long", cbor(node(rows=row(1, (8 << 20) + 1))), value(7, "length of a chunk")),
+        ("list-short", cbor(node(list=[1, rep(3, 32), 5000])), v("chunk list")), ("list-id", cbor(node(list=[1, rep(3, 31), 5000, 1])), v("chunk list")),
+        ("hole-odd", cbor(node(holes=[1, 2, 3])), v("holes")), ("hole-order", cbor(node(holes=[10, 5, 14, 1])), v("holes")),
+        ("hole-empty", cbor(node(holes=[10, 0])), v("holes")), ("hole-end", cbor(node(holes=[(1 << 64) - 1, 1])), v("holes")),
+        ("hole-count", least[:0] + b"\xa7" + least[1:] + cbor(13) + b"\x9b" + (1 << 40).to_bytes(8, "big"), v("holes")),
+        ("tree-short", cbor(node(tree=[1, rep(1, 32)])), v("tree reference")), ("tree-level", cbor(node(tree=[256, rep(1, 32), 1])), broken(6, "node")),
+        ("totals", cbor(node(totals=[1, 2])), v("totals")), ("target", cbor(node(target=rep(97, 65537))), v("link target")),
+        ("xattr-odd", cbor(node(xattrs=[b"user.x"])), v("attributes")), ("xattr-long", cbor(node(xattrs=[b"user.x", rep(0, 65537)])), v("attribute value")),
+        ("link", cbor(node(link=rep(1, 15))), v("hard link")), ("problem", cbor(node(problem=3)), v("problem")),
+        ("order", b"\xa2\x01\x00\x00\x41a", v("order of fields")), ("twice", b"\xa2\x00\x41a\x00\x41a", v("order of fields")),
+        ("indefinite", b"\xbf" + least[1:] + b"\xff", v("node")), ("trailing", least + b"\0", TRAILING), ("cut", least[:-1], broken(6, "node")),
+        ("array", b"\x80", broken(6, "node")), ("nothing", b"", broken(6, "node")),
+    ]:
+        vector("node", f"bad-{name}", "a field that section 6 or 7 does not allow", data, error)
+
+
+def pages():
+    def page(tag, rows):
+        return u8(tag) + b"".join(u32(len(r)) + r for r in rows)
+    nodes_ = [cbor(node(name=b"a")), cbor(node(name=b"b", kind=1))]
+    refs = [cbor([b"a", rep(1, 32), 9000]), cbor([b"m", rep(2, 32), 300000])]
+    vector("tree-page", "nodes", "two entries", page(1, nodes_), given=0)
+    vector("tree-page", "pages", "two pages one level down", page(2, refs), given=1)
+    kind, bad = value(5, "kind of a tree page"), broken(5, "row of a tree page")
+    for name, data, error, level in [
+        ("level", page(1, nodes_), kind, 1), ("level-zero", page(2, refs), kind, 0), ("too-deep", page(2, refs), kind, 9),
+        ("tag", page(3, nodes_), kind, 0), ("nothing", b"", kind, 0), ("cut", page(1, nodes_)[:-1], TRUNCATED, 0),
+        ("length", u8(1) + u32(0xffff_ffff), TRUNCATED, 0), ("fields", page(2, [cbor([b"a", rep(1, 32), 1, 2])]), bad, 1),
+        ("id", page(2, [cbor([b"a", rep(1, 31), 1])]), bad, 1), ("trailing", page(2, [refs[0] + b"\0"]), bad, 1),
+        ("id-type", page(2, [cbor([b"a", 7, 1])]), bad, 1), ("empty-row", page(2, [b""]), bad, 1),
+    ]:
+        vector("tree-page", f"bad-{name}", "a page that section 5 does not allow", data, error, level)
+    vector("list-page", "rows", "three chunks", u8(0x11) + row(1, 65536) + row(2, 1) + row(3, 8 << 20))
+    vector("list-page", "pages", "two pages", u8(0x12) + row(1, 9000) + u64(1 << 33) + u64(4096) + row(2, 900) + u64(7) + u64(1))
+    for name, data, error in [
+        ("tag", u8(0x13) + row(1, 1), value(7, "kind of a list page")), ("nothing", b"", value(7, "kind of a list page")),
+        ("cut", u8(0x11) + row(1, 1)[:-1], value(7, "length of the chunk list")), ("empty-row", u8(0x11) + row(1, 0), value(7, "length of a chunk")),
+        ("long-row", u8(0x11) + row(1, 0xffffff), value(7, "length of a chunk")), ("cut-page", u8(0x12) + row(1, 9) + u64(1), TRUNCATED),
+    ]:
+        vector("list-page", f"bad-{name}", "a page that section 7 does not allow", data, error)
+
+
+def signed_values():
+    def signed(data, kind=1, tail=rep(0x99, 64), length=None, repo=REPO):
+        return preamble(kind, repo=repo) + u32(len(data) if length is None else length) + data + tail
+    vector("signed", "config", "any value", signed(b"\xa0"), given=0)
+    vector("signed", "bad-kind", "a writer where a config belongs", signed(b"\xa0", 3), "WrongKind { expected: 1, found: 3 }", 0)
+    vector("signed", "bad-repository", "of another repository", signed(b"\xa0", repo=rep(0x12, 16)),
+           "ForeignRepository { found: RepositoryId(12121212) }", 0)
+    vector("signed", "bad-length", "longer than the object", signed(b"\xa0", length=0xffff_ffff), TRUNCATED, 0)
+    vector("signed", "bad-cut", "signature of 63 bytes", signed(b"\xa0", tail=rep(0x99, 63)), TRUNCATED, 0)
+    vector("signed", "bad-trailing", "a byte too many", signed(b"\xa0", tail=rep(0x99, 65)), TRAILING, 0)
+
+    def config(**change):
+        names_ = ["repo", "suite", "root", "recipients", "params", "created", "probe"]
+        base = [REPO, 1, rep(0x22, 32), [[0, rep(0x33, 40)], [1, rep(0x44, 40)]], [16384, 65536, 262144], -5, 7]
+        fields = {i: change.get(n, b) for i, (n, b) in enumerate(zip(names_, base))}
+        return cbor({k: v for k, v in fields.items() if v is not None})
+    vector("config", "two-recipients", "a config as init makes it, with short keys", config())
+    for name, data, error in [
+        ("suite", config(suite=2), value(9, "suite")), ("no-suite", config(suite=None), value(9, "suite")),
+        ("purpose", config(recipients=[[2, b"x"]]), value(9, "purpose of a recipient")),
+        ("recipient", config(recipients=[[0]]), value(9, "recipient")), ("recipients", config(recipients=[[0, b"x"]] * 257), value(9, "length of a list")),
+        ("key", config(recipients=[[0, rep(1, 4097)]]), value(9, "length of a field")), ("params", config(params=[1, 2]), value(9, "chunk parameters")),
+        ("root", config(root=rep(1, 31)), value(9, "length of a field")), ("trailing", config() + b"\0", TRAILING),
+        ("cut", config()[:-1], broken(9, "config")), ("list-bomb", b"\xa1\x03\x9b" + rep(0xff, 8), value(9, "length of a list")),
+    ]:
+        vector("config", f"bad-{name}", "a field that section 9 does not allow", data, error)
+
+    writer = {0: rep(7, 16), 1: rep(8, 32), 2: 1}
+    vector("writer", "maintainer", "a writer that may condemn", cbor(writer))
+    for name, data, error in [
+        ("authority", {**writer, 2: 2}, value(9, "writer")), ("id", {**writer, 0: rep(7, 17)}, value(9, "length of a field")),
+        ("no-key", {0: rep(7, 16), 2: 0}, value(9, "writer")), ("key-type", {**writer, 1: "x"}, broken(9, "writer")),
+    ]:
+        vector("writer", f"bad-{name}", "a field that section 9 does not allow", cbor(data), error)
+
+    confirmation = {0: rep(7, 16), 1: 12, 2: rep(0xcc, 32)}
+    vector("confirmation", "plain", "of snapshot 12", cbor(confirmation))
+    for name, data, error in [
+        ("no-hash", {0: rep(7, 16), 1: 12}, value(10, "confirmation")), ("sequence", {**confirmation, 1: -1}, broken(10, "confirmation")),
+        ("hash", {**confirmation, 2: rep(0xcc, 16)}, value(10, "length of a field")),
+    ]:
+        vector("confirmation", f"bad-{name}", "a field that section 10 does not allow", cbor(data), error)
+
+    vector("condemnation", "two", "two packs", cbor({0: rep(7, 16), 1: [rep(1, 32), rep(2, 32)]}))
+    for name, data, error in [
+        ("no-author", cbor({1: []}), value(11, "condemnation")), ("pack", cbor({0: rep(7, 16), 1: [rep(1, 31)]}), value(11, "length of a field")),
+        ("bomb", b"\xa1\x01\x9a" + (400_001).to_bytes(4, "big"), value(11, "length of a list")),
+        ("cut", cbor({0: rep(7, 16), 1: [rep(1, 32)]})[:-1], broken(11, "condemnation")),
+    ]:
+        vector("condemnation", f"bad-{name}", "a field that section 11 does not allow", data, error)
+
+
+def padme(n):
+    e = n.bit_length() - 1
+    low = max(0, e - (e.bit_length() - 1 + 1))
+    return (n + (1 << low) - 1) >> low << low
+
+
+def snapshots():
+    fields = {0: 1_700_000_000_123_456_789, 1: 5_000_000_000, 2: b"host", 3: b"root", 4: b"etc", 5: [b"/etc", b"/caf\xe9"], 6: ["a", "k=v"],
+              7: [1, rep(5, 32), 9000], 8: [10, 7, 1 << 20], 9: 4096, 10: 1024, 11: 1, 12: 3, 13: [rep(6, 32)], 14: rep(0x0a, 16), 15: "0.1.0"}
+    empty = {**fields, 5: [], 6: [], 8: [0, 0, 0], 13: []}
+    del empty[7]
+
+    def body(value_, pad=None):
+        data = u32(len(value_)) + value_
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    vector("snapshot-body", "full", "every field", body(cbor(fields)))
+    vector("snapshot-body", "nothing", "a run that saved nothing", body(cbor(empty)))
+    for name, data, error in [
+        ("padding", body(cbor(fields), b"\0\1"), value(10, "padding")), ("length", u32(0xffff_ffff) + cbor(fields), TRUNCATED),
+        ("root", body(cbor({**fields, 7: [1, rep(5, 32)]})), value(10, "root")), ("totals", body(cbor({**fields, 8: [1]})), value(10, "totals")),
+        ("parent", body(cbor({**fields, 13: [rep(6, 31)]})), value(10, "length of a field")),
+        ("tag", body(cbor({**fields, 6: [b"a"]})), broken(10, "snapshot")), ("host", body(cbor({**fields, 2: rep(97, 65537)})), value(10, "length of a field")),
+        ("trailing", body(cbor(fields) + b"\0"), TRAILING), ("order", body(b"\xa2\x01\x00\x00\x00"), value(10, "order of fields")),
+    ]:
+        vector("snapshot-body", f"bad-{name}", "a field that section 10 does not allow", data, error)
+
+    def snapshot(kind=6, key=b"sealed key", body_=rep(0x77, 40), key_len=None, body_len=None, tail=rep(0x99, 64), repo=REPO):
+        return (preamble(kind, 1, repo) + rep(7, 16) + u64(12) + rep(0x5a, 32) + u16(len(key) if key_len is None else key_len) + key
+                + u32(len(body_) if body_len is None else body_len) + body_ + tail)
+    vector("snapshot", "plain", "with stand-ins for the sealed parts", snapshot())
+    for name, data, error in [
+        ("kind", snapshot(5), "WrongKind { expected: 6, found: 5 }"), ("key", snapshot(key=rep(1, 16385)), value(10, "length of a sealed data key")),
+        ("key-length", snapshot(key_len=16384), TRUNCATED), ("body-length", snapshot(body_len=0xffff_ffff), TRUNCATED),
+        ("trailing", snapshot(tail=rep(0x99, 65)), TRAILING), ("cut", snapshot(tail=rep(0x99, 63)), TRUNCATED),
+        ("repository", snapshot(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("snapshot", f"bad-{name}", "an object that section 10 does not allow", data, error)
+
+
+def keys():
+    fields = {0: 1, 1: 5, 2: [262144, 4, 1], 3: rep(0x5a, 32), 4: rep(0xc0, 32), 5: rep(0x5e, 60)}
+    file_slot = {k: v for k, v in {**fields, 0: 2, 1: 1}.items() if k != 2}
+
+    def slot(value_, kind=2):
+        return preamble(kind) + cbor(value_)
+    vector("key-slot", "passphrase", "an admin's", slot(fields))
+    vector("key-slot", "key-file", "a writer's", slot(file_slot))
+    for name, data, error in [
+        ("kind", slot({**file_slot, 0: 4}), value(12, "kind of a key slot")), ("role", slot({**file_slot, 1: 6}), value(12, "role of a key slot")),
+        ("no-cost", slot({**file_slot, 0: 1}), value(12, "cost of a key slot")), ("cost", slot({**fields, 0: 2}), value(12, "cost of a key slot")),
+        ("cost-short", slot({**fields, 2: [1, 2]}), broken(12, "key slot")), ("salt", slot({**fields, 3: rep(1, 31)}), broken(12, "key slot")),
+        ("no-commitment", slot({k: v for k, v in fields.items() if k != 4}), value(12, "commitment of a key slot")),
+        ("object", slot(fields, 1), "WrongKind { expected: 2, found: 1 }"), ("trailing", slot(fields) + b"\0", TRAILING),
+        ("long", slot({**fields, 5: rep(1, 65536)}), value(12, "length of a key slot")),
+    ]:
+        vector("key-slot", f"bad-{name}", "a field that section 12 does not allow", data, error)
+
+    def data_key(kind=1, ids=(3, 5), count=None):
+        return rep(0x0a, 16) + u8(kind) + rep(0xc0, 32) + u8(len(ids) if count is None else count) + b"".join(rep(i, 16) + rep(i, 1168) for i in ids)
+    vector("data-key", "two", "sealed to two recipients", data_key())
+    for name, data, error in [
+        ("kind", data_key(2), value(13, "kind of a data key")), ("nobody", data_key(ids=()), value(13, "recipients of a data key")),
+        ("many", data_key(count=17), value(13, "recipients of a data key")), ("order", data_key(ids=(5, 3)), value(13, "order of recipients")),
+        ("twice", data_key(ids=(3, 3)), value(13, "order of recipients")), ("cut", data_key()[:-1], TRUNCATED), ("trailing", data_key() + b"\0", TRAILING),
+    ]:
+        vector("data-key", f"bad-{name}", "a field that section 13 does not allow", data, error)
+
+
+def index():
+    def header(**change):
+        names_ = ["author", "h0", "supersedes", "keys", "origins", "packs", "segments", "records", "blocks"]
+        blocks = [[0, 0, 2, 144, rep(1, 32)], [1, 0, 3, 136, rep(2, 32)], [2, rep(4, 16), 2340, 65536, rep(3, 32)], [2, rep(9, 16), 1, 44, rep(4, 32)]]
+        base = [rep(7, 16), 3, [rep(1, 32), rep(2, 32)], [b"sealed key"], [rep(7, 16)], 2, 3, 2341, blocks]
+        fields = {i: change.get(n, b) for i, (n, b) in enumerate(zip(names_, base))}
+        return cbor({k: v for k, v in fields.items() if v is not None})
+    entry = [0, 0, 2, 144, rep(1, 32)]
+
+    def single(block, packs=2):
+        return header(packs=packs, segments=0, records=0, blocks=[block])
+    vector("index-header", "four-blocks", "two packs, three segments, 2341 records", header())
+    vector("index-header", "empty", "nothing at all", header(supersedes=[], keys=[], origins=[], packs=0, segments=0, records=0, blocks=[]))
+    for name, data, error in [
+        ("missing", header(h0=None), value(15, "missing index header field")), ("count", header(records=2342), value(15, "index row counts")),
+        ("supersedes", header(supersedes=[rep(2, 32), rep(1, 32)]), value(15, "order of superseded index objects")),
+        ("key", header(keys=[b""]), value(15, "length of a sealed data key")), ("author", header(author=rep(7, 15)), value(15, "length of an identifier")),
+        ("rows", single([0, 0, 0, 16, rep(1, 32)], 0), value(15, "rows of an index block")),
+        ("full", single([0, 0, 1025, 144, rep(1, 32)], 1025), value(15, "rows of an index block")),
+        ("first", single([0, 1, 2, 144, rep(1, 32)]), value(15, "first row of an index block")),
+        ("stored", single([0, 0, 2, 15, rep(1, 32)]), value(15, "stored length of an index block")),
+        ("kind", single([3, 0, 2, 144, rep(1, 32)]), value(15, "index block kind")), ("entry", single(entry + [0]), value(15, "index block entry")),
+        ("sum", single([0, 0, 2, 144, rep(1, 31)]), value(15, "length of an identifier")), ("trailing", header() + b"\0", TRAILING),
+        ("bomb", b"\xa1\x08\x9b" + rep(0x0f, 8), TRUNCATED), ("order", b"\xa2\x01\x00\x00\x40", value(15, "order of index header fields")),
+    ]:
+        vector("index-header", f"bad-{name}", "a field that section 15 does not allow", data, error)
+
+    def pack_row(i=8, size=1000, at=900, length=80, kind=0, reserved=0, segs=2, first=0, tail=rep(0, 12)):
+        return rep(i, 32) + u32(size) + u32(at) + u32(length) + u8(kind) + u8(reserved) + u16(segs) + u32(first) + tail
+    vector("index-packs", "two", "two packs", pack_row() + pack_row(9, kind=1, segs=1, first=2))
+    for name, data, error in [
+        ("kind", pack_row(kind=2), value(15, "chunk kind of a pack row")), ("reserved", pack_row(reserved=1), value(15, "reserved bytes of a pack row")),
+        ("tail", pack_row(tail=rep(0, 11) + b"\1"), value(15, "reserved bytes of a pack row")), ("directory", pack_row(length=101), value(15, "directory of a pack row")),
+        ("overflow", pack_row(at=0xffff_ffff, length=2), value(15, "directory of a pack row")), ("cut", pack_row()[:-1], TRUNCATED),
+    ]:
+        vector("index-packs", f"bad-{name}", "a row that section 15 does not allow", data, error)
+
+    def record(i, pack=0, seg=0, at=0, n=100):
+        return rep(i, 16) + u32(pack) + u16(seg) + u24(at) + u24(n)
+    vector("index-records", "three", "two places of one chunk, one of another", record(4, 1) + record(5) + record(5, 1, 1, 10, 40))
+    for name, data, error in [
+        ("order", record(5) + record(4), value(15, "order of records")), ("twice", record(5) + record(5), value(15, "order of records")), ("cut", record(5)[:-1], TRUNCATED),
+    ]:
+        vector("index-records", f"bad-{name}", "rows that section 15 does not allow", data, error)
+
+
+if __name__ == "__main__":
+    shutil.rmtree(ROOT, ignore_errors=True)
+    for make in (names, preambles, segments, packs, nodes, pages, signed_values, snapshots, keys, index):
+        make()

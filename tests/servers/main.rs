@@ -1,0 +1,129 @@
+//! Real servers: every promise of a store, and a whole backup, verify and restore, against each of them.
+//!
+//! A missing server is a failure. `LIFEBOAT_SKIP_SERVERS=1` leaves these tests out, and they say so.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod server;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat::cancel::Cancel;
+use lifeboat::clock::SystemClock;
+use lifeboat::event::CountingObserver;
+use lifeboat::random::SystemRandom;
+use lifeboat::store::{Environment, Store, StoreEnv, StoreOptions, conformance};
+
+use server::Server;
+
+#[test]
+fn ceph_keeps_every_promise_and_a_repository() {
+    run(Server::ceph);
+}
+
+#[test]
+fn azurite_keeps_every_promise_and_a_repository() {
+    run(Server::azurite);
+}
+
+#[test]
+fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
+    run(Server::gcs);
+}
+
+fn run(start: fn() -> Server) {
+    if std::env::var_os("LIFEBOAT_SKIP_SERVERS").is_some() {
+        println!("left out: LIFEBOAT_SKIP_SERVERS is set");
+        return;
+    }
+    let server = start();
+    conforms(&server);
+    backs_up_and_restores(&server);
+}
+
+fn conforms(server: &Server) {
+    let options = StoreOptions {
+        retry_for: Duration::from_secs(10),
+        environment: Environment { variables: server.environment.clone(), home: None },
+        ..StoreOptions::default()
+    };
+    let env = StoreEnv {
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        observer: Arc::new(CountingObserver::default()),
+        cancel: Cancel::new(),
+    };
+    let url = format!("{}/conformance", server.url).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(async {
+        let store = Store::open(&url, &options, env).await.unwrap();
+        conformance::run(&store).await
+    });
+    if let Err(failure) = result {
+        let mut chain = failure.to_string();
+        let mut source = std::error::Error::source(&failure);
+        while let Some(error) = source {
+            chain = format!("{chain}: {error}");
+            source = error.source();
+        }
+        panic!("{}: {chain}", server.url);
+    }
+}
+
+fn backs_up_and_restores(server: &Server) {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    fill(&source);
+    let repository = format!("{}/repository", server.url);
+    let key = place.path().join("key");
+    let lifeboat = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .args(["--repo", &repository, "--cache-dir", place.path().join("cache").to_str().unwrap()])
+            .args(arguments)
+            .env_clear()
+            .env("HOME", place.path())
+            .envs(&server.environment)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?} ended with {}:\n{said}", output.status);
+    };
+    let key = key.to_str().unwrap();
+    lifeboat(&["init", "--new-key-file", key]);
+    lifeboat(&["--key-file", key, "backup", source.to_str().unwrap()]);
+    fs::write(source.join("later"), "a second run finds this").unwrap();
+    lifeboat(&["--key-file", key, "backup", source.to_str().unwrap()]);
+    lifeboat(&["--key-file", key, "verify", "--data"]);
+    let target = place.path().join("target");
+    let from = format!("latest:{}", source.display());
+    lifeboat(&["--key-file", key, "restore", &from, "--target", target.to_str().unwrap()]);
+    let difference =
+        Command::new("diff").args(["-r", "--no-dereference"]).arg(&source).arg(&target).output().unwrap();
+    assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
+}
+
+/// Small files, and one that takes more than one pack.
+fn fill(source: &Path) {
+    for folder in ["a", "b/c"] {
+        fs::create_dir_all(source.join(folder)).unwrap();
+        for number in 0..100 {
+            fs::write(
+                source.join(folder).join(format!("file {number}")),
+                format!("{folder} {number}\n").repeat(number),
+            )
+            .unwrap();
+        }
+    }
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let large: Vec<u8> = (0..24 << 20).map(|_| noise()).collect();
+    fs::write(source.join("large"), large).unwrap();
+    std::os::unix::fs::symlink("a/file 1", source.join("link")).unwrap();
+}
