@@ -19,6 +19,7 @@ mod exit;
 mod filter;
 mod observe;
 mod output;
+mod paths;
 mod places;
 mod render;
 mod report;
@@ -52,10 +53,15 @@ pub(crate) fn run() -> ExitCode {
     let exit = match cli.verb {
         Verb::Completions(args) => plain(command::completions::run(&args)),
         Verb::Man(args) => plain(command::man::run(&args)),
-        verb => match Settings::resolve(&cli.global, &Surroundings::of_process()) {
-            Ok(settings) => session(settings, verb),
-            Err(error) => report::report(&error, &Context { json: cli.global.json, ..Context::default() }),
-        },
+        verb => {
+            let around = Surroundings::of_process();
+            match Settings::resolve(&cli.global, &around) {
+                Ok(settings) => session(settings, &around, verb),
+                Err(error) => {
+                    report::report(&error, &Context { json: cli.global.json, ..Context::default() })
+                }
+            }
+        }
     };
     exit.into()
 }
@@ -65,7 +71,7 @@ fn plain(result: Result<Exit, CliError>) -> Exit {
 }
 
 /// Runs a verb with a runtime, signals and a display.
-fn session(settings: Settings, verb: Verb) -> Exit {
+fn session(settings: Settings, around: &Surroundings, verb: Verb) -> Exit {
     let context = Context { json: settings.voice.json, ..Context::default() };
     let workers = settings.limits.workers.clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
@@ -74,7 +80,7 @@ fn session(settings: Settings, verb: Verb) -> Exit {
         Err(error) => return report::report(&CliError::Setup(error), &context),
     };
     let exit = runtime.block_on(async {
-        let mut session = match Session::start(settings) {
+        let mut session = match Session::start(settings, around) {
             Ok(session) => session,
             Err(error) => return report::report(&error, &context),
         };

@@ -1,5 +1,6 @@
 //! One run of a verb: its settings, its display, its place in the world.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifeboat::cancel::Cancel;
@@ -12,6 +13,7 @@ use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, RepoError, Repository};
 use lifeboat::store::{Store, StoreEnv};
 
+use super::environment::Surroundings;
 use super::error::CliError;
 use super::exit::Exit;
 use super::observe::{self, Display};
@@ -24,13 +26,15 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) env: Env,
     pub(crate) output: Output,
+    /// What relative paths start from.
+    pub(crate) directory: PathBuf,
     display: Arc<dyn Display>,
     signals: signal::Received,
 }
 
 impl Session {
     /// Sets up display and signals. Must be called within a runtime.
-    pub(crate) fn start(settings: Settings) -> Result<Self, CliError> {
+    pub(crate) fn start(settings: Settings, around: &Surroundings) -> Result<Self, CliError> {
         let display = observe::display(settings.voice);
         let cancel = Cancel::new();
         let answering = Arc::clone(&display);
@@ -49,7 +53,8 @@ impl Session {
             limits: settings.limits,
             places: settings.places.clone(),
         };
-        Ok(Self { output: Output::new(settings.voice), settings, env, display, signals })
+        let directory = around.directory.clone();
+        Ok(Self { output: Output::new(settings.voice), directory, settings, env, display, signals })
     }
 
     /// How this run speaks.

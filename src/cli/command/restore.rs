@@ -15,7 +15,8 @@ use super::super::session::Session;
 pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit, CliError> {
     let filter = filter::build(&args.exclude, &args.include, None)?;
     let repository = session.repository().await?;
-    let snapshot = resolve(&repository, &args.location.selector, &args.select.filter()).await?;
+    let snapshot =
+        resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     let options = RestoreOptions {
         snapshot,
         path: args.location.path.unwrap_or_default(),

@@ -45,6 +45,11 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Source(SourceError::ExcludedRoot { .. }) => {
             "change the rule, or leave the path out".to_owned()
         }
+        Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
+        Error::WeakStore { .. } => {
+            "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
+        }
+        Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
         Error::Shrunk { .. } => "if that is right, run it again with --allow-shrink".to_owned(),
         Error::NoSource { .. } => "check the paths; is a disk not mounted?".to_owned(),
         Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. } => {
