@@ -134,7 +134,8 @@ class Repository:
             secrets = cbor2.loads(opened(wrap[:32], bytes(12), slot[5], aad))
             need({0, 1, 2, 3, 4, 5} <= set(secrets), "this key belongs to a role that cannot restore")
             self.pinned_root, self.least_config = secrets[0], secrets[1]
-            self.index_key, self.metadata, self.data = secrets[3], secrets[4], secrets[5]
+            self.index_base = derive("lifeboat v1 index", secrets[3])
+            self.metadata, self.data = secrets[4], secrets[5]
             self.chunk_key = derive("lifeboat v1 chunk id", secrets[2])
             return
         raise Damage("no key slot opens with this")
@@ -162,7 +163,7 @@ class Repository:
             for _ in range(cursor.number(1)):
                 recipient, form = cursor.take(16), cursor.take(1168)
                 if recipient == private.recipient:
-                    info = b"lifeboat v1 data key" + b"\1\0" + self.id + run + bytes([found]) + recipient
+                    info = b"lifeboat v1 data key" + b"\1" + self.id + run + bytes([found]) + recipient
                     key = private.open(info, form)
                     need(hmac.compare_digest(keyed(key, b"commit"), commitment), "a data key breaks its commitment")
                     self.keys[sealed] = (found, key)
@@ -179,7 +180,7 @@ class Repository:
             cursor = Bytes(data)
             cursor.take(32)
             salt, count, length = cursor.take(32), cursor.number(4), cursor.number(4)
-            header = cbor2.loads(self.block(self.index_key, salt, INDEX, 0, count, cursor.take(length)))
+            header = cbor2.loads(self.block(self.index_base, salt, INDEX, 0, count, cursor.take(length)))
             message, author = data[:cursor.at], header[0]
             need(author.hex() == name.split("/")[1], f"{name}: another author")
             rows, blocks = {0: b"", 1: b"", 2: b""}, header[8]
@@ -187,7 +188,7 @@ class Repository:
             for number, (kind, _, _, stored, digest) in enumerate(blocks, 1):
                 sealed = cursor.take(stored)
                 need(blake3(sealed).digest() == digest, f"{name}: block {number} is damaged")
-                rows[kind] += self.block(self.index_key, salt, INDEX, number, count, sealed)
+                rows[kind] += self.block(self.index_base, salt, INDEX, number, count, sealed)
             verified(self.writers[author], cursor.take(64), message, name)
             packs = [struct.unpack("<32s3I2BHI12x", rows[0][at:at + 64]) for at in range(0, len(rows[0]), 64)]
             for at in range(0, len(rows[2]), 28):
@@ -227,7 +228,7 @@ class Repository:
             except (Damage, OSError) as error:
                 problem = error
                 continue
-            if found == kind and size == length and keyed(self.chunk_key, bytes([kind]) + data) == chunk_id:
+            if found == kind and size == length and keyed(self.chunk_key, data + bytes([kind])) == chunk_id:
                 return data
         raise problem
 
