@@ -70,7 +70,7 @@ fn code_4_when_damage_is_found() {
 #[test]
 fn code_7_when_it_would_be_dangerous() {
     let place = Place::with_repository();
-    for number in 0..40 {
+    for number in 0..100 {
         place.write(&format!("src/many/{number}"), b"x");
     }
     place.backup();

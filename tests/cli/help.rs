@@ -7,9 +7,22 @@ const VERBS: [(&str, &[&str]); 10] = [
     (
         "backup",
         &[
-            "--command", "--as", "--job", "--host", "--tag", "--exclude", "--iexclude", "--exclude-file",
-            "--include", "--ignore-file", "--one-file-system", "--exclude-caches", "--exclude-larger-than",
-            "--level", "--allow-shrink", "--dry-run",
+            "--command",
+            "--as",
+            "--job",
+            "--host",
+            "--tag",
+            "--exclude",
+            "--iexclude",
+            "--exclude-file",
+            "--include",
+            "--ignore-file",
+            "--one-file-system",
+            "--exclude-caches",
+            "--exclude-larger-than",
+            "--level",
+            "--allow-shrink",
+            "--dry-run",
         ],
     ),
     ("snapshots", &["--host", "--job", "--tag", "--path"]),
@@ -18,8 +31,15 @@ const VERBS: [(&str, &[&str]); 10] = [
     (
         "restore",
         &[
-            "--target", "--include", "--exclude", "--no-owner", "--numeric-owner", "--sparse", "--overwrite",
-            "--verify", "--dry-run",
+            "--target",
+            "--include",
+            "--exclude",
+            "--no-owner",
+            "--numeric-owner",
+            "--sparse",
+            "--overwrite",
+            "--verify",
+            "--dry-run",
         ],
     ),
     ("verify", &["--packs", "--data"]),
@@ -29,8 +49,19 @@ const VERBS: [(&str, &[&str]); 10] = [
 ];
 
 const GLOBAL: [&str; 13] = [
-    "--repo", "--password-file", "--password-command", "--key-file", "--json", "--quiet", "--verbose",
-    "--cache-dir", "--no-cache", "--state-dir", "--limit-upload", "--limit-download", "--option",
+    "--repo",
+    "--password-file",
+    "--password-command",
+    "--key-file",
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--cache-dir",
+    "--no-cache",
+    "--state-dir",
+    "--limit-upload",
+    "--limit-download",
+    "--option",
 ];
 
 #[test]

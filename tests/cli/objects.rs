@@ -13,13 +13,36 @@ fn has(object: &Value, kind: &str, fields: &[&str]) {
 }
 
 const BACKUP: [&str; 14] = [
-    "snapshot", "entries", "files", "new_files", "changed_files", "unchanged_files", "bytes", "bytes_read",
-    "new_bytes", "stored_bytes", "resumed_bytes", "excluded", "failed", "missing",
+    "snapshot",
+    "entries",
+    "files",
+    "new_files",
+    "changed_files",
+    "unchanged_files",
+    "bytes",
+    "bytes_read",
+    "new_bytes",
+    "stored_bytes",
+    "resumed_bytes",
+    "excluded",
+    "failed",
+    "missing",
 ];
-const SNAPSHOT: [&str; 12] =
-    ["id", "time", "host", "job", "paths", "tags", "user", "stored", "confirmed", "files", "bytes", "problems"];
-const ENTRY: [&str; 10] =
-    ["path", "kind", "mode", "uid", "gid", "user", "group", "size", "mtime", "problem"];
+const SNAPSHOT: [&str; 12] = [
+    "id",
+    "time",
+    "host",
+    "job",
+    "paths",
+    "tags",
+    "user",
+    "stored",
+    "confirmed",
+    "files",
+    "bytes",
+    "problems",
+];
+const ENTRY: [&str; 10] = ["path", "kind", "mode", "uid", "gid", "user", "group", "size", "mtime", "problem"];
 
 #[test]
 fn every_verb_has_its_objects() {
@@ -49,7 +72,11 @@ fn every_verb_has_its_objects() {
     has(&restore, "summary", &["entries", "files", "bytes", "bytes_fetched", "failed", "damaged", "seconds"]);
     let verify = place.run(["verify", "--json"]).exits(0).last();
     has(&verify, "summary", &["damage", "warnings", "objects", "bytes", "chunks", "snapshots", "seconds"]);
-    has(&place.run(["stats", "--json"]).exits(0).last(), "stats", &["snapshots", "packs", "chunks", "total_bytes"]);
+    has(
+        &place.run(["stats", "--json"]).exits(0).last(),
+        "stats",
+        &["snapshots", "packs", "chunks", "total_bytes"],
+    );
     for check in place.run(["doctor", "--json"]).exits(0).objects() {
         has(&check, "check", &["name", "state", "detail", "hint"]);
     }

@@ -25,7 +25,9 @@ fn the_first_backup_makes_a_repository_and_names_it_and_its_key() {
 #[test]
 fn nothing_else_makes_the_default_repository() {
     let place = Place::empty();
-    for args in [&["snapshots"][..], &["verify"], &["backup", "-n", "src"], &["backup", "src", "--exclude", "[z-a]"]] {
+    for args in
+        [&["snapshots"][..], &["verify"], &["backup", "-n", "src"], &["backup", "src", "--exclude", "[z-a]"]]
+    {
         assert_ne!(Run::of(place.bare().args(args).output().unwrap()).code, 0, "{args:?}");
     }
     assert!(!place.path("data").exists() && !place.path("config").exists());

@@ -12,9 +12,12 @@ fn snapshots_are_listed_and_filtered() {
     for heading in ["ID", "TIME", "HOST", "JOB", "TAGS", "PATHS", "SIZE"] {
         assert!(run.out.lines().next().unwrap().contains(heading), "{heading}");
     }
-    for (filter, job) in
-        [(["--job", "one"], "one"), (["--tag", "b"], "two"), (["--host", "h1"], "one"), (["--path", "src"], "two")]
-    {
+    for (filter, job) in [
+        (["--job", "one"], "one"),
+        (["--tag", "b"], "two"),
+        (["--host", "h1"], "one"),
+        (["--path", "src"], "two"),
+    ] {
         let found = place.run(["snapshots", "--json"].iter().chain(&filter)).exits(0);
         assert_eq!(found.last()["job"], job, "{filter:?}");
     }
@@ -41,7 +44,9 @@ fn hostile_names_cannot_act_on_a_terminal() {
     let place = Place::with_repository();
     place.write("src/\u{1b}[2Jx\ny\u{202e}z", b"x");
     place.run(["backup", "-v", "src", "--job", "a\u{202e}b"]).exits(0);
-    for args in [&["ls"][..], &["ls", "-l"], &["snapshots"], &["restore", "latest", "-v", "--target", "target"]] {
+    for args in
+        [&["ls"][..], &["ls", "-l"], &["snapshots"], &["restore", "latest", "-v", "--target", "target"]]
+    {
         let run = place.run(args.iter().copied()).exits(0);
         for bad in ["\u{1b}", "\u{202e}", "x\ny"] {
             assert!(!run.out.contains(bad) && !run.err.contains(bad), "{args:?}: {run:?}");

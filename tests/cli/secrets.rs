@@ -59,7 +59,8 @@ fn what_cannot_be_a_password_is_refused() {
         place.run(["snapshots", "--password-file", "password"]).exits(2);
     }
     let mut command = place.bare();
-    Run::of(command.env("LIFEBOAT_PASSWORD", "").args(["snapshots", "-r", "repo"]).output().unwrap()).exits(2);
+    Run::of(command.env("LIFEBOAT_PASSWORD", "").args(["snapshots", "-r", "repo"]).output().unwrap())
+        .exits(2);
 }
 
 #[test]

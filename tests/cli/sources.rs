@@ -13,7 +13,11 @@ fn files_come_back_as_they_were() {
     place.run(["restore", &id[..12], "--target", "target", "--verify"]).exits(0);
     let back = place.path("target").join(place.path("src").strip_prefix("/").unwrap());
     for name in ["a", "d/b", "d/big"] {
-        assert_eq!(fs::read(back.join(name)).unwrap(), fs::read(place.path("src").join(name)).unwrap(), "{name}");
+        assert_eq!(
+            fs::read(back.join(name)).unwrap(),
+            fs::read(place.path("src").join(name)).unwrap(),
+            "{name}"
+        );
     }
     assert_eq!(fs::read_link(back.join("link")).unwrap().to_str(), Some("a"));
 
@@ -48,8 +52,17 @@ fn rules_decide_what_is_saved() {
     place.write("src/cache/x", b"x");
     place.write("patterns", b"# comment\n*.log\n");
     let args = [
-        "backup", "src", "--exclude-file", "patterns", "--iexclude", "*.tmp", "--exclude-larger-than", "50K",
-        "--ignore-file", ".rules", "--exclude-caches",
+        "backup",
+        "src",
+        "--exclude-file",
+        "patterns",
+        "--iexclude",
+        "*.tmp",
+        "--exclude-larger-than",
+        "50K",
+        "--ignore-file",
+        ".rules",
+        "--exclude-caches",
     ];
     place.run(args).exits(0);
     let listed = place.run(["ls"]).exits(0).out;

@@ -12,7 +12,7 @@ use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use super::super::args::BackupArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
-use super::super::render::summary;
+use super::super::render::{sanitize, summary};
 use super::super::session::Session;
 use super::super::{filter, paths};
 use super::default;
@@ -27,6 +27,12 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     let done = backup(&repository, options).await?;
     session.clear();
     let voice = session.voice();
+    if !voice.json {
+        // A missing source is in no directory, so no event told of it; JSON has it in the summary.
+        for path in &done.missing {
+            session.error(&format!("{} does not exist", sanitize::path(path)));
+        }
+    }
     if voice.json {
         session.output.json(&summary::backup_json(&done))?;
     } else if voice.person && !voice.quiet {
