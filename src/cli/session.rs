@@ -74,9 +74,9 @@ impl Session {
         self.display.observe(&Event::Warning { message });
     }
 
-    /// Tells of something that is wrong; it makes the exit code, so even `--quiet` shows it.
-    pub(crate) fn error(&self, message: &str) {
-        self.display.say(&format!("error: {message}"));
+    /// A line that even `--quiet` shows, because it explains the exit code.
+    pub(crate) fn say_always(&self, line: &str) {
+        self.display.say(line);
     }
 
     /// Ends drawing, so that a result or a question can be shown.

@@ -30,7 +30,7 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     if !voice.json {
         // A missing source is in no directory, so no event told of it; JSON has it in the summary.
         for path in &done.missing {
-            session.error(&format!("{} does not exist", sanitize::path(path)));
+            session.say_always(&format!("error: {}: does not exist", sanitize::path(path)));
         }
     }
     if voice.json {

@@ -108,6 +108,7 @@ pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
         ("bytes", json!(done.bytes)),
         ("bytes_fetched", json!(done.fetched)),
         ("failed", json!(done.failed)),
+        ("damaged_count", json!(done.damaged_count)),
         ("seconds", json!(done.elapsed.as_secs_f64())),
     ] {
         out.insert(key.to_owned(), value);
@@ -122,8 +123,8 @@ pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) 
     if done.failed > 0 {
         trouble.push_str(&format!(", {} not set in full", done.failed));
     }
-    if !done.damaged.is_empty() {
-        trouble.push_str(&format!(", {} left out as damaged", done.damaged.len()));
+    if done.damaged_count > 0 {
+        trouble.push_str(&format!(", {} left out as damaged", done.damaged_count));
     }
     format!(
         "{} {} entries, {} files, {} to {} in {}{trouble}\n",
