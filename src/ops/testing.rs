@@ -9,9 +9,12 @@ use object_store::memory::InMemory;
 
 use crate::cancel::Cancel;
 use crate::clock::SystemClock;
+use crate::crypto::keyfile;
+use crate::crypto::slot::Unlock;
 use crate::event::CountingObserver;
+use crate::ops::init::{InitOptions, init};
 use crate::random::SystemRandom;
-use crate::repo::{Env, Limits, Places};
+use crate::repo::{Env, Limits, Places, Repository};
 use crate::store::{Store, StoreEnv, StoreOptions};
 
 /// Two workers, no cache, a state directory that is not there.
@@ -38,4 +41,13 @@ pub(crate) fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
 /// A store in memory.
 pub(crate) fn memory_store() -> Store {
     store_over(Arc::new(InMemory::new()))
+}
+
+/// A new repository that is open.
+pub(crate) async fn new_repository(objects: Arc<dyn ObjectStore>, env: Env) -> Repository {
+    let store = store_over(objects);
+    let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+    let made = init(store.clone(), &env, options).await.unwrap();
+    let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+    Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap()
 }

@@ -76,6 +76,7 @@ pub(super) async fn gather(
 ) -> Result<Gathered, Error> {
     let env = repo.env();
     let (walk, missing) = begin_walk(repo, options)?;
+    let read_before = total(&env.observer.counters().bytes_read);
     let reader = StateReader::open(&state);
     let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
     let (send, receive) = unbounded_channel();
@@ -121,14 +122,14 @@ pub(super) async fn gather(
     let uploaded = uploaded?;
     let built = built?;
     env.observer.observe(&Event::PhaseFinished { phase: Phase::Backup });
-    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes)))
+    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes, read_before)))
 }
 
 fn collect(
     sink: Arc<Sink>,
     (built, uploaded): (Built, Uploaded),
     (index, missing): (&LoadedIndex, Vec<PathBuf>),
-    (entries_before, resumed_bytes): (Option<u64>, u64),
+    (entries_before, resumed_bytes, read_before): (Option<u64>, u64, u64),
 ) -> Gathered {
     let mut dependencies = used_packs(&sink);
     dependencies.extend(uploaded.packs.iter().copied());
@@ -143,7 +144,7 @@ fn collect(
         entries_before,
         missing,
         excluded: built.excluded,
-        bytes_read: total(&sink.observer.counters().bytes_read),
+        bytes_read: total(&sink.observer.counters().bytes_read) - read_before,
         new_bytes: total(&sink.new_bytes),
         stored_bytes: uploaded.bytes,
         resumed_bytes,
