@@ -19,6 +19,9 @@ use crate::seal::SegmentOpener;
 /// Opened segments that are kept: neighbours are usually wanted next.
 const SEGMENTS_KEPT: usize = 16;
 
+/// A segment's place, and its plaintext.
+type KeptSegment = ((PackNumber, u16), Arc<Vec<u8>>);
+
 /// Reads chunks by id. One task uses it at a time.
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
@@ -26,7 +29,7 @@ pub struct ChunkReader<'a> {
     keys: Arc<DataKeys>,
     id_key: SecretKey,
     opener: SegmentOpener,
-    kept: VecDeque<((PackNumber, u16), Arc<Vec<u8>>)>,
+    kept: VecDeque<KeptSegment>,
 }
 
 impl<'a> ChunkReader<'a> {
@@ -34,6 +37,13 @@ impl<'a> ChunkReader<'a> {
     pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
         Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(repo.id())?, kept: VecDeque::new() })
+    }
+
+    /// Reads through another view from now on.
+    pub fn set_view(&mut self, view: View) {
+        self.view = view;
+        // Pack numbers mean something else now.
+        self.kept.clear();
     }
 
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
