@@ -82,12 +82,6 @@ impl Repository {
         self.config.repository
     }
 
-    /// The same repository, seen through another store.
-    #[cfg(test)]
-    pub(crate) fn with_store(&self, store: Store) -> Self {
-        Self { store, ..self.clone() }
-    }
-
     /// The world this repository was opened in.
     pub fn env(&self) -> &Env {
         &self.env
