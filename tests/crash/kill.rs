@@ -1,55 +1,63 @@
-//! The process dies by `SIGKILL` at random moments of a backup into a directory, again and again, and goes on.
+//! The program is killed by `SIGKILL` at random moments of a backup into a directory, again and again, and goes on.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lifeboat::crypto::SecretKey;
-use lifeboat::ops::snapshots::{SnapshotFilter, list};
-use lifeboat::ops::verify::{Depth, Problem, verify};
-use lifeboat::repo::Repository;
-use lifeboat::store::{Store, StoreEnv, StoreOptions, StoreUrl};
+use crate::world::{contents, noise, write};
 
-use crate::world::{back_up, check_snapshots, copy_tree, env, new_repository, noise, open, write};
+struct Place(tempfile::TempDir);
 
-/// Tells a child of this test what to back up.
-const PLACE: &str = "LIFEBOAT_CRASH_PLACE";
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
 
-async fn local(place: &Path) -> Store {
-    let env = env(place);
-    let store_env =
-        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
-    let url = StoreUrl::local(place.join("repository"));
-    Store::open(&url, &StoreOptions::default(), store_env).await.unwrap()
+    fn source(&self) -> PathBuf {
+        self.path("source")
+    }
+
+    fn lifeboat(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command.env_clear().env("HOME", self.0.path());
+        for (name, dir) in
+            [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data")]
+        {
+            command.env(name, self.path(dir));
+        }
+        command.arg("-r").arg(self.path("repository"));
+        if args[0] != "init" {
+            command.arg("--key-file").arg(self.path("key"));
+        }
+        command.args(args);
+        command
+    }
+
+    /// Runs to the end, which must be a good one.
+    fn run(&self, args: &[&str], what: &str) -> String {
+        let Output { status, stdout, stderr } = self.lifeboat(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(status.success(), "{what}: {args:?}: {status}\n{}{}", text(&stdout), text(&stderr));
+        text(&stdout)
+    }
+
+    /// Starts a backup that says into a file what it acknowledges.
+    fn start(&self) -> Child {
+        let out = std::fs::File::create(self.path("out")).unwrap();
+        let source = self.source();
+        let args = ["backup", "--json", "--job", "crash", source.to_str().unwrap()];
+        self.lifeboat(&args).stdout(out).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The snapshot that the last backup acknowledged, if it came so far.
+    fn acknowledged(&self) -> Option<String> {
+        snapshot_of(&std::fs::read_to_string(self.path("out")).unwrap())
+    }
 }
 
-async fn local_repository(place: &Path, key: &SecretKey) -> Repository {
-    open(local(place).await, place, key).await.unwrap()
-}
-
-fn key(place: &Path) -> SecretKey {
-    SecretKey::from_bytes(std::fs::read(place.join("key")).unwrap().try_into().unwrap())
-}
-
-/// Not a test of its own: what a killed child does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_child_backs_up() {
-    let Ok(place) = std::env::var(PLACE) else { return };
-    let place = PathBuf::from(place);
-    let repo = local_repository(&place, &key(&place)).await;
-    let id = back_up(&repo, &place.join("source")).await.unwrap();
-    // Acknowledged: from here on the snapshot must never be lost.
-    write(&place, &format!("acknowledged/{id}"), b"");
-}
-
-fn start(place: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::a_child_backs_up", "--nocapture"])
-        .env(PLACE, place)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn snapshot_of(out: &str) -> Option<String> {
+    let last = serde_json::from_str::<serde_json::Value>(out.lines().last()?).ok()?;
+    Some(last.get("snapshot")?.as_str()?.to_owned())
 }
 
 /// Kills the child after this time; true if it had ended before.
@@ -57,7 +65,7 @@ fn kill_after(mut child: Child, time: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < time {
         if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "the child failed by itself");
+            assert!(status.success(), "the backup failed by itself: {status}");
             return true;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -88,58 +96,65 @@ fn change(source: &Path, round: u64, seed: u64) {
 }
 
 #[test]
-fn a_process_may_be_killed_at_any_moment() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+fn the_program_may_be_killed_at_any_moment() {
     let (kills, seed) = (number("LIFEBOAT_KILLS", 20), number("LIFEBOAT_SEED", 1));
-    let dir = tempfile::tempdir().unwrap();
-    let (place, source) = (dir.path(), dir.path().join("source"));
+    let place = Place(tempfile::tempdir().unwrap());
     for n in 0..200 {
-        write(&source, &format!("kept/{n}"), format!("kept {n} ").repeat(n + 1).as_bytes());
+        write(&place.source(), &format!("kept/{n}"), format!("kept {n} ").repeat(n + 1).as_bytes());
     }
-    let key = runtime.block_on(async { new_repository(local(place).await, place).await });
-    std::fs::write(place.join("key"), key.expose()).unwrap();
-    std::fs::create_dir(place.join("acknowledged")).unwrap();
+    let key = place.path("key");
+    place.run(&["init", "--new-key-file", key.to_str().unwrap()], "init");
     // How long a whole run takes decides when to kill.
+    change(&place.source(), kills, seed);
     let begin = Instant::now();
-    assert!(kill_after(start(place), Duration::from_secs(120)));
+    assert!(kill_after(place.start(), Duration::from_secs(120)));
     let whole = begin.elapsed().max(Duration::from_millis(20));
+    let mut kept: Vec<String> = place.acknowledged().into_iter().collect();
+    assert_eq!(kept.len(), 1, "a backup that ends well names its snapshot");
     let (mut killed, mut ended) = (0, 0);
     for round in 0..kills {
-        change(&source, round, seed);
-        let part = dice(seed, 1 << 32 | round) % 1200;
-        let done = kill_after(start(place), whole * u32::try_from(part).unwrap() / 1000);
-        if done { ended += 1 } else { killed += 1 }
-        runtime.block_on(look(place, &key, round, seed));
+        let what = format!("round {round} of seed {seed}");
+        change(&place.source(), round, seed);
+        let part = dice(seed, (1 << 32) | round) % 1200;
+        let done = kill_after(place.start(), whole * u32::try_from(part).unwrap() / 1000);
+        if done {
+            ended += 1
+        } else {
+            killed += 1
+        }
+        kept.extend(place.acknowledged());
+        look(&place, &mut kept, &what);
+        // Every other time the killed run is not followed by one that ends, so that leftovers gather.
+        if round.is_multiple_of(2) {
+            go_on(&place, &mut kept, &what);
+        }
     }
     println!("{killed} killed, {ended} had ended; a whole run took {whole:?}");
-    assert!(killed > 0 || kills == 0, "no child was killed");
+    assert!(killed > 0 || kills == 0, "no backup was killed");
 }
 
-/// After each death: everything acknowledged is there and whole, and a further backup works and restores as it is.
-async fn look(place: &Path, key: &SecretKey, round: u64, seed: u64) {
-    let what = format!("round {round} of seed {seed}");
-    let repo = local_repository(place, key).await;
-    let found = list(&repo, &SnapshotFilter::default()).await.unwrap();
-    assert!(found.unreadable.is_empty(), "{what}");
-    for acknowledged in std::fs::read_dir(place.join("acknowledged")).unwrap() {
-        let id = acknowledged.unwrap().file_name().into_string().unwrap();
-        let kept = found.snapshots.iter().any(|info| info.confirmed && info.id.to_string() == id);
-        assert!(kept, "{what}: {id} was acknowledged and is gone");
+/// Right after a death everything acknowledged is there, and there is no damage.
+fn look(place: &Place, kept: &mut Vec<String>, what: &str) {
+    kept.sort();
+    kept.dedup();
+    let listed = place.run(&["snapshots", "--json"], what);
+    for id in kept {
+        assert!(listed.contains(id.as_str()), "{what}: {id} was acknowledged and is gone\n{listed}");
     }
-    let damage = |report: &lifeboat::ops::verify::VerifyReport| {
-        report.findings.iter().filter(|finding| !matches!(finding.problem, Problem::Unconfirmed | Problem::Unindexed)).map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let report = verify(&repo, Depth::Data).await.unwrap();
-    assert_eq!(damage(&report), [""; 0], "{what}: right after the kill");
-    // Every other time the killed run is not followed by one that ends, so that leftovers gather.
-    if round.is_multiple_of(2) {
-        let source = place.join("source");
-        let id = back_up(&repo, &source).await.unwrap_or_else(|e| panic!("{what}: {e}"));
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(&source, copy.path());
-        check_snapshots(&repo, &[(id, copy.path())], &what).await;
-        let report = verify(&repo, Depth::Data).await.unwrap();
-        let unindexed = report.findings.iter().filter(|f| matches!(f.problem, Problem::Unindexed)).count();
-        assert_eq!((unindexed, damage(&report)), (0, Vec::new()), "{what}: after going on");
-    }
+    place.run(&["verify", "--data"], what);
+}
+
+/// A further backup works without any help, and restores as the source is.
+fn go_on(place: &Place, kept: &mut Vec<String>, what: &str) {
+    let source = place.source();
+    let source_name = source.to_str().unwrap();
+    let out = place.run(&["backup", "--json", "--job", "crash", source_name], what);
+    let id = snapshot_of(&out).unwrap_or_else(|| panic!("{what}: {out}"));
+    let target = tempfile::tempdir().unwrap();
+    let restored = target.path().join("restored");
+    place.run(&["restore", &format!("{id}:{source_name}"), "--target", restored.to_str().unwrap()], what);
+    assert!(contents(&restored) == contents(&source), "{what}: {id} differs from its source");
+    kept.push(id);
+    let found = place.run(&["verify", "--data", "--json"], what);
+    assert!(!found.contains("no index object"), "{what}: packs were left behind\n{found}");
 }

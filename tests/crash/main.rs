@@ -36,7 +36,8 @@ async fn stop_and_resume(world: &World, stop: u64, after: bool) -> bool {
     if let Some(id) = acknowledged {
         check_snapshots(&repo, &[(id, world.source.path())], &what).await;
     }
-    let resumed = back_up(&repo, world.source.path()).await.unwrap_or_else(|e| panic!("{what}: resuming: {e}"));
+    let resumed =
+        back_up(&repo, world.source.path()).await.unwrap_or_else(|e| panic!("{what}: resuming: {e}"));
     let report = verify(&repo, Depth::Data).await.unwrap();
     for finding in &report.findings {
         // A snapshot that was stored and not acknowledged may stay; it is nobody's.

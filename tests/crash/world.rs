@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use lifeboat::cancel::Cancel;
 use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
@@ -23,7 +24,6 @@ use lifeboat::source::target::{Overwrite, OwnerPolicy};
 use lifeboat::store::{Store, StoreEnv, StoreOptions};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use futures::TryStreamExt;
 
 pub struct World {
     pub objects: Arc<InMemory>,
@@ -105,7 +105,8 @@ pub async fn back_up(repo: &Repository, source: &Path) -> Result<SnapshotId, Err
 pub async fn check_snapshots(repo: &Repository, snapshots: &[(SnapshotId, &Path)], what: &str) {
     for (id, source) in snapshots {
         let filter = SnapshotFilter::default();
-        let snapshot = resolve(repo, &id.to_string(), &filter).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let snapshot =
+            resolve(repo, &id.to_string(), &filter).await.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(snapshot.confirmed, "{what}: {id} was acknowledged");
         let target = tempfile::tempdir().unwrap();
         // The paths as stored are those of the source, wherever its copy is now.

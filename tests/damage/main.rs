@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lifeboat::filter::FilterBuilder;
+use lifeboat::ops::restore::{RestoreOptions, restore};
+use lifeboat::ops::snapshots::{SnapshotFilter, list};
 use lifeboat::ops::verify::{Depth, verify, verify_packs_without_key};
 use lifeboat::repo::RepoError;
+use lifeboat::source::target::{Overwrite, OwnerPolicy};
 use world::{World, env, store_of};
 
 /// Bits that the sample flips in all.
@@ -39,14 +43,16 @@ async fn look(world: &World, objects: &BTreeMap<String, Bytes>, what: &str) -> S
                 true
             }
             Ok(repo) => {
-                let report = verify(&repo, Depth::Data).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                let report =
+                    verify(&repo, Depth::Data).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                 !report.findings.is_empty()
             }
         }
     };
     let with_key = tokio::time::timeout(LIMIT, with_key).await.unwrap_or_else(|_| panic!("{what}: no end"));
     let env = env(Path::new("/nonexistent"));
-    let report = verify_packs_without_key(store, &env).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let report =
+        verify_packs_without_key(store, &env).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     Seen { with_key, without: !report.findings.is_empty() }
 }
 
@@ -109,10 +115,13 @@ fn bits(key: &str, len: usize, total: usize) -> Vec<usize> {
         return (0..len * 8).collect();
     }
     let stride = if len <= SMALL { 1 } else { (total / SAMPLE).max(1) };
-    (0..len).step_by(stride).map(|byte| {
-        let byte = byte + dice(seed(), key, byte) % stride.min(len - byte);
-        byte * 8 + dice(seed(), key, byte) % 8
-    }).collect()
+    (0..len)
+        .step_by(stride)
+        .map(|byte| {
+            let byte = byte + dice(seed(), key, byte) % stride.min(len - byte);
+            byte * 8 + dice(seed(), key, byte) % 8
+        })
+        .collect()
 }
 
 #[test]
@@ -183,8 +192,102 @@ fn missing_cut_zeroed_and_exchanged_objects_are_found() {
         let unnoticed = what == "missing" && ["gc", "keys"].contains(&kind(key));
         assert!(seen.with_key || unnoticed, "{key}: {what} was not found");
         // A name without its object, and a confirmation of another snapshot, show only to whoever can read.
-        assert!(seen.without || what == "missing" || kind(key) == "ok", "{key}: {what} was not found without a key");
+        assert!(
+            seen.without || what == "missing" || kind(key) == "ok",
+            "{key}: {what} was not found without a key"
+        );
     });
+}
+
+/// Restores of a damaged repository that are tried.
+const RESTORES: usize = 40;
+
+/// What a restore may leave: every file as it was, or the truth that it is not.
+/// True if the newest snapshot was restored whole.
+async fn restore_all(world: &World, objects: &BTreeMap<String, Bytes>, what: &str) -> bool {
+    let store = store_of(objects).await;
+    let Ok(repo) = world.open(&store).await else { return false };
+    let Ok(list) = list(&repo, &SnapshotFilter::default()).await else { return false };
+    let mut restored_whole = false;
+    let good = world::contents(world.source.path());
+    for snapshot in list.snapshots {
+        let newest = snapshot.id == world.last;
+        let target = tempfile::tempdir().unwrap();
+        let options = RestoreOptions {
+            path: snapshot.snapshot.paths[0].clone(),
+            snapshot,
+            target: target.path().join("restored"),
+            owner: OwnerPolicy::default(),
+            sparse: false,
+            overwrite: Overwrite::default(),
+            filter: FilterBuilder::new().build().unwrap(),
+            dry_run: false,
+            verify: false,
+        };
+        let Ok(summary) = restore(&repo, options).await else { continue };
+        let found = world::contents(&target.path().join("restored"));
+        for (path, content) in &found {
+            assert!(
+                good.get(path) == Some(content),
+                "{what}: {} was restored with other content",
+                path.display()
+            );
+        }
+        if newest && summary.failed == 0 && summary.damaged_count == 0 {
+            assert!(found == good, "{what}: the restore called itself whole and is not");
+            restored_whole = true;
+        }
+    }
+    restored_whole
+}
+
+#[test]
+fn a_restore_from_damage_never_gives_a_wrong_byte() {
+    let world = build();
+    let total = world.objects.values().map(Bytes::len).sum();
+    let mut cases = Vec::new();
+    for (key, bytes) in
+        world.objects.iter().filter(|(key, _)| ["packs", "index", "snapshots"].contains(&kind(key)))
+    {
+        for bit in bits(key, bytes.len(), total) {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            cases.push((format!("bit {bit} of {key}"), key, Some(bytes)));
+        }
+        let len = bytes.len();
+        for block in (0..len).step_by(512) {
+            let mut bytes = bytes.to_vec();
+            bytes[block..(block + 512).min(len)].fill(0);
+            cases.push((format!("zeroes at {block} of {key}"), key, Some(bytes)));
+        }
+    }
+    cases.sort_by_key(|(what, key, _)| dice(seed(), key, what.len()) ^ dice(seed(), what, 0));
+    if !full() {
+        cases.truncate(RESTORES);
+    }
+    // What is missing is always tried.
+    cases.extend(world.objects.keys().map(|key| (format!("without {key}"), key, None)));
+    let wholes = AtomicUsize::new(0);
+    on_all_cores(cases.len() + 1, |runtime, number| {
+        if number == cases.len() {
+            assert!(
+                runtime.block_on(restore_all(&world, &world.objects, "untouched")),
+                "nothing can be restored"
+            );
+            return;
+        }
+        let (what, key, bytes) = &cases[number];
+        let mut objects = world.objects.clone();
+        match bytes {
+            Some(bytes) => objects.insert((*key).clone(), bytes.clone().into()),
+            None => objects.remove(*key),
+        };
+        let end = runtime
+            .block_on(async { tokio::time::timeout(LIMIT, restore_all(&world, &objects, what)).await });
+        let whole = end.unwrap_or_else(|_| panic!("{what}: no end"));
+        wholes.fetch_add(usize::from(whole), Ordering::Relaxed);
+    });
+    println!("{} of {} restores were whole all the same", wholes.into_inner(), cases.len());
 }
 
 #[test]

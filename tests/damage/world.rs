@@ -17,7 +17,7 @@ use lifeboat::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use lifeboat::format::gc::Condemnation;
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::signed::signed_message;
-use lifeboat::id::PackId;
+use lifeboat::id::{PackId, SnapshotId};
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::random::SystemRandom;
@@ -29,6 +29,8 @@ use object_store::memory::InMemory;
 pub struct World {
     pub objects: BTreeMap<String, Bytes>,
     key: SecretKey,
+    /// The newest snapshot.
+    pub last: SnapshotId,
     /// The directory that was backed up; it stays as the second snapshot has it.
     pub source: tempfile::TempDir,
 }
@@ -74,14 +76,14 @@ impl World {
         let repo = Repository::open(store.clone(), env, &Unlock::KeyFile(key.clone())).await.unwrap();
         back_up(&repo, source.path()).await;
         std::fs::write(source.path().join("second"), b"only in the second snapshot").unwrap();
-        back_up(&repo, source.path()).await;
+        let last = back_up(&repo, source.path()).await;
         collected(&repo).await;
         let mut objects = BTreeMap::new();
         for object in store.list("").await.unwrap() {
             let bytes = store.get(&object.key, u64::MAX).await.unwrap();
             objects.insert(object.key.as_str().to_owned(), bytes);
         }
-        Self { objects, key, source }
+        Self { objects, key, last, source }
     }
 
     /// Opens the repository that these objects are.
@@ -112,7 +114,7 @@ fn fill(source: &Path) {
     std::fs::hard_link(source.join("small/2"), source.join("hard")).unwrap();
 }
 
-pub async fn back_up(repo: &Repository, source: &Path) {
+pub async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
     let options = BackupOptions {
         source: BackupSource::Paths(vec![source.to_owned()]),
         stored_as: None,
@@ -129,14 +131,33 @@ pub async fn back_up(repo: &Repository, source: &Path) {
         dry_run: false,
     };
     let summary = backup(repo, options).await.unwrap();
-    assert!(summary.snapshot.is_some() && summary.failed == 0, "{summary:?}");
+    assert_eq!(summary.failed, 0, "{summary:?}");
+    summary.snapshot.unwrap()
+}
+
+/// Every path below a directory and what is in it.
+pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).min_depth(1).into_iter().filter_map(Result::ok) {
+        let content = match entry.file_type() {
+            kind if kind.is_file() => std::fs::read(entry.path()).unwrap(),
+            kind if kind.is_symlink() => {
+                std::fs::read_link(entry.path()).unwrap().into_os_string().into_encoded_bytes()
+            }
+            _ => Vec::new(),
+        };
+        found.insert(entry.path().strip_prefix(root).unwrap().to_owned(), content);
+    }
+    found
 }
 
 /// What a collector leaves behind, made by hand.
 async fn collected(repo: &Repository) {
     let (author, signing) = repo.writer().unwrap();
     let condemnation = Condemnation { author, packs: vec![PackId::new([0xcc; 32])] };
-    for (kind, value) in [(ObjectKind::Condemnation, condemnation.encode()), (ObjectKind::Horizon, vec![0xa0])] {
+    for (kind, value) in
+        [(ObjectKind::Condemnation, condemnation.encode()), (ObjectKind::Horizon, vec![0xa0])]
+    {
         let mut bytes = signed_message(Preamble::new(kind, ChunkKind::Data, repo.id()), &value);
         let signature = signing.sign(&bytes);
         bytes.extend_from_slice(&signature);
