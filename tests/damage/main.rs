@@ -2,6 +2,7 @@
 //!
 //! A sample runs by default. `LIFEBOAT_DAMAGE=full` flips every single bit; `LIFEBOAT_SEED` picks another sample.
 #![allow(missing_docs, unreachable_pub, reason = "a test has no public interface")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod world;
 
