@@ -3,7 +3,11 @@
 //! Two ways to die: the store stops answering at each request in turn, as if the process had ended there; and the process
 //! is killed at random moments. `LIFEBOAT_KILLS` says how often, `LIFEBOAT_SEED` picks other moments.
 #![allow(missing_docs, unreachable_pub, reason = "a test has no public interface")]
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed step fails the test; it kills by the clock")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a failed step fails the test; it kills by the clock"
+)]
 
 mod kill;
 mod world;

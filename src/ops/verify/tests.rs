@@ -121,7 +121,11 @@ async fn a_flipped_bit_in_a_pack_is_found_with_the_files_in_its_segment() {
         let report = verify(&world.repo, Depth::Data).await.unwrap();
         let found = of(&report, &pack);
         assert!(found.iter().any(|f| matches!(f.problem, Problem::HashMismatch)), "{:?}", lines(&report));
-        assert!(found.iter().any(|f| matches!(f.problem, Problem::BodyHash)), "{kind:?} {:?}", lines(&report));
+        assert!(
+            found.iter().any(|f| matches!(f.problem, Problem::BodyHash)),
+            "{kind:?} {:?}",
+            lines(&report)
+        );
         let segments =
             found.iter().find(|f| matches!(f.problem, Problem::Segments { damaged: 1, .. })).unwrap();
         assert!(segments.affected_count > 0 && segments.severity == Severity::Damage);
@@ -225,4 +229,55 @@ async fn a_store_that_is_gone_is_an_error_and_not_damage() {
     assert_eq!(error.class(), crate::class::Class::Unreachable);
     repo.env().cancel.raise();
     assert!(matches!(verify(&repo, Depth::Structure).await, Err(Error::Cancelled)));
+}
+
+/// Replaces the index object that names the most chunks by one that says something else.
+async fn reindex(world: &World, edit: impl FnOnce(&mut crate::format::index::IndexTables)) {
+    let mut found = Vec::new();
+    for key in world.keys(layout::INDEX).await {
+        let name = ObjectName::parse(key.as_str()).unwrap();
+        found.push((world.repo.fetch_index(name).await.unwrap(), key));
+    }
+    found.sort_by_key(|(tables, _)| std::cmp::Reverse(tables.records.len()));
+    let (mut tables, old) = found.remove(0);
+    edit(&mut tables);
+    tables.check().unwrap();
+    let (writer, signing) = world.repo.writer().unwrap();
+    let keys = crate::repo::PackKeys {
+        repository: world.repo.id(),
+        index: world.repo.index_key().unwrap(),
+        writer,
+        signing: &signing,
+        data_key: &[],
+    };
+    world.repo.store().delete(&old).await.unwrap();
+    world.repo.put_index(&tables, &keys).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_index_that_is_signed_and_wrong_is_found_out() {
+    use crate::format::index::Record;
+    // A chunk one byte shorter, a chunk that begins elsewhere, a chunk left out.
+    for wrong in 0..3 {
+        let world = world().await;
+        reindex(&world, |tables| {
+            let row = tables.records.iter().position(|row| Record::decode(row).offset > 0).unwrap();
+            let mut record = Record::decode(&tables.records[row]);
+            match wrong {
+                0 => record.len -= 1,
+                _ => record.offset -= 1,
+            }
+            match wrong {
+                2 => drop(tables.records.remove(row)),
+                _ => tables.records[row] = record.encode(),
+            }
+        })
+        .await;
+        let report = verify(&world.repo, Depth::Data).await.unwrap();
+        let differs = |f: &Finding| matches!(f.problem, Problem::IndexDiffers { what: "the chunks" });
+        assert!(report.findings.iter().any(differs), "{wrong}: {:?}", lines(&report));
+        // Without reading packs the length and the absence show by what the snapshots need.
+        let structure = verify(&world.repo, Depth::Structure).await.unwrap();
+        assert_eq!(structure.has_damage(), wrong != 1, "{wrong}: {:?}", lines(&structure));
+    }
 }
