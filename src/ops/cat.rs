@@ -1,1 +1,316 @@
-//! Placeholder, replaced in the next change.
+//! Writing the content of one stored file to an output.
+//!
+//! # Invariants
+//! Bytes come in order, each after its chunk's id was computed again. A few requests run ahead of the output, and what
+//! they hold is bounded.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
+
+use crate::crypto::{DataKey, SecretKey, chunk_id, context};
+use crate::error::Error;
+use crate::format::FormatError;
+use crate::format::content::{ChunkRow, Content};
+use crate::format::envelope::ChunkKind;
+use crate::format::layout::ObjectName;
+use crate::format::node::NodeKind;
+use crate::index::{Location, View};
+use crate::ops::restore::as_path;
+use crate::ops::snapshots::SnapshotInfo;
+use crate::ops::tree::{ContentRows, Found, Lookup, OpenedKeys, TreeReader, is_local_damage, may_have_moved};
+use crate::repo::{RepoError, Repository};
+use crate::seal::SegmentOpener;
+use crate::store::Key;
+
+/// Most stored bytes of one request.
+const REQUEST_MAX: u64 = 4 << 20;
+/// Bytes between two wanted segments that are fetched rather than skipped.
+const GAP_MAX: u64 = 64 << 10;
+/// Requests that run ahead.
+const AHEAD: usize = 4;
+/// Zeroes are written in pieces of this size.
+const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Writes the content of the file at `path`, holes as zeroes, and says how many bytes that were.
+///
+/// # Errors
+/// [`Error::NoSuchPath`], [`Error::NotAFile`]; [`Error::ChunkLost`] at the first byte that cannot be had, everything
+/// before it having been written; [`Error::Output`] if the output takes no more.
+pub async fn cat(
+    repo: &Repository,
+    snapshot: &SnapshotInfo,
+    path: &[u8],
+    out: impl Write + Send,
+) -> Result<u64, Error> {
+    let lookup = Lookup::open(repo).await?;
+    let mut reader = lookup.reader()?;
+    let node = match reader.find(snapshot.snapshot.root, path).await? {
+        None => return Err(Error::NoSuchPath { path: as_path(path.to_vec()) }),
+        Some(Found::Node(node)) if node.kind == NodeKind::File => node,
+        Some(_) => return Err(Error::NotAFile { path: as_path(path.to_vec()) }),
+    };
+    let mut holes = Holes { out, holes: node.holes.into_iter().collect(), at: 0, size: node.size };
+    let mut ahead = Ahead::new(&lookup, node.content)?;
+    let mut opener = SegmentOpener::new(repo.id())?;
+    let id_key = repo.dedup_key(context::CHUNK_ID)?;
+    let mut plain = Vec::new();
+    loop {
+        if repo.env().cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        ahead.fill(&mut reader).await?;
+        let Some((span, reply)) = ahead.replies.next().await else { break };
+        let bytes = match reply {
+            Ok(bytes) => Some(bytes),
+            Err(error) if may_have_moved(&error) || is_local_damage(&error) => None,
+            Err(error) => return Err(error),
+        };
+        for piece in span.pieces {
+            let stored = bytes.as_ref().map(|bytes| piece.stored(bytes, span.start));
+            let opened = stored.map(|stored| opener.open(&piece.key, &piece.location.segment, stored, &mut plain));
+            for (row, offset) in &piece.rows {
+                let chunk = if let Some(Ok(())) = opened { genuine(&id_key, &plain, row, *offset) } else { None };
+                match chunk {
+                    Some(chunk) => holes.write(chunk)?,
+                    None => holes.write(&elsewhere(&lookup, &id_key, row, &piece.location).await?)?,
+                }
+            }
+        }
+    }
+    holes.finish()
+}
+
+/// The chunk in an opened segment, if it is the one that was wanted.
+fn genuine<'p>(id_key: &SecretKey, plain: &'p [u8], row: &ChunkRow, offset: u32) -> Option<&'p [u8]> {
+    let start = offset as usize;
+    let chunk = plain.get(start..start + row.len as usize)?;
+    (chunk_id(id_key, ChunkKind::Data, chunk) == row.id).then_some(chunk)
+}
+
+/// Reads a chunk from any copy except one; asks for the index again if there is none.
+async fn elsewhere(
+    lookup: &Lookup<'_>,
+    id_key: &SecretKey,
+    row: &ChunkRow,
+    not: &Location,
+) -> Result<Vec<u8>, Error> {
+    let mut tried = vec![(not.pack_id, not.segment_number)];
+    let mut opener = SegmentOpener::new(lookup.repo().id())?;
+    loop {
+        let (view, generation) = (lookup.view(), lookup.generation());
+        let mut keys = lookup.opened_keys();
+        let copies: Vec<Location> = view.locate(&row.id).collect::<Result<_, _>>()?;
+        for copy in copies {
+            let name = (copy.pack_id, copy.segment_number);
+            if tried.contains(&name) || copy.length != row.len {
+                continue;
+            }
+            tried.push(name);
+            let start = u64::from(copy.segment.offset);
+            let stored = match get(lookup, &copy, start..start + u64::from(copy.segment.stored_len)).await {
+                Ok(stored) => stored,
+                Err(error) if may_have_moved(&error) || is_local_damage(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let key = keys.get(lookup.repo(), &view, copy.data_key)?;
+            let mut plain = Vec::new();
+            if opener.open(&key, &copy.segment, &stored, &mut plain).is_ok()
+                && let Some(chunk) = genuine(id_key, &plain, row, copy.offset)
+            {
+                return Ok(chunk.to_vec());
+            }
+        }
+        if !lookup.reload(generation).await? {
+            return Err(Error::ChunkLost { chunk: row.id });
+        }
+    }
+}
+
+async fn get(lookup: &Lookup<'_>, copy: &Location, range: std::ops::Range<u64>) -> Result<Bytes, Error> {
+    let key = Key::new(ObjectName::Pack(copy.pack_id).key()).map_err(|e| RepoError::Store(e.into()))?;
+    Ok(lookup.repo().store().get_range(&key, range).await?)
+}
+
+/// Consecutive chunks of one segment.
+struct Piece {
+    location: Location,
+    key: Arc<DataKey>,
+    rows: Vec<(ChunkRow, u32)>,
+}
+
+impl Piece {
+    fn stored<'b>(&self, bytes: &'b Bytes, start: u64) -> &'b [u8] {
+        let entry = &self.location.segment;
+        let from = (u64::from(entry.offset) - start) as usize;
+        &bytes[from..from + entry.stored_len as usize]
+    }
+}
+
+/// Consecutive pieces that one request fetches.
+struct Span {
+    start: u64,
+    end: u64,
+    pieces: Vec<Piece>,
+}
+
+type Reply = (Span, Result<Bytes, Error>);
+
+/// Requests that run ahead of the output.
+struct Ahead<'a> {
+    lookup: &'a Lookup<'a>,
+    rows: ContentRows,
+    view: View,
+    keys: OpenedKeys,
+    open: Option<Span>,
+    replies: FuturesOrdered<BoxFuture<'a, Reply>>,
+    done: bool,
+}
+
+impl<'a> Ahead<'a> {
+    fn new(lookup: &'a Lookup<'a>, content: Content) -> Result<Self, Error> {
+        Ok(Self {
+            lookup,
+            rows: ContentRows::new(content),
+            view: lookup.view(),
+            keys: lookup.opened_keys(),
+            open: None,
+            replies: FuturesOrdered::new(),
+            done: false,
+        })
+    }
+
+    async fn fill(&mut self, reader: &mut TreeReader<'_>) -> Result<(), Error> {
+        while self.replies.len() < AHEAD && !self.done {
+            match self.rows.next(reader).await? {
+                Some(row) => self.add(row).await?,
+                None => {
+                    self.done = true;
+                    self.send();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, row: ChunkRow) -> Result<(), Error> {
+        let location = self.locate(&row).await?;
+        if let Some(span) = &mut self.open {
+            let same = |piece: &Piece| {
+                piece.location.pack_id == location.pack_id
+                    && piece.location.segment_number == location.segment_number
+            };
+            if let Some(piece) = span.pieces.last_mut().filter(|piece| same(piece)) {
+                piece.rows.push((row, location.offset));
+                return Ok(());
+            }
+        }
+        let start = u64::from(location.segment.offset);
+        let end = start + u64::from(location.segment.stored_len);
+        let key = self.keys.get(self.lookup.repo(), &self.view, location.data_key)?;
+        let piece = Piece { location, key, rows: vec![(row, location.offset)] };
+        match &mut self.open {
+            Some(span)
+                if span.pieces.last().is_some_and(|last| last.location.pack_id == location.pack_id)
+                    && start >= span.end
+                    && start - span.end <= GAP_MAX
+                    && end - span.start <= REQUEST_MAX =>
+            {
+                span.end = end;
+                span.pieces.push(piece);
+            }
+            _ => {
+                self.send();
+                self.open = Some(Span { start, end, pieces: vec![piece] });
+            }
+        }
+        Ok(())
+    }
+
+    async fn locate(&mut self, row: &ChunkRow) -> Result<Location, Error> {
+        loop {
+            let copies = self.view.locate(&row.id).collect::<Result<Vec<_>, _>>()?;
+            if let Some(copy) = copies.into_iter().find(|copy| copy.length == row.len) {
+                return Ok(copy);
+            }
+            if !self.lookup.reload(self.lookup.generation()).await? {
+                return Err(Error::ChunkLost { chunk: row.id });
+            }
+            self.view = self.lookup.view();
+            self.keys = self.lookup.opened_keys();
+        }
+    }
+
+    fn send(&mut self) {
+        let Some(span) = self.open.take() else { return };
+        let lookup = self.lookup;
+        let request = async move {
+            let reply = match span.pieces.first() {
+                Some(first) => get(lookup, &first.location, span.start..span.end).await,
+                None => Ok(Bytes::new()),
+            };
+            (span, reply)
+        };
+        self.replies.push_back(request.boxed());
+    }
+}
+
+/// Puts holes between the chunks.
+struct Holes<W> {
+    out: W,
+    holes: VecDeque<(u64, u64)>,
+    at: u64,
+    size: u64,
+}
+
+impl<W: Write> Holes<W> {
+    fn write(&mut self, mut chunk: &[u8]) -> Result<(), Error> {
+        while !chunk.is_empty() {
+            self.skip_hole()?;
+            let until = self.holes.front().map_or(u64::MAX, |(offset, _)| *offset);
+            let len = usize::try_from(until - self.at).map_or(chunk.len(), |len| len.min(chunk.len()));
+            let (head, tail) = chunk.split_at(len);
+            self.put(head)?;
+            chunk = tail;
+        }
+        Ok(())
+    }
+
+    fn skip_hole(&mut self) -> Result<(), Error> {
+        while let Some((_, mut len)) = self.holes.pop_front_if(|(offset, _)| *offset <= self.at) {
+            while len > 0 {
+                let piece = len.min(ZEROES.len() as u64);
+                self.put(&ZEROES[..piece as usize])?;
+                len -= piece;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let end = self.at + bytes.len() as u64;
+        if end > self.size {
+            return Err(misfit());
+        }
+        self.out.write_all(bytes).map_err(Error::Output)?;
+        self.at = end;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<u64, Error> {
+        self.skip_hole()?;
+        self.out.flush().map_err(Error::Output)?;
+        if self.at == self.size { Ok(self.at) } else { Err(misfit()) }
+    }
+}
+
+/// The size of the node is not the sum of its chunks and holes.
+fn misfit() -> Error {
+    let rule = FormatError::Value { section: "6", what: "size of a file" };
+    Error::Damaged { key: "the file's node".to_owned(), rule }
+}

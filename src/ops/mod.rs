@@ -13,4 +13,5 @@ pub mod snapshots;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tree;
 pub mod verify;

@@ -39,6 +39,13 @@ impl<'a> ChunkReader<'a> {
         Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(repo.id())?, kept: VecDeque::new() })
     }
 
+    /// Reads through another view from now on.
+    pub fn set_view(&mut self, view: View) {
+        self.view = view;
+        // Pack numbers mean something else now.
+        self.kept.clear();
+    }
+
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
     ///
     /// # Errors

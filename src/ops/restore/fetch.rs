@@ -1,0 +1,225 @@
+//! The one bridge between the store and the workers: it fetches what windows plan, ahead of the workers and within a
+//! budget, and looks elsewhere for what was lost.
+//!
+//! # Invariants
+//! Bytes that are fetched or wait for a worker never exceed the budget, except by one request. Each copy of a chunk is
+//! tried at most once.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::entries::DAMAGED;
+use super::plan::{Shape, Want};
+use super::run::{Job, Run, lock};
+use super::window::{Builder, Copy, Lost, Window};
+use crate::error::Error;
+use crate::format::layout::ObjectName;
+use crate::id::PackId;
+use crate::index::{Location, View};
+use crate::ops::tree::{Lookup, OpenedKeys, is_local_damage, may_have_moved};
+use crate::repo::RepoError;
+use crate::store::Key;
+
+/// Unit of the budget.
+const UNIT: usize = 64 << 10;
+
+/// How much is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) shape: Shape,
+    /// Requests at the same time.
+    pub(super) requests: usize,
+    /// Bytes that may be fetched ahead of the workers.
+    pub(super) budget: usize,
+    /// Files that may be open at the same time.
+    pub(super) open_max: usize,
+}
+
+pub(super) struct Bridge<'a> {
+    lookup: &'a Lookup<'a>,
+    run: &'a Run,
+    pace: Pace,
+    budget: Arc<Semaphore>,
+    view: View,
+    keys: OpenedKeys,
+    generation: u64,
+    /// Requests to make, in order.
+    waiting: VecDeque<(Arc<Window>, usize)>,
+}
+
+struct Fetched {
+    window: Arc<Window>,
+    fetch: usize,
+    reply: Result<Bytes, Error>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<'a> Bridge<'a> {
+    pub(super) fn new(lookup: &'a Lookup<'a>, run: &'a Run, pace: Pace) -> Self {
+        let budget = Arc::new(Semaphore::new((pace.budget / UNIT).max(1)));
+        let (view, keys, generation) = (lookup.view(), lookup.opened_keys(), lookup.generation());
+        Self { lookup, run, pace, budget, view, keys, generation, waiting: VecDeque::new() }
+    }
+
+    /// Fetches until the walk is done and nothing is under way.
+    pub(super) async fn run(mut self, mut windows: Receiver<Window>) -> Result<(), Error> {
+        let mut fetches = FuturesUnordered::new();
+        let mut open = true;
+        loop {
+            if self.run.stopped() {
+                return Ok(());
+            }
+            let lost = std::mem::take(&mut *lock(&self.run.lost));
+            if !lost.is_empty() {
+                self.look_elsewhere(lost).await?;
+            }
+            while fetches.len() < self.pace.requests
+                && let Some((window, fetch)) = self.waiting.pop_front()
+            {
+                fetches.push(self.fetch(window, fetch));
+            }
+            if !open && fetches.is_empty() && self.waiting.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                Some(fetched) = fetches.next(), if !fetches.is_empty() => self.hand_out(fetched)?,
+                () = self.run.attention.notified() => {}
+                window = windows.recv(), if open && self.waiting.is_empty() => match window {
+                    Some(window) => self.take(window),
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, window: Window) {
+        let window = Arc::new(window);
+        let count = window.plan.fetches.len();
+        self.waiting.extend((0..count).map(|fetch| (Arc::clone(&window), fetch)));
+    }
+
+    fn fetch(&self, window: Arc<Window>, fetch: usize) -> impl Future<Output = Fetched> + use<'a> {
+        let (lookup, budget) = (self.lookup, Arc::clone(&self.budget));
+        let all = self.pace.budget / UNIT;
+        async move {
+            let planned = &window.plan.fetches[fetch];
+            let range = u64::from(planned.start)..u64::from(planned.end);
+            let units = ((range.end - range.start) as usize).div_ceil(UNIT).clamp(1, all.max(1));
+            let permit = budget.acquire_many_owned(units as u32).await;
+            let permit = Arc::new(permit.expect("the budget is never closed"));
+            let pack = window.tables.packs[planned.pack as usize];
+            let reply = get(lookup, pack, range).await;
+            Fetched { window, fetch, reply, permit }
+        }
+    }
+
+    /// Gives the segments of a reply to the workers, or up.
+    fn hand_out(&mut self, fetched: Fetched) -> Result<(), Error> {
+        let Fetched { window, fetch, reply, permit } = fetched;
+        let planned = &window.plan.fetches[fetch];
+        let bytes = match reply {
+            Ok(bytes) => bytes,
+            Err(error) if may_have_moved(&error) || is_local_damage(&error) => {
+                for segment in planned.segments.clone() {
+                    self.run.lose(window.lost(segment, window.plan.segments[segment].wants.clone()));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.run.tally.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        for segment in planned.segments.clone() {
+            let entry = &window.tables.sources[window.plan.segments[segment].segment as usize].entry;
+            let start = (entry.offset - planned.start) as usize;
+            self.run.push(Job::Segment {
+                window: Arc::clone(&window),
+                segment,
+                stored: bytes.slice(start..start + entry.stored_len as usize),
+                budget: Arc::clone(&permit),
+            });
+        }
+        Ok(())
+    }
+
+    /// Plans the copies that were not tried yet; loads the index again if there are none.
+    async fn look_elsewhere(&mut self, lost: Vec<Lost>) -> Result<(), Error> {
+        let mut builder = Builder::default();
+        let missing = self.plan_copies(lost, &mut builder)?;
+        if !missing.is_empty() {
+            let again = self.lookup.reload(self.generation).await?;
+            if again {
+                self.view = self.lookup.view();
+                self.keys = self.lookup.opened_keys();
+                self.generation = self.lookup.generation();
+            }
+            let gone = if again { self.plan_copies(missing, &mut builder)? } else { missing };
+            for (file, _) in gone.into_iter().flat_map(|lost| lost.wanted) {
+                file.give_up(DAMAGED);
+                self.run.done_with_chunk(&file);
+            }
+        }
+        for window in builder.finish(self.pace.shape, self.pace.open_max) {
+            self.take(window);
+        }
+        Ok(())
+    }
+
+    /// Returns what has no copy that was not tried.
+    fn plan_copies(&mut self, lost: Vec<Lost>, builder: &mut Builder) -> Result<Vec<Lost>, Error> {
+        let mut missing = Vec::new();
+        for mut lost in lost {
+            match self.next_copy(&mut lost, builder)? {
+                Some((location, segment)) => {
+                    for (file, at) in lost.wanted {
+                        let file = builder.add_file(file);
+                        let (offset, len, chunk) = (location.offset, lost.len, lost.chunk);
+                        builder.want(Want { segment, offset, len, file, at, chunk });
+                    }
+                    builder.note_tried(lost.chunk, lost.tried);
+                }
+                None => missing.push(lost),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn next_copy(
+        &mut self,
+        lost: &mut Lost,
+        builder: &mut Builder,
+    ) -> Result<Option<(Location, u32)>, Error> {
+        loop {
+            let copies: Vec<Location> = self.view.locate(&lost.chunk).collect::<Result<_, _>>()?;
+            let tried: HashSet<Copy> = lost.tried.iter().copied().collect();
+            let fresh = copies.into_iter().filter(|copy| {
+                copy.length == lost.len && !tried.contains(&(copy.pack_id, copy.segment_number))
+            });
+            let Some((location, segment)) = builder.choose(fresh) else { return Ok(None) };
+            if let Some(segment) = segment {
+                return Ok(Some((location, segment)));
+            }
+            match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
+                Ok(key) => return Ok(Some((location, builder.add_segment(&location, key)))),
+                Err(error) if is_local_damage(&error) => {
+                    lost.tried.push((location.pack_id, location.segment_number));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn get(lookup: &Lookup<'_>, pack: PackId, range: Range<u64>) -> Result<Bytes, Error> {
+    let key = Key::new(ObjectName::Pack(pack).key()).map_err(|error| RepoError::Store(error.into()))?;
+    Ok(lookup.repo().store().get_range(&key, range).await?)
+}

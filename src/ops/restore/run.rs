@@ -1,0 +1,299 @@
+//! What the walk, the bridge and the workers of one restore share: the queue of work, what went wrong, what was done.
+
+use std::collections::{HashMap, VecDeque};
+use std::error::Error as StdError;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::entries::{Dir, File, Meta, as_path};
+use super::window::{Lost, Window};
+use crate::cancel::Cancel;
+use crate::class::Class;
+use crate::crypto::SecretKey;
+use crate::error::Error;
+use crate::event::{Counters, EntryChange, Event, Observer};
+use crate::format::node::Node;
+use crate::id::RepositoryId;
+use crate::source::target::{LinkSource, MetadataFailure, NodeKind, Target, TargetError};
+
+/// Most paths that are kept of what is left out; all are counted and reported as events.
+const DAMAGED_KEPT: usize = 10_000;
+
+/// Why an entry is left out, where no other error says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EntryProblem {
+    #[error("it could not be read when it was backed up")]
+    Unsaved,
+    #[error("it changed while it was backed up")]
+    ChangedThen,
+    #[error("its name is not one plain component")]
+    UnsafeName,
+    #[error("its size does not agree with its content")]
+    Size,
+    #[error("a part of its content has no readable copy")]
+    Lost,
+    #[error("its directory could not be made")]
+    NoDirectory,
+}
+
+/// Something without content to be done by a worker.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// The walk is through with a file.
+    Release(Arc<File>),
+    /// The walk leaves a directory.
+    Leave(Arc<Dir>),
+    /// A symlink.
+    Symlink { dir: Arc<Dir>, name: Box<[u8]>, target: Vec<u8>, meta: Meta, link: Option<[u8; 16]> },
+    /// A pipe, socket or device.
+    Special { dir: Arc<Dir>, name: Box<[u8]>, kind: NodeKind, meta: Meta, link: Option<[u8; 16]> },
+    /// A further name of something that was made.
+    Link { entry: Late, source: LinkSource },
+}
+
+/// An entry that the walk has to look at again.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) dir: Arc<Dir>,
+    pub(super) node: Box<Node>,
+    /// It could not be linked, so it becomes an entry of its own.
+    pub(super) alone: bool,
+}
+
+/// Work for a worker.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A fetched segment.
+    Segment { window: Arc<Window>, segment: usize, stored: Bytes, budget: Arc<OwnedSemaphorePermit> },
+    /// Things without content.
+    Tasks(Vec<Task>),
+}
+
+/// How far the first of several names has come.
+#[derive(Debug)]
+pub(super) enum LinkState {
+    /// It is on its way; the others wait.
+    Pending { content: [u8; 16], waiting: Vec<Late> },
+    /// It stands.
+    Made { content: [u8; 16], source: LinkSource },
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// Amounts of the summary.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) entries: AtomicU64,
+    pub(super) files: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) fetched: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) damaged: AtomicU64,
+}
+
+pub(super) struct Run {
+    /// None in a dry run.
+    pub(super) target: Option<Target>,
+    pub(super) sparse: bool,
+    pub(super) repository: RepositoryId,
+    pub(super) id_key: SecretKey,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) cancel: Cancel,
+    pub(super) wants_entries: bool,
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    /// Entries that were handed over and are not done.
+    outstanding: AtomicUsize,
+    /// Nothing is outstanding, or the run stops: for the walk.
+    pub(super) idle: Notify,
+    /// Something was lost, or the run stops: for the bridge.
+    pub(super) attention: Notify,
+    pub(super) lost: Mutex<Vec<Lost>>,
+    pub(super) late: Mutex<Vec<Late>>,
+    pub(super) links: Mutex<HashMap<[u8; 16], LinkState>>,
+    pub(super) tally: Tally,
+    damaged: Mutex<Vec<Vec<u8>>>,
+    stop: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Run {
+    pub(super) fn new(
+        target: Option<Target>,
+        sparse: bool,
+        (repository, id_key): (RepositoryId, SecretKey),
+        (observer, cancel): (Arc<dyn Observer>, Cancel),
+    ) -> Self {
+        Self {
+            target,
+            sparse,
+            repository,
+            id_key,
+            wants_entries: observer.wants_entries(),
+            observer,
+            cancel,
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            outstanding: AtomicUsize::new(0),
+            idle: Notify::new(),
+            attention: Notify::new(),
+            lost: Mutex::default(),
+            late: Mutex::default(),
+            links: Mutex::default(),
+            tally: Tally::default(),
+            damaged: Mutex::default(),
+            stop: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Queues work.
+    pub(super) fn push(&self, job: Job) {
+        lock(&self.queue).jobs.push_back(job);
+        self.ready.notify_one();
+    }
+
+    /// The next piece of work; waits for it. `None` when there will be none.
+    pub(super) fn pop(&self) -> Option<Job> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// No more work will come.
+    pub(super) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.ready.notify_all();
+    }
+
+    /// An entry is handed over; in a dry run to nobody.
+    pub(super) fn begin(&self) {
+        if self.target.is_some() {
+            self.outstanding.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An entry is done, whatever came of it.
+    pub(super) fn end(&self) {
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_one();
+        }
+    }
+
+    /// Whether everything that was handed over is done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the run comes to an end before its time.
+    pub(super) fn stopped(&self) -> bool {
+        if self.cancel.is_raised() {
+            self.fail(Error::Cancelled);
+        }
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Ends the run; the first error counts.
+    pub(super) fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+        if !self.stop.swap(true, Ordering::AcqRel) {
+            self.idle.notify_one();
+            self.attention.notify_one();
+            self.ready.notify_all();
+        }
+    }
+
+    /// Why the run ended, if it was not done.
+    pub(super) fn failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
+    }
+
+    /// The paths that were left out, as many as were kept.
+    pub(super) fn damaged_paths(&self) -> Vec<Vec<u8>> {
+        let mut paths = std::mem::take(&mut *lock(&self.damaged));
+        paths.sort_unstable();
+        paths
+    }
+
+    /// An entry is left out because the repository is damaged.
+    pub(super) fn report_damaged(&self, path: Vec<u8>, error: &(dyn StdError + 'static)) {
+        self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut damaged = lock(&self.damaged);
+            if damaged.len() < DAMAGED_KEPT {
+                damaged.push(path.clone());
+            }
+        }
+        let path = as_path(path);
+        self.observer.observe(&Event::EntryFailed { path: &path, error, class: Class::Damage });
+    }
+
+    /// An entry, or a part of its metadata, could not be restored.
+    pub(super) fn report_failed(&self, path: Vec<u8>, error: &(dyn StdError + 'static), class: Class) {
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        let path = as_path(path);
+        self.observer.observe(&Event::EntryFailed { path: &path, error, class });
+    }
+
+    /// The target refused an entry. A full target ends the run.
+    pub(super) fn report_refused(&self, path: Vec<u8>, error: TargetError) {
+        match error.class() {
+            Class::NoSpace => self.fail(Error::Target(error)),
+            Class::Damage => self.report_damaged(path, &error),
+            class => self.report_failed(path, &error, class),
+        }
+    }
+
+    /// Metadata that could not be set: one failed entry, however many properties it is.
+    pub(super) fn report_unset(&self, path: impl FnOnce() -> Vec<u8>, failures: &[MetadataFailure]) {
+        let Some(first) = failures.first() else { return };
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        let path = as_path(path());
+        self.observer.observe(&Event::EntryFailed { path: &path, error: first, class: first.class() });
+        for failure in &failures[1..] {
+            let message = format!("{}: {failure}: {}", path.display(), failure.error);
+            self.observer.observe(&Event::Warning { message: &message });
+        }
+    }
+
+    /// An entry stands.
+    pub(super) fn report_done(&self, path: impl FnOnce() -> Vec<u8>, is_file: bool) {
+        self.tally.entries.fetch_add(1, Ordering::Relaxed);
+        let counters = self.observer.counters();
+        Counters::add(&counters.entries, 1);
+        if is_file {
+            self.tally.files.fetch_add(1, Ordering::Relaxed);
+            Counters::add(&counters.files, 1);
+        }
+        if self.wants_entries {
+            let path = as_path(path());
+            self.observer.observe(&Event::Entry { path: &path, change: EntryChange::Restored });
+        }
+    }
+
+    /// Chunks that must be looked for elsewhere.
+    pub(super) fn lose(&self, lost: Vec<Lost>) {
+        if !lost.is_empty() {
+            lock(&self.lost).extend(lost);
+            self.attention.notify_one();
+        }
+    }
+}

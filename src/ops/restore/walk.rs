@@ -1,0 +1,471 @@
+//! The walk over the snapshot: it decides what is restored, and hands it on in windows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc::Sender;
+
+use super::entries::{DAMAGED, Dir, File, MISFIT, Meta, OwnerNames, WHOLE};
+use super::fetch::Pace;
+use super::layout::Layout;
+use super::links::Linking;
+use super::plan::Want;
+use super::select::{Choice, choose, choose_root};
+use super::run::{EntryProblem, Job, Late, Run, Task, lock};
+use super::window::{Builder, Lost, Window};
+use crate::class::Class;
+use crate::error::Error;
+use crate::event::Event;
+use crate::filter::Filter;
+use crate::format::content::{ChunkRow, Content};
+use crate::format::node::{Node, NodeKind, Problem};
+use crate::index::{Location, View};
+use crate::ops::tree::{ContentRows, DirCursor, Item, Lookup, OpenedKeys, TreeReader, is_local_damage};
+use crate::source::target::NodeKind as SpecialKind;
+
+/// Directories on the way down that keep their page; those above read theirs again.
+const PAGES_KEPT: usize = 32;
+/// Tasks that a worker takes at once.
+const TASKS: usize = 64;
+/// The bridge gets its turn after this many entries.
+const TURN: usize = 32;
+
+/// Bounds of a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowBounds {
+    /// Entries and chunks of the first one; small, so that workers begin early.
+    pub(super) first: usize,
+    /// Entries and chunks of all later ones.
+    pub(super) most: usize,
+}
+
+/// A directory the walk is inside.
+struct Frame {
+    dir: Arc<Dir>,
+    cursor: DirCursor,
+    /// What the rules say of it.
+    choice: Choice,
+    /// Length of its path.
+    path: usize,
+}
+
+pub(super) struct Walk<'a> {
+    lookup: &'a Lookup<'a>,
+    run: &'a Run,
+    reader: TreeReader<'a>,
+    filter: &'a Filter,
+    pace: Pace,
+    windows: Sender<Window>,
+    /// Most of a window; grows to `most`.
+    window: usize,
+    most: usize,
+    view: View,
+    keys: OpenedKeys,
+    generation: u64,
+    builder: Builder,
+    lost: Vec<Lost>,
+    tasks: Vec<Task>,
+    names: Arc<OwnerNames>,
+    stack: Vec<Frame>,
+    path: Vec<u8>,
+    /// Bytes that a dry run would fetch.
+    pub(super) would_fetch: u64,
+}
+
+/// The file whose rows are being planned.
+struct Open {
+    file: Arc<File>,
+    /// Its number in the window under construction.
+    number: Option<u32>,
+    /// Wants since the last window.
+    wants: u32,
+    at: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        (lookup, run): (&'a Lookup<'a>, &'a Run),
+        filter: &'a Filter,
+        (pace, bounds): (Pace, WindowBounds),
+        windows: Sender<Window>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            lookup,
+            run,
+            reader: lookup.reader()?,
+            filter,
+            pace,
+            windows,
+            window: bounds.first,
+            most: bounds.most,
+            view: lookup.view(),
+            keys: lookup.opened_keys(),
+            generation: lookup.generation(),
+            builder: Builder::default(),
+            lost: Vec::new(),
+            tasks: Vec::new(),
+            names: Arc::default(),
+            stack: Vec::new(),
+            path: Vec::new(),
+            would_fetch: 0,
+        })
+    }
+
+    /// Restores all entries of a directory whose stored path is `path`, as rules see it.
+    pub(super) async fn directory(
+        &mut self,
+        root: Arc<Dir>,
+        cursor: DirCursor,
+        path: Vec<u8>,
+    ) -> Result<(), Error> {
+        let choice = choose_root(self.filter, &path);
+        self.run.begin();
+        self.stack.push(Frame { dir: root, cursor, choice, path: path.len() });
+        self.path = path;
+        let mut turn = 0;
+        while let Some(frame) = self.stack.last_mut() {
+            if self.run.stopped() {
+                return Ok(());
+            }
+            match frame.cursor.next(&mut self.reader).await? {
+                None => self.leave().await?,
+                Some(Item::Damaged(error)) => {
+                    let path = frame.dir.path_of(b"");
+                    self.run.report_damaged(path, &error);
+                }
+                Some(Item::Node(node)) => self.entry(node).await?,
+            }
+            turn += 1;
+            if turn % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.finish().await
+    }
+
+    /// Restores a single entry into `root`.
+    pub(super) async fn single(&mut self, root: Arc<Dir>, node: Box<Node>) -> Result<(), Error> {
+        self.run.begin();
+        root.hold();
+        let linking = self.run.linking(&root, node);
+        self.make(&root, linking).await?;
+        self.push(Task::Leave(root)).await?;
+        self.finish().await
+    }
+
+    async fn leave(&mut self) -> Result<(), Error> {
+        let Some(frame) = self.stack.pop() else { return Ok(()) };
+        self.path.truncate(self.stack.last().map_or(0, |above| above.path));
+        self.push(Task::Leave(frame.dir)).await
+    }
+
+    /// Whether nothing is to be written.
+    fn dry(&self) -> bool {
+        self.run.target.is_none()
+    }
+
+    /// Hands a task on; what it stands for was begun.
+    async fn push(&mut self, task: Task) -> Result<(), Error> {
+        self.tasks.push(task);
+        self.flush_if_full(None).await
+    }
+
+    async fn entry(&mut self, node: Box<Node>) -> Result<(), Error> {
+        let Some(frame) = self.stack.last() else { return Ok(()) };
+        let parent = Arc::clone(&frame.dir);
+        if matches!(node.name.as_slice(), b"." | b"..") || node.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+            self.run.report_damaged(parent.path_of(&node.name), &EntryProblem::UnsafeName);
+            return Ok(());
+        }
+        let is_dir = node.kind == NodeKind::Directory;
+        let mut choice = frame.choice;
+        if !self.filter.is_empty() {
+            self.path.truncate(frame.path);
+            self.path.push(b'/');
+            self.path.extend_from_slice(&node.name);
+            choice = choose(self.filter, &self.path, is_dir, choice);
+            if choice == Choice::Out {
+                return Ok(());
+            }
+        }
+        match node.problem {
+            Some(Problem::Unreadable) => {
+                let path = parent.path_of(&node.name);
+                self.run.report_failed(path, &EntryProblem::Unsaved, Class::Partial);
+                return Ok(());
+            }
+            Some(Problem::Changed) => {
+                let path = super::entries::as_path(parent.path_of(&node.name));
+                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
+                self.run.observer.observe(&Event::Warning { message: &message });
+            }
+            None => {}
+        }
+        if is_dir {
+            self.enter(&parent, node, choice);
+            return Ok(());
+        }
+        parent.hold();
+        let linking = self.run.linking(&parent, node);
+        self.make(&parent, linking).await
+    }
+
+    fn enter(&mut self, parent: &Arc<Dir>, mut node: Box<Node>, choice: Choice) {
+        let meta = Meta::take(&mut node, &mut self.names);
+        let cursor = DirCursor::new(node.tree);
+        if let Some(parked) = self.stack.len().checked_sub(PAGES_KEPT)
+            && let Some(frame) = self.stack.get_mut(parked)
+        {
+            frame.cursor.park();
+        }
+        let path = self.path.len();
+        let dir = Dir::new(Some(Arc::clone(parent)), node.name, (Some(meta), choice == Choice::Leads));
+        if self.dry() && choice == Choice::In {
+            self.run.report_done(|| dir.path_of(b""), false);
+        }
+        self.run.begin();
+        self.stack.push(Frame { dir, cursor, choice, path });
+    }
+
+    /// Makes an entry, whose directory is held for it.
+    async fn make(&mut self, dir: &Arc<Dir>, linking: Linking) -> Result<(), Error> {
+        if self.dry() && let Linking::Make(node, _) = &linking {
+            self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
+        }
+        let (mut node, link) = match linking {
+            Linking::Make(node, link) => (node, link),
+            Linking::Later(None) => return Ok(()),
+            Linking::Later(Some(task)) => {
+                self.run.begin();
+                return self.push(task).await;
+            }
+        };
+        let special = match node.kind {
+            NodeKind::File => return self.file(dir, node, link).await,
+            NodeKind::Symlink => None,
+            NodeKind::Fifo => Some(SpecialKind::Fifo),
+            NodeKind::Socket => Some(SpecialKind::Socket),
+            NodeKind::CharDevice => Some(SpecialKind::CharDevice(node.rdev)),
+            NodeKind::BlockDevice => Some(SpecialKind::BlockDevice(node.rdev)),
+            NodeKind::Directory | NodeKind::Unknown => {
+                let path = dir.path_of(&node.name);
+                self.run.report_failed(path, &EntryProblem::Unsaved, Class::Partial);
+                if let Some(number) = link {
+                    self.run.settle_link(number, None);
+                }
+                self.run.leave(dir);
+                return Ok(());
+            }
+        };
+        let meta = Meta::take(&mut node, &mut self.names);
+        let (dir, name, target) = (Arc::clone(dir), node.name.into_boxed_slice(), node.target);
+        self.run.begin();
+        self.push(match special {
+            Some(kind) => Task::Special { dir, name, kind, meta, link },
+            None => Task::Symlink { dir, name, target, meta, link },
+        })
+        .await
+    }
+
+    async fn file(
+        &mut self,
+        dir: &Arc<Dir>,
+        mut node: Box<Node>,
+        link: Option<[u8; 16]>,
+    ) -> Result<(), Error> {
+        let meta = Meta::take(&mut node, &mut self.names);
+        let layout = Layout::new(node.size, &node.holes);
+        let content = std::mem::replace(&mut node.content, Content::Inline(Vec::new()));
+        let sound = layout.as_ref().is_some_and(|(_, len)| match &content {
+            Content::Inline(rows) => rows.iter().map(|row| u64::from(row.len)).sum::<u64>() == *len,
+            Content::Paged(_) => true,
+        });
+        let (layout, len) = layout.unwrap_or_default();
+        let file = Arc::new(File {
+            dir: Arc::clone(dir),
+            name: node.name.into_boxed_slice(),
+            meta,
+            size: node.size,
+            layout,
+            link,
+            handle: Default::default(),
+            left: 1.into(),
+            state: WHOLE.into(),
+            link_source: Default::default(),
+        });
+        self.run.begin();
+        let mut open = Open { file, number: None, wants: 0, at: 0 };
+        if sound {
+            self.rows(&mut open, ContentRows::new(content), len).await?;
+        } else {
+            open.file.give_up(MISFIT);
+        }
+        let Open { file, wants, .. } = open;
+        if wants > 0 {
+            // Nothing of this window is under way yet, so the walk's own hold becomes the first want's.
+            file.left.fetch_add(wants - 1, Ordering::Relaxed);
+            return self.flush_if_full(None).await;
+        }
+        self.push(Task::Release(file)).await
+    }
+
+    /// Plans the content of a file.
+    async fn rows(&mut self, open: &mut Open, mut rows: ContentRows, len: u64) -> Result<(), Error> {
+        loop {
+            let row = match rows.next_here() {
+                Some(row) => Some(row),
+                None => match rows.next(&mut self.reader).await {
+                    Ok(row) => row,
+                    Err(error) if is_local_damage(&error) => {
+                        open.file.give_up(DAMAGED);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            let Some(row) = row else { break };
+            if u64::from(row.len) > len - open.at {
+                open.file.give_up(MISFIT);
+                return Ok(());
+            }
+            self.want(open, row)?;
+            self.flush_if_full(Some(&mut *open)).await?;
+            if self.run.stopped() {
+                return Ok(());
+            }
+        }
+        if open.at != len {
+            open.file.give_up(MISFIT);
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
+        let at = open.at;
+        open.at += u64::from(row.len);
+        open.wants += 1;
+        if let Some((location, segment)) = self.locate(&row)? {
+            let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
+            let (offset, len, chunk) = (location.offset, row.len, row.id);
+            self.builder.want(Want { segment, offset, len, file, at, chunk });
+            return Ok(());
+        }
+        // Somebody else looks for it, who may ask for the index again.
+        let wanted = vec![(Arc::clone(&open.file), at)];
+        self.lost.push(Lost { chunk: row.id, len: row.len, wanted, tried: Vec::new() });
+        Ok(())
+    }
+
+    fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
+        let mut failure = None;
+        let copies = self.view.locate(&row.id).filter_map(|copy| match copy {
+            Ok(copy) => (copy.length == row.len).then_some(copy),
+            Err(error) => {
+                failure = Some(error);
+                None
+            }
+        });
+        let chosen = self.builder.choose(copies);
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let Some((location, segment)) = chosen else { return Ok(None) };
+        if let Some(segment) = segment {
+            return Ok(Some((location, segment)));
+        }
+        match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
+            Ok(key) => Ok(Some((location, self.builder.add_segment(&location, key)))),
+            Err(error) if is_local_damage(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn flush_if_full(&mut self, open: Option<&mut Open>) -> Result<(), Error> {
+        if self.builder.len() + self.lost.len() >= self.window || self.tasks.len() >= self.window {
+            self.flush(open).await?;
+            self.window = (self.window * 2).min(self.most);
+        }
+        Ok(())
+    }
+
+    /// Sends the window on. `open` is a file that goes on in the next one.
+    async fn flush(&mut self, open: Option<&mut Open>) -> Result<(), Error> {
+        if let Some(open) = open {
+            open.file.left.fetch_add(open.wants, Ordering::Relaxed);
+            (open.wants, open.number) = (0, None);
+        }
+        if self.dry() {
+            return self.count_window().await;
+        }
+        for window in self.builder.finish(self.pace.shape, self.pace.open_max) {
+            // Nobody takes it any more only if the run ends early.
+            let _ = self.windows.send(window).await;
+        }
+        self.run.lose(std::mem::take(&mut self.lost));
+        let mut tasks = std::mem::take(&mut self.tasks);
+        while !tasks.is_empty() {
+            let rest = tasks.split_off(TASKS.min(tasks.len()));
+            self.run.push(Job::Tasks(std::mem::replace(&mut tasks, rest)));
+        }
+        self.renew_view();
+        Ok(())
+    }
+
+    /// Takes over an index that was loaded again.
+    fn renew_view(&mut self) {
+        if self.generation != self.lookup.generation() {
+            self.generation = self.lookup.generation();
+            self.view = self.lookup.view();
+            self.keys = self.lookup.opened_keys();
+        }
+    }
+
+    /// What a dry run does with a window.
+    async fn count_window(&mut self) -> Result<(), Error> {
+        for window in self.builder.finish(self.pace.shape, usize::MAX) {
+            self.would_fetch += window.plan.fetched();
+            let bytes = window.plan.wants.iter().map(|want| u64::from(want.len)).sum();
+            self.run.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.tasks.clear();
+        let lost = std::mem::take(&mut self.lost);
+        if !lost.is_empty() {
+            self.lookup.reload(self.generation).await?;
+            self.renew_view();
+        }
+        for Lost { chunk, len, wanted, .. } in lost {
+            let found = self.locate(&ChunkRow { id: chunk, len })?.is_some();
+            for (file, _) in wanted {
+                if !found && file.state.swap(DAMAGED, Ordering::Relaxed) != DAMAGED {
+                    self.run.report_damaged(file.path(), &EntryProblem::Lost);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the rest on, and waits until all is done; what could not be linked is made then.
+    async fn finish(&mut self) -> Result<(), Error> {
+        loop {
+            self.flush(None).await?;
+            if self.dry() {
+                return Ok(());
+            }
+            while !self.run.is_idle() {
+                if self.run.stopped() {
+                    return Ok(());
+                }
+                self.run.idle.notified().await;
+            }
+            let late = std::mem::take(&mut *lock(&self.run.late));
+            if late.is_empty() || self.run.stopped() {
+                return Ok(());
+            }
+            for Late { dir, node, alone } in late {
+                let linking =
+                    if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
+                self.make(&dir, linking).await?;
+            }
+        }
+    }
+}
