@@ -19,6 +19,7 @@ mod exit;
 mod filter;
 mod observe;
 mod output;
+mod paths;
 mod places;
 mod render;
 mod report;
@@ -35,6 +36,7 @@ use args::{Cli, Verb};
 use environment::Surroundings;
 use error::CliError;
 use exit::Exit;
+use report::Context;
 use session::Session;
 use settings::Settings;
 
@@ -51,31 +53,36 @@ pub(crate) fn run() -> ExitCode {
     let exit = match cli.verb {
         Verb::Completions(args) => plain(command::completions::run(&args)),
         Verb::Man(args) => plain(command::man::run(&args)),
-        verb => match Settings::resolve(&cli.global, &Surroundings::of_process()) {
-            Ok(settings) => session(settings, verb),
-            Err(error) => report::report(&error, Some(settings::voice(&cli.global)), None),
-        },
+        verb => {
+            let around = Surroundings::of_process();
+            match Settings::resolve(&cli.global, &around) {
+                Ok(settings) => session(settings, &around, verb),
+                Err(error) => {
+                    report::report(&error, &Context { json: cli.global.json, ..Context::default() })
+                }
+            }
+        }
     };
     exit.into()
 }
 
 fn plain(result: Result<Exit, CliError>) -> Exit {
-    result.unwrap_or_else(|error| report::report(&error, None, None))
+    result.unwrap_or_else(|error| report::report(&error, &Context::default()))
 }
 
 /// Runs a verb with a runtime, signals and a display.
-fn session(settings: Settings, verb: Verb) -> Exit {
-    let voice = settings.voice;
+fn session(settings: Settings, around: &Surroundings, verb: Verb) -> Exit {
+    let context = Context { json: settings.voice.json, ..Context::default() };
     let workers = settings.limits.workers.clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return report::report(&CliError::Setup(error), Some(voice), None),
+        Err(error) => return report::report(&CliError::Setup(error), &context),
     };
     let exit = runtime.block_on(async {
-        let mut session = match Session::start(settings) {
+        let mut session = match Session::start(settings, around) {
             Ok(session) => session,
-            Err(error) => return report::report(&error, Some(voice), None),
+            Err(error) => return report::report(&error, &context),
         };
         let result = command::run(&mut session, verb).await;
         session.finish(result)

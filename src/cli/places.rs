@@ -123,7 +123,8 @@ mod tests {
             cache(&around, None),
             Err(CliError::NoHome { option: "--cache-dir or --no-cache", .. })
         ));
-        let root = Surroundings { is_root: true, ..Surroundings::of(&[]) };
+        let mut root = Surroundings::of(&[]);
+        root.is_root = true;
         assert_eq!(cache(&root, None).unwrap(), Path::new("/var/cache/lifeboat"));
         assert_eq!(default_repository(&root).unwrap().key_file, Path::new("/etc/lifeboat/default.key"));
     }

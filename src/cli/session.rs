@@ -1,15 +1,19 @@
 //! One run of a verb: its settings, its display, its place in the world.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifeboat::cancel::Cancel;
 use lifeboat::clock::{Clock, SystemClock};
+use lifeboat::crypto::slot::Unlock;
 use lifeboat::error::Error;
 use lifeboat::event::{Event, Observer};
+use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
-use lifeboat::repo::{Env, Repository};
+use lifeboat::repo::{Env, RepoError, Repository};
 use lifeboat::store::{Store, StoreEnv};
 
+use super::environment::Surroundings;
 use super::error::CliError;
 use super::exit::Exit;
 use super::observe::{self, Display};
@@ -22,13 +26,15 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) env: Env,
     pub(crate) output: Output,
+    /// What relative paths start from.
+    pub(crate) directory: PathBuf,
     display: Arc<dyn Display>,
     signals: signal::Received,
 }
 
 impl Session {
     /// Sets up display and signals. Must be called within a runtime.
-    pub(crate) fn start(settings: Settings) -> Result<Self, CliError> {
+    pub(crate) fn start(settings: Settings, around: &Surroundings) -> Result<Self, CliError> {
         let display = observe::display(settings.voice);
         let cancel = Cancel::new();
         let answering = Arc::clone(&display);
@@ -47,7 +53,8 @@ impl Session {
             limits: settings.limits,
             places: settings.places.clone(),
         };
-        Ok(Self { output: Output::new(settings.voice), settings, env, display, signals })
+        let directory = around.directory.clone();
+        Ok(Self { output: Output::new(settings.voice), directory, settings, env, display, signals })
     }
 
     /// How this run speaks.
@@ -67,9 +74,9 @@ impl Session {
         self.display.observe(&Event::Warning { message });
     }
 
-    /// Tells of something that is wrong; it makes the exit code, so even `--quiet` shows it.
-    pub(crate) fn error(&self, message: &str) {
-        self.display.say(&format!("error: {message}"));
+    /// A line that even `--quiet` shows, because it explains the exit code.
+    pub(crate) fn say_always(&self, line: &str) {
+        self.display.say(line);
     }
 
     /// Ends drawing, so that a result or a question can be shown.
@@ -96,19 +103,47 @@ impl Session {
             return Err(CliError::NoDefaultRepository { place: default.directory.clone() });
         }
         let store = self.store().await?;
-        let unlock = self.settings.secret.unlock(&|message| self.warn(message))?;
+        let unlock = self.unlock(&store).await?;
         let opened = Repository::open(store, self.env.clone(), &unlock).await;
         opened.map_err(|error| CliError::Library(Error::from(error)))
+    }
+
+    /// What opens the repository. Nobody is asked for the password of a repository that does not exist, and the loss of a
+    /// key is not complained of either.
+    async fn unlock(&self, store: &Store) -> Result<Unlock, CliError> {
+        let secret = &self.settings.secret;
+        if !secret.is_given() {
+            exists(store).await?;
+        }
+        match secret.unlock(&|message| self.warn(message)) {
+            Err(CliError::Read { path, source }) => {
+                exists(store).await?;
+                Err(CliError::Read { path, source })
+            }
+            other => other,
+        }
     }
 
     /// Ends the run: the display goes, the output is handed over, an error is reported.
     pub(crate) fn finish(self, result: Result<Exit, CliError>) -> Exit {
         self.display.finish();
-        let (voice, stopped_by) = (self.voice(), self.signals.exit());
+        let context = report::Context {
+            json: self.voice().json,
+            init: Some(self.settings.init_command()),
+            stopped_by: self.signals.exit(),
+        };
         let flushed = self.output.finish();
         match result.and_then(|exit| flushed.map(|()| exit)) {
             Ok(exit) => exit,
-            Err(error) => report::report(&error, Some(voice), stopped_by),
+            Err(error) => report::report(&error, &context),
         }
     }
+}
+
+async fn exists(store: &Store) -> Result<(), CliError> {
+    if store.list(layout::CONFIG).await?.is_empty() {
+        let url = store.url().to_string();
+        return Err(CliError::Library(Error::Repo(RepoError::NotFound { url })));
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use super::args::GlobalArgs;
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::places::{self, DefaultRepository};
+use super::report::quote;
 use super::secret::Secret;
 
 /// Where the repository lies.
@@ -74,10 +75,28 @@ impl Settings {
                 state: places::state(around, args.state_dir.clone())?,
                 cache: cache(args, around)?,
             },
-            limits: args.workers.map_or_else(Limits::default, |workers| Limits { workers: workers.into() }),
+            limits: limits(args.workers),
             place,
         })
     }
+
+    /// The command that would make this repository, to be opened with what was given now.
+    pub(crate) fn init_command(&self) -> String {
+        let url = quote(&self.place.url().to_string());
+        let file = |path: &PathBuf| quote(&path.display().to_string());
+        let secret = match &self.secret {
+            Secret::KeyFile(path) if path.exists() => " --new-key-file FILE".to_owned(),
+            Secret::KeyFile(path) => format!(" --new-key-file {}", file(path)),
+            Secret::PasswordFile(path) => format!(" --password-file {}", file(path)),
+            _ => String::new(),
+        };
+        format!("lifeboat init --repo {url}{secret}")
+    }
+}
+
+fn limits(workers: Option<u16>) -> Limits {
+    let default = Limits::default();
+    Limits { workers: workers.map_or(default.workers, usize::from), ..default }
 }
 
 fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError> {
@@ -91,8 +110,7 @@ fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError
     Ok(Place::Named(url.based_at(&around.directory)))
 }
 
-/// How a run with these options speaks.
-pub(crate) fn voice(args: &GlobalArgs) -> Voice {
+fn voice(args: &GlobalArgs) -> Voice {
     Voice {
         json: args.json,
         quiet: args.quiet,

@@ -1,1 +1,298 @@
-//! Placeholder, replaced in the next change.
+//! Looking for what would make a backup or a restore fail, before it does.
+//!
+//! # Must not
+//! Stop at the first trouble: every check is made and reported. Change anything that lasts.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use super::snapshots::{SnapshotFilter, list};
+use crate::crypto::slot::Unlock;
+use crate::format::layout;
+use crate::random::{Random, random_array};
+use crate::repo::{Env, RepoError, Repository};
+use crate::store::{ProbeExtent, ProbeReport, Store};
+use crate::units::ByteSize;
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// Works, but not as well or as safely as it could.
+    Warn,
+    /// Will make a run fail.
+    Fail,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at, in a few words.
+    pub name: &'static str,
+    /// How it went.
+    pub state: CheckState,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, state: CheckState::Ok, detail: detail.into(), hint: None }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>, hint: &'static str) -> Self {
+        Self { name, state: CheckState::Warn, detail: detail.into(), hint: Some(hint) }
+    }
+
+    fn fail(name: &'static str, error: &(dyn std::error::Error + 'static), hint: &'static str) -> Self {
+        let mut detail = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            detail.push_str(": ");
+            detail.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self { name, state: CheckState::Fail, detail, hint: Some(hint) }
+    }
+}
+
+/// A clock further off than this confuses people; nothing in the repository rests on it.
+const CLOCK_WARN: i64 = 60 * 1_000_000_000;
+/// Less room than this is used up by one busy run.
+const SPACE_WARN: u64 = 2 << 30;
+/// Less room than this does not hold one pack and its index.
+const SPACE_FAIL: u64 = 128 << 20;
+
+/// Makes every check. Without `unlock` those that need a key are left out.
+pub async fn doctor(store: Store, env: &Env, unlock: Option<&Unlock>) -> Vec<Check> {
+    let mut checks = vec![
+        directory("state directory", &env.places.state, &*env.random),
+        match &env.places.cache {
+            Some(cache) => directory("cache directory", cache, &*env.random),
+            None => Check::warn(
+                "cache directory",
+                "none is used",
+                "without a cache every run fetches the whole index; set --cache-dir",
+            ),
+        },
+    ];
+    let there = match store.list(layout::CONFIG).await {
+        Ok(found) => {
+            checks.push(if found.is_empty() {
+                Check::warn("repository", format!("none at {}", store.url()), "make one with `lifeboat init`")
+            } else {
+                Check::ok("repository", store.url().to_string())
+            });
+            !found.is_empty()
+        }
+        Err(error) => {
+            let hint = "check the location, the network and the credentials";
+            checks.push(Check::fail("repository", &error, hint));
+            false
+        }
+    };
+    match store.probe(ProbeExtent::Full).await {
+        Ok(probe) => checks.extend(of_probe(&probe)),
+        Err(error) => {
+            let hint = "backups need the right to write and to list here";
+            checks.push(Check::fail("store", &error, hint));
+        }
+    }
+    checks.extend(space(&store).await);
+    if let Some(unlock) = unlock.filter(|_| there) {
+        checks.extend(repository(store, env, unlock).await);
+    }
+    checks
+}
+
+fn of_probe(probe: &ProbeReport) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for check in &probe.checks {
+        if let Some(failure) = &check.failure {
+            let detail = Check::fail("store", failure, "");
+            checks.push(Check {
+                detail: format!("{:?}: {}", check.step, detail.detail),
+                hint: Some("this store does not keep what a repository rests on; use another"),
+                ..detail
+            });
+        }
+    }
+    if checks.is_empty() {
+        let rate = |rate: Option<u64>| rate.map_or("?".into(), |rate| format!("{}/s", ByteSize(rate)));
+        let (up, down) = (rate(probe.upload_rate), rate(probe.download_rate));
+        checks.push(Check::ok("store", format!("keeps its promises; {up} up, {down} down")));
+    }
+    if let Some(offset) = probe.clock_offset {
+        let text =
+            format!("the store's clock is {} {}", span(offset), if offset < 0 { "behind" } else { "ahead" });
+        let hint = "set this machine's clock; times of snapshots come from the store's";
+        checks.push(if offset.saturating_abs() > CLOCK_WARN {
+            Check::warn("clock", text, hint)
+        } else {
+            Check::ok("clock", text)
+        });
+    }
+    checks
+}
+
+fn span(nanos: i64) -> String {
+    let span = Duration::from_nanos(nanos.unsigned_abs());
+    match span.as_secs() {
+        0 => format!("{} ms", span.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+async fn space(store: &Store) -> Option<Check> {
+    let free = store.free_space().await?;
+    let text = format!("{} free", ByteSize(free));
+    let hint = "make room before the next backup";
+    Some(match free {
+        ..SPACE_FAIL => Check { state: CheckState::Fail, ..Check::warn("space", text, hint) },
+        SPACE_FAIL..SPACE_WARN => Check::warn("space", text, hint),
+        _ => Check::ok("space", text),
+    })
+}
+
+/// The key, and what the repository shows at first sight.
+async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
+    let repo = match Repository::open(store, env.clone(), unlock).await {
+        Ok(repo) => repo,
+        Err(error) => {
+            let hint = match error {
+                RepoError::WrongKey { .. } => "try another passphrase or key file",
+                _ => "run `lifeboat verify` with another key, or restore the configuration",
+            };
+            return vec![Check::fail("key", &error, hint)];
+        }
+    };
+    let mut checks = vec![Check::ok("key", format!("opens repository {}", repo.id()))];
+    match repo.load_index().await {
+        Ok(index) => {
+            let packs = index.packs.len();
+            checks.push(match index.problems.first() {
+                None => Check::ok("index", format!("{} chunks in {packs} packs", index.view.chunk_count())),
+                Some(first) => Check {
+                    detail: format!(
+                        "{} objects cannot be used; {}: {}",
+                        index.problems.len(),
+                        first.key,
+                        first.error
+                    ),
+                    ..Check::fail("index", &first.error, "run `lifeboat verify`")
+                },
+            });
+        }
+        Err(error) => checks.push(Check::fail("index", &error, "run `lifeboat verify`")),
+    }
+    match list(&repo, &SnapshotFilter::default()).await {
+        Ok(found) => {
+            let confirmed = found.snapshots.iter().filter(|info| info.confirmed).count();
+            checks.push(match found.unreadable.first() {
+                Some((key, error)) => Check {
+                    detail: format!("{} cannot be read; {key}: {error}", found.unreadable.len()),
+                    ..Check::fail("snapshots", error, "run `lifeboat verify`")
+                },
+                None if confirmed == 0 => {
+                    Check::warn("snapshots", "none is confirmed", "make a backup with `lifeboat backup`")
+                }
+                None => Check::ok("snapshots", format!("{confirmed} confirmed")),
+            });
+        }
+        Err(error) => checks.push(Check::fail("snapshots", &error, "run `lifeboat verify`")),
+    }
+    checks
+}
+
+/// Whether files can be made in a directory, and whether others could read or change them.
+fn directory(name: &'static str, path: &Path, random: &dyn Random) -> Check {
+    match try_directory(path, random) {
+        Ok(mode) if mode & 0o077 != 0 => Check::warn(
+            name,
+            format!("{} is open to others (mode {:o})", path.display(), mode & 0o7777),
+            "take the rights of others away: chmod go= on it",
+        ),
+        Ok(_) => Check::ok(name, path.display().to_string()),
+        Err(error) => {
+            let failed = Check::fail(name, &error, "make it writable, or name another one");
+            Check { detail: format!("{}: {}", path.display(), failed.detail), ..failed }
+        }
+    }
+}
+
+/// Makes the directory if need be, and a file in it that goes again; gives the directory's mode.
+fn try_directory(path: &Path, random: &dyn Random) -> io::Result<u32> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let suffix = u64::from_le_bytes(random_array(random).map_err(io::Error::other)?);
+    let file = path.join(format!(".doctor-{suffix:016x}"));
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file)?;
+    fs::remove_file(&file)?;
+    Ok(fs::metadata(path)?.mode())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::crypto::{SecretKey, keyfile};
+    use crate::ops::init::{InitOptions, init};
+    use crate::ops::testing::{env, store_over};
+    use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
+
+    fn state(checks: &[Check], name: &str) -> Vec<CheckState> {
+        checks.iter().filter(|check| check.name == name).map(|check| check.state).collect()
+    }
+
+    #[tokio::test]
+    async fn a_sound_place_has_nothing_to_complain_about() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = env();
+        env.places.state = dir.path().join("state");
+        env.places.cache = Some(dir.path().join("cache"));
+        let store = store_over(Arc::new(InMemory::new()));
+        let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+        let made = init(store.clone(), &env, options).await.unwrap();
+        let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+        let checks = doctor(store.clone(), &env, Some(&Unlock::KeyFile(key))).await;
+        let bad: Vec<_> = checks.iter().filter(|check| check.state != CheckState::Ok).collect();
+        assert!(matches!(bad[..], [Check { name: "snapshots", state: CheckState::Warn, .. }]), "{bad:?}");
+        let wrong = doctor(store, &env, Some(&Unlock::KeyFile(SecretKey::from_bytes([1; 32])))).await;
+        assert_eq!(state(&wrong, "key"), [CheckState::Fail]);
+    }
+
+    #[tokio::test]
+    async fn every_trouble_is_reported_beside_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = env();
+        env.places.state = dir.path().join("file");
+        std::fs::write(&env.places.state, b"").unwrap();
+        let open = dir.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        env.places.cache = Some(open);
+        let faults = FaultStore::new(Arc::new(InMemory::new()), |op| match op.kind {
+            OpKind::GetRange => Fault::Corrupt(0),
+            OpKind::Delete => Fault::Before(Failure::NotFound),
+            _ => Fault::None,
+        });
+        let checks = doctor(store_over(Arc::new(faults)), &env, None).await;
+        assert_eq!(state(&checks, "state directory"), [CheckState::Fail]);
+        assert_eq!(state(&checks, "cache directory"), [CheckState::Warn]);
+        assert_eq!(state(&checks, "repository"), [CheckState::Warn]);
+        assert!(state(&checks, "store").len() >= 2, "{checks:?}");
+        assert!(state(&checks, "store").iter().all(|state| *state == CheckState::Fail));
+        assert!(checks.iter().all(|check| check.state == CheckState::Ok || check.hint.is_some()));
+    }
+}

@@ -1,6 +1,6 @@
 //! A world for tests: memory for storage, the machine's clock, no cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,15 @@ use object_store::memory::InMemory;
 
 use crate::cancel::Cancel;
 use crate::clock::SystemClock;
+use crate::crypto::keyfile;
+use crate::crypto::slot::Unlock;
 use crate::event::CountingObserver;
+use crate::filter::FilterBuilder;
+use crate::id::SnapshotId;
+use crate::ops::backup::{BackupOptions, BackupSource, backup};
+use crate::ops::init::{InitOptions, init};
 use crate::random::SystemRandom;
-use crate::repo::{Env, Limits, Places};
+use crate::repo::{Env, Limits, Places, Repository};
 use crate::store::{Store, StoreEnv, StoreOptions};
 
 /// Two workers, no cache, a state directory that is not there.
@@ -38,4 +44,40 @@ pub(crate) fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
 /// A store in memory.
 pub(crate) fn memory_store() -> Store {
     store_over(Arc::new(InMemory::new()))
+}
+
+/// A new repository that is open.
+pub(crate) async fn new_repository(objects: Arc<dyn ObjectStore>, env: Env) -> Repository {
+    let store = store_over(objects);
+    let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+    let made = init(store.clone(), &env, options).await.unwrap();
+    let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+    Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap()
+}
+
+/// The same repository through another store.
+pub(crate) fn with_store(repo: &Repository, store: Store) -> Repository {
+    Repository { store, ..repo.clone() }
+}
+
+/// Backs a directory up, as it is.
+pub(crate) async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
+    let options = BackupOptions {
+        source: BackupSource::Paths(vec![source.to_owned()]),
+        stored_as: None,
+        job: Some("test".into()),
+        host: b"host".to_vec(),
+        user: b"user".to_vec(),
+        tags: Vec::new(),
+        filter: Arc::new(FilterBuilder::new().build().unwrap()),
+        one_file_system: false,
+        exclude_caches: false,
+        exclude_larger_than: None,
+        level: 1,
+        allow_shrink: true,
+        dry_run: false,
+    };
+    let summary = backup(repo, options).await.unwrap();
+    assert_eq!((summary.failed, summary.missing.len()), (0, 0));
+    summary.snapshot.unwrap()
 }

@@ -17,7 +17,7 @@ use crate::id::{ObjectHash, PackId};
 use crate::index::{Cache, CacheWarning, IndexError, View};
 
 /// Most bytes of an index object.
-const INDEX_MAX: u64 = 1 << 30;
+pub const INDEX_MAX: u64 = 1 << 30;
 
 /// How many damaged levels of the cache are dropped one by one before the run does without a cache.
 const DAMAGED_LEVELS_MAX: usize = 16;
@@ -158,7 +158,7 @@ impl Repository {
         Ok(condemned)
     }
 
-    async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
+    pub(crate) async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
         let key = name.key();
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let decoded = Signed::decode(&bytes, ObjectKind::Condemnation, Some(&self.id()));
@@ -169,7 +169,7 @@ impl Repository {
         Ok(condemnation)
     }
 
-    async fn fetch_index(&self, name: ObjectName) -> Result<crate::format::index::IndexTables, RepoError> {
+    pub(crate) async fn fetch_index(&self, name: ObjectName) -> Result<crate::format::index::IndexTables, RepoError> {
         let bytes = self.get_object(name, INDEX_MAX).await?;
         let key = name.key();
         let tables = open_index_object(self, &key, &bytes)?;

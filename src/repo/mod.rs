@@ -32,10 +32,11 @@ pub use error::RepoError;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
-pub use load::{LoadedIndex, Problem};
+pub use load::{INDEX_MAX, LoadedIndex, Problem};
 pub use open::Repository;
 pub use pack::{
     BufferPool, FinishedPack, PackBuilder, PackKeys, PoolBuffer, merkle_root, open_directory, origin_message,
+    segment_leaf,
 };
 pub use read::ChunkReader;
 pub use snapshots::{Listed, StoredSnapshot};

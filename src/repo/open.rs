@@ -25,8 +25,9 @@ const SLOTS_MAX: usize = 64;
 const SLOT_MAX: u64 = 64 << 10;
 
 /// An open repository: its store, its configuration and the secrets of one role.
+#[derive(Clone)]
 pub struct Repository {
-    pub(super) store: Store,
+    pub(crate) store: Store,
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
@@ -106,6 +107,31 @@ impl Repository {
         self.writers.keys()
     }
 
+    /// The same repository through another store, for tests with faults.
+    #[cfg(test)]
+    pub(crate) fn with_store(&self, store: Store) -> Self {
+        self.copy(store, self.env.clone())
+    }
+
+    /// The same repository in another world.
+    #[cfg(test)]
+    pub(crate) fn with_env(&self, env: Env) -> Self {
+        self.copy(self.store.clone(), env)
+    }
+
+    #[cfg(test)]
+    fn copy(&self, store: Store, env: Env) -> Self {
+        Self {
+            store,
+            env,
+            config: self.config.clone(),
+            secrets: self.secrets.clone(),
+            index_key: self.index_key.clone(),
+            writers: self.writers.clone(),
+            recipients: self.recipients.clone(),
+        }
+    }
+
     /// The key of index objects and pack directories.
     pub fn index_key(&self) -> Result<&SecretKey, RepoError> {
         self.index_key.as_ref().ok_or(RepoError::RoleForbids { action: "read the index" })
@@ -137,7 +163,7 @@ impl Repository {
     }
 
     /// Checks a signature of a registered writer who holds `authority`.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &self,
         key: &str,
         (writer, authority): (WriterId, Authority),

@@ -156,16 +156,13 @@ impl PackBuilder {
         entry.offset = self.buffer.bytes.len() as u32;
         let segment = self.segments.len() as u16;
         self.buffer.bytes.extend_from_slice(stored);
-        let mut leaf = blake3::Hasher::new_derive_key("lifeboat v1 segment leaf");
-        leaf.update(object_hash(stored).as_bytes());
+        self.leaves.push(segment_leaf(stored, chunks.iter().map(|(id, _)| id)));
         let mut offset = 0;
         for &(id, len) in chunks {
-            leaf.update(id.as_bytes());
             self.chunks.push(PackedChunk { id, segment, offset, len });
             offset += len;
         }
         debug_assert_eq!(offset, entry.plain_len, "the chunks fill the segment");
-        self.leaves.push(*leaf.finalize().as_bytes());
         self.segments.push(entry);
     }
 
@@ -214,6 +211,16 @@ impl PackBuilder {
         let id = PackId::from(hasher.finish());
         Ok(FinishedPack { id, kind, bytes: Bytes::from_owner(buffer), footer, directory })
     }
+}
+
+/// Leaf of a pack's hash tree: the hash of a segment's stored bytes, and the ids of its chunks in order.
+pub fn segment_leaf<'a>(stored: &[u8], chunks: impl IntoIterator<Item = &'a ChunkId>) -> [u8; 32] {
+    let mut leaf = blake3::Hasher::new_derive_key("lifeboat v1 segment leaf");
+    leaf.update(object_hash(stored).as_bytes());
+    for id in chunks {
+        leaf.update(id.as_bytes());
+    }
+    *leaf.finalize().as_bytes()
 }
 
 /// What a writer signs for the segments it sealed in one pack.

@@ -19,6 +19,9 @@ use crate::seal::SegmentOpener;
 /// Opened segments that are kept: neighbours are usually wanted next.
 const SEGMENTS_KEPT: usize = 16;
 
+/// A segment's place, and its plaintext.
+type KeptSegment = ((PackNumber, u16), Arc<Vec<u8>>);
+
 /// Reads chunks by id. One task uses it at a time.
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
@@ -26,7 +29,7 @@ pub struct ChunkReader<'a> {
     keys: Arc<DataKeys>,
     id_key: SecretKey,
     opener: SegmentOpener,
-    kept: VecDeque<((PackNumber, u16), Arc<Vec<u8>>)>,
+    kept: VecDeque<KeptSegment>,
 }
 
 impl<'a> ChunkReader<'a> {

@@ -102,8 +102,13 @@ fn every_kind_of_entry_comes_back_without_the_program() {
 
     tree::change(&place.path("source"));
     place.backup();
+    let wanted = tree::describe(&place.path("source"));
     done(&mut place.read("second"), "");
-    tree::assert_same(&tree::describe(&place.path("source")), &tree::describe(&place.restored("second")));
+    tree::assert_same(&wanted, &tree::describe(&place.restored("second")));
+
+    fs::remove_dir_all(place.path("repo/index")).unwrap();
+    done(place.read("from packs").arg("--from-packs"), "");
+    tree::assert_same(&wanted, &tree::describe(&place.restored("from packs")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Restores a Lifeboat repository from a local directory, without Lifeboat.
 
-    reader.py REPO --key-file FILE | --password-file FILE [--snapshot latest|ID] --target DIR
+    reader.py REPO --key-file FILE | --password-file FILE [--snapshot latest|ID] [--from-packs] --target DIR
 
 Written from docs/format.md alone, and meant as the tool of last resort: it needs Python 3.9 and the packages in
 requirements.txt. It checks every hash, signature, commitment and chunk id on its way. It restores files, directories,
@@ -82,9 +82,16 @@ def verified(public, signature, message, what):
         raise Damage(f"{what}: wrong signature") from error
 
 
+def merkle(level):
+    while len(level) > 1:
+        pairs = [level[at:at + 2] for at in range(0, len(level), 2)]
+        level = [derive("lifeboat v1 segment node", b"".join(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+    return level[0] if level else bytes(32)
+
+
 class Repository:
-    def __init__(self, root, unlock):
-        self.root, self.keys, self.packs = root, {}, {}
+    def __init__(self, root, unlock, from_packs=False):
+        self.root, self.keys, self.packs, self.places = root, {}, {}, {}
         self.open_slot(unlock)
         self.read_config()
         self.writers = {}
@@ -93,7 +100,11 @@ class Repository:
             value = self.signed(self.object(name, rest.split("-")[1]), WRITER, self.pinned_root, name)
             need(value[0].hex() == writer, f"{name}: another writer's entry")
             self.writers[value[0]] = value[1]
-        self.read_index()
+        if from_packs:
+            for name in self.names("packs/*/*"):
+                self.read_directory(name)
+        else:
+            self.read_index()
 
     # Section 1: names, and the hash that ends them.
     def names(self, pattern):
@@ -134,7 +145,8 @@ class Repository:
             secrets = cbor2.loads(opened(wrap[:32], bytes(12), slot[5], aad))
             need({0, 1, 2, 3, 4, 5} <= set(secrets), "this key belongs to a role that cannot restore")
             self.pinned_root, self.least_config = secrets[0], secrets[1]
-            self.index_key, self.metadata, self.data = secrets[3], secrets[4], secrets[5]
+            self.index_base = derive("lifeboat v1 index", secrets[3])
+            self.metadata, self.data = secrets[4], secrets[5]
             self.chunk_key = derive("lifeboat v1 chunk id", secrets[2])
             return
         raise Damage("no key slot opens with this")
@@ -162,7 +174,7 @@ class Repository:
             for _ in range(cursor.number(1)):
                 recipient, form = cursor.take(16), cursor.take(1168)
                 if recipient == private.recipient:
-                    info = b"lifeboat v1 data key" + b"\1\0" + self.id + run + bytes([found]) + recipient
+                    info = b"lifeboat v1 data key" + b"\1" + self.id + run + bytes([found]) + recipient
                     key = private.open(info, form)
                     need(hmac.compare_digest(keyed(key, b"commit"), commitment), "a data key breaks its commitment")
                     self.keys[sealed] = (found, key)
@@ -170,16 +182,39 @@ class Repository:
         need(self.keys[sealed][0] == kind, "a data key of the other kind")
         return self.keys[sealed][1]
 
+    # Section 3: the same facts, from the packs themselves.
+    def read_directory(self, name):
+        data = self.object(name, name.split("/")[2])
+        self.preamble(data, PACK, name)
+        at, length, _, _, salt, magic = struct.unpack("<4I32s8x8s", data[-64:])
+        need(magic == b"LBPACKv1", f"{name}: not a pack")
+        cursor = Bytes(self.block(self.index_base, salt, PACK, 0, 1, data[at:at + length]))
+        need(cursor.take(32) == blake3(data[:at]).digest(), f"{name}: a directory of another pack")
+        key_count, origins, segments, chunks = struct.unpack("<2BHI", cursor.take(8))
+        keys = [cursor.take(cursor.number(2)) for _ in range(key_count)]
+        signatures = [(cursor.take(16), cursor.take(64)) for _ in range(origins)]
+        rows = [struct.unpack("<3I4B12s12s", cursor.take(40)) for _ in range(segments)]
+        leaves = [blake3(data[row[0]:row[0] + row[1]]).digest() for row in rows]
+        for _ in range(chunks):
+            chunk_id, segment = cursor.take(32), cursor.number(2)
+            row, offset, size = rows[segment], cursor.number(3), cursor.number(3)
+            leaves[segment] += chunk_id
+            self.places.setdefault(chunk_id[:16], []).append(
+                (blake3(data).digest(), data[11], row, keys[row[5]], offset, size))
+        if origins == 1:
+            root = merkle([derive("lifeboat v1 segment leaf", leaf) for leaf in leaves])
+            writer, signature = signatures[0]
+            verified(self.writers[writer], signature, b"lifeboat v1 pack origin" + self.id + root, name)
+
     # Section 15.
     def read_index(self):
-        self.places = {}
         for name in self.names("index/*/*"):
             data = self.object(name, name.split("/")[2])
             self.preamble(data, INDEX, name)
             cursor = Bytes(data)
             cursor.take(32)
             salt, count, length = cursor.take(32), cursor.number(4), cursor.number(4)
-            header = cbor2.loads(self.block(self.index_key, salt, INDEX, 0, count, cursor.take(length)))
+            header = cbor2.loads(self.block(self.index_base, salt, INDEX, 0, count, cursor.take(length)))
             message, author = data[:cursor.at], header[0]
             need(author.hex() == name.split("/")[1], f"{name}: another author")
             rows, blocks = {0: b"", 1: b"", 2: b""}, header[8]
@@ -187,7 +222,7 @@ class Repository:
             for number, (kind, _, _, stored, digest) in enumerate(blocks, 1):
                 sealed = cursor.take(stored)
                 need(blake3(sealed).digest() == digest, f"{name}: block {number} is damaged")
-                rows[kind] += self.block(self.index_key, salt, INDEX, number, count, sealed)
+                rows[kind] += self.block(self.index_base, salt, INDEX, number, count, sealed)
             verified(self.writers[author], cursor.take(64), message, name)
             packs = [struct.unpack("<32s3I2BHI12x", rows[0][at:at + 64]) for at in range(0, len(rows[0]), 64)]
             for at in range(0, len(rows[2]), 28):
@@ -227,7 +262,7 @@ class Repository:
             except (Damage, OSError) as error:
                 problem = error
                 continue
-            if found == kind and size == length and keyed(self.chunk_key, bytes([kind]) + data) == chunk_id:
+            if found == kind and size == length and keyed(self.chunk_key, data + bytes([kind])) == chunk_id:
                 return data
         raise problem
 
@@ -433,10 +468,11 @@ def main():
     keys.add_argument("--key-file")
     keys.add_argument("--password-file")
     parser.add_argument("--snapshot", default="latest", help="the first digits of its name, or latest")
+    parser.add_argument("--from-packs", action="store_true", help="do without the index: read every pack's directory")
     parser.add_argument("--target", required=True, help="a directory that does not exist")
     options = parser.parse_args()
     unlock = key_file(options.key_file) if options.key_file else password_file(options.password_file)
-    repository = Repository(options.repository, unlock)
+    repository = Repository(options.repository, unlock, options.from_packs)
     found = sorted(repository.snapshots(), key=lambda pair: pair[1][0])
     if options.snapshot != "latest":
         found = [pair for pair in found if pair[0].startswith(options.snapshot)]

@@ -77,7 +77,7 @@ fn contents(root: &Path) {
     sparse.write_all_at(b"begin", 0).unwrap();
     sparse.write_all_at(&noise(2, 300_000), 10 << 20).unwrap();
     sparse.set_len(64 << 20).unwrap();
-    File::create(root.join("hole")).unwrap().set_len(1 << 30).unwrap();
+    File::create(root.join("hole")).unwrap().set_len(256 << 20).unwrap();
 }
 
 fn kinds(root: &Path) {

@@ -133,6 +133,18 @@ fn foreign_text_and_too_many_dependencies_are_found() {
 }
 
 #[test]
+fn pages_that_do_not_exist_are_found() {
+    let mut findings = Vec::new();
+    let text = concat!(
+        "see docs",
+        "/here.md, section 2\nand [gone](docs",
+        "/sub/gone.md).\nand docs/ and docs/decisions/"
+    );
+    check_pages("src/a.rs", text, |page| page.ends_with("/here.md"), &mut findings);
+    assert_eq!(findings, [concat!("src/a.rs:2: docs", "/sub/gone.md does not exist")]);
+}
+
+#[test]
 fn modules_that_only_tests_compile_are_known() {
     let source = Source::parse("src/crypto/aead/mod.rs", "#[cfg(test)]\nmod tests;\n").unwrap();
     assert_eq!(source.test_modules, ["src/crypto/aead/tests"]);

@@ -28,7 +28,9 @@ fn layers(lib: &str) -> BTreeMap<String, u8> {
         let Some(layer) = cells.first().and_then(|cell| cell.parse().ok()) else { continue };
         let rooms = cells.get(1).unwrap_or(&"");
         layers.extend(
-            rooms.split_whitespace().map(|room| (room.trim_matches(['[', ']', '`']).to_owned(), layer)),
+            rooms.split_whitespace().map(|room| {
+                (room.trim_matches(['[', ']', '`']).trim_start_matches("mod@").to_owned(), layer)
+            }),
         );
     }
     layers
@@ -164,6 +166,20 @@ fn check_text(path: &str, text: &str, findings: &mut Vec<String>) {
     }
 }
 
+/// Pages below `docs/` that a text speaks of and that do not exist.
+fn check_pages(path: &str, text: &str, exists: impl Fn(&str) -> bool, findings: &mut Vec<String>) {
+    for (number, line) in text.lines().enumerate() {
+        for rest in line.split("docs/").skip(1) {
+            let end =
+                rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_./".contains(c)).unwrap_or(rest.len());
+            let page = format!("docs/{}", rest[..end].trim_end_matches('.'));
+            if page.ends_with(".md") && !exists(&page) {
+                findings.push(format!("{path}:{}: {page} does not exist", number + 1));
+            }
+        }
+    }
+}
+
 fn dependencies(manifest: &str) -> usize {
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or("");
     let rows = section.lines().take_while(|line| !line.starts_with('['));
@@ -223,7 +239,9 @@ fn the_house_is_tidy() {
         check_sections(&source, &sections, &mut findings);
     }
     for path in paths.iter().filter(|path| !GENERATED.contains(&path.as_str())) {
-        check_text(path, &read(path), &mut findings);
+        let text = read(path);
+        check_text(path, &text, &mut findings);
+        check_pages(path, &text, |page| Path::new(ROOT).join(page).exists(), &mut findings);
     }
     let count = dependencies(&read("Cargo.toml"));
     if !(1..DEPENDENCIES_MAX).contains(&count) {

@@ -2,10 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lifeboat::ops::snapshots::SnapshotFilter;
+
+use super::super::paths;
 
 /// Filters over snapshots; they narrow what `latest` means, too.
 #[derive(Debug, Args)]
@@ -29,9 +31,10 @@ pub(crate) struct SelectArgs {
 }
 
 impl SelectArgs {
-    /// As the library takes it.
-    pub(crate) fn filter(self) -> SnapshotFilter {
-        SnapshotFilter { hosts: self.host, jobs: self.job, tags: self.tag, paths: self.path }
+    /// As the library takes it; paths are recorded as absolute ones.
+    pub(crate) fn filter(self, directory: &Path) -> SnapshotFilter {
+        let paths = self.path.iter().map(|path| paths::absolute(path, directory)).collect();
+        SnapshotFilter { hosts: self.host, jobs: self.job, tags: self.tag, paths }
     }
 }
 

@@ -18,6 +18,10 @@ pub(crate) struct InitArgs {
     /// Make 24 recovery words that open the repository, and print them once
     #[arg(long)]
     pub(crate) recovery_words: bool,
+
+    /// Go on even if the store does not keep the promises that safe deletion rests on
+    #[arg(long)]
+    pub(crate) accept_weak_store: bool,
 }
 
 /// `snapshots`.

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lifeboat::class::Class;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
@@ -11,14 +12,14 @@ use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use super::super::args::BackupArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
-use super::super::filter;
-use super::super::render::summary;
+use super::super::render::{sanitize, summary};
 use super::super::session::Session;
+use super::super::{filter, paths};
 use super::default;
 
 pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
     // What is wrong with the arguments is said before anything is made or asked.
-    let options = options(args)?;
+    let options = options(args, &session.directory)?;
     if !options.dry_run {
         default::ensure(session).await?;
     }
@@ -26,6 +27,12 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     let done = backup(&repository, options).await?;
     session.clear();
     let voice = session.voice();
+    if !voice.json {
+        // A missing source is in no directory, so no event told of it; JSON has it in the summary.
+        for path in &done.missing {
+            session.say_always(&format!("error: {}: does not exist", sanitize::path(path)));
+        }
+    }
     if voice.json {
         session.output.json(&summary::backup_json(&done))?;
     } else if voice.person && !voice.quiet {
@@ -38,16 +45,16 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
 }
 
-fn options(args: BackupArgs) -> Result<BackupOptions, CliError> {
+fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError> {
     let filter = filter::build(&args.exclude, &args.include, args.ignore_file.as_deref())?;
     Ok(BackupOptions {
-        source: source(args.paths, args.command)?,
+        source: source(args.paths, args.command, directory)?,
         stored_as: args.stored_as,
         job: args.job,
         host: args.host.map_or_else(host, String::into_bytes),
         user: user(),
         tags: args.tag,
-        filter,
+        filter: Arc::new(filter),
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
         exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
@@ -57,7 +64,11 @@ fn options(args: BackupArgs) -> Result<BackupOptions, CliError> {
     })
 }
 
-fn source(paths: Vec<std::path::PathBuf>, mut command: Vec<OsString>) -> Result<BackupSource, CliError> {
+fn source(
+    paths: Vec<PathBuf>,
+    mut command: Vec<OsString>,
+    directory: &Path,
+) -> Result<BackupSource, CliError> {
     if command.first().is_some_and(|first| first == "--") {
         command.remove(0);
     }
@@ -69,7 +80,7 @@ fn source(paths: Vec<std::path::PathBuf>, mut command: Vec<OsString>) -> Result<
         [only] if stdin(only) && std::io::stdin().is_terminal() => Err(CliError::StdinIsTerminal),
         [only] if stdin(only) => Ok(BackupSource::Stdin),
         all if all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),
-        _ => Ok(BackupSource::Paths(paths)),
+        all => Ok(BackupSource::Paths(all.iter().map(|path| paths::absolute(path, directory)).collect())),
     }
 }
 

@@ -13,7 +13,8 @@ pub(super) async fn run(session: &mut Session, args: CatArgs) -> Result<Exit, Cl
         return Err(CliError::NoPath);
     };
     let repository = session.repository().await?;
-    let snapshot = resolve(&repository, &args.location.selector, &args.select.filter()).await?;
+    let snapshot =
+        resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     session.clear();
     cat(&repository, &snapshot, &path, session.output.bytes()).await?;
     Ok(Exit::Done)

@@ -33,6 +33,7 @@ pub(super) async fn ensure(session: &Session) -> Result<(), CliError> {
         key_file: with_key_file.then_some(default.key_file.as_path()),
         password: !with_key_file,
         words: person,
+        weak_store: false,
     };
     let made = make(session, &keys).await?;
     announce(session, default, with_key_file);

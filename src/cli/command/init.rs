@@ -21,6 +21,8 @@ pub(super) struct Keys<'a> {
     pub(super) password: bool,
     /// Whether recovery words open it, too.
     pub(super) words: bool,
+    /// Whether a store that does not keep its promises is good enough.
+    pub(super) weak_store: bool,
 }
 
 pub(super) async fn run(session: &mut Session, args: InitArgs) -> Result<Exit, CliError> {
@@ -32,7 +34,12 @@ pub(super) async fn run(session: &mut Session, args: InitArgs) -> Result<Exit, C
         (Some(_), Secret::KeyFile(_) | Secret::WordsFile(_) | Secret::Ask) => false,
         (Some(_) | None, _) => true,
     };
-    let keys = Keys { key_file: args.new_key_file.as_deref(), password, words: args.recovery_words };
+    let keys = Keys {
+        key_file: args.new_key_file.as_deref(),
+        password,
+        words: args.recovery_words,
+        weak_store: args.accept_weak_store,
+    };
     let made = make(session, &keys).await?;
     show(session, &args, &made)?;
     Ok(Exit::Done)
@@ -48,6 +55,7 @@ pub(super) async fn make(session: &Session, keys: &Keys<'_>) -> Result<Initialis
         passphrase,
         new_key_file: file.is_some(),
         recovery_words: keys.words,
+        accept_weak_store: keys.weak_store,
         ..InitOptions::default()
     };
     let made = init(store, &session.env, options).await?;

@@ -15,7 +15,8 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: LsArgs) -> Result<Exit, CliError> {
     let repository = session.repository().await?;
-    let snapshot = resolve(&repository, &args.location.selector, &args.select.filter()).await?;
+    let snapshot =
+        resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     session.clear();
     let path = args.location.path.unwrap_or_default();
     let options = LsOptions { snapshot, path, recursive: !args.no_recursive };

@@ -15,7 +15,8 @@ use super::super::session::Session;
 pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit, CliError> {
     let filter = filter::build(&args.exclude, &args.include, None)?;
     let repository = session.repository().await?;
-    let snapshot = resolve(&repository, &args.location.selector, &args.select.filter()).await?;
+    let snapshot =
+        resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     let options = RestoreOptions {
         snapshot,
         path: args.location.path.unwrap_or_default(),
@@ -39,18 +40,10 @@ pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit
     let voice = session.voice();
     if voice.json {
         session.output.json(&summary::restore_json(&done))?;
-    } else {
-        for path in &done.damaged {
-            session.error(&format!(
-                "left out because it is damaged: {}",
-                super::super::render::sanitize::name(path)
-            ));
-        }
-        if !voice.quiet {
-            session.output.text(&summary::restore_text(&done, &args.target, args.dry_run))?;
-        }
+    } else if !voice.quiet {
+        session.output.text(&summary::restore_text(&done, &args.target, args.dry_run))?;
     }
-    Ok(if !done.damaged.is_empty() {
+    Ok(if done.damaged_count > 0 {
         Exit::Class(Class::Damage)
     } else if done.failed > 0 {
         Exit::Class(Class::Partial)

@@ -16,7 +16,7 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Exit, CliError> {
     let repository = session.repository().await?;
-    let found = list(&repository, &args.select.filter()).await?;
+    let found = list(&repository, &args.select.filter(&session.directory)).await?;
     session.clear();
     for (key, error) in &found.unreadable {
         let causes = words::causes(error).join(": ");

@@ -3,11 +3,12 @@
 use lifeboat::class::Class;
 use lifeboat::ops::verify::{Depth, Finding, Severity, VerifyReport, verify, verify_packs_without_key};
 use lifeboat::units::ByteSize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::args::VerifyArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::render::json::put_bytes;
 use super::super::render::{sanitize, time};
 use super::super::session::Session;
 
@@ -24,8 +25,7 @@ pub(super) async fn run(session: &mut Session, args: VerifyArgs) -> Result<Exit,
     };
     session.clear();
     show(session, &report)?;
-    let damage = report.findings.iter().any(|finding| finding.severity == Severity::Damage);
-    Ok(if damage { Exit::Class(Class::Damage) } else { Exit::Done })
+    Ok(if report.has_damage() { Exit::Class(Class::Damage) } else { Exit::Done })
 }
 
 fn word(severity: Severity) -> &'static str {
@@ -44,10 +44,10 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
         return session.output.json(&summary(report));
     }
     for finding in &report.findings {
-        let line = format!("{}: {}", sanitize::line(&finding.key), sanitize::line(&finding.what.to_string()));
+        let line = describe(finding, voice.verbose);
         match finding.severity {
-            Severity::Damage => session.error(&format!("damage: {line}")),
-            Severity::Warning => session.warn(&line),
+            Severity::Damage => session.say_always(&format!("damage: {line}")),
+            Severity::Warning => session.say(&format!("warning: {line}")),
         }
     }
     if voice.quiet {
@@ -68,12 +68,37 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
     ))
 }
 
+/// Paths that are named for one finding unless `--verbose` asks for all.
+const NAMED: usize = 5;
+
+fn describe(finding: &Finding, all: bool) -> String {
+    let mut out = sanitize::line(&finding.to_string());
+    let named = if all { finding.affected.len() } else { NAMED.min(finding.affected.len()) };
+    for hit in &finding.affected[..named] {
+        let path = if hit.path.is_empty() { "/".to_owned() } else { sanitize::name(&hit.path) };
+        out.push_str(&format!("\n    in snapshot {}: {path}", hit.snapshot.short()));
+    }
+    let more = finding.affected_count.saturating_sub(named as u64);
+    if more > 0 {
+        out.push_str(&format!("\n    and {more} more"));
+    }
+    out
+}
+
 fn object(finding: &Finding) -> Value {
+    let affected = finding.affected.iter().map(|hit| {
+        let mut out = Map::new();
+        out.insert("snapshot".to_owned(), json!(hit.snapshot.to_string()));
+        put_bytes(&mut out, "path", &hit.path);
+        Value::Object(out)
+    });
     json!({
         "type": "finding",
         "severity": word(finding.severity),
         "key": finding.key,
-        "message": finding.what.to_string(),
+        "message": finding.problem.to_string(),
+        "affected": affected.collect::<Vec<_>>(),
+        "affected_count": finding.affected_count,
     })
 }
 

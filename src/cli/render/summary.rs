@@ -18,7 +18,6 @@ pub(crate) fn backup_json(done: &BackupSummary) -> Value {
         "snapshot": done.snapshot.map(|id| id.to_string()),
         "entries": done.entries,
         "files": done.files,
-        "dirs": done.dirs,
         "new_files": done.new_files,
         "changed_files": done.changed_files,
         "unchanged_files": done.unchanged_files,
@@ -60,13 +59,13 @@ pub(crate) fn backup_text(done: &BackupSummary, restore: Option<&str>) -> String
     let size = |bytes| ByteSize(bytes).to_string();
     let mut out = format!(
         "{head}\n\
-         \x20 sources   {} files and {} directories, {}\n\
+         \x20 sources   {} files and {} other entries, {}\n\
          \x20 changes   {} new, {} changed, {} unchanged\n\
          \x20 read      {}\n\
          \x20 new       {}{}\n\
          \x20 stored    {}{}\n",
         done.files,
-        done.dirs,
+        done.entries.saturating_sub(done.files),
         size(done.bytes),
         done.new_files,
         done.changed_files,
@@ -109,6 +108,7 @@ pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
         ("bytes", json!(done.bytes)),
         ("bytes_fetched", json!(done.fetched)),
         ("failed", json!(done.failed)),
+        ("damaged_count", json!(done.damaged_count)),
         ("seconds", json!(done.elapsed.as_secs_f64())),
     ] {
         out.insert(key.to_owned(), value);
@@ -123,8 +123,8 @@ pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) 
     if done.failed > 0 {
         trouble.push_str(&format!(", {} not set in full", done.failed));
     }
-    if !done.damaged.is_empty() {
-        trouble.push_str(&format!(", {} left out as damaged", done.damaged.len()));
+    if done.damaged_count > 0 {
+        trouble.push_str(&format!(", {} left out as damaged", done.damaged_count));
     }
     format!(
         "{} {} entries, {} files, {} to {} in {}{trouble}\n",
@@ -146,16 +146,12 @@ mod tests {
     use super::*;
 
     fn done() -> BackupSummary {
-        BackupSummary {
-            snapshot: Some(SnapshotId::new([0xab; 32])),
-            files: 3,
-            dirs: 1,
-            bytes: 4096,
-            new_bytes: 1024,
-            stored_bytes: 512,
-            elapsed: Duration::from_millis(1500),
-            ..BackupSummary::default()
-        }
+        let mut done = BackupSummary::default();
+        done.snapshot = Some(SnapshotId::new([0xab; 32]));
+        (done.entries, done.files) = (5, 3);
+        (done.bytes, done.new_bytes, done.stored_bytes) = (4096, 1024, 512);
+        done.elapsed = Duration::from_millis(1500);
+        done
     }
 
     #[test]

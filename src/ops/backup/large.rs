@@ -13,6 +13,9 @@ use crate::source::walk::Entry;
 
 const TRIES: u32 = 3;
 
+/// The rows of a span, or why it could not be read.
+type SpanRows = Result<Vec<ChunkRow>, SourceError>;
+
 /// A large file and what is known of its spans.
 #[derive(Debug)]
 pub(super) struct LargeFile {
@@ -20,7 +23,7 @@ pub(super) struct LargeFile {
     reader: Option<Arc<FileReader>>,
     ranges: Vec<Range<u64>>,
     /// Jobs in order of their spans, with their rows once they are answered.
-    parts: Vec<(u64, Option<Result<Vec<ChunkRow>, SourceError>>)>,
+    parts: Vec<(u64, Option<SpanRows>)>,
     open_parts: usize,
     tries: u32,
 }
@@ -66,7 +69,7 @@ impl LargeFile {
     }
 
     /// Takes the answer of a span.
-    pub(super) fn take(&mut self, job: u64, rows: Result<Vec<ChunkRow>, SourceError>) {
+    pub(super) fn take(&mut self, job: u64, rows: SpanRows) {
         if let Ok(at) = self.parts.binary_search_by_key(&job, |part| part.0) {
             self.parts[at].1 = Some(rows);
             self.open_parts -= 1;

@@ -89,12 +89,9 @@ impl LastRun {
     /// Enters a directory.
     pub(super) fn enter(&mut self, name: &[u8]) -> Option<Remembered> {
         if self.unknown == 0 {
-            match self.seek(name) {
-                Some(Record::Enter { print, node }) => {
-                    return Some(Remembered { print, node, rows: Vec::new() });
-                }
-                // It was something else last time; the position is behind it.
-                Some(_) | None => {}
+            // If it was something else last time, the position is behind it now.
+            if let Some(Record::Enter { print, node }) = self.seek(name) {
+                return Some(Remembered { print, node, rows: Vec::new() });
             }
         }
         self.unknown += 1;

@@ -371,7 +371,8 @@ impl<'a> Merge<'a> {
                     self.in_flight -= 1;
                     return Ok(outcome);
                 }
-                Err(RecvTimeoutError::Timeout) if !self.parts.sink.stopped() => {}
+                Err(RecvTimeoutError::Timeout)
+                    if !self.parts.sink.stopped() && !self.parts.sink.cancelled() => {}
                 Err(_) => return Err(Error::Cancelled),
             }
         }

@@ -19,6 +19,8 @@ mod run;
 mod sink;
 mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod upload;
 mod worker;

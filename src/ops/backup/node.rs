@@ -95,10 +95,9 @@ impl NodeMaker {
     pub(super) fn make_directory(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
         let mut node = self.make(entry.name(), entry.stat(), mount);
         let mut failures = Vec::new();
-        match entry.dir_flags() {
-            Ok(flags) => take_flags(&mut node, flags),
-            // A directory that cannot be opened is reported by the walk, which tried to list it.
-            Err(_) => {}
+        // A directory that cannot be opened is reported by the walk, which tried to list it.
+        if let Ok(flags) = entry.dir_flags() {
+            take_flags(&mut node, flags);
         }
         failures.extend(take_xattrs(&mut node, entry.xattrs()));
         (node, failures)

@@ -76,6 +76,7 @@ pub(super) async fn gather(
 ) -> Result<Gathered, Error> {
     let env = repo.env();
     let (walk, missing) = begin_walk(repo, options)?;
+    let read_before = total(&env.observer.counters().bytes_read);
     let reader = StateReader::open(&state);
     let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
     let (send, receive) = unbounded_channel();
@@ -108,27 +109,24 @@ pub(super) async fn gather(
         let sink = Arc::clone(&sink);
         tokio::task::spawn_blocking(move || plan.run(&sink, work, writer))
     };
-    // Both sides are waited for: a thread that failed has raised the flag that ends the other.
-    let stop = super::upload::StopOnDrop(Arc::clone(&sink));
+    // Both sides are waited for: a side that fails raises the flag that ends the other, also if this future is dropped.
+    let _stop = super::upload::StopOnDrop(Arc::clone(&sink));
     let uploaded = uploader.run(receive).await;
-    let failed = uploaded.is_err();
-    if failed {
-        drop(stop);
-    } else {
-        std::mem::forget(stop);
+    if uploaded.is_err() {
+        sink.stop.store(true, Ordering::Release);
     }
     let built = threads.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?;
     let uploaded = uploaded?;
     let built = built?;
     env.observer.observe(&Event::PhaseFinished { phase: Phase::Backup });
-    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes)))
+    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes, read_before)))
 }
 
 fn collect(
     sink: Arc<Sink>,
     (built, uploaded): (Built, Uploaded),
     (index, missing): (&LoadedIndex, Vec<PathBuf>),
-    (entries_before, resumed_bytes): (Option<u64>, u64),
+    (entries_before, resumed_bytes, read_before): (Option<u64>, u64, u64),
 ) -> Gathered {
     let mut dependencies = used_packs(&sink);
     dependencies.extend(uploaded.packs.iter().copied());
@@ -143,7 +141,7 @@ fn collect(
         entries_before,
         missing,
         excluded: built.excluded,
-        bytes_read: total(&sink.observer.counters().bytes_read),
+        bytes_read: total(&sink.observer.counters().bytes_read) - read_before,
         new_bytes: total(&sink.new_bytes),
         stored_bytes: uploaded.bytes,
         resumed_bytes,

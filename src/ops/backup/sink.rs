@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::tree::PageStore;
+use crate::cancel::Cancel;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::{SecretKey, chunk_id};
 use crate::error::Error;
@@ -56,7 +57,10 @@ pub(super) struct Sink {
     pub(super) used: Vec<AtomicU64>,
     pub(super) new_bytes: AtomicU64,
     pub(super) new_chunks: AtomicU64,
+    /// Raised when a part of the run failed: everything else ends as it stands.
     pub(super) stop: AtomicBool,
+    /// Raised by the user: what is in hand is brought to a clean end.
+    cancel: Cancel,
     packs: [Mutex<Option<PackBuilder>>; 2],
     pools: [Arc<BufferPool>; 2],
     bridge: Mutex<Option<UnboundedSender<FinishedPack>>>,
@@ -94,6 +98,7 @@ impl Sink {
             new_bytes: AtomicU64::new(0),
             new_chunks: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            cancel: repo.env().cancel.clone(),
             packs: [Mutex::new(None), Mutex::new(None)],
             pools: [BufferPool::new(DATA_BUFFERS), BufferPool::new(TREE_BUFFERS)],
             bridge: Mutex::new(Some(bridge)),
@@ -103,6 +108,11 @@ impl Sink {
     /// Whether the run is to come to an end before its time.
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether the user asked the run to stop.
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancel.is_raised()
     }
 
     /// Names a chunk.

@@ -47,8 +47,6 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    const LEN: usize = 40;
-
     pub(super) fn of(stat: &Stat) -> Self {
         Self { size: stat.size, ino: stat.ino, mtime: file_time(stat.mtime), ctime: file_time(stat.ctime) }
     }
@@ -307,7 +305,6 @@ fn decode_record(reader: &mut Reader<'_>) -> Result<Record, FormatError> {
     if tag == LEAVE {
         return Ok(Record::Leave);
     }
-    debug_assert!(Fingerprint::LEN == 40, "two numbers and two times");
     let print = Fingerprint::decode(reader)?;
     let len = reader.u32()? as usize;
     let node = reader.bytes(len)?.to_vec();

@@ -24,7 +24,7 @@ use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
 /// An index object is put at the latest after this many packs.
 const INDEX_PACKS: usize = 64;
 /// An index object is put at the latest after this many records: this bounds the run's table.
-const INDEX_RECORDS: usize = 1 << 18;
+const INDEX_RECORDS: usize = 1 << 16;
 /// Packs on their way at the same time.
 const PUTS: usize = 4;
 

@@ -98,6 +98,7 @@ pub(super) fn work(
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let answer = match job {
             Ok(_) if sink.stopped() => return,
+            Ok(_) if sink.cancelled() => Err(Error::Cancelled),
             Ok(Job::Files(number, files)) => worker.files(files).map(|done| Outcome::Files(number, done)),
             Ok(Job::Span(number, file, range)) => {
                 worker.span(&file, range).map(|rows| Outcome::Span(number, rows))
@@ -108,6 +109,11 @@ pub(super) fn work(
             },
         };
         let broken = answer.is_err();
+        // What was read before the user stopped the run is kept: the next run need not read it again.
+        let answer = match answer {
+            Err(Error::Cancelled) if sink.cancelled() => worker.segment.flush().and(Err(Error::Cancelled)),
+            answer => answer,
+        };
         // The other side hangs up only when the run is over.
         if answers.send(answer.unwrap_or_else(Outcome::Broken)).is_err() || broken {
             return;
@@ -124,12 +130,14 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    fn go_on(&self) -> Result<(), Error> {
+        if self.sink.stopped() || self.sink.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     fn files(&mut self, files: Vec<FileJob>) -> Result<Vec<FileOutcome>, Error> {
         let mut done = Vec::with_capacity(files.len());
         for file in files {
-            if self.sink.stopped() {
-                return Err(Error::Cancelled);
-            }
+            self.go_on()?;
             done.push(match self.file(&file)? {
                 Ok(saved) => FileOutcome::Saved(Box::new(saved)),
                 Err(error) => FileOutcome::Failed(file.entry, error),
@@ -226,9 +234,7 @@ impl Worker<'_> {
         self.buffer.resize(READ.max(2 * most), 0);
         let (mut start, mut filled, mut offset) = (0, 0, range.start);
         loop {
-            if self.sink.stopped() {
-                return Err(Error::Cancelled);
-            }
+            self.go_on()?;
             self.buffer.copy_within(start..filled, 0);
             (start, filled) = (0, filled - start);
             while filled < self.buffer.len() && offset < range.end {

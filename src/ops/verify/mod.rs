@@ -1,1 +1,285 @@
-//! Placeholder, replaced in the next change.
+//! Proving that what is stored can be restored.
+//!
+//! # Invariants
+//! Whatever bit is changed in whatever object, a verification of [`Depth::Packs`] or deeper has a finding. A finding
+//! never stops the verification: it looks at everything it can. Nothing is changed in the store.
+//!
+//! # Must not
+//! Take for damage what a backup or a collector does meanwhile: snapshots are listed before index objects and those
+//! before packs, and damage under an index that has moved is looked at again.
+
+mod finding;
+mod pack;
+mod pipeline;
+mod read;
+mod small;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::HashMap;
+
+pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
+
+use self::finding::{BadPack, pack_key};
+use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
+use self::pipeline::{Check, Job, Verdict};
+use self::read::problem;
+use self::survey::{Survey, index_names, survey};
+use self::walk::walk;
+use crate::crypto::object_hash;
+use crate::error::Error;
+use crate::event::{Counters, Event, Phase};
+use crate::format::envelope::{ObjectKind, Preamble};
+use crate::format::layout::ObjectName;
+use crate::format::pack::PACK_MAX;
+use crate::format::signed::SIGNED_MAX;
+use crate::id::{ObjectHash, PackId};
+use crate::index::IndexError;
+use crate::repo::{Env, RepoError, Repository};
+use crate::store::{Key, Store};
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// Everything but the content of packs: every name, small object, index object, snapshot and tree page.
+    Structure,
+    /// Also every byte of every pack against the hash in its name.
+    Packs,
+    /// Also every segment opened and every chunk named again, as a restore of everything would.
+    Data,
+}
+
+/// How often a verification begins again because the index moved or the local cache was damaged.
+const TRIES: usize = 3;
+
+/// Verifies a repository.
+///
+/// # Errors
+/// Only for what keeps the verification from going on: the store does not answer, or the key may not read.
+pub async fn verify(repo: &Repository, depth: Depth) -> Result<VerifyReport, Error> {
+    let clock = &repo.env().clock;
+    let start = clock.monotonic();
+    let mut cached = true;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (mut report, index) = match verify_once(repo, depth, cached).await {
+            Err(error) if cached && is_cache_damage(&error) => {
+                cached = false;
+                continue;
+            }
+            other => other?,
+        };
+        if tries < TRIES && report.has_damage() && index_names(repo).await? != index {
+            continue;
+        }
+        report.sort();
+        report.elapsed = clock.monotonic().saturating_sub(start);
+        return Ok(report);
+    }
+}
+
+fn is_cache_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Index(IndexError::CacheDamaged { .. })
+            | Error::Repo(RepoError::Index(IndexError::CacheDamaged { .. }))
+    )
+}
+
+async fn verify_once(
+    repo: &Repository,
+    depth: Depth,
+    cached: bool,
+) -> Result<(VerifyReport, Vec<ObjectHash>), Error> {
+    let mut survey = survey(repo, cached).await?;
+    let observer = &repo.env().observer;
+    let total = match depth {
+        Depth::Structure => None,
+        _ => Some(survey.packs.iter().map(|(_, size)| size).sum()),
+    };
+    observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
+    let mut report = VerifyReport {
+        objects: survey.objects,
+        bytes: survey.bytes,
+        chunks: survey.promised.chunk_count(),
+        ..VerifyReport::default()
+    };
+    let checks = async {
+        match depth {
+            Depth::Structure => Ok(Checked::default()),
+            _ => check_packs(repo, &survey, depth == Depth::Data).await,
+        }
+    };
+    let (walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
+    let mut walked = walked;
+    report.snapshots = walked.snapshots;
+    report.bytes += checked.bytes;
+    if depth == Depth::Data {
+        report.chunks = checked.chunks;
+    }
+    report.findings = std::mem::take(&mut survey.findings);
+    report.findings.extend(walked.findings());
+    report.findings.extend(checked.findings);
+    let mut lost = walked.packs;
+    if !checked.bad.is_empty() {
+        // Only now is it known which segments are gone: whom do they hit?
+        let mut bad = std::mem::take(&mut survey.bad);
+        bad.extend(checked.bad);
+        lost = walk(repo, &survey, &bad).await?.packs;
+    }
+    attach(&mut report.findings, lost);
+    observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
+    Ok((report, survey.index))
+}
+
+/// Says of each damaged pack what it hits, at its gravest finding.
+fn attach(findings: &mut Vec<Finding>, lost: HashMap<PackId, finding::Impact>) {
+    for (pack, impact) in lost {
+        let key = pack_key(pack);
+        let of_pack = |finding: &&mut Finding| {
+            finding.key == key
+                && matches!(
+                    finding.problem,
+                    Problem::Missing
+                        | Problem::Segments { .. }
+                        | Problem::Directory(_)
+                        | Problem::Invalid(_)
+                        | Problem::TooLarge { .. }
+                )
+        };
+        match findings.iter_mut().find(of_pack) {
+            Some(finding) => finding.hit(impact),
+            None => {
+                let mut finding = Finding::damage(key, Problem::Missing);
+                finding.hit(impact);
+                findings.push(finding);
+            }
+        }
+    }
+}
+
+/// What the packs turned out to be.
+#[derive(Default)]
+struct Checked {
+    findings: Vec<Finding>,
+    bad: HashMap<PackId, BadPack>,
+    bytes: u64,
+    chunks: u64,
+}
+
+async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
+    let shared = PackChecker::new(repo, survey.promised.clone(), survey.records.clone())?;
+    let mut jobs = Vec::with_capacity(survey.packs.len());
+    for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
+        jobs.push((*pack, *size));
+    }
+    let jobs = jobs
+        .into_iter()
+        .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
+    let make = || -> Result<Check<PackId, PackOutcome>, RepoError> {
+        if !data {
+            return Ok(Box::new(|id, bytes| Ok(check_hash(*id, bytes).verdict())));
+        }
+        let mut worker = PackWorker::new(&shared)?;
+        Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
+    };
+    let mut checked = Checked::default();
+    let counters = repo.env().observer.counters();
+    pipeline::run((repo.store(), repo.env()), jobs, make, |job, outcome| {
+        Counters::add(&counters.bytes, job.size);
+        checked.bytes += job.size;
+        let pack = job.what;
+        let outcome = outcome.unwrap_or_else(|error| PackOutcome {
+            problems: vec![problem(error)],
+            bad: Some(BadPack::Whole),
+            chunks: 0,
+        });
+        checked.chunks += outcome.chunks;
+        checked.bad.extend(outcome.bad.map(|bad| (pack, bad)));
+        let findings = outcome.problems.into_iter().map(|problem| Finding::damage(pack_key(pack), problem));
+        checked.findings.extend(findings);
+    })
+    .await?;
+    Ok(checked)
+}
+
+/// Holds every object against the hash in its name, without any key. A confirmation has no hash of its own: of it only
+/// the frame is looked at, and that its snapshot is there.
+pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyReport, Error> {
+    let start = env.clock.monotonic();
+    let mut report = VerifyReport::default();
+    let mut jobs = Vec::new();
+    let mut bodies = std::collections::HashSet::new();
+    let mut confirmations = Vec::new();
+    for object in store.list("").await? {
+        report.objects += 1;
+        let Some(name) = ObjectName::parse(object.key.as_str()) else {
+            report.findings.push(Finding::warning(object.key.as_str(), Problem::ForeignName));
+            continue;
+        };
+        match name {
+            ObjectName::Snapshot(writer, sequence, id) => {
+                bodies.insert((writer, sequence, id));
+            }
+            ObjectName::Confirmation(writer, sequence, id) => confirmations.push((writer, sequence, id)),
+            _ => {}
+        }
+        if object.size > size_max(name) {
+            report
+                .findings
+                .push(Finding::damage(object.key.as_str(), Problem::TooLarge { size: object.size }));
+        } else {
+            jobs.push(Job { key: object.key, size: object.size, what: name });
+        }
+    }
+    for (writer, sequence, id) in confirmations {
+        if !bodies.contains(&(writer, sequence, id)) {
+            let key = ObjectName::Snapshot(writer, sequence, id).key();
+            report.findings.push(Finding::damage(key, Problem::Missing));
+        }
+    }
+    let total = Some(jobs.iter().map(|job| job.size).sum());
+    env.observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
+    let make = || -> Result<Check<ObjectName, Option<Problem>>, RepoError> {
+        Ok(Box::new(|name, bytes| {
+            let answer = keyless(*name, bytes);
+            Ok(Verdict { suspicious: answer.is_some(), answer })
+        }))
+    };
+    let counters = env.observer.counters();
+    pipeline::run((&store, env), jobs, make, |job, answer| {
+        Counters::add(&counters.bytes, job.size);
+        report.bytes += job.size;
+        let problem = answer.unwrap_or_else(|error| Some(problem(error)));
+        report.findings.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
+    })
+    .await?;
+    env.observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
+    report.sort();
+    report.elapsed = env.clock.monotonic().saturating_sub(start);
+    Ok(report)
+}
+
+fn keyless(name: ObjectName, bytes: &[u8]) -> Option<Problem> {
+    match name.content_hash() {
+        Some(hash) => (object_hash(bytes) != hash).then_some(Problem::HashMismatch),
+        None => {
+            let preamble = Preamble::decode(bytes)
+                .and_then(|preamble| Preamble::expect(bytes, ObjectKind::Confirmation, &preamble.repository));
+            let key = name.key();
+            preamble.err().map(|rule| Problem::Invalid(RepoError::at(&key)(rule)))
+        }
+    }
+}
+
+/// Most bytes of an object of this kind.
+fn size_max(name: ObjectName) -> u64 {
+    match name {
+        ObjectName::Pack(_) => PACK_MAX as u64,
+        ObjectName::Index(..) => crate::repo::INDEX_MAX,
+        _ => SIGNED_MAX as u64,
+    }
+}

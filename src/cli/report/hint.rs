@@ -1,0 +1,132 @@
+//! The next step after an error, by variant.
+
+use lifeboat::crypto::CryptoError;
+use lifeboat::error::Error;
+use lifeboat::repo::RepoError;
+use lifeboat::source::SourceError;
+use lifeboat::store::StoreError;
+
+use super::super::error::CliError;
+use super::{Context, quote};
+
+/// What to do next.
+pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
+    Some(match error {
+        CliError::Library(error) => return library(error, context),
+        CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
+        CliError::NoRepositoryNamed => "name it with --repo or LIFEBOAT_REPO".to_owned(),
+        CliError::NoDefaultRepository { .. } => {
+            "name a repository with --repo or LIFEBOAT_REPO, or make the default one: lifeboat backup PATH".to_owned()
+        }
+        CliError::DefaultRepositoryGone { key_file, .. } => format!(
+            "mount or restore the disk it lies on; or, for a new one, first move {} away",
+            quote(&key_file.display().to_string())
+        ),
+        CliError::TwoSecrets { .. } => "keep one of them".to_owned(),
+        CliError::NoSecret => "give --key-file, --password-file or --password-command, or set LIFEBOAT_KEY_FILE, \
+             LIFEBOAT_PASSWORD_FILE, LIFEBOAT_PASSWORD_COMMAND or LIFEBOAT_PASSWORD; for a new repository also \
+             --new-key-file"
+            .to_owned(),
+        CliError::NotForInit { .. } => "give --new-key-file FILE, or a password".to_owned(),
+        CliError::KeyFileExists { .. } => "choose another name, or move the file away".to_owned(),
+        CliError::KeyLost { place, .. } => format!("delete {place}, which nobody can open, and make it again"),
+        CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
+        CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
+        CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
+        _ => return None,
+    })
+}
+
+fn library(error: &Error, context: &Context) -> Option<String> {
+    Some(match error {
+        Error::Repo(error) => return repo(error, context),
+        Error::Store(error) => return store(error, context),
+        Error::Crypto(error) => return crypto(error),
+        Error::Source(SourceError::ExcludedRoot { .. }) => {
+            "change the rule, or leave the path out".to_owned()
+        }
+        Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
+        Error::WeakStore { .. } => {
+            "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
+        }
+        Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
+        Error::Shrunk { .. } => "if that is right, run it again with --allow-shrink".to_owned(),
+        Error::NoSource { .. } => "check the paths; is a disk not mounted?".to_owned(),
+        Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. } => {
+            "see what there is: lifeboat snapshots".to_owned()
+        }
+        Error::BadSelector { .. } => {
+            "use an id or its beginning, latest, latest~2 or @2026-03-01T14:00".to_owned()
+        }
+        Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
+            "see what it holds: lifeboat ls SNAPSHOT".to_owned()
+        }
+        Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
+        Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
+        Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
+        Error::RepositoryChanged { .. } => {
+            "find out who replaced it; if it was you, move the state directory of this place away".to_owned()
+        }
+        Error::ChunkLost { .. } | Error::Damaged { .. } => {
+            "see how much is damaged: lifeboat verify --data".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn repo(error: &RepoError, context: &Context) -> Option<String> {
+    Some(match error {
+        RepoError::NotFound { .. } => init(context)?,
+        RepoError::AlreadyExists { .. } => "choose another place, or use what is there".to_owned(),
+        RepoError::WrongKey { .. } => "check that the key or password belongs to this repository".to_owned(),
+        RepoError::HashMismatch { .. } | RepoError::Damaged { .. } | RepoError::BadSignature { .. } => {
+            "see how much is damaged: lifeboat verify --packs".to_owned()
+        }
+        RepoError::Store(error) => return store(error, context),
+        RepoError::Crypto(error) => return crypto(error),
+        _ => return None,
+    })
+}
+
+fn store(error: &StoreError, context: &Context) -> Option<String> {
+    Some(match error {
+        // Directories are made by `init`; buckets have owners, rules and costs of their own.
+        StoreError::NoBucket { place } if place.contains("://") => {
+            format!("make the bucket, then: {}", context.init.as_deref()?)
+        }
+        StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Denied { .. } | StoreError::Credentials { .. } => {
+            "check credentials and rights: lifeboat doctor".to_owned()
+        }
+        StoreError::Unreachable { .. } => "check the connection: lifeboat doctor".to_owned(),
+        StoreError::NoSpace { .. } => {
+            "make room at the store; the next run goes on where this one ended".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn crypto(error: &CryptoError) -> Option<String> {
+    match error {
+        CryptoError::WrongKey => Some("check that the key or password belongs to this repository".to_owned()),
+        _ => None,
+    }
+}
+
+fn init(context: &Context) -> Option<String> {
+    Some(format!("to make one: {}", context.init.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_repository_is_answered_with_the_command_that_makes_it() {
+        let context = Context { init: Some("lifeboat init -r /x".to_owned()), ..Context::default() };
+        let error = CliError::Library(RepoError::NotFound { url: "/x".to_owned() }.into());
+        assert_eq!(hint(&error, &context).as_deref(), Some("to make one: lifeboat init -r /x"));
+        let bucket = CliError::Library(StoreError::NoBucket { place: "s3://b".to_owned() }.into());
+        assert!(hint(&bucket, &context).unwrap().starts_with("make the bucket"));
+    }
+}

@@ -1,0 +1,338 @@
+//! The first look: every listing, every small object and every index object, read in full.
+//!
+//! # Invariants
+//! Snapshots are listed before index objects, and those before packs, so that a backup that goes on meanwhile is never
+//! taken for damage.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::StreamExt;
+
+use super::finding::{BadPack, Finding, Problem, pack_key};
+use super::read::{is_fatal, problem, twice};
+use super::small::{self, Checked};
+use crate::error::Error;
+use crate::format::index::{IndexTables, Record};
+use crate::format::layout::{self, ObjectName};
+use crate::format::pack::PACK_MAX;
+use crate::id::{ObjectHash, PackId, SnapshotId};
+use crate::index::{Cache, View};
+use crate::repo::{Listed, RepoError, Repository};
+use crate::store::Object;
+
+/// The order in which prefixes are listed.
+const ORDER: [&str; 9] = [
+    layout::CONFIG,
+    layout::KEYS,
+    layout::WRITERS,
+    layout::TOMBS,
+    layout::SNAPSHOTS,
+    layout::CONDEMNED,
+    layout::HORIZON,
+    layout::INDEX,
+    layout::PACKS,
+];
+
+/// Index objects up to this many bytes together are held in memory and not in the cache.
+const IN_MEMORY: u64 = 32 << 20;
+/// Bytes of index objects that are on their way at the same time.
+const INDEX_BUDGET: u64 = 16 << 20;
+
+/// What is there.
+pub(super) struct Survey {
+    pub(super) findings: Vec<Finding>,
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+    /// Confirmed ones first, then in the order of their names.
+    pub(super) snapshots: Vec<Root>,
+    /// Index objects as listed, readable or not.
+    pub(super) index: Vec<ObjectHash>,
+    /// Packs as listed, with their sizes, in the order of their names.
+    pub(super) packs: Vec<(PackId, u64)>,
+    /// How many records each pack has in an index object.
+    pub(super) records: HashMap<PackId, u32>,
+    /// Where chunks are, as far as the packs are there.
+    pub(super) view: View,
+    /// Where chunks should be.
+    pub(super) promised: View,
+    /// Packs that are indexed and not there.
+    pub(super) bad: HashMap<PackId, BadPack>,
+}
+
+/// A snapshot that could be read.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    pub(super) listed: Listed,
+    pub(super) tree: Option<crate::format::tree::TreeRef>,
+}
+
+/// Names of the index objects there are now.
+pub(super) async fn index_names(repo: &Repository) -> Result<Vec<ObjectHash>, Error> {
+    let objects = repo.store().list(layout::INDEX).await?;
+    let hash = |object: &Object| ObjectName::parse(object.key.as_str())?.content_hash();
+    Ok(objects.iter().filter_map(hash).collect())
+}
+
+#[derive(Default)]
+struct Names {
+    small: Vec<(ObjectName, u64)>,
+    snapshots: Vec<(Listed, bool)>,
+    tombs: HashSet<SnapshotId>,
+    index: Vec<(ObjectName, ObjectHash, u64)>,
+    packs: Vec<(PackId, u64)>,
+}
+
+impl Names {
+    fn add(&mut self, name: ObjectName, object: &Object) {
+        match name {
+            ObjectName::Pack(id) => self.packs.push((id, object.size)),
+            ObjectName::Index(_, hash) => self.index.push((name, hash, object.size)),
+            ObjectName::Snapshot(writer, sequence, id) => {
+                let stored = object.modified;
+                self.snapshots.push((Listed { writer, sequence, id, confirmed: false, stored }, true));
+            }
+            ObjectName::Confirmation(writer, sequence, id) => {
+                let stored = object.modified;
+                self.snapshots.push((Listed { writer, sequence, id, confirmed: true, stored }, false));
+            }
+            name => {
+                if let ObjectName::Tomb(snapshot, _) = name {
+                    self.tombs.insert(snapshot);
+                }
+                self.small.push((name, object.size));
+            }
+        }
+    }
+
+    /// Snapshots, and separately those of which only the confirmation is there.
+    fn pair(&mut self) -> (Vec<Listed>, Vec<Listed>) {
+        let (bodies, confirmations): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.snapshots).into_iter().partition(|(_, body)| *body);
+        let known: HashSet<_> =
+            bodies.iter().map(|(listed, _)| (listed.writer, listed.sequence, listed.id)).collect();
+        let confirmed: HashSet<_> =
+            confirmations.iter().map(|(listed, _)| (listed.writer, listed.sequence, listed.id)).collect();
+        let mut bodies: Vec<_> = bodies.into_iter().map(|(listed, _)| listed).collect();
+        for listed in &mut bodies {
+            listed.confirmed = confirmed.contains(&(listed.writer, listed.sequence, listed.id));
+        }
+        let alone = confirmations.into_iter().map(|(listed, _)| listed);
+        let alone = alone.filter(|listed| !known.contains(&(listed.writer, listed.sequence, listed.id)));
+        (bodies, alone.collect())
+    }
+}
+
+/// Looks at everything but the content of packs. `cached` allows the use of the local cache for a large index.
+pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Error> {
+    let mut findings = Vec::new();
+    let mut names = Names::default();
+    let mut objects = 0;
+    for prefix in ORDER {
+        for object in repo.store().list(prefix).await? {
+            objects += 1;
+            match ObjectName::parse(object.key.as_str()) {
+                Some(name) => names.add(name, &object),
+                None => findings.push(Finding::warning(object.key.as_str(), Problem::ForeignName)),
+            }
+        }
+    }
+    let (listed, alone) = names.pair();
+    for listed in alone {
+        let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
+        findings.push(Finding::damage(key, Problem::Missing));
+    }
+    let mut bytes = check_small(repo, &names.small, &mut findings).await?;
+    let snapshots = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
+    let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
+    bytes += names.index.iter().map(|(.., size)| size).sum::<u64>();
+    let mut survey = Survey {
+        findings,
+        objects,
+        bytes,
+        snapshots,
+        index: names.index.into_iter().map(|(_, hash, _)| hash).collect(),
+        packs: names.packs,
+        records: loaded.records,
+        promised: loaded.view.clone(),
+        view: loaded.view,
+        bad: HashMap::new(),
+    };
+    survey.check_packs()?;
+    Ok(survey)
+}
+
+async fn check_small(
+    repo: &Repository,
+    names: &[(ObjectName, u64)],
+    findings: &mut Vec<Finding>,
+) -> Result<u64, Error> {
+    let observer = &*repo.env().observer;
+    let mut checks = futures::stream::iter(names)
+        .map(|(name, size)| async move {
+            let key = name.key();
+            let checked = twice(observer, &key, || small::check(repo, *name)).await;
+            (key, *size, checked)
+        })
+        .buffer_unordered(repo.env().limits.requests.max(1));
+    let mut bytes = 0;
+    while let Some((key, size, checked)) = checks.next().await {
+        match checked? {
+            Ok(Checked::Good) => {}
+            Ok(Checked::Foreign) => findings.push(Finding::warning(key, Problem::ForeignObject)),
+            Err(problem) => findings.push(Finding::damage(key, problem)),
+        }
+        bytes += size;
+    }
+    Ok(bytes)
+}
+
+async fn read_snapshots(
+    repo: &Repository,
+    (listed, tombs): (Vec<Listed>, &HashSet<SnapshotId>),
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Root>, Error> {
+    let observer = &*repo.env().observer;
+    let known: HashSet<_> = listed.iter().map(|listed| listed.id).collect();
+    let mut reads = futures::stream::iter(listed)
+        .map(|listed| async move {
+            let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
+            let read = twice(observer, &key, || repo.read_snapshot(listed)).await;
+            let confirmation = ObjectName::Confirmation(listed.writer, listed.sequence, listed.id).key();
+            let confirmed = match listed.confirmed {
+                true => Some(twice(observer, &confirmation, || repo.check_confirmation(listed)).await),
+                false => None,
+            };
+            (listed, (key, read), (confirmation, confirmed))
+        })
+        .buffer_unordered(repo.env().limits.requests.max(1));
+    let mut roots = Vec::new();
+    while let Some((listed, (key, read), (confirmation, confirmed))) = reads.next().await {
+        if repo.env().cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        match confirmed.transpose()? {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => findings.push(Finding::damage(confirmation, problem)),
+            None => findings.push(Finding::warning(key.clone(), Problem::Unconfirmed)),
+        }
+        match read? {
+            Ok(stored) => {
+                for parent in stored.snapshot.parents {
+                    if !known.contains(&parent) && !tombs.contains(&parent) {
+                        findings.push(Finding::warning(key.clone(), Problem::ParentMissing { parent }));
+                    }
+                }
+                roots.push(Root { listed, tree: stored.snapshot.root });
+            }
+            Err(problem) => findings.push(Finding::damage(key, problem)),
+        }
+    }
+    roots.sort_by_key(|root| {
+        (!root.listed.confirmed, root.listed.writer, root.listed.sequence, root.listed.id)
+    });
+    Ok(roots)
+}
+
+struct Loaded {
+    view: View,
+    records: HashMap<PackId, u32>,
+}
+
+async fn load_index(
+    repo: &Repository,
+    names: &[(ObjectName, ObjectHash, u64)],
+    cached: bool,
+    findings: &mut Vec<Finding>,
+) -> Result<Loaded, Error> {
+    let env = repo.env();
+    let total: u64 = names.iter().map(|(.., size)| size).sum();
+    let place = env.places.cache.as_ref().filter(|_| cached && total > IN_MEMORY);
+    let place = place.map(|cache| cache.join(repo.id().to_string()).join("index"));
+    let mut cache = Cache::open(place.as_deref());
+    let largest = names.iter().map(|(.., size)| *size).max().unwrap_or(0).max(1);
+    let at_once = usize::try_from(INDEX_BUDGET / largest).unwrap_or(1).clamp(1, env.limits.requests.max(1));
+    let observer = &*env.observer;
+    let mut reads = futures::stream::iter(names)
+        .map(|(name, hash, _)| async move {
+            let key = name.key();
+            let read = twice(observer, &key, || repo.fetch_index(*name)).await;
+            (key, *hash, read)
+        })
+        .buffer_unordered(at_once);
+    let mut good = Vec::new();
+    let mut records = HashMap::new();
+    while let Some((key, hash, read)) = reads.next().await {
+        if env.cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        match read? {
+            Ok(tables) => {
+                count_records(&tables, &key, &mut records, findings);
+                match cache.add(hash, tables) {
+                    Ok(()) => good.push(hash),
+                    Err(error) => match RepoError::from(error) {
+                        error if is_fatal(&error) => return Err(error.into()),
+                        error => findings.push(Finding::damage(key, problem(error))),
+                    },
+                }
+            }
+            Err(problem) => findings.push(Finding::damage(key, problem)),
+        }
+    }
+    Ok(Loaded { view: cache.view(&good)?, records })
+}
+
+/// Counts the records of each pack; index objects that list the same pack must agree.
+fn count_records(
+    tables: &IndexTables,
+    key: &str,
+    records: &mut HashMap<PackId, u32>,
+    findings: &mut Vec<Finding>,
+) {
+    let mut counts = vec![0_u32; tables.packs.len()];
+    for row in &tables.records {
+        if let Some(count) = counts.get_mut(Record::decode(row).pack as usize) {
+            *count += 1;
+        }
+    }
+    for (pack, count) in tables.packs.iter().zip(counts) {
+        if *records.entry(pack.id).or_insert(count) != count {
+            findings.push(Finding::damage(key, Problem::IndexDiffers { what: "the chunks of a pack" }));
+        }
+    }
+}
+
+impl Survey {
+    /// Holds the listing of packs against the index.
+    fn check_packs(&mut self) -> Result<(), Error> {
+        let sizes: HashMap<PackId, u64> = self.packs.iter().copied().collect();
+        let mut indexed = HashSet::new();
+        for pack in self.promised.packs() {
+            let (_, row) = pack?;
+            if !indexed.insert(row.id) {
+                continue;
+            }
+            match sizes.get(&row.id) {
+                Some(found) if *found == u64::from(row.size) => {}
+                Some(found) => {
+                    let problem = Problem::WrongSize { expected: u64::from(row.size), found: *found };
+                    self.findings.push(Finding::damage(pack_key(row.id), problem));
+                }
+                None => {
+                    // Whether anything is lost shows when the trees are walked.
+                    self.findings.push(Finding::warning(pack_key(row.id), Problem::Missing));
+                    self.bad.insert(row.id, BadPack::Whole);
+                }
+            }
+        }
+        for (pack, size) in &self.packs {
+            if *size > PACK_MAX as u64 {
+                self.findings.push(Finding::damage(pack_key(*pack), Problem::TooLarge { size: *size }));
+            } else if !indexed.contains(pack) {
+                self.findings.push(Finding::warning(pack_key(*pack), Problem::Unindexed));
+            }
+        }
+        self.view.set_present(|pack| sizes.contains_key(pack))?;
+        Ok(())
+    }
+}

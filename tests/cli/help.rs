@@ -1,0 +1,120 @@
+//! Help, completions and manual pages.
+
+use crate::support::Place;
+
+const VERBS: [(&str, &[&str]); 10] = [
+    ("init", &["--new-key-file", "--recovery-words"]),
+    (
+        "backup",
+        &[
+            "--command",
+            "--as",
+            "--job",
+            "--host",
+            "--tag",
+            "--exclude",
+            "--iexclude",
+            "--exclude-file",
+            "--include",
+            "--ignore-file",
+            "--one-file-system",
+            "--exclude-caches",
+            "--exclude-larger-than",
+            "--level",
+            "--allow-shrink",
+            "--dry-run",
+        ],
+    ),
+    ("snapshots", &["--host", "--job", "--tag", "--path"]),
+    ("ls", &["--long", "--no-recursive"]),
+    ("cat", &["SNAPSHOT:PATH"]),
+    (
+        "restore",
+        &[
+            "--target",
+            "--include",
+            "--exclude",
+            "--no-owner",
+            "--numeric-owner",
+            "--sparse",
+            "--overwrite",
+            "--verify",
+            "--dry-run",
+        ],
+    ),
+    ("verify", &["--packs", "--data"]),
+    ("stats", &[]),
+    ("doctor", &[]),
+    ("completions", &["bash", "zsh", "fish", "elvish", "powershell"]),
+];
+
+const GLOBAL: [&str; 13] = [
+    "--repo",
+    "--password-file",
+    "--password-command",
+    "--key-file",
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--cache-dir",
+    "--no-cache",
+    "--state-dir",
+    "--limit-upload",
+    "--limit-download",
+    "--option",
+];
+
+#[test]
+fn every_verb_explains_its_options() {
+    let place = Place::empty();
+    for (verb, options) in VERBS {
+        for form in ["--help", "-h"] {
+            let run = place.run([verb, form]).exits(0);
+            for option in options.iter().chain(&GLOBAL) {
+                assert!(run.out.contains(option), "{verb} {form} lacks {option}");
+            }
+            assert_eq!(run.err, "");
+        }
+    }
+    let run = place.run(["--help"]).exits(0);
+    for (verb, _) in VERBS {
+        assert!(run.out.contains(verb), "{verb}");
+    }
+    assert!(place.run(["--version"]).exits(0).out.starts_with("lifeboat "));
+}
+
+#[test]
+fn check_is_another_name_of_verify() {
+    assert!(Place::empty().run(["check", "--help"]).exits(0).out.contains("--data"));
+}
+
+#[test]
+fn typing_errors_are_answered_with_what_was_meant() {
+    let place = Place::empty();
+    assert!(place.run(["bakcup"]).exits(2).err.contains("backup"));
+    assert!(place.run(["stats", "--jsno"]).exits(2).err.contains("--json"));
+    assert!(place.run::<&str>([]).exits(2).err.contains("Usage"));
+}
+
+#[test]
+fn every_shell_gets_a_script() {
+    let place = Place::empty();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(place.run(["completions", shell]).exits(0).out.contains("lifeboat"), "{shell}");
+    }
+}
+
+#[test]
+fn every_verb_has_a_manual_page() {
+    let place = Place::empty();
+    place.run(["man", "target"]).exits(0);
+    for (verb, options) in VERBS {
+        let page = std::fs::read_to_string(place.path(&format!("target/lifeboat-{verb}.1"))).unwrap();
+        let page = page.replace("\\-", "-");
+        for option in options.iter().filter(|option| option.starts_with("--")) {
+            assert!(page.contains(option), "{verb} lacks {option}");
+        }
+    }
+    assert!(place.path("target/lifeboat.1").exists());
+    assert_eq!(place.run(["man", "no/such/dir"]).code, 1);
+}

@@ -1,0 +1,69 @@
+//! The default repository, and directories for state and cache.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Place, Run};
+
+#[test]
+fn the_first_backup_makes_a_repository_and_names_it_and_its_key() {
+    let place = Place::empty();
+    place.write("src/a", b"x");
+    let (repository, key) = (place.path("data/lifeboat/repo"), place.path("config/lifeboat/default.key"));
+    let run = Run::of(place.bare().args(["backup", "src"]).output().unwrap()).exits(0);
+    for path in [&repository, &key] {
+        assert!(path.exists() && run.err.contains(path.to_str().unwrap()), "{run:?}");
+    }
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let run = Run::of(place.bare().args(["backup", "src"]).output().unwrap()).exits(0);
+    assert_eq!(run.err, "", "the second one has nothing to say");
+    assert_eq!(run.out.lines().count(), 1);
+    let run = Run::of(place.bare().args(["snapshots", "--json"]).output().unwrap()).exits(0);
+    assert_eq!(run.objects().len(), 2);
+}
+
+#[test]
+fn nothing_else_makes_the_default_repository() {
+    let place = Place::empty();
+    for args in
+        [&["snapshots"][..], &["verify"], &["backup", "-n", "src"], &["backup", "src", "--exclude", "[z-a]"]]
+    {
+        assert_ne!(Run::of(place.bare().args(args).output().unwrap()).code, 0, "{args:?}");
+    }
+    assert!(!place.path("data").exists() && !place.path("config").exists());
+}
+
+#[test]
+fn a_key_without_its_repository_is_no_reason_to_make_a_new_one() {
+    let place = Place::empty();
+    place.write("src/a", b"x");
+    Run::of(place.bare().args(["backup", "-q", "src"]).output().unwrap()).exits(0);
+    fs::rename(place.path("data"), place.path("unmounted")).unwrap();
+    let run = Run::of(place.bare().args(["backup", "src"]).output().unwrap()).exits(10);
+    assert!(run.err.contains("default.key") && !place.path("data").exists(), "{run:?}");
+}
+
+#[test]
+fn without_a_home_the_option_is_named() {
+    let place = Place::with_repository();
+    let mut command = place.command();
+    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"] {
+        command.env_remove(variable);
+    }
+    command.args(["snapshots", "--no-cache"]);
+    let run = Run::of(command.output().unwrap());
+    if run.code == 0 {
+        assert!(rustix::process::geteuid().is_root(), "root has places without a home");
+        return;
+    }
+    assert!(run.exits(2).err.contains("--state-dir"));
+    Run::of(command.args(["--state-dir", "s"]).output().unwrap()).exits(0);
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_does_not_stop_a_run() {
+    let place = Place::with_repository();
+    place.write("file", b"");
+    place.run(["backup", "src", "--cache-dir", "file/cache"]).exits(0);
+    place.run(["snapshots", "--cache-dir", "file/cache"]).exits(0);
+}
