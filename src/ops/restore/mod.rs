@@ -267,3 +267,6 @@ async fn execute(
         None => Ok(would_fetch),
     }
 }
+
+#[cfg(test)]
+mod tests;
