@@ -292,6 +292,7 @@ impl<'a> Walk<'a> {
             left: 1.into(),
             state: WHOLE.into(),
             link_source: Default::default(),
+            rows: self.run.verify.then(Default::default),
         });
         self.run.begin();
         let mut open = Open { file, number: None, wants: 0, at: 0 };
@@ -343,6 +344,9 @@ impl<'a> Walk<'a> {
     fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
         let at = open.at;
         open.at += u64::from(row.len);
+        if let Some(rows) = &open.file.rows {
+            lock(rows).push(row);
+        }
         open.wants += 1;
         if let Some((location, segment)) = self.locate(&row)? {
             let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
