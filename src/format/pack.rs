@@ -14,6 +14,8 @@ use crate::id::{ChunkId, WriterId};
 pub const FOOTER_LEN: usize = 64;
 /// A pack is closed when its segments reach this many bytes.
 pub const PACK_TARGET: usize = 16 << 20;
+/// A pack of trees is closed at this many bytes: trees are small, and buffers cost memory.
+pub const TREE_PACK_TARGET: usize = 4 << 20;
 /// No pack is longer.
 pub const PACK_MAX: usize = 64 << 20;
 /// Most segments in a pack.

@@ -86,7 +86,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
         match repo.check_commit(&mut index, &gathered.dependencies).await? {
             CheckOutcome::Clean => {
-                acknowledge(repo, (heads.next, id), gathered, index).await?;
+                acknowledge(repo, (heads.next, id), gathered).await?;
                 summary.snapshot = Some(id);
                 break;
             }
@@ -157,7 +157,6 @@ async fn acknowledge(
     repo: &Repository,
     (sequence, id): (u64, SnapshotId),
     gathered: Gathered,
-    mut index: LoadedIndex,
 ) -> Result<(), Error> {
     repo.confirm_snapshot(sequence, id).await?;
     let Dependencies(packs) = gathered.dependencies;
@@ -169,11 +168,6 @@ async fn acknowledge(
         let message = format!("the next run will read everything again: {error}");
         repo.env().observer.observe(&Event::Warning { message: &message });
     }
-    for (hash, tables) in gathered.objects {
-        index.listed.push(hash);
-        index.cache.add(hash, tables)?;
-    }
-    index.cache.view(&index.listed)?;
     repo.env().observer.observe(&Event::Committed { snapshot: id });
     Ok(())
 }

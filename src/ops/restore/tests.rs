@@ -65,8 +65,14 @@ fn make_tree(dir: &Path) {
     fs::hard_link(dir.join("a/small"), dir.join("empty.link")).unwrap();
     fs::hard_link(dir.join("a/large"), dir.join("a/b/large too")).unwrap();
     symlink("../nowhere", dir.join("a/link")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, dir.join("a/pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-        .unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.join("a/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
     let sparse = fs::File::create(dir.join("sparse")).unwrap();
     sparse.write_all_at(&noise(50_000, 3), 1 << 20).unwrap();
     sparse.write_all_at(b"end", 5 << 20).unwrap();
@@ -277,8 +283,10 @@ async fn hostile_entries_are_left_out_and_nothing_gets_outside() {
     let mut forge = Forge::new(&repo);
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().join("target");
-    let mut nodes: Vec<Node> =
-        ["../escape", "..", ".", "a\0b", "dir/file"].iter().map(|name| forge.file(name, &[b"evil"])).collect();
+    let mut nodes: Vec<Node> = ["../escape", "..", ".", "a\0b", "dir/file"]
+        .iter()
+        .map(|name| forge.file(name, &[b"evil"]))
+        .collect();
     nodes.push(forge.dir("../up", &[]));
     let mut long = forge.file("x", &[b"12345"]);
     long.size = 4;

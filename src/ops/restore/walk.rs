@@ -10,8 +10,8 @@ use super::fetch::Pace;
 use super::layout::Layout;
 use super::links::Linking;
 use super::plan::Want;
-use super::select::{Choice, choose, choose_root};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
+use super::select::{Choice, choose, choose_root};
 use super::window::{Builder, Lost, Window};
 use crate::class::Class;
 use crate::error::Error;
@@ -173,7 +173,9 @@ impl<'a> Walk<'a> {
     async fn entry(&mut self, node: Box<Node>) -> Result<(), Error> {
         let Some(frame) = self.stack.last() else { return Ok(()) };
         let parent = Arc::clone(&frame.dir);
-        if matches!(node.name.as_slice(), b"." | b"..") || node.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        if matches!(node.name.as_slice(), b"." | b"..")
+            || node.name.iter().any(|byte| matches!(byte, b'/' | 0))
+        {
             self.run.report_damaged(parent.path_of(&node.name), &EntryProblem::UnsafeName);
             return Ok(());
         }
@@ -229,7 +231,9 @@ impl<'a> Walk<'a> {
 
     /// Makes an entry, whose directory is held for it.
     async fn make(&mut self, dir: &Arc<Dir>, linking: Linking) -> Result<(), Error> {
-        if self.dry() && let Linking::Make(node, _) = &linking {
+        if self.dry()
+            && let Linking::Make(node, _) = &linking
+        {
             self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
         }
         let (mut node, link) = match linking {
@@ -466,8 +470,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             for Late { dir, node, alone } in late {
-                let linking =
-                    if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
+                let linking = if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
                 self.make(&dir, linking).await?;
             }
         }
