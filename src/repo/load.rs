@@ -169,7 +169,10 @@ impl Repository {
         Ok(condemnation)
     }
 
-    pub(crate) async fn fetch_index(&self, name: ObjectName) -> Result<crate::format::index::IndexTables, RepoError> {
+    pub(crate) async fn fetch_index(
+        &self,
+        name: ObjectName,
+    ) -> Result<crate::format::index::IndexTables, RepoError> {
         let bytes = self.get_object(name, INDEX_MAX).await?;
         let key = name.key();
         let tables = open_index_object(self, &key, &bytes)?;

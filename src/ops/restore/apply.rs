@@ -72,8 +72,7 @@ impl Run {
     ) {
         let planned = &window.plan.segments[number];
         let source = &window.tables.sources[planned.segment as usize];
-        let opened =
-            opener.open(&source.key, &source.entry, stored, plain);
+        let opened = opener.open(&source.key, &source.entry, stored, plain);
         if opened.is_err() {
             return self.lose(window.lost(number, planned.wants.clone()));
         }
@@ -84,7 +83,8 @@ impl Run {
             at = these.end;
             let start = group[0].offset as usize;
             let chunk = plain.get(start..start + group[0].len as usize);
-            let genuine = chunk.filter(|chunk| chunk_id(&self.id_key, ChunkKind::Data, chunk) == group[0].chunk);
+            let genuine =
+                chunk.filter(|chunk| chunk_id(&self.id_key, ChunkKind::Data, chunk) == group[0].chunk);
             let Some(chunk) = genuine else {
                 self.lose(window.lost(number, these));
                 continue;

@@ -163,7 +163,8 @@ mod tests {
     fn windows() -> impl Strategy<Value = (Vec<Place>, Vec<Want>)> {
         let segment = (0_u32..4, 1_u32..130, 0_u32..15);
         let segments = prop::collection::vec(segment, 1..30);
-        let wants = prop::collection::vec((any::<prop::sample::Index>(), 0_u32..5, 0_u32..10, any::<u8>()), 1..80);
+        let wants =
+            prop::collection::vec((any::<prop::sample::Index>(), 0_u32..5, 0_u32..10, any::<u8>()), 1..80);
         (segments, wants).prop_map(|(segments, wants)| {
             let mut ends = [0; 4];
             let mut places = Vec::new();

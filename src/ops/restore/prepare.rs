@@ -31,7 +31,7 @@ pub(super) fn pace(repo: &Repository) -> (Pace, WindowBounds) {
     }
     let shape = Shape { request_max: 18 << 20, gap_max: 1 << 20 };
     let pace = Pace { shape, requests, budget: 48 << 20, open_max };
-    (pace, WindowBounds { first: 1 << 14, most: 1 << 16 })
+    (pace, WindowBounds { first: 1 << 15, most: 1 << 15 })
 }
 
 /// Refuses a target inside of the repository.
@@ -87,11 +87,7 @@ pub(super) async fn check_space(
 }
 
 /// Bytes of content that the rules select, each hard-linked file once.
-async fn needed(
-    lookup: &Lookup<'_>,
-    options: &RestoreOptions,
-    tree: Option<TreeRef>,
-) -> Result<u64, Error> {
+async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<TreeRef>) -> Result<u64, Error> {
     let mut path = Vec::new();
     parts(&options.path).for_each(|part| {
         path.push(b'/');

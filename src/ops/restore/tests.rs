@@ -13,9 +13,10 @@ use crate::format::node::Problem;
 use crate::ops::cat::cat;
 use crate::ops::ls::{LsOptions, ls};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::ops::testing::{back_up, env, new_repository};
+use crate::ops::testing::{back_up, env, new_repository, store_over};
 use crate::ops::tree::testing::{Forge, copies, flip, remove};
 use crate::repo::Env;
+use crate::store::fault::{FaultStore, OpKind};
 
 fn options(snapshot: SnapshotInfo, target: &Path) -> RestoreOptions {
     RestoreOptions {
@@ -65,8 +66,14 @@ fn make_tree(dir: &Path) {
     fs::hard_link(dir.join("a/small"), dir.join("empty.link")).unwrap();
     fs::hard_link(dir.join("a/large"), dir.join("a/b/large too")).unwrap();
     symlink("../nowhere", dir.join("a/link")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, dir.join("a/pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-        .unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.join("a/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
     let sparse = fs::File::create(dir.join("sparse")).unwrap();
     sparse.write_all_at(&noise(50_000, 3), 1 << 20).unwrap();
     sparse.write_all_at(b"end", 5 << 20).unwrap();
@@ -277,8 +284,10 @@ async fn hostile_entries_are_left_out_and_nothing_gets_outside() {
     let mut forge = Forge::new(&repo);
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().join("target");
-    let mut nodes: Vec<Node> =
-        ["../escape", "..", ".", "a\0b", "dir/file"].iter().map(|name| forge.file(name, &[b"evil"])).collect();
+    let mut nodes: Vec<Node> = ["../escape", "..", ".", "a\0b", "dir/file"]
+        .iter()
+        .map(|name| forge.file(name, &[b"evil"]))
+        .collect();
     nodes.push(forge.dir("../up", &[]));
     let mut long = forge.file("x", &[b"12345"]);
     long.size = 4;
@@ -452,4 +461,27 @@ async fn a_target_without_room_is_refused_before_anything_is_written() {
     fits.path = b"/e".to_vec();
     let _ = restore(&repo, fits).await.unwrap();
     assert!(target.exists(), "holes take no room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_costs_about_one_request() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    fs::create_dir(&source).unwrap();
+    for number in 0..500 {
+        fs::write(source.join(number.to_string()), noise(120_000, number)).unwrap();
+    }
+    let mut env: Env = env();
+    env.places.state = place.path().join("state");
+    let objects = Arc::new(InMemory::new());
+    let repo = new_repository(Arc::<InMemory>::clone(&objects), env).await;
+    back_up(&repo, &source).await;
+    let snapshot = resolve(&repo, "latest", &SnapshotFilter::default()).await.unwrap();
+    let packs = repo.list_packs().await.unwrap().len();
+    let asked = Arc::new(FaultStore::recording(objects));
+    let repo = repo.with_store(store_over(Arc::<FaultStore>::clone(&asked)));
+    let done = restore(&repo, options(snapshot, &place.path().join("target"))).await.unwrap();
+    assert_eq!((done.files, done.failed, done.damaged_count), (500, 0, 0));
+    let ranges = asked.count(OpKind::GetRange);
+    assert!(packs >= 4 && ranges as f64 <= packs as f64 * 1.2 + 1.0, "{ranges} requests for {packs} packs");
 }

@@ -10,8 +10,8 @@ use super::fetch::Pace;
 use super::layout::Layout;
 use super::links::Linking;
 use super::plan::Want;
-use super::select::{Choice, choose, choose_root};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
+use super::select::{Choice, choose, choose_root};
 use super::window::{Builder, Lost, Window};
 use crate::class::Class;
 use crate::error::Error;
@@ -89,10 +89,15 @@ impl<'a> Walk<'a> {
         (pace, bounds): (Pace, WindowBounds),
         windows: Sender<Window>,
     ) -> Result<Self, Error> {
+        let mut reader = lookup.reader()?;
+        if !lookup.repo().store().is_local() {
+            // All of the tree is read, so whole packs of it cost the fewest requests.
+            reader.read_ahead(u64::from(pace.shape.request_max));
+        }
         Ok(Self {
             lookup,
             run,
-            reader: lookup.reader()?,
+            reader,
             filter,
             pace,
             windows,
@@ -147,6 +152,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn single(&mut self, root: Arc<Dir>, node: Box<Node>) -> Result<(), Error> {
         self.run.begin();
         root.hold();
+        self.count_dry(&root, &node);
         let linking = self.run.linking(&root, node);
         self.make(&root, linking).await?;
         self.push(Task::Leave(root)).await?;
@@ -173,7 +179,9 @@ impl<'a> Walk<'a> {
     async fn entry(&mut self, node: Box<Node>) -> Result<(), Error> {
         let Some(frame) = self.stack.last() else { return Ok(()) };
         let parent = Arc::clone(&frame.dir);
-        if matches!(node.name.as_slice(), b"." | b"..") || node.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        if matches!(node.name.as_slice(), b"." | b"..")
+            || node.name.iter().any(|byte| matches!(byte, b'/' | 0))
+        {
             self.run.report_damaged(parent.path_of(&node.name), &EntryProblem::UnsafeName);
             return Ok(());
         }
@@ -205,9 +213,17 @@ impl<'a> Walk<'a> {
             self.enter(&parent, node, choice);
             return Ok(());
         }
+        self.count_dry(&parent, &node);
         parent.hold();
         let linking = self.run.linking(&parent, node);
         self.make(&parent, linking).await
+    }
+
+    /// Counts an entry that would be made.
+    fn count_dry(&self, dir: &Dir, node: &Node) {
+        if self.dry() {
+            self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
+        }
     }
 
     fn enter(&mut self, parent: &Arc<Dir>, mut node: Box<Node>, choice: Choice) {
@@ -229,9 +245,6 @@ impl<'a> Walk<'a> {
 
     /// Makes an entry, whose directory is held for it.
     async fn make(&mut self, dir: &Arc<Dir>, linking: Linking) -> Result<(), Error> {
-        if self.dry() && let Linking::Make(node, _) = &linking {
-            self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
-        }
         let (mut node, link) = match linking {
             Linking::Make(node, link) => (node, link),
             Linking::Later(None) => return Ok(()),
@@ -466,8 +479,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             for Late { dir, node, alone } in late {
-                let linking =
-                    if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
+                let linking = if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
                 self.make(&dir, linking).await?;
             }
         }

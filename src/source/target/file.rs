@@ -58,7 +58,8 @@ impl TargetFile {
     /// Reads back exactly what `buffer` has room for. What was not written reads as zeroes.
     pub fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> Result<(), TargetError> {
         while !buffer.is_empty() {
-            let read = sys::file::read_at(&self.fd, buffer, offset).map_err(|e| self.error("read back", e))?;
+            let read =
+                sys::file::read_at(&self.fd, buffer, offset).map_err(|e| self.error("read back", e))?;
             if read == 0 {
                 // The file gets its full length when it is finished.
                 buffer.fill(0);
