@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use super::*;
@@ -473,8 +474,11 @@ async fn a_pack_costs_about_one_request() {
     }
     let mut env: Env = env();
     env.places.state = place.path().join("state");
-    let objects = Arc::new(InMemory::new());
-    let repo = new_repository(Arc::<InMemory>::clone(&objects), env).await;
+    // A store in memory would keep the buffers of all packs, which are few.
+    let disk = place.path().join("repository");
+    fs::create_dir(&disk).unwrap();
+    let objects = Arc::new(LocalFileSystem::new_with_prefix(&disk).unwrap());
+    let repo = new_repository(Arc::<LocalFileSystem>::clone(&objects), env).await;
     back_up(&repo, &source).await;
     let snapshot = resolve(&repo, "latest", &SnapshotFilter::default()).await.unwrap();
     let packs = repo.list_packs().await.unwrap().len();
