@@ -35,6 +35,7 @@ pub struct ChunkReader<'a> {
     id_key: SecretKey,
     opener: SegmentOpener,
     kept: VecDeque<KeptSegment>,
+    keeps: usize,
     /// Bytes that one request may fetch beyond what is wanted; zero reads single segments.
     ahead: u64,
     /// Stored bytes of packs, from an offset on.
@@ -47,7 +48,12 @@ impl<'a> ChunkReader<'a> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
         let opener = SegmentOpener::new(repo.id())?;
         let (kept, ranges) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { repo, view, keys, id_key, opener, kept, ahead: 0, ranges })
+        Ok(Self { repo, view, keys, id_key, opener, kept, keeps: SEGMENTS_KEPT, ahead: 0, ranges })
+    }
+
+    /// Keeps at most this many opened segments, about 1 MiB each; at least one.
+    pub fn keeping(self, segments: usize) -> Self {
+        Self { keeps: segments.max(1), ..self }
     }
 
     /// Fetches up to so many bytes of a pack at once: a whole pack if it is not longer, what follows a segment otherwise.
@@ -110,7 +116,7 @@ impl<'a> ChunkReader<'a> {
         let mut plain = Vec::new();
         self.opener.open(&data_key, entry, &stored, &mut plain)?;
         let plain = Arc::new(plain);
-        if self.kept.len() == SEGMENTS_KEPT {
+        if self.kept.len() >= self.keeps {
             self.kept.pop_front();
         }
         self.kept.push_back((wanted, Arc::clone(&plain)));
