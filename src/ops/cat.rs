@@ -35,7 +35,7 @@ const GAP_MAX: u64 = 64 << 10;
 /// Requests that run ahead.
 const AHEAD: usize = 4;
 /// Zeroes are written in pieces of this size.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes the content of the file at `path`, holes as zeroes, and says how many bytes that were.
 ///

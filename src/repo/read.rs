@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::error::RepoError;
 use super::keys::DataKeys;
 use super::open::{Repository, object_key};
@@ -19,6 +21,9 @@ use crate::seal::SegmentOpener;
 /// Opened segments that are kept: neighbours are usually wanted next.
 const SEGMENTS_KEPT: usize = 16;
 
+/// Ranges of packs that are kept by a reader that reads ahead.
+const RANGES_KEPT: usize = 2;
+
 /// A segment's place, and its plaintext.
 type KeptSegment = ((PackNumber, u16), Arc<Vec<u8>>);
 
@@ -31,21 +36,19 @@ pub struct ChunkReader<'a> {
     opener: SegmentOpener,
     kept: VecDeque<KeptSegment>,
     keeps: usize,
+    /// Bytes that one request may fetch beyond what is wanted; zero reads single segments.
+    ahead: u64,
+    /// Stored bytes of packs, from an offset on.
+    ranges: VecDeque<(PackNumber, u64, Bytes)>,
 }
 
 impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
     pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
-        Ok(Self {
-            repo,
-            view,
-            keys,
-            id_key,
-            opener: SegmentOpener::new(repo.id())?,
-            kept: VecDeque::new(),
-            keeps: SEGMENTS_KEPT,
-        })
+        let opener = SegmentOpener::new(repo.id())?;
+        let (kept, ranges) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { repo, view, keys, id_key, opener, kept, keeps: SEGMENTS_KEPT, ahead: 0, ranges })
     }
 
     /// Keeps at most this many opened segments, about 1 MiB each; at least one.
@@ -53,11 +56,18 @@ impl<'a> ChunkReader<'a> {
         Self { keeps: segments.max(1), ..self }
     }
 
+    /// Fetches up to so many bytes of a pack at once: a whole pack if it is not longer, what follows a segment otherwise.
+    /// Two such ranges are kept.
+    pub fn read_ahead(&mut self, bytes: u64) {
+        self.ahead = bytes;
+    }
+
     /// Reads through another view from now on.
     pub fn set_view(&mut self, view: View) {
         self.view = view;
         // Pack numbers mean something else now.
         self.kept.clear();
+        self.ranges.clear();
     }
 
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
@@ -101,9 +111,7 @@ impl<'a> ChunkReader<'a> {
             return Ok(Arc::clone(plain));
         }
         let entry = &location.segment;
-        let range = u64::from(entry.offset)..u64::from(entry.offset) + u64::from(entry.stored_len);
-        let stored =
-            self.repo.store.get_range(&object_key(ObjectName::Pack(location.pack_id))?, range).await?;
+        let stored = self.stored(location).await?;
         let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key)?)?;
         let mut plain = Vec::new();
         self.opener.open(&data_key, entry, &stored, &mut plain)?;
@@ -113,5 +121,36 @@ impl<'a> ChunkReader<'a> {
         }
         self.kept.push_back((wanted, Arc::clone(&plain)));
         Ok(plain)
+    }
+
+    /// The stored bytes of a segment.
+    async fn stored(&mut self, location: &Location) -> Result<Bytes, RepoError> {
+        let start = u64::from(location.segment.offset);
+        let end = start + u64::from(location.segment.stored_len);
+        let cut = |from: u64, bytes: &Bytes| {
+            let inside = from <= start && end <= from + bytes.len() as u64;
+            inside.then(|| bytes.slice((start - from) as usize..(end - from) as usize))
+        };
+        let mut kept = self.ranges.iter().filter(|(pack, ..)| *pack == location.pack);
+        if let Some(stored) = kept.find_map(|(_, from, bytes)| cut(*from, bytes)) {
+            return Ok(stored);
+        }
+        let key = object_key(ObjectName::Pack(location.pack_id))?;
+        let body = u64::from(self.view.pack(location.pack)?.directory_offset);
+        if self.ahead > 0 && end <= body {
+            let from = if body <= self.ahead { 0 } else { start };
+            let to = body.min(from + self.ahead).max(end);
+            // What the index says of a pack may be wrong; then the segment alone is tried.
+            if let Ok(bytes) = self.repo.store.get_range(&key, from..to).await {
+                if self.ranges.len() == RANGES_KEPT {
+                    self.ranges.pop_front();
+                }
+                self.ranges.push_back((location.pack, from, bytes.clone()));
+                if let Some(stored) = cut(from, &bytes) {
+                    return Ok(stored);
+                }
+            }
+        }
+        Ok(self.repo.store.get_range(&key, start..end).await?)
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn pace(repo: &Repository) -> (Pace, WindowBounds) {
     }
     let shape = Shape { request_max: 18 << 20, gap_max: 1 << 20 };
     let pace = Pace { shape, requests, budget: 48 << 20, open_max };
-    (pace, WindowBounds { first: 1 << 14, most: 1 << 16 })
+    (pace, WindowBounds { first: 1 << 15, most: 1 << 15 })
 }
 
 /// Refuses a target inside of the repository.

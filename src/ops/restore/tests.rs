@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use super::*;
@@ -13,9 +14,10 @@ use crate::format::node::Problem;
 use crate::ops::cat::cat;
 use crate::ops::ls::{LsOptions, ls};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::ops::testing::{back_up, env, new_repository};
+use crate::ops::testing::{back_up, env, new_repository, store_over};
 use crate::ops::tree::testing::{Forge, copies, flip, remove};
 use crate::repo::Env;
+use crate::store::fault::{FaultStore, OpKind};
 
 fn options(snapshot: SnapshotInfo, target: &Path) -> RestoreOptions {
     RestoreOptions {
@@ -460,4 +462,30 @@ async fn a_target_without_room_is_refused_before_anything_is_written() {
     fits.path = b"/e".to_vec();
     let _ = restore(&repo, fits).await.unwrap();
     assert!(target.exists(), "holes take no room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_costs_about_one_request() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    fs::create_dir(&source).unwrap();
+    for number in 0..500 {
+        fs::write(source.join(number.to_string()), noise(120_000, number)).unwrap();
+    }
+    let mut env: Env = env();
+    env.places.state = place.path().join("state");
+    // A store in memory would keep the buffers of all packs, which are few.
+    let disk = place.path().join("repository");
+    fs::create_dir(&disk).unwrap();
+    let objects = Arc::new(LocalFileSystem::new_with_prefix(&disk).unwrap());
+    let repo = new_repository(Arc::<LocalFileSystem>::clone(&objects), env).await;
+    back_up(&repo, &source).await;
+    let snapshot = resolve(&repo, "latest", &SnapshotFilter::default()).await.unwrap();
+    let packs = repo.list_packs().await.unwrap().len();
+    let asked = Arc::new(FaultStore::recording(objects));
+    let repo = repo.with_store(store_over(Arc::<FaultStore>::clone(&asked)));
+    let done = restore(&repo, options(snapshot, &place.path().join("target"))).await.unwrap();
+    assert_eq!((done.files, done.failed, done.damaged_count), (500, 0, 0));
+    let ranges = asked.count(OpKind::GetRange);
+    assert!(packs >= 4 && ranges as f64 <= packs as f64 * 1.2 + 1.0, "{ranges} requests for {packs} packs");
 }

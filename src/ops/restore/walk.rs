@@ -89,10 +89,15 @@ impl<'a> Walk<'a> {
         (pace, bounds): (Pace, WindowBounds),
         windows: Sender<Window>,
     ) -> Result<Self, Error> {
+        let mut reader = lookup.reader()?;
+        if !lookup.repo().store().is_local() {
+            // All of the tree is read, so whole packs of it cost the fewest requests.
+            reader.read_ahead(u64::from(pace.shape.request_max));
+        }
         Ok(Self {
             lookup,
             run,
-            reader: lookup.reader()?,
+            reader,
             filter,
             pace,
             windows,
@@ -147,6 +152,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn single(&mut self, root: Arc<Dir>, node: Box<Node>) -> Result<(), Error> {
         self.run.begin();
         root.hold();
+        self.count_dry(&root, &node);
         let linking = self.run.linking(&root, node);
         self.make(&root, linking).await?;
         self.push(Task::Leave(root)).await?;
@@ -207,9 +213,17 @@ impl<'a> Walk<'a> {
             self.enter(&parent, node, choice);
             return Ok(());
         }
+        self.count_dry(&parent, &node);
         parent.hold();
         let linking = self.run.linking(&parent, node);
         self.make(&parent, linking).await
+    }
+
+    /// Counts an entry that would be made.
+    fn count_dry(&self, dir: &Dir, node: &Node) {
+        if self.dry() {
+            self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
+        }
     }
 
     fn enter(&mut self, parent: &Arc<Dir>, mut node: Box<Node>, choice: Choice) {
@@ -231,11 +245,6 @@ impl<'a> Walk<'a> {
 
     /// Makes an entry, whose directory is held for it.
     async fn make(&mut self, dir: &Arc<Dir>, linking: Linking) -> Result<(), Error> {
-        if self.dry()
-            && let Linking::Make(node, _) = &linking
-        {
-            self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
-        }
         let (mut node, link) = match linking {
             Linking::Make(node, link) => (node, link),
             Linking::Later(None) => return Ok(()),

@@ -135,6 +135,11 @@ pub(crate) struct TreeReader<'a> {
 }
 
 impl TreeReader<'_> {
+    /// Fetches up to this many bytes of a pack at once, for who reads most of a tree anyway.
+    pub(crate) fn read_ahead(&mut self, bytes: u64) {
+        self.reader.read_ahead(bytes);
+    }
+
     /// A page of a tree or list, exactly `len` bytes.
     pub(crate) async fn page(&mut self, id: &ChunkId, len: u32) -> Result<Vec<u8>, Error> {
         loop {
