@@ -57,7 +57,7 @@ pub(crate) async fn new_repository(objects: Arc<dyn ObjectStore>, env: Env) -> R
 
 /// The same repository through another store.
 pub(crate) fn with_store(repo: &Repository, store: Store) -> Repository {
-    Repository { store, ..repo.clone() }
+    repo.with_store(store)
 }
 
 /// Backs a directory up, as it is.
