@@ -14,6 +14,9 @@ use crate::id::{ChunkId, WriterId};
 pub const FOOTER_LEN: usize = 64;
 /// A pack is closed when its segments reach this many bytes.
 pub const PACK_TARGET: usize = 16 << 20;
+/// A pack is closed when segments and directory reach this many bytes: half of the most, so that one more segment of tiny
+/// chunks and the padding always fit.
+pub const PACK_FULL: usize = PACK_MAX / 2;
 /// No pack is longer.
 pub const PACK_MAX: usize = 64 << 20;
 /// Most segments in a pack.
