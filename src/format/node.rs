@@ -9,7 +9,7 @@ use super::tree::TreeRef;
 use crate::id::ChunkId;
 
 /// Longest name or owner name in bytes.
-const NAME_MAX: usize = 4096;
+pub const NAME_MAX: usize = 4096;
 /// Longest target of a symbolic link in bytes.
 const TARGET_MAX: usize = 1 << 16;
 /// Most extended attributes of one entry, and the most bytes of one value (the kernel's own bound).

@@ -59,6 +59,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let began = env.clock.now();
     let place = JobPlace::lock(&env.places.state, repo.id(), &options.job_name())?;
     let observer = &*env.observer;
+    options.check()?;
     observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
     let state_key = repo.dedup_key(context::LOCAL_STATE)?;
     let (state_path, journal) = (place.state(), place.journal());
