@@ -15,6 +15,7 @@ mod last;
 mod merge;
 mod node;
 mod options;
+mod ranges;
 mod run;
 mod sink;
 mod state;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{NodeMaker, take_flags, take_xattrs};
 use super::sink::{Segmenter, Sink};
+use super::ranges::data_ranges;
 use super::state::Fingerprint;
 use crate::chunk::Cutter;
 use crate::crypto::SecretKey;
@@ -18,7 +19,7 @@ use crate::event::Counters;
 use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{HOLES_MAX, Node, Problem};
-use crate::source::file::{FileReader, Holes, read_small};
+use crate::source::file::{FileReader, read_small};
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
 
@@ -193,7 +194,7 @@ impl Worker<'_> {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
-            let ranges: Vec<_> = reader.data_ranges(Holes::Skip).collect();
+            let ranges = data_ranges(&reader);
             let mut rows = Vec::new();
             for range in &ranges {
                 match self.range(&reader, range.clone(), &mut rows)? {
