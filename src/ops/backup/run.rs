@@ -275,6 +275,15 @@ fn stored_parts(stored: &Path, path: &Path, several: bool) -> Vec<Vec<u8>> {
     }
     parts
 }
+/// Closes the bridge also when a thread panics: the other side waits until it is closed.
+struct CloseOnDrop<'a>(&'a Sink);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 
 /// Keys and numbers the threads need, taken from the repository before they start.
 struct ThreadPlan {
@@ -297,6 +306,7 @@ impl ThreadPlan {
     }
 
     /// Runs the pass and closes the bridge, whatever happens.
+        let _close = CloseOnDrop(sink);
     fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
         let built = match work {
             Work::Files { walk, last, trust_last } => self.files(sink, (*walk, *last, trust_last), state),
@@ -308,7 +318,6 @@ impl ThreadPlan {
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
         let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
         let sent = if built.is_ok() || interrupted { sink.finish() } else { Ok(()) };
-        sink.close();
         if interrupted {
             return Err(Error::Cancelled);
         }

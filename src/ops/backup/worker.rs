@@ -5,12 +5,13 @@
 //! read is read again, up to three times; what was read last is stored and marked.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{NodeMaker, take_flags, take_xattrs};
-use super::sink::{Segmenter, Sink};
 use super::ranges::data_ranges;
+use super::sink::{Segmenter, Sink};
 use super::state::Fingerprint;
 use crate::chunk::Cutter;
 use crate::crypto::SecretKey;
@@ -88,6 +89,7 @@ pub(super) fn work(
     jobs: &Mutex<Receiver<Job>>,
     answers: &Sender<Outcome>,
 ) {
+    let _stop = StopOnPanic(sink);
     let mut worker = Worker {
         sink,
         cutter,
@@ -118,6 +120,17 @@ pub(super) fn work(
         // The other side hangs up only when the run is over.
         if answers.send(answer.unwrap_or_else(Outcome::Broken)).is_err() || broken {
             return;
+        }
+    }
+}
+
+/// A worker that dies answers nothing any more: without this the others would wait for it for ever.
+struct StopOnPanic<'a>(&'a Sink);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop.store(true, Ordering::Release);
         }
     }
 }
