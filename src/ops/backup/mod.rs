@@ -37,8 +37,9 @@ use state::{CompleteState, StateFile, Trailer};
 use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
+use crate::format::index::IndexTables;
 use crate::format::snapshot::Snapshot;
-use crate::id::SnapshotId;
+use crate::id::{ObjectHash, SnapshotId};
 use crate::index::IndexError;
 use crate::repo::{CheckOutcome, Dependencies, Heads, LoadedIndex, Repository};
 
@@ -58,9 +59,9 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let env = repo.env();
     let start = env.clock.monotonic();
     let began = env.clock.now();
+    options.check()?;
     let place = JobPlace::lock(&env.places.state, repo.id(), &options.job_name())?;
     let observer = &*env.observer;
-    options.check()?;
     observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
     let state_key = repo.dedup_key(context::LOCAL_STATE)?;
     let (state_path, journal) = (place.state(), place.journal());
@@ -171,13 +172,21 @@ async fn acknowledge(
         let message = format!("the next run will read everything again: {error}");
         repo.env().observer.observe(&Event::Warning { message: &message });
     }
-    for (hash, tables) in gathered.objects {
+    if let Err(error) = keep(&mut index, gathered.objects) {
+        let message = format!("the next run will fetch parts of the index again: {error}");
+        repo.env().observer.observe(&Event::Warning { message: &message });
+    }
+    repo.env().observer.observe(&Event::Committed { snapshot: id });
+    Ok(())
+}
+
+/// Takes the index objects of the run into the local cache.
+fn keep(index: &mut LoadedIndex, objects: Vec<(ObjectHash, IndexTables)>) -> Result<(), IndexError> {
+    for (hash, tables) in objects {
         index.listed.push(hash);
         index.cache.add(hash, tables)?;
     }
-    index.cache.view(&index.listed)?;
-    repo.env().observer.observe(&Event::Committed { snapshot: id });
-    Ok(())
+    index.cache.view(&index.listed).map(|_| ())
 }
 
 impl BackupSummary {
