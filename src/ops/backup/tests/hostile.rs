@@ -246,3 +246,43 @@ async fn the_registry_believes_no_entry_under_another_number_no_two_with_one_and
     let two = open(objects).await.unwrap_err();
     assert!(matches!(two, RepoError::Untrusted { .. }), "{two}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_object_that_goes_away_is_no_failure_and_one_that_cannot_be_read_is_a_problem() {
+    let world = World::new();
+    world.write("file", &noise(1, 300_000));
+    let first = world.repository().await;
+    world.save(&first).await;
+    let through = |plan: Box<dyn Fn(&Op) -> Fault + Send + Sync>| {
+        let inner = Arc::clone(&world.objects) as Arc<dyn ObjectStore>;
+        first.with_store(store_over(Arc::new(FaultStore::new(inner, plan))))
+    };
+    let missing = through(Box::new(|op: &Op| match op.kind {
+        OpKind::Get if op.key.starts_with("index/") => Fault::Before(Failure::NotFound),
+        _ => Fault::None,
+    }));
+    assert_eq!(missing.load_index().await.unwrap().problems.len(), 1);
+
+    let objects = Arc::clone(&world.objects);
+    let deleting = through(Box::new(move |op: &Op| {
+        if op.kind == OpKind::Get && op.key.starts_with("index/") {
+            let place = op.key.as_str().into();
+            let deleted = objects.delete(&place);
+            deleted.now_or_never().expect("memory answers at once").unwrap();
+        }
+        Fault::None
+    }));
+    let loaded = deleting.load_index().await.unwrap();
+    assert!(loaded.problems.is_empty() && loaded.listed.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_keeps_what_it_is_given_does_not_starve_the_run_of_buffers() {
+    let world = World::new();
+    for n in 0..4 {
+        world.write(&format!("f{n}"), &noise(n, 17_500_000));
+    }
+    let repo = world.repository().await;
+    let run = tokio::time::timeout(Duration::from_secs(60), backup(&repo, world.options())).await;
+    assert_eq!(run.expect("the run hangs").unwrap().files, 4);
+}
