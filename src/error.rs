@@ -175,6 +175,17 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// What describes the run does not fit into a snapshot.
+    #[error(
+        "the sources, names and tags of this run do not fit into a snapshot; give the job a short name, and name a directory instead of what is in it"
+    )]
+    DescriptionTooLong(#[source] FormatError),
+    /// A path to store under has a part that no entry may be called.
+    #[error("{} has a part that is too long for the name of an entry", path.display())]
+    StoredPathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -188,9 +199,12 @@ impl Error {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Target(error) => error.class(),
-            Self::Filter(_) | Self::BadSelector { .. } | Self::InsideRepository { .. } | Self::NoKeySlot => {
-                Class::Usage
-            }
+            Self::Filter(_)
+            | Self::BadSelector { .. }
+            | Self::InsideRepository { .. }
+            | Self::NoKeySlot
+            | Self::DescriptionTooLong(_)
+            | Self::StoredPathTooLong { .. } => Class::Usage,
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),

@@ -85,7 +85,7 @@ pub struct Preamble {
     pub kind: ObjectKind,
     /// For a pack the kind of its chunks; zero elsewhere.
     pub chunk_kind: ChunkKind,
-    /// Number of the config the object's keys come from.
+    /// Of a config or a writer's entry its number, so that an old one cannot pass for a newer; zero elsewhere.
     pub key_generation: u16,
     /// Dedup domain; zero until there are several.
     pub domain: u16,

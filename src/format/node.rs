@@ -9,11 +9,11 @@ use super::tree::TreeRef;
 use crate::id::ChunkId;
 
 /// Longest name or owner name in bytes.
-const NAME_MAX: usize = 4096;
+pub const NAME_MAX: usize = 4096;
 /// Longest target of a symbolic link in bytes.
 const TARGET_MAX: usize = 1 << 16;
 /// Most extended attributes of one entry, and the most bytes of one value (the kernel's own bound).
-const XATTRS_MAX: u64 = 4096;
+pub const XATTRS_MAX: u64 = 4096;
 const XATTR_VALUE_MAX: usize = 1 << 16;
 /// Most holes kept for one file; more are stored as zeroes.
 pub const HOLES_MAX: usize = 1 << 20;

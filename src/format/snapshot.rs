@@ -16,6 +16,8 @@ use crate::id::{ChunkId, ObjectHash, RepositoryId, RunId, SnapshotId, WriterId};
 
 /// Most bytes of a snapshot object.
 pub const SNAPSHOT_MAX: usize = 4 << 20;
+/// Most bytes of a body: what is left beside preamble, data key and signature.
+const BODY_MAX: usize = SNAPSHOT_MAX - DATA_KEY_MAX - 1024;
 const TEXT_MAX: usize = 64 << 10;
 const LIST_MAX: u64 = 16 << 10;
 
@@ -112,6 +114,15 @@ impl Snapshot {
         d.map(|d, key| decode_field(&mut snapshot, d, key))?;
         d.finish(value.len())?;
         Ok(snapshot)
+    }
+
+    /// Demands that a reader accepts what [`Self::encode_body`] makes of this.
+    pub fn check(&self) -> Result<(), FormatError> {
+        let body = self.encode_body();
+        if body.len() > BODY_MAX {
+            return Err(FormatError::Value { section: "10", what: "length of the snapshot" });
+        }
+        Self::decode_body(&body).map(|_| ())
     }
 
     /// A snapshot of nothing.

@@ -19,8 +19,8 @@ use crate::index::{Cache, CacheWarning, IndexError, View};
 /// Most bytes of an index object.
 pub const INDEX_MAX: u64 = 1 << 30;
 
-/// How many damaged levels of the cache are dropped one by one before the run does without a cache.
-const DAMAGED_LEVELS_MAX: usize = 16;
+/// How often a load that met a damaged level of the cache, or an index object that went away, begins again.
+const LOADS_MAX: usize = 16;
 
 /// An object that was skipped because it could not be believed.
 #[derive(Debug)]
@@ -76,9 +76,11 @@ impl Repository {
         let place =
             self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
         let mut cache = Cache::open(place.as_deref());
-        for _ in 0..DAMAGED_LEVELS_MAX {
+        for _ in 0..LOADS_MAX {
             match self.load_through(&mut cache).await {
                 Err(RepoError::Index(IndexError::CacheDamaged { .. })) => {}
+                // Superseded and deleted since it was listed: a new listing shows what replaced it.
+                Err(RepoError::Store(error)) if error.is_not_found() => {}
                 Err(error) => return Err(error),
                 Ok(found) => return Ok(found.with(cache)),
             }
@@ -102,6 +104,9 @@ impl Repository {
         for (name, hash) in names.into_iter().filter(|(_, hash)| missing.contains(hash)) {
             match self.fetch_index(name).await {
                 Ok(tables) => cache.add(hash, tables)?,
+                Err(RepoError::Store(error)) if error.is_not_found() && self.is_listed(name).await? => {
+                    problems.push(Problem { key: name.key(), error: error.into() });
+                }
                 Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error),
                 Err(error) => problems.push(Problem { key: name.key(), error }),
             }
@@ -115,6 +120,11 @@ impl Repository {
         view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
         view.set_present(|pack| packs.contains(pack))?;
         Ok(Found { view, horizon, listed, packs, condemned, problems })
+    }
+
+    async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
+        let key = name.key();
+        Ok(self.store.list(&key).await?.iter().any(|object| object.key.as_str() == key))
     }
 
     /// The highest horizon; zero if no collection ever ended.

@@ -253,13 +253,20 @@ async fn read_config(store: &Store, opened: &Opened, candidates: &[(u64, Key)]) 
 }
 
 async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Config, RepoError> {
-    let name = ObjectName::parse(key.as_str()).ok_or(FormatError::Truncated)?;
+    let Some(name @ ObjectName::Config(number, _)) = ObjectName::parse(key.as_str()) else {
+        return Err(FormatError::Truncated.into());
+    };
     let bytes = get_checked(store, name, SIGNED_MAX as u64).await?;
     let at = || RepoError::at(key.as_str());
-    let (_, signed) =
+    let (preamble, signed) =
         Signed::decode(&bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
     if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
         return Err(RepoError::BadSignature { key: key.as_str().to_owned() });
+    }
+    // An old config under a new number would bring back keys that were taken away.
+    if u64::from(preamble.key_generation) != number {
+        let reason = "its name carries another number than it was signed with";
+        return Err(RepoError::Untrusted { repository: opened.pins.repository, reason });
     }
     let config = Config::decode(signed.value).map_err(at())?;
     if config.repository != opened.pins.repository || config.root != *opened.pins.root.as_bytes() {
@@ -273,6 +280,7 @@ async fn read_writers(
     store: &Store,
     opened: &Opened,
 ) -> Result<HashMap<WriterId, (VerifyingKey, Authority)>, RepoError> {
+    let repository = opened.pins.repository;
     let mut newest: HashMap<WriterId, (u64, VerifyingKey, Authority)> = HashMap::new();
     for object in store.list(layout::WRITERS).await? {
         let Some(name @ ObjectName::Writer(id, number, _)) = ObjectName::parse(object.key.as_str()) else {
@@ -281,16 +289,32 @@ async fn read_writers(
         if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
             continue;
         }
-        let Ok(bytes) = get_checked(store, name, SIGNED_MAX as u64).await else { continue };
-        let decoded = Signed::decode(&bytes, ObjectKind::Writer, Some(&opened.pins.repository));
-        let Ok((_, signed)) = decoded else { continue };
-        if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
-            continue;
-        }
-        let Ok(entry) = WriterEntry::decode(signed.value) else { continue };
-        if let (true, Ok(key)) = (entry.writer == id, VerifyingKey::from_bytes(entry.key)) {
-            newest.insert(id, (number, key, entry.authority));
+        let bytes = match get_checked(store, name, SIGNED_MAX as u64).await {
+            Ok(bytes) => bytes,
+            // Without the entry everything its writer signed would look forged: that must not come from a bad connection.
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+            Err(_) => continue,
+        };
+        let Some((key, authority)) = read_entry(opened, (id, number), &bytes) else { continue };
+        if newest.insert(id, (number, key, authority)).is_some_and(|(found, ..)| found == number) {
+            let reason = "two entries of one writer have the same number";
+            return Err(RepoError::Untrusted { repository, reason });
         }
     }
     Ok(newest.into_iter().map(|(id, (_, key, authority))| (id, (key, authority))).collect())
+}
+
+/// A valid entry of this writer with this number; none if it is anything else.
+fn read_entry(
+    opened: &Opened,
+    (id, number): (WriterId, u64),
+    bytes: &[u8],
+) -> Option<(VerifyingKey, Authority)> {
+    let decoded = Signed::decode(bytes, ObjectKind::Writer, Some(&opened.pins.repository));
+    let (preamble, signed) = decoded.ok()?;
+    opened.pins.root.verify(signed.message, &signed.signature).ok()?;
+    let entry = WriterEntry::decode(signed.value).ok()?;
+    let key = VerifyingKey::from_bytes(entry.key).ok()?;
+    let in_place = entry.writer == id && u64::from(preamble.key_generation) == number;
+    in_place.then_some((key, entry.authority))
 }

@@ -15,7 +15,7 @@ use crate::crypto::sign::SigningKey;
 use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey, object_hash};
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
 use crate::format::pack::{
-    Directory, FOOTER_LEN, Footer, PACK_TARGET, PackedChunk, SEGMENTS_MAX, TREE_PACK_TARGET, padme,
+    Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, SEGMENTS_MAX, TREE_PACK_TARGET, padme,
 };
 use crate::format::segment::{SEGMENT_STORED_MAX, SegmentEntry, TAG_LEN};
 use crate::id::{ChunkId, PackId, RepositoryId, WriterId};
@@ -152,7 +152,10 @@ impl PackBuilder {
 
     /// Whether the pack should take no further segment.
     pub fn is_full(&self) -> bool {
-        self.buffer.bytes.len() >= self.target() || self.segments.len() == SEGMENTS_MAX
+        let len = self.buffer.bytes.len();
+        let directory = self.segments.len() * SegmentEntry::LEN + self.chunks.len() * PackedChunk::LEN;
+        // Tiny chunks that compress well take more room in the directory than in the segments.
+        len >= self.target() || len + directory >= PACK_FULL || self.segments.len() == SEGMENTS_MAX
     }
 
     /// Appends a sealed segment with its chunks, in order of their offsets.
@@ -280,4 +283,46 @@ pub fn open_directory(
     ObjectSealer::new(index, &footer.salt, repository, ObjectKind::Pack).open_block(0, 1, &mut sealed)?;
     let directory = Directory::decode(&sealed, footer.directory_offset)?;
     Ok((footer, directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::PACK_MAX;
+    use crate::format::segment::Codec;
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn a_pack_of_tiny_chunks_is_full_before_its_directory_makes_it_too_long() {
+        let repository = RepositoryId::new([1; 16]);
+        let mut pack =
+            PackBuilder::new(ChunkKind::Data, repository, BufferPool::new(1).take(&|| false).unwrap());
+        // Files of eight bytes that compress well: a segment of few stored bytes names very many chunks.
+        let chunks: Vec<_> =
+            (0..1_u32 << 17).map(|n| (ChunkId::new(*blake3::hash(&n.to_le_bytes()).as_bytes()), 8)).collect();
+        let entry = SegmentEntry {
+            offset: 0,
+            stored_len: 1000,
+            plain_len: 1 << 20,
+            codec: Codec::Zstd,
+            flags: 0,
+            data_key: 0,
+            origin: 0,
+            n1: [0; 12],
+            n2: [0; 12],
+        };
+        for _ in 0..20 {
+            if pack.is_full() {
+                break;
+            }
+            pack.push(entry, &[7; 1000], &chunks);
+        }
+        let signing = SigningKey::generate(&SystemRandom).unwrap();
+        let index = SecretKey::from_bytes([3; 32]);
+        let writer = WriterId::new([4; 16]);
+        let keys = PackKeys { repository, index: &index, writer, signing: &signing, data_key: &[5; 100] };
+        let pack = pack.finish(&keys, &SystemRandom, true).unwrap();
+        assert!(pack.bytes.len() <= PACK_MAX, "{}", pack.bytes.len());
+        open_directory(&index, repository, &pack.bytes, pack.bytes.len() as u64).unwrap();
+    }
 }

@@ -9,6 +9,7 @@ use super::keys::RunKeys;
 use super::open::{Repository, object_key};
 use crate::clock::Timestamp;
 use crate::crypto::{ObjectSealer, object_hash};
+use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::layout::{self, ObjectName};
@@ -83,6 +84,10 @@ impl Repository {
         }
         self.verify(&key, (object.writer, Authority::Writer), object.message, &object.signature)?;
         let data_key = self.open_data_key(object.data_key)?;
+        if data_key.kind() != ChunkKind::Tree {
+            let rule = FormatError::Value { section: "10", what: "kind of the data key" };
+            return Err(RepoError::at(&key)(rule));
+        }
         let mut body = object.body.to_vec();
         ObjectSealer::new(data_key.base(), &object.salt, self.id(), ObjectKind::Snapshot)
             .open_block(0, 1, &mut body)?;
@@ -111,6 +116,7 @@ impl Repository {
         snapshot: &Snapshot,
         keys: &RunKeys,
     ) -> Result<SnapshotId, RepoError> {
+        snapshot.check()?;
         let (writer, signing) = self.writer()?;
         let salt = random_array(&*self.env.random)?;
         let mut body = snapshot.encode_body();

@@ -12,9 +12,10 @@ use super::file::{FileReader, open_file};
 use super::sys::xattr::Holder;
 use super::sys::{dir, file, flags};
 use super::walk::Entry;
+use crate::format::node::XATTRS_MAX;
 
-/// More than this in all attributes of one entry is refused.
-const XATTR_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// More than this in all attributes of one entry is refused: a node with them must fit into one chunk.
+const XATTR_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Names kept for each of users and groups.
 const OWNERS_MAX: usize = 4096;
@@ -51,7 +52,7 @@ pub(super) fn read_xattrs(holder: Holder<'_>, path: impl Fn() -> PathBuf) -> Xat
         match holder.value(name, &mut value) {
             Ok(Some(())) => {
                 total += name.count_bytes() + value.len();
-                if total > XATTR_BYTES_MAX {
+                if total > XATTR_BYTES_MAX || xattrs.list.len() as u64 == XATTRS_MAX {
                     xattrs.error = Some(SourceError::AttributesTooLarge { path: path() });
                     break;
                 }

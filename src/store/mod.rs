@@ -78,6 +78,9 @@ struct Inner {
     env: StoreEnv,
     retry_for: Duration,
     create_only: bool,
+    /// The store may keep the very memory it is given, as one in memory does. It is given a copy: the buffers of packs
+    /// must come back, or a run that waits for one waits for ever.
+    keeps_memory: bool,
     upload: Option<Limit>,
     download: Option<Limit>,
     pool: Pool,
@@ -113,6 +116,7 @@ impl Store {
             env,
             retry_for: options.retry_for,
             create_only: opened.create_only,
+            keeps_memory: false,
             upload: Limit::new(options.limit_upload),
             download: Limit::new(options.limit_download),
             pool,
@@ -129,6 +133,7 @@ impl Store {
             env,
             retry_for: options.retry_for,
             create_only: false,
+            keeps_memory: true,
             upload: Limit::new(options.limit_upload),
             download: Limit::new(options.limit_download),
             pool: Pool::default(),
@@ -137,7 +142,8 @@ impl Store {
 
     /// Stores an object in one request; durable when it returns. May be repeated with the same content.
     pub async fn put(&self, key: &Key, body: Vec<Bytes>) -> Result<(), StoreError> {
-        let payload: PutPayload = body.into_iter().filter(|part| !part.is_empty()).collect();
+        let given = |part: Bytes| if self.0.keeps_memory { Bytes::copy_from_slice(&part) } else { part };
+        let payload: PutPayload = body.into_iter().filter(|part| !part.is_empty()).map(given).collect();
         let len = payload.content_length() as u64;
         self.take(self.0.upload.as_ref(), len, Operation::Put, key.as_str()).await?;
         self.attempts(Operation::Put, key.as_str(), || self.put_once(key, payload.clone())).await?;

@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::node::NodeMaker;
+use super::ranges::data_ranges;
 use super::worker::{FileJob, SavedFile, finish_file};
 use crate::chunk::{SPAN, spans};
 use crate::format::content::ChunkRow;
 use crate::source::SourceError;
-use crate::source::file::{FileReader, Holes};
+use crate::source::file::FileReader;
 use crate::source::walk::Entry;
 
 const TRIES: u32 = 3;
@@ -40,7 +41,7 @@ impl LargeFile {
     /// Opens the file as it is now.
     pub(super) fn open(&mut self) -> Result<(), SourceError> {
         let reader = Arc::new(self.job.entry.open()?);
-        self.ranges = reader.data_ranges(Holes::Skip).collect();
+        self.ranges = data_ranges(&reader);
         self.reader = Some(reader);
         self.parts.clear();
         self.tries += 1;

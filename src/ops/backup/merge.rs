@@ -168,15 +168,19 @@ impl<'a> Merge<'a> {
 
     fn enter(&mut self, entry: &Entry, error: Option<SourceError>) {
         Counters::add(&self.counters().entries, 1);
-        let print = Fingerprint::of(entry.stat());
+        let mount = self.mounts.index(entry.stat().dev);
+        let mut print = Fingerprint::of(entry.stat());
         let name = if entry.name().is_empty() { b"/" } else { entry.name() };
         let remembered = self.parts.last.enter(name).filter(|last| last.print == print);
         let remembered = remembered.and_then(|last| Node::decode(&last.node).ok());
         let mut node = match remembered {
             Some(node) => node,
             None => {
-                let mount = self.mounts.index(entry.stat().dev);
                 let (node, failures) = self.nodes.make_directory(entry, mount);
+                if !failures.is_empty() {
+                    // Looked at again by the next run, which must not call this complete.
+                    print = Fingerprint::default();
+                }
                 for failure in failures {
                     self.failed(&entry.path(), &failure);
                 }
@@ -194,6 +198,8 @@ impl<'a> Merge<'a> {
     fn entry(&mut self, entry: Entry) -> Result<(), Error> {
         Counters::add(&self.counters().entries, 1);
         let stat = *entry.stat();
+        // Asked for every entry, changed or not: the numbers must come out as they did last time.
+        let mount = self.mounts.index(stat.dev);
         let print = Fingerprint::of(&stat);
         let remembered = self.parts.last.entry(entry.name());
         if stat.is_file() {
@@ -202,6 +208,7 @@ impl<'a> Merge<'a> {
         let known = remembered.is_some();
         if let Some(last) = remembered
             && last.print == print
+            && self.same_number(&stat, mount, &last)
             && self.still_there(&last)?
         {
             self.unchanged(&entry, &stat, last);
@@ -210,7 +217,7 @@ impl<'a> Merge<'a> {
         let change = if known { EntryChange::Changed } else { EntryChange::New };
         self.tell(&entry, change);
         if !stat.is_file() {
-            self.special(&entry, print);
+            self.special(&entry, mount, print);
             return Ok(());
         }
         if known {
@@ -219,7 +226,6 @@ impl<'a> Merge<'a> {
             self.tally.new_files += 1;
         }
         Counters::add(&self.counters().bytes, stat.size);
-        let mount = self.mounts.index(stat.dev);
         self.changed(FileJob { entry, mount }, stat.size)
     }
 
@@ -234,8 +240,7 @@ impl<'a> Merge<'a> {
         self.queue.push_back(Slot::Ready { node, rows, print, size, remember: true });
     }
 
-    fn special(&mut self, entry: &Entry, print: Fingerprint) {
-        let mount = self.mounts.index(entry.stat().dev);
+    fn special(&mut self, entry: &Entry, mount: u32, print: Fingerprint) {
         let (node, failures) = self.nodes.make_special(entry, mount);
         let whole = failures.is_empty();
         for failure in failures {
@@ -249,6 +254,13 @@ impl<'a> Merge<'a> {
         node.encode(&mut encoded);
         let remember = whole.is_some();
         self.queue.push_back(Slot::Ready { node: encoded, rows: Vec::new(), print, size: None, remember });
+    }
+
+    /// Whether a file with several names still has its number: a file system that was not there last time moves those of
+    /// the others, and two files with one number would be restored as one.
+    fn same_number(&self, stat: &Stat, mount: u32, last: &Remembered) -> bool {
+        let number = self.nodes.hard_link(stat, mount);
+        number.is_none() || Node::decode(&last.node).is_ok_and(|node| node.hard_link == number)
     }
 
     /// Whether every chunk of a remembered file is in a pack that this run may depend on.

@@ -15,6 +15,7 @@ mod last;
 mod merge;
 mod node;
 mod options;
+mod ranges;
 mod run;
 mod sink;
 mod state;
@@ -57,6 +58,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let env = repo.env();
     let start = env.clock.monotonic();
     let began = env.clock.now();
+    options.check()?;
     let place = JobPlace::lock(&env.places.state, repo.id(), &options.job_name())?;
     let observer = &*env.observer;
     observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });

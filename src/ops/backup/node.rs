@@ -13,7 +13,8 @@ const SETTABLE_FLAGS: u32 = 0x0083_c0ff;
 
 /// A time as it is stored.
 pub(super) fn file_time(time: Time) -> FileTime {
-    FileTime { seconds: time.secs, nanos: time.nanos }
+    // A file system that invents nanoseconds must not make an entry that no reader accepts.
+    FileTime { seconds: time.secs, nanos: time.nanos.min(999_999_999) }
 }
 
 /// What kind of node an entry is.
@@ -59,19 +60,21 @@ impl NodeMaker {
             NodeKind::CharDevice | NodeKind::BlockDevice => node.rdev = stat.rdev,
             _ => {}
         }
-        if kind != NodeKind::Directory && stat.nlink > 1 {
-            node.hard_link = Some(self.hard_link(mount, stat.ino));
-        }
+        node.hard_link = self.hard_link(stat, mount);
         node
     }
 
-    fn hard_link(&self, mount: u32, ino: u64) -> [u8; 16] {
+    /// The number that all names of one file have in common; none if there is but one name.
+    pub(super) fn hard_link(&self, stat: &Stat, mount: u32) -> Option<[u8; 16]> {
+        if stat.is_dir() || stat.nlink < 2 {
+            return None;
+        }
         let mut hasher = blake3::Hasher::new_keyed(self.hard_link_key.expose());
         hasher.update(&mount.to_le_bytes());
-        hasher.update(&ino.to_le_bytes());
+        hasher.update(&stat.ino.to_le_bytes());
         let mut out = [0; 16];
         out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        out
+        Some(out)
     }
 
     /// A node for anything that is neither a file nor a directory. What could not be read of it is returned beside it.

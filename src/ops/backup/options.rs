@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::filter::Filter;
+use crate::format::node::NAME_MAX;
+use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 
 /// What is saved.
@@ -96,6 +99,26 @@ impl BackupOptions {
         let mut parts: Vec<Vec<u8>> = self.source_names();
         parts.sort();
         parts.join(&b' ')
+    }
+
+    /// Demands that a reader will accept what the snapshot says of this run: better now than after hours.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let described = Snapshot {
+            host: self.host.clone(),
+            user: self.user.clone(),
+            job: self.job_name(),
+            paths: self.source_names(),
+            tags: self.tags.clone(),
+            // As many parents as nobody has: they are not known yet.
+            parents: vec![SnapshotId::new([0; 32]); 256],
+            ..Snapshot::empty()
+        };
+        described.check().map_err(Error::DescriptionTooLong)?;
+        let stored = self.stored_as.clone().unwrap_or_else(|| self.stream_path());
+        if stored.components().any(|part| part.as_os_str().len() > NAME_MAX) {
+            return Err(Error::StoredPathTooLong { path: stored });
+        }
+        Ok(())
     }
 
     /// The sources as given.

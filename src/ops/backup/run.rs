@@ -119,7 +119,7 @@ pub(super) async fn gather(
     let uploaded = uploaded?;
     let built = built?;
     env.observer.observe(&Event::PhaseFinished { phase: Phase::Backup });
-    Ok(collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes, read_before)))
+    collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes, read_before))
 }
 
 fn collect(
@@ -127,10 +127,10 @@ fn collect(
     (built, uploaded): (Built, Uploaded),
     (index, missing): (&LoadedIndex, Vec<PathBuf>),
     (entries_before, resumed_bytes, read_before): (Option<u64>, u64, u64),
-) -> Gathered {
-    let mut dependencies = used_packs(&sink);
+) -> Result<Gathered, Error> {
+    let mut dependencies = used_packs(&sink)?;
     dependencies.extend(uploaded.packs.iter().copied());
-    Gathered {
+    Ok(Gathered {
         root: built.root,
         totals: built.totals,
         tally: built.tally,
@@ -145,21 +145,20 @@ fn collect(
         stored_bytes: uploaded.bytes,
         resumed_bytes,
         keys: sink.keys.clone(),
-    }
+    })
 }
 
-fn used_packs(sink: &Sink) -> HashSet<PackId> {
+/// The packs of the base view that were used. One that cannot be named any more must fail the run: the check of the commit
+/// would miss it.
+fn used_packs(sink: &Sink) -> Result<HashSet<PackId>, Error> {
     let mut packs = HashSet::new();
     for (word, bits) in sink.used.iter().enumerate() {
         let bits = bits.load(Ordering::Relaxed);
         for bit in (0..64).filter(|bit| bits & (1 << bit) != 0) {
-            // A pack that was found in the view a moment ago is still there.
-            if let Ok(row) = sink.base.pack(PackNumber((word * 64 + bit) as u32)) {
-                packs.insert(row.id);
-            }
+            packs.insert(sink.base.pack(PackNumber((word * 64 + bit) as u32))?.id);
         }
     }
-    packs
+    Ok(packs)
 }
 
 /// If every pack of the last run may be depended on, its chunks need not be looked up one by one.
@@ -282,6 +281,15 @@ fn stored_parts(stored: &Path, path: &Path, several: bool) -> Vec<Vec<u8>> {
     parts
 }
 
+/// Closes the bridge also when a thread panics: the other side waits until it is closed.
+struct CloseOnDrop<'a>(&'a Sink);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Keys and numbers the threads need, taken from the repository before they start.
 struct ThreadPlan {
     workers: usize,
@@ -304,6 +312,7 @@ impl ThreadPlan {
 
     /// Runs the pass and closes the bridge, whatever happens.
     fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
+        let _close = CloseOnDrop(sink);
         let built = match work {
             Work::Files { walk, last, trust_last } => self.files(sink, (*walk, *last, trust_last), state),
             Work::Stream { source, path } => {
@@ -314,7 +323,6 @@ impl ThreadPlan {
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
         let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
         let sent = if built.is_ok() || interrupted { sink.finish() } else { Ok(()) };
-        sink.close();
         if interrupted {
             return Err(Error::Cancelled);
         }

@@ -1,5 +1,7 @@
 //! The backup as a whole, over a store in memory.
 
+mod hostile;
+
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

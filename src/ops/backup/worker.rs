@@ -5,10 +5,12 @@
 //! read is read again, up to three times; what was read last is stored and marked.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{NodeMaker, take_flags, take_xattrs};
+use super::ranges::data_ranges;
 use super::sink::{Segmenter, Sink};
 use super::state::Fingerprint;
 use crate::chunk::Cutter;
@@ -18,7 +20,7 @@ use crate::event::Counters;
 use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{HOLES_MAX, Node, Problem};
-use crate::source::file::{FileReader, Holes, read_small};
+use crate::source::file::{FileReader, read_small};
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
 
@@ -87,6 +89,7 @@ pub(super) fn work(
     jobs: &Mutex<Receiver<Job>>,
     answers: &Sender<Outcome>,
 ) {
+    let _stop = StopOnPanic(sink);
     let mut worker = Worker {
         sink,
         cutter,
@@ -117,6 +120,17 @@ pub(super) fn work(
         // The other side hangs up only when the run is over.
         if answers.send(answer.unwrap_or_else(Outcome::Broken)).is_err() || broken {
             return;
+        }
+    }
+}
+
+/// A worker that dies answers nothing any more: without this the others would wait for it for ever.
+struct StopOnPanic<'a>(&'a Sink);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop.store(true, Ordering::Release);
         }
     }
 }
@@ -193,7 +207,7 @@ impl Worker<'_> {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
-            let ranges: Vec<_> = reader.data_ranges(Holes::Skip).collect();
+            let ranges = data_ranges(&reader);
             let mut rows = Vec::new();
             for range in &ranges {
                 match self.range(&reader, range.clone(), &mut rows)? {
