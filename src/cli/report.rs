@@ -2,6 +2,7 @@
 
 mod hint;
 
+use lifeboat::class::Class;
 use serde_json::json;
 
 use super::error::CliError;
@@ -27,7 +28,7 @@ pub(crate) fn report(error: &CliError, context: &Context) -> Exit {
         return Exit::Signal(SIGPIPE);
     }
     let exit = match (error.class(), context.stopped_by) {
-        (lifeboat::class::Class::Cancelled, Some(signal)) => signal,
+        (Class::Cancelled, Some(signal)) => signal,
         (class, _) => Exit::Class(class),
     };
     let causes = words::causes(error);
@@ -42,6 +43,11 @@ pub(crate) fn report(error: &CliError, context: &Context) -> Exit {
             "code": exit.code(),
         });
         note(&object.to_string());
+        return exit;
+    }
+    if error.class() == Class::Cancelled {
+        // Where exactly it stopped helps nobody.
+        note("stopped before the end, as asked");
         return exit;
     }
     note(&format!("error: {}", sanitize::line(&error.to_string())));

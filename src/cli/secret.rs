@@ -11,6 +11,7 @@ mod password;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use lifeboat::cancel::Cancel;
 use lifeboat::crypto::slot::Unlock;
 use zeroize::Zeroizing;
 
@@ -72,21 +73,31 @@ impl Secret {
         *self != Self::Ask
     }
 
-    /// What opens an existing repository. Warnings go to `warn`.
-    pub(crate) fn unlock(&self, warn: &dyn Fn(&str)) -> Result<Unlock, CliError> {
+    /// What opens an existing repository. Warnings go to `warn`; a raised `cancel` ends a question.
+    pub(crate) async fn unlock(&self, warn: &dyn Fn(&str), cancel: &Cancel) -> Result<Unlock, CliError> {
         match self {
             Self::KeyFile(path) => key::read_key_file(path, warn).map(Unlock::KeyFile),
             Self::WordsFile(path) => key::read_words(path, warn).map(Unlock::Words),
-            _ => self.password(warn)?.map_or_else(password::ask, Ok).map(Unlock::Passphrase),
+            _ => match self.password(warn)? {
+                Some(password) => Ok(Unlock::Passphrase(password)),
+                None => password::ask(cancel).await.map(Unlock::Passphrase),
+            },
         }
     }
 
     /// The password of a new repository; a terminal is asked twice.
-    pub(crate) fn new_password(&self, warn: &dyn Fn(&str)) -> Result<Zeroizing<String>, CliError> {
+    pub(crate) async fn new_password(
+        &self,
+        warn: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<Zeroizing<String>, CliError> {
         match self {
             Self::KeyFile(_) => Err(CliError::NotForInit { option: "an existing key file" }),
             Self::WordsFile(_) => Err(CliError::NotForInit { option: "a file of recovery words" }),
-            _ => self.password(warn)?.map_or_else(password::ask_twice, Ok),
+            _ => match self.password(warn)? {
+                Some(password) => Ok(password),
+                None => password::ask_twice(cancel).await,
+            },
         }
     }
 

@@ -115,7 +115,7 @@ impl Session {
         if !secret.is_given() {
             exists(store).await?;
         }
-        match secret.unlock(&|message| self.warn(message)) {
+        match secret.unlock(&|message| self.warn(message), &self.env.cancel).await {
             Err(CliError::Read { path, source }) => {
                 exists(store).await?;
                 Err(CliError::Read { path, source })

@@ -31,7 +31,8 @@ impl Compressor {
             context.set_parameter(parameter).map_err(failed)?;
         }
         if level <= WIDER_WINDOW_UP_TO {
-            context.set_parameter(CParameter::WindowLog(20)).map_err(failed)?;
+            context.set_parameter(CParameter::WindowLog(21)).map_err(failed)?;
+            context.set_parameter(CParameter::HashLog(15)).map_err(failed)?;
         }
         Ok(Self { context, level })
     }

@@ -73,9 +73,11 @@ pub async fn cat(
         };
         for piece in span.pieces {
             let stored = bytes.as_ref().map(|bytes| piece.stored(bytes, span.start));
-            let opened = stored.map(|stored| opener.open(&piece.key, &piece.location.segment, stored, &mut plain));
+            let opened =
+                stored.map(|stored| opener.open(&piece.key, &piece.location.segment, stored, &mut plain));
             for (row, offset) in &piece.rows {
-                let chunk = if let Some(Ok(())) = opened { genuine(&id_key, &plain, row, *offset) } else { None };
+                let chunk =
+                    if let Some(Ok(())) = opened { genuine(&id_key, &plain, row, *offset) } else { None };
                 match chunk {
                     Some(chunk) => holes.write(chunk)?,
                     None => holes.write(&elsewhere(&lookup, &id_key, row, &piece.location).await?)?,

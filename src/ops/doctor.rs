@@ -277,10 +277,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut env = env();
         env.places.state = dir.path().join("file");
-        std::fs::write(&env.places.state, b"").unwrap();
+        fs::write(&env.places.state, b"").unwrap();
         let open = dir.path().join("open");
-        std::fs::create_dir(&open).unwrap();
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         env.places.cache = Some(open);
         let faults = FaultStore::new(Arc::new(InMemory::new()), |op| match op.kind {
             OpKind::GetRange => Fault::Corrupt(0),

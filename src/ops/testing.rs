@@ -55,11 +55,6 @@ pub(crate) async fn new_repository(objects: Arc<dyn ObjectStore>, env: Env) -> R
     Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap()
 }
 
-/// The same repository through another store.
-pub(crate) fn with_store(repo: &Repository, store: Store) -> Repository {
-    repo.with_store(store)
-}
-
 /// Backs a directory up, as it is.
 pub(crate) async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
     let options = BackupOptions {

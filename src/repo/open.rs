@@ -27,7 +27,7 @@ const SLOT_MAX: u64 = 64 << 10;
 /// An open repository: its store, its configuration and the secrets of one role.
 #[derive(Clone)]
 pub struct Repository {
-    pub(crate) store: Store,
+    pub(super) store: Store,
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,

@@ -15,7 +15,7 @@ use crate::crypto::sign::SigningKey;
 use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey, object_hash};
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
 use crate::format::pack::{
-    Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, SEGMENTS_MAX, padme,
+    Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, SEGMENTS_MAX, TREE_PACK_TARGET, padme,
 };
 use crate::format::segment::{SEGMENT_STORED_MAX, SegmentEntry, TAG_LEN};
 use crate::id::{ChunkId, PackId, RepositoryId, WriterId};
@@ -138,6 +138,13 @@ impl PackBuilder {
         self.kind
     }
 
+    fn target(&self) -> usize {
+        match self.kind {
+            ChunkKind::Data => PACK_TARGET,
+            ChunkKind::Tree => TREE_PACK_TARGET,
+        }
+    }
+
     /// Whether there is no segment yet.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
@@ -148,15 +155,16 @@ impl PackBuilder {
         let len = self.buffer.bytes.len();
         let directory = self.segments.len() * SegmentEntry::LEN + self.chunks.len() * PackedChunk::LEN;
         // Tiny chunks that compress well take more room in the directory than in the segments.
-        len >= PACK_TARGET || len + directory >= PACK_FULL || self.segments.len() == SEGMENTS_MAX
+        len >= self.target() || len + directory >= PACK_FULL || self.segments.len() == SEGMENTS_MAX
     }
 
     /// Appends a sealed segment with its chunks, in order of their offsets.
     pub fn push(&mut self, mut entry: SegmentEntry, stored: &[u8], chunks: &[(ChunkId, u32)]) {
         debug_assert_eq!(entry.stored_len as usize, stored.len(), "the entry describes these bytes");
-        if self.buffer.bytes.capacity() < PACK_TARGET && self.buffer.bytes.len() + stored.len() > 1 << 20 {
+        let target = self.target();
+        if self.buffer.bytes.capacity() < target && self.buffer.bytes.len() + stored.len() > 1 << 20 {
             // One step from small to full size, so that growing never copies megabytes again and again.
-            self.buffer.bytes.reserve_exact(PACK_TARGET + SEGMENT_STORED_MAX / 4 - self.buffer.bytes.len());
+            self.buffer.bytes.reserve_exact(target + SEGMENT_STORED_MAX / 4 - self.buffer.bytes.len());
         }
         entry.offset = self.buffer.bytes.len() as u32;
         let segment = self.segments.len() as u16;

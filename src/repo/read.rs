@@ -30,13 +30,27 @@ pub struct ChunkReader<'a> {
     id_key: SecretKey,
     opener: SegmentOpener,
     kept: VecDeque<KeptSegment>,
+    keeps: usize,
 }
 
 impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
     pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
-        Ok(Self { repo, view, keys, id_key, opener: SegmentOpener::new(repo.id())?, kept: VecDeque::new() })
+        Ok(Self {
+            repo,
+            view,
+            keys,
+            id_key,
+            opener: SegmentOpener::new(repo.id())?,
+            kept: VecDeque::new(),
+            keeps: SEGMENTS_KEPT,
+        })
+    }
+
+    /// Keeps at most this many opened segments, about 1 MiB each; at least one.
+    pub fn keeping(self, segments: usize) -> Self {
+        Self { keeps: segments.max(1), ..self }
     }
 
     /// Reads through another view from now on.
@@ -94,7 +108,7 @@ impl<'a> ChunkReader<'a> {
         let mut plain = Vec::new();
         self.opener.open(&data_key, entry, &stored, &mut plain)?;
         let plain = Arc::new(plain);
-        if self.kept.len() == SEGMENTS_KEPT {
+        if self.kept.len() >= self.keeps {
             self.kept.pop_front();
         }
         self.kept.push_back((wanted, Arc::clone(&plain)));

@@ -1,5 +1,7 @@
 //! The program as a user runs it: arguments in, output and exit code out. Nothing here calls the library.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod conversation;
 mod exits;
 mod help;

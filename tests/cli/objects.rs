@@ -69,7 +69,11 @@ fn every_verb_has_its_objects() {
         has(&entry, "entry", &ENTRY);
     }
     let restore = place.run(["restore", "latest", "--target", "target", "--json"]).exits(0).last();
-    has(&restore, "summary", &["entries", "files", "bytes", "bytes_fetched", "failed", "damaged", "seconds"]);
+    has(
+        &restore,
+        "summary",
+        &["entries", "files", "bytes", "bytes_fetched", "failed", "damaged", "damaged_count", "seconds"],
+    );
     let verify = place.run(["verify", "--json"]).exits(0).last();
     has(&verify, "summary", &["damage", "warnings", "objects", "bytes", "chunks", "snapshots", "seconds"]);
     has(

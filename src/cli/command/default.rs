@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::super::error::CliError;
 use super::super::places::DefaultRepository;
@@ -39,7 +40,7 @@ pub(super) async fn ensure(session: &Session) -> Result<(), CliError> {
     announce(session, default, with_key_file);
     if let Some(words) = &made.recovery_words {
         session.say("These 24 words open it, too. They are shown this once: write them down.\n");
-        session.say(&format!("  {}\n", words.as_str()));
+        session.say(&numbered(words));
     }
     Ok(())
 }
@@ -62,4 +63,29 @@ fn announce(session: &Session, default: &DefaultRepository, with_key_file: bool)
         ));
     }
     session.say("it lies on this machine: name another place with --repo to survive the loss of the disk");
+}
+
+/// Words in rows of four, numbered; they are read back in this form, too.
+fn numbered(words: &str) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(32 * 24));
+    for (number, word) in words.split_whitespace().enumerate() {
+        out.push_str(&format!("{:>5}. {word:<10}", number + 1));
+        if number % 4 == 3 {
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbered_words_are_the_same_words() {
+        let shown = numbered("alpha beta gamma delta epsilon");
+        assert_eq!(shown.lines().count(), 2);
+        let words: Vec<_> = shown.split_whitespace().filter(|part| !part.ends_with('.')).collect();
+        assert_eq!(words, ["alpha", "beta", "gamma", "delta", "epsilon"]);
+    }
 }

@@ -13,7 +13,10 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
     let store = session.store().await?;
     // Without a secret the rest can be checked all the same.
     let secret = &session.settings.secret;
-    let unlock = secret.is_given().then(|| secret.unlock(&|message| session.warn(message))).transpose()?;
+    let unlock = match secret.is_given() {
+        true => Some(secret.unlock(&|message| session.warn(message), &session.env.cancel).await?),
+        false => None,
+    };
     let checks = doctor(store, &session.env, unlock.as_ref()).await;
     session.clear();
     for check in &checks {

@@ -48,7 +48,10 @@ pub(super) async fn run(session: &mut Session, args: InitArgs) -> Result<Exit, C
 /// Makes the repository and its key file.
 pub(super) async fn make(session: &Session, keys: &Keys<'_>) -> Result<Initialised, CliError> {
     let warn = |message: &str| session.warn(message);
-    let passphrase = keys.password.then(|| session.settings.secret.new_password(&warn)).transpose()?;
+    let passphrase = match keys.password {
+        true => Some(session.settings.secret.new_password(&warn, &session.env.cancel).await?),
+        false => None,
+    };
     let store = session.store().await?;
     let file = keys.key_file.map(NewKeyFile::create).transpose()?;
     let options = InitOptions {

@@ -13,7 +13,6 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
     let found = stats(&repository).await?;
     session.clear();
     if session.voice().json {
-        let Stats { .. } = found;
         session.output.json(&json!({
             "type": "stats",
             "snapshots": found.snapshots,
@@ -25,6 +24,7 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
             "plain_bytes": found.plain_bytes,
             "stored_bytes": found.stored_bytes,
             "total_bytes": found.total_bytes,
+            "other_objects": found.other_objects,
             "other_bytes": found.other_bytes,
         }))?;
     } else {
@@ -42,8 +42,8 @@ fn text(found: &Stats) -> String {
          chunks         {} of {} before compression, {} after\n\
          packs          {} of {}\n\
          index          {} of {}\n\
-         other          {}\n\
-         space in use   {}, 1 byte for {ratio:.1} bytes of snapshots\n",
+         other objects  {} of {}\n\
+         space in use   {}, for {ratio:.1} times as many bytes of snapshots\n",
         found.snapshots,
         size(found.total_bytes),
         found.chunks,
@@ -53,6 +53,7 @@ fn text(found: &Stats) -> String {
         size(found.pack_bytes),
         found.index_objects,
         size(found.index_bytes),
+        found.other_objects,
         size(found.other_bytes),
         size(space),
     )

@@ -1,12 +1,13 @@
 //! A bar on a terminal: ten times a second it looks at the counters; no worker ever waits for it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lifeboat::event::{Counters, Event, Observer};
+use lifeboat::units::ByteSize;
 
 use super::super::output;
 use super::super::render::sanitize;
@@ -14,9 +15,12 @@ use super::ticker::Ticker;
 use super::{Display, words};
 
 const PERIOD: Duration = Duration::from_millis(100);
-const OPEN_END: &str = "{spinner} {prefix}  {bytes}  {binary_bytes_per_sec}  {elapsed}\n  {wide_msg}";
-const WITH_END: &str =
-    "{spinner} {prefix}  {bar:24} {bytes} of {total_bytes}  {binary_bytes_per_sec}  ETA {eta}\n  {wide_msg}";
+/// Before there is anything to count.
+const WAITING: &str = "{spinner} {prefix}";
+const OPEN_END: &str =
+    "{spinner} {prefix}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}{more}\n  {wide_msg}";
+const WITH_END: &str = "{spinner} {prefix}  {bar:20} {binary_bytes} of {binary_total_bytes}  \
+     {binary_bytes_per_sec}  ETA {eta}{more}\n  {wide_msg}";
 
 /// The bar, and lines above it.
 pub(super) struct Bars {
@@ -26,44 +30,80 @@ pub(super) struct Bars {
 }
 
 struct Shared {
-    counters: Counters,
+    counters: Arc<Counters>,
     bar: ProgressBar,
+    /// Nothing is drawn before the first phase: somebody may be typing a password.
+    started: AtomicBool,
     /// The next entry should leave its name; so all but ten names a second cost one load.
     wants_name: AtomicBool,
     name: Mutex<String>,
-    /// The total the bar has; zero while it is not known.
-    total: AtomicU64,
+    /// What the bar knows: whether there was something to count, and the total or zero.
+    shape: Mutex<(bool, u64)>,
 }
 
 impl Bars {
     pub(super) fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        bar.set_style(style(OPEN_END));
+        let counters = Arc::new(Counters::default());
+        bar.set_style(style(WAITING, &counters));
         let shared = Arc::new(Shared {
-            counters: Counters::default(),
+            counters,
             bar,
+            started: AtomicBool::new(false),
             wants_name: AtomicBool::new(true),
             name: Mutex::default(),
-            total: AtomicU64::new(0),
+            shape: Mutex::default(),
         });
         let theirs = Arc::clone(&shared);
         Self { shared, ticker: Ticker::start(PERIOD, move || theirs.draw()), verbose }
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn style(template: &str, counters: &Arc<Counters>) -> ProgressStyle {
+    let counters = Arc::clone(counters);
+    let more = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn harms nobody.
+        let _ = out.write_str(&more(&counters));
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("more", more)
+}
+
+/// Files, and what went over the line to the store.
+fn more(counters: &Counters) -> String {
+    let mut out = String::new();
+    let files = counters.files.load(Ordering::Relaxed);
+    if files > 0 {
+        out.push_str(&format!("  {files} files"));
+    }
+    for (counter, what) in [(&counters.bytes_stored, "stored"), (&counters.bytes_fetched, "fetched")] {
+        let bytes = counter.load(Ordering::Relaxed);
+        if bytes > 0 {
+            out.push_str(&format!("  {} {what}", ByteSize(bytes)));
+        }
+    }
+    out
 }
 
 impl Shared {
     fn draw(&self) {
+        if !self.started.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = self.counters.bytes.load(Ordering::Relaxed);
         let total = self.counters.total_bytes.load(Ordering::Relaxed);
-        if total != self.total.swap(total, Ordering::Relaxed) {
-            self.bar.set_style(style(if total == 0 { OPEN_END } else { WITH_END }));
+        let shape = (bytes > 0 || total > 0, total);
+        if shape != std::mem::replace(&mut *lock(&self.shape), shape) {
+            let template = match shape {
+                (false, _) => WAITING,
+                (true, 0) => OPEN_END,
+                (true, _) => WITH_END,
+            };
+            self.bar.set_style(style(template, &self.counters));
             self.bar.set_length(total);
         }
-        self.bar.set_position(self.counters.bytes.load(Ordering::Relaxed));
-        let name = std::mem::take(&mut *self.name.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bar.set_position(bytes);
+        let name = std::mem::take(&mut *lock(&self.name));
         if !name.is_empty() {
             self.bar.set_message(name);
         }
@@ -73,13 +113,21 @@ impl Shared {
 
     fn remember(&self, path: &Path) {
         if self.wants_name.load(Ordering::Relaxed) && self.wants_name.swap(false, Ordering::Relaxed) {
-            *self.name.lock().unwrap_or_else(PoisonError::into_inner) = sanitize::path(path);
+            *lock(&self.name) = sanitize::path(path);
         }
     }
 
     fn note(&self, line: &str) {
-        self.bar.suspend(|| output::note(line));
+        if self.started.load(Ordering::Relaxed) {
+            self.bar.suspend(|| output::note(line));
+        } else {
+            output::note(line);
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Observer for Bars {
@@ -90,6 +138,7 @@ impl Observer for Bars {
                     self.shared.counters.total_bytes.store(*total, Ordering::Relaxed);
                 }
                 self.shared.bar.set_prefix(words::doing(*phase));
+                self.shared.started.store(true, Ordering::Relaxed);
             }
             Event::Entry { path, change } if self.verbose => {
                 self.shared.note(&format!("{:9} {}", words::change(*change), sanitize::path(path)));
@@ -120,5 +169,26 @@ impl Display for Bars {
     fn finish(&self) {
         self.ticker.stop();
         self.shared.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_valid() {
+        for template in [WAITING, OPEN_END, WITH_END] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[test]
+    fn only_what_happens_is_shown() {
+        let counters = Counters::default();
+        assert_eq!(more(&counters), "");
+        Counters::add(&counters.files, 3);
+        Counters::add(&counters.bytes_stored, 2048);
+        assert_eq!(more(&counters), "  3 files  2.0 KiB stored");
     }
 }

@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use lifeboat::cancel::Cancel;
+use lifeboat::error::Error;
 use zeroize::Zeroizing;
 
 use super::super::error::CliError;
@@ -46,21 +49,43 @@ pub(super) fn check(bytes: Zeroizing<Vec<u8>>, origin: &str) -> Result<Zeroizing
     }
 }
 
-fn prompt(text: &str) -> Result<Zeroizing<String>, CliError> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+/// Asks a person. A signal ends the question at once, and gives the terminal back as it was.
+async fn prompt(text: &'static str, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    let stdin = io::stdin();
+    if !(stdin.is_terminal() && io::stderr().is_terminal()) {
         return Err(CliError::NoSecret);
     }
-    let typed = rpassword::prompt_password(text).map_err(CliError::Prompt)?;
+    let before = rustix::termios::tcgetattr(&stdin).map_err(|error| CliError::Prompt(error.into()))?;
+    let question = tokio::task::spawn_blocking(move || rpassword::prompt_password(text));
+    let answer = tokio::select! {
+        answer = question => answer.map_err(|_| CliError::Prompt(io::ErrorKind::Other.into()))?,
+        () = raised(cancel) => {
+            // Nothing can be done about a terminal that went away.
+            let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &before);
+            return Err(CliError::Library(Error::Cancelled));
+        }
+    };
+    let typed = answer.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => CliError::Library(Error::Cancelled),
+        _ => CliError::Prompt(error),
+    })?;
     check(Zeroizing::new(typed.into_bytes()), "the prompt")
 }
 
-pub(super) fn ask() -> Result<Zeroizing<String>, CliError> {
-    prompt("password of the repository: ")
+async fn raised(cancel: &Cancel) {
+    while !cancel.is_raised() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
-pub(super) fn ask_twice() -> Result<Zeroizing<String>, CliError> {
-    let first = prompt("password of the new repository: ")?;
-    if *first == *prompt("the same again: ")? { Ok(first) } else { Err(CliError::PasswordsDiffer) }
+pub(super) async fn ask(cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    prompt("password of the repository: ", cancel).await
+}
+
+pub(super) async fn ask_twice(cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    let first = prompt("password of the new repository: ", cancel).await?;
+    let second = prompt("the same again: ", cancel).await?;
+    if *first == *second { Ok(first) } else { Err(CliError::PasswordsDiffer) }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::source::walk::{Entry, Failure, Item, Walk};
 use crate::source::{SourceError, Stat};
 
 /// Entries that wait for their turn.
-const QUEUE: usize = 16 << 10;
+const QUEUE: usize = 8 << 10;
 /// Jobs that are on their way.
 const JOBS: u64 = 16;
 /// A batch of files is given to a worker at this size: about one segment.

@@ -37,9 +37,8 @@ use state::{CompleteState, StateFile, Trailer};
 use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
-use crate::format::index::IndexTables;
 use crate::format::snapshot::Snapshot;
-use crate::id::{ObjectHash, SnapshotId};
+use crate::id::SnapshotId;
 use crate::index::IndexError;
 use crate::repo::{CheckOutcome, Dependencies, Heads, LoadedIndex, Repository};
 
@@ -89,7 +88,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
         match repo.check_commit(&mut index, &gathered.dependencies).await? {
             CheckOutcome::Clean => {
-                acknowledge(repo, (heads.next, id), gathered, index).await?;
+                acknowledge(repo, (heads.next, id), gathered).await?;
                 summary.snapshot = Some(id);
                 break;
             }
@@ -160,7 +159,6 @@ async fn acknowledge(
     repo: &Repository,
     (sequence, id): (u64, SnapshotId),
     gathered: Gathered,
-    mut index: LoadedIndex,
 ) -> Result<(), Error> {
     repo.confirm_snapshot(sequence, id).await?;
     let Dependencies(packs) = gathered.dependencies;
@@ -172,21 +170,8 @@ async fn acknowledge(
         let message = format!("the next run will read everything again: {error}");
         repo.env().observer.observe(&Event::Warning { message: &message });
     }
-    if let Err(error) = keep(&mut index, gathered.objects) {
-        let message = format!("the next run will fetch parts of the index again: {error}");
-        repo.env().observer.observe(&Event::Warning { message: &message });
-    }
     repo.env().observer.observe(&Event::Committed { snapshot: id });
     Ok(())
-}
-
-/// Takes the index objects of the run into the local cache.
-fn keep(index: &mut LoadedIndex, objects: Vec<(ObjectHash, IndexTables)>) -> Result<(), IndexError> {
-    for (hash, tables) in objects {
-        index.listed.push(hash);
-        index.cache.add(hash, tables)?;
-    }
-    index.cache.view(&index.listed).map(|_| ())
 }
 
 impl BackupSummary {

@@ -23,11 +23,10 @@ use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
 use crate::format::envelope::ChunkKind;
-use crate::format::index::IndexTables;
 use crate::format::layout::ObjectName;
 use crate::format::node::Totals;
 use crate::format::tree::TreeRef;
-use crate::id::{ObjectHash, PackId};
+use crate::id::PackId;
 use crate::index::PackNumber;
 use crate::repo::{Dependencies, Journal, LoadedIndex, Repository, RunKeys};
 use crate::source::SourceError;
@@ -41,7 +40,6 @@ pub(super) struct Gathered {
     pub tally: Tally,
     pub state: Option<StateWriter>,
     pub dependencies: Dependencies,
-    pub objects: Vec<(ObjectHash, IndexTables)>,
     pub horizon: u64,
     pub entries_before: Option<u64>,
     pub missing: Vec<PathBuf>,
@@ -102,8 +100,10 @@ pub(super) async fn gather(
     } else {
         Some(StateWriter::create(&state, &*env.random)?)
     };
-    let mut uploader = Uploader::new(repo, &sink, journal, index.horizon)?;
-    let resumed_bytes = if options.dry_run { 0 } else { adopt(repo, &mut uploader, index, journal).await? };
+    let orphans = if options.dry_run { Vec::new() } else { orphans(repo, index, journal).await? };
+    let place = (index.horizon, &mut index.cache, &mut index.listed);
+    let mut uploader = Uploader::new(repo, &sink, journal, place)?;
+    let resumed_bytes = adopt(&mut uploader, orphans).await?;
     let plan = ThreadPlan::new(repo)?;
     let threads = {
         let sink = Arc::clone(&sink);
@@ -136,7 +136,6 @@ fn collect(
         tally: built.tally,
         state: built.state,
         dependencies: Dependencies(dependencies),
-        objects: uploaded.objects,
         horizon: index.horizon,
         entries_before,
         missing,
@@ -177,14 +176,13 @@ fn trust(sink: &Sink, last: &LastRun, index: &LoadedIndex) -> Result<bool, Error
     Ok(true)
 }
 
-/// Takes over packs of an interrupted run: in the journal, in the store, and in no index object.
-async fn adopt(
+/// Packs of an interrupted run: in the journal, in the store, and in no index object; with their sizes.
+async fn orphans(
     repo: &Repository,
-    uploader: &mut Uploader<'_>,
     index: &LoadedIndex,
     journal: &Path,
-) -> Result<u64, Error> {
-    let mut adopted = 0;
+) -> Result<Vec<(PackId, u64)>, Error> {
+    let mut orphans = Vec::new();
     let noted: HashSet<_> = Journal::read(journal)?.into_iter().collect();
     for pack in noted {
         let known = index.view.pack_by_id(&pack)?.is_some();
@@ -192,7 +190,15 @@ async fn adopt(
             continue;
         }
         let listed = repo.store().list(&ObjectName::Pack(pack).key()).await?;
-        let Some(size) = listed.first().map(|object| object.size) else { continue };
+        orphans.extend(listed.first().map(|object| (pack, object.size)));
+    }
+    Ok(orphans)
+}
+
+/// Takes orphans over; returns their bytes.
+async fn adopt(uploader: &mut Uploader<'_>, orphans: Vec<(PackId, u64)>) -> Result<u64, Error> {
+    let mut adopted = 0;
+    for (pack, size) in orphans {
         // A pack that does not open was damaged after it was put: it is left for verify to report.
         if uploader.adopt(pack, size).await.is_ok() {
             adopted += size;

@@ -27,8 +27,10 @@ use crate::repo::{BufferPool, FinishedPack, PackBuilder, PackKeys, RunKeys};
 use crate::seal::SegmentSealer;
 
 /// Plaintext that a segment is closed at; one larger chunk is its own segment.
-pub(super) const SEGMENT_TARGET: usize = 1 << 20;
+pub(super) const SEGMENT_TARGET: usize = 2 << 20;
 
+/// Least level of zstd for trees: they are small, and every change of a file writes some.
+const TREE_LEVEL: i32 = 3;
 /// Pack buffers of kind data: one is filled while the others are on their way.
 const DATA_BUFFERS: usize = 3;
 /// Pack buffers of kind tree.
@@ -50,7 +52,7 @@ pub(super) struct Sink {
     /// What the repository held when the run began.
     pub(super) base: View,
     /// What this run has published since.
-    pub(super) published: RwLock<Vec<View>>,
+    pub(super) published: RwLock<Option<View>>,
     /// What this run is storing.
     pub(super) running: RunTable,
     /// Packs of `base` the snapshot depends on, one bit a pack.
@@ -92,7 +94,7 @@ impl Sink {
             level,
             dry_run,
             base,
-            published: RwLock::new(Vec::new()),
+            published: RwLock::new(None),
             running: RunTable::new(),
             used: (0..words).map(|_| AtomicU64::new(0)).collect(),
             new_bytes: AtomicU64::new(0),
@@ -147,12 +149,8 @@ impl Sink {
         }
         // Published before the claim was forgotten: only a look after the claim cannot miss it.
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        for view in published.iter() {
-            if view.find_usable(id)?.is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let known = published.as_ref().map(|view| view.find_usable(id)).transpose()?.flatten();
+        Ok(known.is_none())
     }
 
     /// Appends a sealed segment to the open pack of its kind, and sends the pack on when it is full.
@@ -262,7 +260,11 @@ impl<'a> Segmenter<'a> {
             Some(sealer) => sealer,
             empty => {
                 let key = sink.keys.key(self.kind);
-                empty.insert(SegmentSealer::new(key, sink.repository, sink.level)?)
+                let level = match self.kind {
+                    ChunkKind::Data => sink.level,
+                    ChunkKind::Tree => sink.level.max(TREE_LEVEL),
+                };
+                empty.insert(SegmentSealer::new(key, sink.repository, level)?)
             }
         };
         self.stored.clear();

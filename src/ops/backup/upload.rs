@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::sink::Sink;
 use crate::error::Error;
 use crate::format::envelope::ChunkKind;
-use crate::format::index::{IndexBuilder, IndexTables};
+use crate::format::index::IndexBuilder;
 use crate::format::pack::{Directory, Footer};
 use crate::id::{ChunkId, ObjectHash, PackId};
 use crate::index::Cache;
@@ -35,8 +35,6 @@ pub(super) struct Uploaded {
     pub packs: HashSet<PackId>,
     /// Bytes of packs and index objects.
     pub bytes: u64,
-    /// Index objects of this run with their tables, for the cache.
-    pub objects: Vec<(ObjectHash, IndexTables)>,
 }
 
 /// A pack whose PUT returned.
@@ -56,19 +54,21 @@ pub(super) struct Uploader<'a> {
     unindexed: usize,
     /// Chunks of packs that are durable and in no index object yet.
     indexed: Vec<ChunkId>,
-    own: Cache,
-    own_objects: Vec<ObjectHash>,
+    cache: &'a mut Cache,
+    /// Index objects that were listed when the run began, and those it put since.
+    listed: &'a mut Vec<ObjectHash>,
     horizon: u64,
     done: Uploaded,
 }
 
 impl<'a> Uploader<'a> {
-    /// Uploads for the run of `sink`, with its journal at `journal`.
+    /// Uploads for the run of `sink`, with its journal at `journal`. What is put goes into the cache at once: memory does
+    /// not grow with the run.
     pub(super) fn new(
         repo: &'a Repository,
         sink: &'a Sink,
         journal: &Path,
-        horizon: u64,
+        (horizon, cache, listed): (u64, &'a mut Cache, &'a mut Vec<ObjectHash>),
     ) -> Result<Self, Error> {
         let journal = if sink.dry_run { None } else { Some(Journal::open(journal)?) };
         Ok(Self {
@@ -78,8 +78,8 @@ impl<'a> Uploader<'a> {
             builder: IndexBuilder::new(sink.writer, horizon, Vec::new()),
             unindexed: 0,
             indexed: Vec::new(),
-            own: Cache::open(None),
-            own_objects: Vec::new(),
+            cache,
+            listed,
             horizon,
             done: Uploaded::default(),
         })
@@ -157,13 +157,13 @@ impl<'a> Uploader<'a> {
             data_key: &[],
         };
         let hash = self.repo.put_index(&tables, &keys).await?;
-        self.own_objects.push(hash);
-        self.own.add(hash, tables.clone())?;
-        let mut view = self.own.view(&self.own_objects)?;
-        view.set_usable(|_| true)?;
-        *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = vec![view];
+        self.listed.push(hash);
+        self.cache.add(hash, tables)?;
+        let mut view = self.cache.view(self.listed)?;
+        // What the run began with is in its base view, where dependencies are noted.
+        view.set_usable(|pack| self.done.packs.contains(pack))?;
+        *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
         self.sink.running.forget(self.indexed.drain(..).collect::<Vec<_>>().iter());
-        self.done.objects.push((hash, tables));
         Ok(())
     }
 }

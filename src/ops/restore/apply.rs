@@ -72,8 +72,7 @@ impl Run {
     ) {
         let planned = &window.plan.segments[number];
         let source = &window.tables.sources[planned.segment as usize];
-        let opened =
-            opener.open(&source.key, &source.entry, stored, plain);
+        let opened = opener.open(&source.key, &source.entry, stored, plain);
         if opened.is_err() {
             return self.lose(window.lost(number, planned.wants.clone()));
         }
@@ -84,7 +83,8 @@ impl Run {
             at = these.end;
             let start = group[0].offset as usize;
             let chunk = plain.get(start..start + group[0].len as usize);
-            let genuine = chunk.filter(|chunk| chunk_id(&self.id_key, ChunkKind::Data, chunk) == group[0].chunk);
+            let genuine =
+                chunk.filter(|chunk| chunk_id(&self.id_key, ChunkKind::Data, chunk) == group[0].chunk);
             let Some(chunk) = genuine else {
                 self.lose(window.lost(number, these));
                 continue;
@@ -182,7 +182,7 @@ impl Run {
     }
 
     fn finish_file(&self, file: &File) {
-        let whole = !self.stopped() && file.is_whole() && self.create(file);
+        let whole = !self.stopped() && file.is_whole() && self.create(file) && self.reads_back(file);
         let handle = file.handle.write().unwrap_or_else(PoisonError::into_inner).take();
         let stands = match handle {
             Some(handle) if whole => self.set_file(file, handle),
@@ -202,6 +202,32 @@ impl Run {
         if let Some(number) = file.link {
             self.settle_link(number, file.link_source.get().filter(|_| stands).cloned());
         }
+    }
+
+    /// Reads the file back, if that is wanted; a difference is reported.
+    fn reads_back(&self, file: &File) -> bool {
+        let Some(rows) = &file.rows else { return true };
+        let handle = file.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(target) = handle.as_ref() else { return false };
+        let (mut at, mut chunk) = (0, Vec::new());
+        for row in lock(rows).iter() {
+            chunk.resize(row.len as usize, 0);
+            let read = file.layout.pieces(at, chunk.len()).try_for_each(|(piece, offset)| {
+                target.read_at(chunk.get_mut(piece).unwrap_or_default(), offset)
+            });
+            at += u64::from(row.len);
+            if let Err(error) = read {
+                file.give_up(FAILED);
+                self.report_refused(file.path(), error);
+                return false;
+            }
+            if chunk_id(&self.id_key, ChunkKind::Data, &chunk) != row.id {
+                file.give_up(FAILED);
+                self.report_failed(file.path(), &EntryProblem::ReadBack, Class::Failed);
+                return false;
+            }
+        }
+        true
     }
 
     fn set_file(&self, file: &File, handle: TargetFile) -> bool {

@@ -9,9 +9,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::layout::Layout;
+use crate::format::content::ChunkRow;
 use crate::format::node::{FileTime, Node};
 use crate::source::target::{LinkSource, Metadata, TargetDir, TargetFile};
 
@@ -165,6 +166,8 @@ pub(super) struct File {
     pub(super) left: AtomicU32,
     pub(super) state: AtomicU8,
     pub(super) link_source: OnceLock<LinkSource>,
+    /// Its chunks in order, if it is to be read back.
+    pub(super) rows: Option<Mutex<Vec<ChunkRow>>>,
 }
 
 impl File {

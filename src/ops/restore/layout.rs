@@ -54,10 +54,12 @@ pub(super) fn without_zeroes(bytes: &[u8], offset: u64) -> impl Iterator<Item = 
     let to_boundary = (BLOCK - (offset % BLOCK as u64) as usize) % BLOCK;
     let mut start = 0;
     let block_end = move |start: usize| {
-        let end = if start < to_boundary { to_boundary } else { start + BLOCK - (start - to_boundary) % BLOCK };
+        let end =
+            if start < to_boundary { to_boundary } else { start + BLOCK - (start - to_boundary) % BLOCK };
         end.min(bytes.len())
     };
-    let is_zero = move |range: Range<usize>| range.len() == BLOCK && bytes[range].iter().all(|byte| *byte == 0);
+    let is_zero =
+        move |range: Range<usize>| range.len() == BLOCK && bytes[range].iter().all(|byte| *byte == 0);
     std::iter::from_fn(move || {
         while start < bytes.len() && is_zero(start..block_end(start)) {
             start = block_end(start);

@@ -69,7 +69,8 @@ pub struct RestoreOptions {
     pub filter: Filter,
     /// Only work out what would be done.
     pub dry_run: bool,
-    /// Read back what was written, and compare.
+    /// Read each file back before it is finished, and compare; at the end, wait until all lies on the disk. The chunk list
+    /// of a file is kept for that, 36 bytes a chunk.
     pub verify: bool,
 }
 
@@ -142,10 +143,10 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     };
     let id_key = repo.dedup_key(context::CHUNK_ID)?;
     let world = (Arc::clone(&observer), env.cancel.clone());
-    let run = Arc::new(Run::new(target, options.sparse, (repo.id(), id_key), world));
+    let run = Arc::new(Run::new(target, (options.sparse, options.verify), (repo.id(), id_key), world));
     let would_fetch = execute(&lookup, &run, &options.filter, selection).await?;
     if options.verify && !options.dry_run {
-        // Placeholder for reading back.
+        sync(&run).await?;
     }
     observer.observe(&Event::PhaseFinished { phase: Phase::Restore });
     let tally = &run.tally;
@@ -166,6 +167,13 @@ async fn open_target(options: &RestoreOptions) -> Result<Target, Error> {
     let how = TargetOptions { owner: options.owner, overwrite: options.overwrite, xattrs: true };
     let opened = tokio::task::spawn_blocking(move || Target::open(&target, how)).await;
     Ok(opened.map_err(|_| RepoError::Task)??)
+}
+
+/// Waits until everything lies on the disk, and hears of writes that failed on their way there.
+async fn sync(run: &Arc<Run>) -> Result<(), Error> {
+    let run = Arc::clone(run);
+    let synced = tokio::task::spawn_blocking(move || run.target.as_ref().map_or(Ok(()), Target::sync)).await;
+    Ok(synced.map_err(|_| RepoError::Task)??)
 }
 
 /// Decides which directory of the snapshot the target stands for. It takes over that directory's metadata only if it is
@@ -259,3 +267,6 @@ async fn execute(
         None => Ok(would_fetch),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,129 @@ impl Plan {
         self.fetches.iter().map(|fetch| u64::from(fetch.end - fetch.start)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { request_max: 100, gap_max: 10 };
+
+    /// Packs of segments behind one another, with gaps, in shuffled order; and wants of them.
+    fn windows() -> impl Strategy<Value = (Vec<Place>, Vec<Want>)> {
+        let segment = (0_u32..4, 1_u32..130, 0_u32..15);
+        let segments = prop::collection::vec(segment, 1..30);
+        let wants =
+            prop::collection::vec((any::<prop::sample::Index>(), 0_u32..5, 0_u32..10, any::<u8>()), 1..80);
+        (segments, wants).prop_map(|(segments, wants)| {
+            let mut ends = [0; 4];
+            let mut places = Vec::new();
+            for (pack, stored_len, gap) in segments {
+                let offset = ends[pack as usize] + gap;
+                ends[pack as usize] = offset + stored_len;
+                places.push(Place { pack, offset, stored_len });
+            }
+            let wants = wants.into_iter().enumerate().map(|(at, (segment, offset, file, chunk))| Want {
+                segment: segment.index(places.len()) as u32,
+                offset,
+                len: 1,
+                file,
+                at: at as u64,
+                chunk: ChunkId::new([chunk; 32]),
+            });
+            let wants = wants.collect();
+            (places, wants)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_want_is_served_once_and_every_segment_fetched_once((places, wants) in windows()) {
+            let plan = plan(wants.clone(), &places, SHAPE);
+            let mut served: Vec<_> = plan.segments.iter().flat_map(|s| &plan.wants[s.wants.clone()]).copied().collect();
+            let mut expected = wants;
+            served.sort_by_key(|want| want.at);
+            expected.sort_by_key(|want| want.at);
+            prop_assert_eq!(&served, &expected);
+            let mut seen = HashSet::new();
+            for segment in &plan.segments {
+                prop_assert!(seen.insert(segment.segment), "planned twice");
+                prop_assert!(plan.wants[segment.wants.clone()].iter().all(|w| w.segment == segment.segment));
+            }
+            let fetched: Vec<usize> = plan.fetches.iter().flat_map(|f| f.segments.clone()).collect();
+            prop_assert_eq!(fetched, (0..plan.segments.len()).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn fetches_hold_their_segments_within_bounds((places, wants) in windows()) {
+            let plan = plan(wants, &places, SHAPE);
+            for fetch in &plan.fetches {
+                let mut wanted = 0;
+                let mut last = None::<&Place>;
+                for segment in &plan.segments[fetch.segments.clone()] {
+                    let place = &places[segment.segment as usize];
+                    prop_assert_eq!(place.pack, fetch.pack);
+                    prop_assert!(fetch.start <= place.offset && place.offset + place.stored_len <= fetch.end);
+                    if let Some(last) = last {
+                        prop_assert!(place.offset - (last.offset + last.stored_len) <= SHAPE.gap_max);
+                    }
+                    wanted += place.stored_len;
+                    last = Some(place);
+                }
+                let len = fetch.end - fetch.start;
+                prop_assert!(len <= SHAPE.request_max || fetch.segments.len() == 1);
+                prop_assert!(len <= 2 * wanted, "at most as much for nothing as is wanted");
+            }
+            // Neighbours are not fetched apart without a reason.
+            for pair in plan.fetches.windows(2) {
+                let joined = pair[0].pack == pair[1].pack
+                    && pair[1].start == pair[0].end
+                    && pair[1].end - pair[0].start <= SHAPE.request_max;
+                let next = &places[plan.segments[pair[1].segments.start].segment as usize];
+                prop_assert!(!joined || next.offset + next.stored_len - pair[0].start > SHAPE.request_max);
+            }
+        }
+
+        #[test]
+        fn open_files_are_counted_as_they_are_written((places, wants) in windows()) {
+            let plan = plan(wants, &places, SHAPE);
+            let mut left: HashMap<u32, usize> = HashMap::new();
+            plan.wants.iter().for_each(|want| *left.entry(want.file).or_default() += 1);
+            let (mut open, mut most) = (HashSet::new(), 0);
+            for segment in &plan.segments {
+                for want in &plan.wants[segment.wants.clone()] {
+                    open.insert(want.file);
+                    *left.get_mut(&want.file).unwrap() -= 1;
+                }
+                // A file within one segment is closed before the next file is opened.
+                let spanning = open.iter().filter(|file| {
+                    let segments = plan.segments.iter();
+                    segments.filter(|s| plan.wants[s.wants.clone()].iter().any(|w| w.file == **file)).count() > 1
+                });
+                most = most.max(spanning.count());
+                open.retain(|file| left[file] > 0);
+            }
+            prop_assert_eq!(plan.most_open(10), most);
+        }
+    }
+
+    #[test]
+    fn a_whole_pack_is_one_request() {
+        let places: Vec<_> = (0..8).map(|n| Place { pack: 0, offset: 32 + n * 10, stored_len: 10 }).collect();
+        let want = |segment| Want {
+            segment,
+            offset: 0,
+            len: 1,
+            file: segment,
+            at: 0,
+            chunk: ChunkId::new([segment as u8; 32]),
+        };
+        let plan = plan((0..8).rev().map(want).collect(), &places, SHAPE);
+        assert_eq!(plan.fetches, [Fetch { pack: 0, start: 32, end: 112, segments: 0..8 }]);
+        assert_eq!(plan.fetched(), 80);
+        assert_eq!(plan.most_open(8), 0);
+    }
+}

@@ -87,11 +87,7 @@ pub(super) async fn check_space(
 }
 
 /// Bytes of content that the rules select, each hard-linked file once.
-async fn needed(
-    lookup: &Lookup<'_>,
-    options: &RestoreOptions,
-    tree: Option<TreeRef>,
-) -> Result<u64, Error> {
+async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<TreeRef>) -> Result<u64, Error> {
     let mut path = Vec::new();
     parts(&options.path).for_each(|part| {
         path.push(b'/');

@@ -35,6 +35,8 @@ pub(super) enum EntryProblem {
     Size,
     #[error("a part of its content has no readable copy")]
     Lost,
+    #[error("what was written reads back as something else")]
+    ReadBack,
     #[error("its directory could not be made")]
     NoDirectory,
 }
@@ -102,6 +104,7 @@ pub(super) struct Run {
     /// None in a dry run.
     pub(super) target: Option<Target>,
     pub(super) sparse: bool,
+    pub(super) verify: bool,
     pub(super) repository: RepositoryId,
     pub(super) id_key: SecretKey,
     pub(super) observer: Arc<dyn Observer>,
@@ -131,13 +134,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Run {
     pub(super) fn new(
         target: Option<Target>,
-        sparse: bool,
+        (sparse, verify): (bool, bool),
         (repository, id_key): (RepositoryId, SecretKey),
         (observer, cancel): (Arc<dyn Observer>, Cancel),
     ) -> Self {
         Self {
             target,
             sparse,
+            verify,
             repository,
             id_key,
             wants_entries: observer.wants_entries(),

@@ -10,8 +10,8 @@ use super::fetch::Pace;
 use super::layout::Layout;
 use super::links::Linking;
 use super::plan::Want;
-use super::select::{Choice, choose, choose_root};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
+use super::select::{Choice, choose, choose_root};
 use super::window::{Builder, Lost, Window};
 use crate::class::Class;
 use crate::error::Error;
@@ -173,7 +173,9 @@ impl<'a> Walk<'a> {
     async fn entry(&mut self, node: Box<Node>) -> Result<(), Error> {
         let Some(frame) = self.stack.last() else { return Ok(()) };
         let parent = Arc::clone(&frame.dir);
-        if matches!(node.name.as_slice(), b"." | b"..") || node.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        if matches!(node.name.as_slice(), b"." | b"..")
+            || node.name.iter().any(|byte| matches!(byte, b'/' | 0))
+        {
             self.run.report_damaged(parent.path_of(&node.name), &EntryProblem::UnsafeName);
             return Ok(());
         }
@@ -229,7 +231,9 @@ impl<'a> Walk<'a> {
 
     /// Makes an entry, whose directory is held for it.
     async fn make(&mut self, dir: &Arc<Dir>, linking: Linking) -> Result<(), Error> {
-        if self.dry() && let Linking::Make(node, _) = &linking {
+        if self.dry()
+            && let Linking::Make(node, _) = &linking
+        {
             self.run.report_done(|| dir.path_of(&node.name), node.kind == NodeKind::File);
         }
         let (mut node, link) = match linking {
@@ -292,6 +296,7 @@ impl<'a> Walk<'a> {
             left: 1.into(),
             state: WHOLE.into(),
             link_source: Default::default(),
+            rows: self.run.verify.then(Default::default),
         });
         self.run.begin();
         let mut open = Open { file, number: None, wants: 0, at: 0 };
@@ -343,6 +348,9 @@ impl<'a> Walk<'a> {
     fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
         let at = open.at;
         open.at += u64::from(row.len);
+        if let Some(rows) = &open.file.rows {
+            lock(rows).push(row);
+        }
         open.wants += 1;
         if let Some((location, segment)) = self.locate(&row)? {
             let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
@@ -462,8 +470,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             for Late { dir, node, alone } in late {
-                let linking =
-                    if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
+                let linking = if alone { Linking::Make(node, None) } else { self.run.linking(&dir, node) };
                 self.make(&dir, linking).await?;
             }
         }

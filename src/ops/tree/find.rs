@@ -59,7 +59,9 @@ impl TreeReader<'_> {
                 }
                 Page::Pages(rows) => {
                     let behind = rows.partition_point(|row| row.first.as_slice() <= name);
-                    let Some(row) = behind.checked_sub(1).and_then(|at| rows.get(at)) else { return Ok(None) };
+                    let Some(row) = behind.checked_sub(1).and_then(|at| rows.get(at)) else {
+                        return Ok(None);
+                    };
                     tree = TreeRef { level: tree.level - 1, id: row.id, len: row.len };
                 }
             }

@@ -26,7 +26,7 @@ use self::finding::{BadPack, pack_key};
 use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
 use self::pipeline::{Check, Job, Verdict};
 use self::read::problem;
-use self::survey::{Survey, index_names, survey};
+use self::survey::{Survey, listing, survey};
 use self::walk::walk;
 use crate::crypto::object_hash;
 use crate::error::Error;
@@ -65,20 +65,26 @@ pub async fn verify(repo: &Repository, depth: Depth) -> Result<VerifyReport, Err
     let mut tries = 0;
     loop {
         tries += 1;
-        let (mut report, index) = match verify_once(repo, depth, cached).await {
+        let (mut report, listed) = match verify_once(repo, depth, cached).await {
             Err(error) if cached && is_cache_damage(&error) => {
                 cached = false;
                 continue;
             }
             other => other?,
         };
-        if tries < TRIES && report.has_damage() && index_names(repo).await? != index {
+        // A collector may have moved or removed what is missed.
+        if tries < TRIES && report.findings.iter().any(may_have_moved) && listing(repo).await? != listed {
             continue;
         }
         report.sort();
         report.elapsed = clock.monotonic().saturating_sub(start);
         return Ok(report);
     }
+}
+
+fn may_have_moved(finding: &Finding) -> bool {
+    finding.severity == Severity::Damage
+        && matches!(finding.problem, Problem::Missing | Problem::ChunkUnknown { .. } | Problem::Page { .. })
 }
 
 fn is_cache_damage(error: &Error) -> bool {
@@ -132,7 +138,7 @@ async fn verify_once(
     }
     attach(&mut report.findings, lost);
     observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
-    Ok((report, survey.index))
+    Ok((report, survey.listing))
 }
 
 /// Says of each damaged pack what it hits, at its gravest finding.

@@ -45,8 +45,8 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     /// Confirmed ones first, then in the order of their names.
     pub(super) snapshots: Vec<Root>,
-    /// Index objects as listed, readable or not.
-    pub(super) index: Vec<ObjectHash>,
+    /// Snapshots and index objects as listed.
+    pub(super) listing: Vec<ObjectHash>,
     /// Packs as listed, with their sizes, in the order of their names.
     pub(super) packs: Vec<(PackId, u64)>,
     /// How many records each pack has in an index object.
@@ -66,17 +66,23 @@ pub(super) struct Root {
     pub(super) tree: Option<crate::format::tree::TreeRef>,
 }
 
-/// Names of the index objects there are now.
-pub(super) async fn index_names(repo: &Repository) -> Result<Vec<ObjectHash>, Error> {
-    let objects = repo.store().list(layout::INDEX).await?;
-    let hash = |object: &Object| ObjectName::parse(object.key.as_str())?.content_hash();
-    Ok(objects.iter().filter_map(hash).collect())
+/// Names of the snapshots and index objects there are now.
+pub(super) async fn listing(repo: &Repository) -> Result<Vec<ObjectHash>, Error> {
+    let mut hashes = Vec::new();
+    for prefix in [layout::SNAPSHOTS, layout::INDEX] {
+        for object in repo.store().list(prefix).await? {
+            hashes.extend(ObjectName::parse(object.key.as_str()).and_then(|name| name.content_hash()));
+        }
+    }
+    Ok(hashes)
 }
 
 #[derive(Default)]
 struct Names {
     small: Vec<(ObjectName, u64)>,
     snapshots: Vec<(Listed, bool)>,
+    snapshot_bytes: u64,
+    listing: Vec<ObjectHash>,
     tombs: HashSet<SnapshotId>,
     index: Vec<(ObjectName, ObjectHash, u64)>,
     packs: Vec<(PackId, u64)>,
@@ -84,14 +90,19 @@ struct Names {
 
 impl Names {
     fn add(&mut self, name: ObjectName, object: &Object) {
+        if matches!(name, ObjectName::Snapshot(..) | ObjectName::Index(..)) {
+            self.listing.extend(name.content_hash());
+        }
         match name {
             ObjectName::Pack(id) => self.packs.push((id, object.size)),
             ObjectName::Index(_, hash) => self.index.push((name, hash, object.size)),
             ObjectName::Snapshot(writer, sequence, id) => {
+                self.snapshot_bytes += object.size;
                 let stored = object.modified;
                 self.snapshots.push((Listed { writer, sequence, id, confirmed: false, stored }, true));
             }
             ObjectName::Confirmation(writer, sequence, id) => {
+                self.snapshot_bytes += object.size;
                 let stored = object.modified;
                 self.snapshots.push((Listed { writer, sequence, id, confirmed: true, stored }, false));
             }
@@ -144,13 +155,13 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
     let snapshots = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
     let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
-    bytes += names.index.iter().map(|(.., size)| size).sum::<u64>();
+    bytes += names.snapshot_bytes + names.index.iter().map(|(.., size)| size).sum::<u64>();
     let mut survey = Survey {
         findings,
         objects,
         bytes,
         snapshots,
-        index: names.index.into_iter().map(|(_, hash, _)| hash).collect(),
+        listing: names.listing,
         packs: names.packs,
         records: loaded.records,
         promised: loaded.view.clone(),

@@ -23,6 +23,8 @@ use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
 
 /// Most problems that are listed one by one.
 const LISTED_MAX: usize = 1000;
+/// Opened segments that are kept: pages of one snapshot lie side by side.
+const SEGMENTS_KEPT: usize = 4;
 /// After so many affected paths damaged pages are entered once, as others are.
 const IMPACT_MAX: u64 = 100_000;
 
@@ -113,7 +115,8 @@ pub(super) async fn walk(
     let Some(first) = survey.snapshots.first() else { return Ok(Walked::default()) };
     let mut walker = Walker {
         repo,
-        reader: ChunkReader::new(repo, survey.view.clone(), Arc::new(DataKeys::default()))?,
+        reader: ChunkReader::new(repo, survey.view.clone(), Arc::new(DataKeys::default()))?
+            .keeping(SEGMENTS_KEPT),
         promised: &survey.promised,
         bad,
         clean: HashSet::new(),

@@ -55,6 +55,22 @@ impl TargetFile {
         Ok(())
     }
 
+    /// Reads back exactly what `buffer` has room for. What was not written reads as zeroes.
+    pub fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> Result<(), TargetError> {
+        while !buffer.is_empty() {
+            let read =
+                sys::file::read_at(&self.fd, buffer, offset).map_err(|e| self.error("read back", e))?;
+            if read == 0 {
+                // The file gets its full length when it is finished.
+                buffer.fill(0);
+                return Ok(());
+            }
+            buffer = buffer.get_mut(read..).unwrap_or_default();
+            offset += read as u64;
+        }
+        Ok(())
+    }
+
     /// Gives the file its length and its metadata, and closes it. Every `write_at` must have returned. What could not
     /// be set is returned; the content stands all the same.
     pub fn finish(self, metadata: &Metadata<'_>) -> Result<Vec<MetadataFailure>, TargetError> {

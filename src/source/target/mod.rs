@@ -195,7 +195,7 @@ impl Target {
 
     /// Makes a regular file that will be `len` bytes long, open for nobody else until it is finished.
     pub fn create_file(&self, parent: &TargetDir, name: &[u8], len: u64) -> Result<TargetFile, TargetError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = entry::place(parent, name, "create", |dir| rustix::fs::openat(dir, name, flags, mode))?;
         Ok(TargetFile::new(fd, parent, name, len))

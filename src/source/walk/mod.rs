@@ -99,7 +99,7 @@ impl std::fmt::Debug for Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            lookahead: 64 * 1024,
+            lookahead: 16 * 1024,
             block: 4096,
             names_bytes: 16 * 1024 * 1024,
             open_dirs: 256,

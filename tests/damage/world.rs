@@ -1,0 +1,171 @@
+//! The repository that is damaged: small, and with an object of every kind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lifeboat::cancel::Cancel;
+use lifeboat::chunk::ChunkParams;
+use lifeboat::clock::SystemClock;
+use lifeboat::crypto::slot::Unlock;
+use lifeboat::crypto::{SecretKey, keyfile, object_hash};
+use lifeboat::event::CountingObserver;
+use lifeboat::filter::FilterBuilder;
+use lifeboat::format::envelope::{ChunkKind, ObjectKind, Preamble};
+use lifeboat::format::gc::Condemnation;
+use lifeboat::format::layout::ObjectName;
+use lifeboat::format::signed::signed_message;
+use lifeboat::id::{PackId, SnapshotId};
+use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
+use lifeboat::ops::init::{InitOptions, init};
+use lifeboat::random::SystemRandom;
+use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
+use lifeboat::store::{Key, Store, StoreEnv, StoreOptions};
+use object_store::memory::InMemory;
+
+/// A repository as bytes, and the key that opens it.
+pub struct World {
+    pub objects: BTreeMap<String, Bytes>,
+    key: SecretKey,
+    /// The newest snapshot.
+    pub last: SnapshotId,
+    /// The directory that was backed up; it stays as the second snapshot has it.
+    pub source: tempfile::TempDir,
+}
+
+pub fn env(state: &Path) -> Env {
+    Env {
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        observer: Arc::new(CountingObserver::default()),
+        cancel: Cancel::new(),
+        limits: Limits { workers: 1, requests: 4 },
+        places: Places { state: state.to_owned(), cache: None },
+    }
+}
+
+/// A store in memory that holds these objects.
+pub async fn store_of(objects: &BTreeMap<String, Bytes>) -> Store {
+    let env = env(Path::new("/nonexistent"));
+    let store_env =
+        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
+    let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
+    let store = Store::from_object_store(Arc::new(InMemory::new()), &options, store_env);
+    for (key, bytes) in objects {
+        store.put(&Key::new(key.as_str()).unwrap(), vec![bytes.clone()]).await.unwrap();
+    }
+    store
+}
+
+impl World {
+    /// Small files, empty files, links, a file of many chunks, a directory of many pages; two snapshots; two key slots;
+    /// a condemnation and a horizon.
+    pub async fn build() -> Self {
+        let (source, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fill(source.path());
+        let env = env(state.path());
+        let store = store_of(&BTreeMap::new()).await;
+        // Chunks as small as they may be, so that a short file has a list in pages.
+        let chunk_params = ChunkParams::new(64, 4096, 4096).unwrap();
+        let options =
+            InitOptions { new_key_file: true, recovery_words: true, chunk_params, ..InitOptions::default() };
+        let made = init(store.clone(), &env, options).await.unwrap();
+        let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+        let repo = Repository::open(store.clone(), env, &Unlock::KeyFile(key.clone())).await.unwrap();
+        back_up(&repo, source.path()).await;
+        std::fs::write(source.path().join("second"), b"only in the second snapshot").unwrap();
+        let last = back_up(&repo, source.path()).await;
+        collected(&repo).await;
+        let mut objects = BTreeMap::new();
+        for object in store.list("").await.unwrap() {
+            let bytes = store.get(&object.key, u64::MAX).await.unwrap();
+            objects.insert(object.key.as_str().to_owned(), bytes);
+        }
+        Self { objects, key, last, source }
+    }
+
+    /// Opens the repository that these objects are.
+    pub async fn open(&self, store: &Store) -> Result<Repository, RepoError> {
+        let unlock = Unlock::KeyFile(self.key.clone());
+        Repository::open(store.clone(), env(Path::new("/nonexistent")), &unlock).await
+    }
+}
+
+fn fill(source: &Path) {
+    let file = |name: &str, bytes: &[u8]| {
+        let path: PathBuf = source.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    for n in 0..20 {
+        file(&format!("small/{n}"), format!("file {n} ").repeat(n + 1).as_bytes());
+    }
+    for n in 0..700 {
+        file(&format!("many/{n:05}"), b"");
+    }
+    // The same few chunks again and again: a long list, and little to store.
+    file("long", &b"0123456789abcdef".repeat(96 << 10));
+    let mut noise = vec![0; 10_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    file("deep/er/noise", &noise);
+    std::os::unix::fs::symlink("small/1", source.join("link")).unwrap();
+    std::fs::hard_link(source.join("small/2"), source.join("hard")).unwrap();
+}
+
+pub async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
+    let options = BackupOptions {
+        source: BackupSource::Paths(vec![source.to_owned()]),
+        stored_as: None,
+        job: Some("damage".into()),
+        host: b"host".to_vec(),
+        user: b"user".to_vec(),
+        tags: vec!["kind=test".into()],
+        filter: Arc::new(FilterBuilder::new().build().unwrap()),
+        one_file_system: false,
+        exclude_caches: false,
+        exclude_larger_than: None,
+        level: 1,
+        allow_shrink: false,
+        dry_run: false,
+    };
+    let summary = backup(repo, options).await.unwrap();
+    assert_eq!(summary.failed, 0, "{summary:?}");
+    summary.snapshot.unwrap()
+}
+
+/// Every path below a directory and what is in it.
+pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).min_depth(1).into_iter().filter_map(Result::ok) {
+        let content = match entry.file_type() {
+            kind if kind.is_file() => std::fs::read(entry.path()).unwrap(),
+            kind if kind.is_symlink() => {
+                std::fs::read_link(entry.path()).unwrap().into_os_string().into_encoded_bytes()
+            }
+            _ => Vec::new(),
+        };
+        found.insert(entry.path().strip_prefix(root).unwrap().to_owned(), content);
+    }
+    found
+}
+
+/// What a collector leaves behind, made by hand.
+async fn collected(repo: &Repository) {
+    let (author, signing) = repo.writer().unwrap();
+    let condemnation = Condemnation { author, packs: vec![PackId::new([0xcc; 32])] };
+    for (kind, value) in
+        [(ObjectKind::Condemnation, condemnation.encode()), (ObjectKind::Horizon, vec![0xa0])]
+    {
+        let mut bytes = signed_message(Preamble::new(kind, ChunkKind::Data, repo.id()), &value);
+        let signature = signing.sign(&bytes);
+        bytes.extend_from_slice(&signature);
+        let hash = object_hash(&bytes);
+        let name = match kind {
+            ObjectKind::Condemnation => ObjectName::Condemned(hash),
+            _ => ObjectName::Horizon(1, hash),
+        };
+        repo.store().put(&Key::new(name.key()).unwrap(), vec![bytes.into()]).await.unwrap();
+    }
+}
