@@ -14,11 +14,11 @@ use crate::id::{ChunkId, WriterId};
 pub const FOOTER_LEN: usize = 64;
 /// A pack is closed when its segments reach this many bytes.
 pub const PACK_TARGET: usize = 16 << 20;
-/// A pack of trees is closed at this many bytes: trees are small, and buffers cost memory.
-pub const TREE_PACK_TARGET: usize = 4 << 20;
 /// A pack is closed when segments and directory reach this many bytes: half of the most, so that one more segment of tiny
 /// chunks and the padding always fit.
 pub const PACK_FULL: usize = PACK_MAX / 2;
+/// A pack of trees is closed at this many bytes: trees are small, and buffers cost memory.
+pub const TREE_PACK_TARGET: usize = 4 << 20;
 /// No pack is longer.
 pub const PACK_MAX: usize = 64 << 20;
 /// Most segments in a pack.
