@@ -18,7 +18,7 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     let error = ParseIdError { expected: N * 2 };
     let digits = text.as_bytes();
-    if digits.len() != N * 2 || digits.iter().any(|d| matches!(d, b'A'..=b'F')) {
+    if digits.len() != N * 2 || !digits.iter().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(error);
     }
     let mut out = [0; N];
