@@ -42,6 +42,9 @@ pub(crate) enum CliError {
     /// Two different passwords were typed.
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
+    /// The repository has no recovery words, or the key is not an admin's.
+    #[error("this key knows no recovery words")]
+    NoRecoveryWords,
     /// A file with a key or recovery words cannot be understood.
     #[error("cannot use {}", path.display())]
     BadKey {
@@ -112,6 +115,7 @@ impl CliError {
             | Self::NotForInit { .. }
             | Self::BadPassword { .. }
             | Self::PasswordsDiffer
+            | Self::NoRecoveryWords
             | Self::StdinNotAlone
             | Self::StdinIsTerminal
             | Self::NoPath

@@ -2,7 +2,7 @@
 //!
 //! Stored form, sealed inside of a slot: one CBOR map. 0 root public key (32 bytes), 1 config number, 2 dedup root,
 //! 3 index key, 4 metadata private key, 5 data private key, 6 root signing seed (32 bytes each), 7 writer
-//! `[id (16 bytes), signing seed (32 bytes)]`.
+//! `[id (16 bytes), signing seed (32 bytes)]`, 8 recovery key (32 bytes).
 
 use std::convert::Infallible;
 
@@ -56,6 +56,8 @@ pub struct Secrets {
     pub writer: Option<WriterSecret>,
     /// Seed of the key that signs the config.
     pub root: Option<SecretKey>,
+    /// What the recovery words spell, so that an admin can see them again. It opens nothing that an admin cannot open.
+    pub recovery: Option<SecretKey>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -66,17 +68,24 @@ enum Need {
 }
 
 /// The order of [`Secrets::present`].
-const NAMES: [&str; 6] =
-    ["dedup key", "index key", "metadata private key", "data private key", "signing key", "root signing key"];
+const NAMES: [&str; 7] = [
+    "dedup key",
+    "index key",
+    "metadata private key",
+    "data private key",
+    "signing key",
+    "root signing key",
+    "recovery key",
+];
 
-const fn needs(role: Role) -> [Need; 6] {
+const fn needs(role: Role) -> [Need; 7] {
     use Need::{May, Must, Never};
     match role {
-        Role::Writer => [Must, Must, Never, Never, Must, Never],
-        Role::Maintainer => [Never, Must, Must, Never, Must, Never],
-        Role::Verifier => [Never, May, Never, Never, Must, Never],
-        Role::Reader => [Must, Must, Must, Must, Never, Never],
-        Role::Admin => [Must, Must, Must, Must, May, Must],
+        Role::Writer => [Must, Must, Never, Never, Must, Never, Never],
+        Role::Maintainer => [Never, Must, Must, Never, Must, Never, Never],
+        Role::Verifier => [Never, May, Never, Never, Must, Never, Never],
+        Role::Reader => [Must, Must, Must, Must, Never, Never, Never],
+        Role::Admin => [Must, Must, Must, Must, May, Must, May],
     }
 }
 
@@ -94,7 +103,8 @@ impl Secrets {
 
     /// The part of these secrets that a role may have.
     pub fn restrict(&self, role: Role) -> Self {
-        let [dedup, index, metadata, data, writer, root] = needs(role).map(|need| need != Need::Never);
+        let [dedup, index, metadata, data, writer, root, recovery] =
+            needs(role).map(|need| need != Need::Never);
         Self {
             dedup: self.dedup.clone().filter(|_| dedup),
             index: self.index.clone().filter(|_| index),
@@ -102,10 +112,11 @@ impl Secrets {
             data: self.data.clone().filter(|_| data),
             writer: self.writer.clone().filter(|_| writer),
             root: self.root.clone().filter(|_| root),
+            recovery: self.recovery.clone().filter(|_| recovery),
         }
     }
 
-    fn present(&self) -> [bool; 6] {
+    fn present(&self) -> [bool; 7] {
         [
             self.dedup.is_some(),
             self.index.is_some(),
@@ -113,6 +124,7 @@ impl Secrets {
             self.data.is_some(),
             self.writer.is_some(),
             self.root.is_some(),
+            self.recovery.is_some(),
         ]
     }
 
@@ -148,6 +160,9 @@ impl Secrets {
         if let Some(writer) = &self.writer {
             e.u8(7)?.array(2)?.bytes(writer.id.as_bytes())?.bytes(writer.seed.expose())?;
         }
+        if let Some(recovery) = &self.recovery {
+            e.u8(8)?.bytes(recovery.expose())?;
+        }
         Ok(())
     }
 
@@ -165,6 +180,7 @@ impl Secrets {
                 5 => secrets.data = Some(PrivateKey::from_seed(secret(d)?)),
                 6 => secrets.root = Some(secret(d)?),
                 7 => secrets.writer = Some(writer(d)?),
+                8 => secrets.recovery = Some(secret(d)?),
                 _ => d.skip()?,
             }
             Ok(())
@@ -202,6 +218,7 @@ pub(super) mod tests {
             data: Some(PrivateKey::from_seed(key(4))),
             writer: Some(WriterSecret { id: WriterId::new([5; 16]), seed: key(6) }),
             root: Some(key(7)),
+            recovery: Some(key(8)),
         }
     }
 

@@ -61,6 +61,8 @@ pub async fn create(
     let root = SigningKey::generate(random)?;
     let writer =
         WriterSecret { id: WriterId::new(random_array(random)?), seed: SecretKey::generate(random)? };
+    let wanted = slots.iter().any(|slot| matches!(slot, NewSlot::Words));
+    let recovery = wanted.then(|| SecretKey::generate(random)).transpose()?;
     let secrets = Secrets {
         dedup: Some(SecretKey::generate(random)?),
         index: Some(SecretKey::generate(random)?),
@@ -68,6 +70,7 @@ pub async fn create(
         data: Some(PrivateKey::generate(random)?),
         writer: Some(writer.clone()),
         root: Some(root.seed().clone()),
+        recovery: recovery.clone(),
     };
     let pins = Pins { repository, root: root.verifying_key(), config: 0 };
     let opened = Opened { role: Role::Admin, secrets, pins };
@@ -82,7 +85,7 @@ pub async fn create(
                 Unlock::KeyFile(key)
             }
             NewSlot::Words => {
-                let key = SecretKey::generate(random)?;
+                let Some(key) = recovery.clone() else { continue };
                 created.words.push(words::encode(&key));
                 Unlock::Words(key)
             }

@@ -2,8 +2,9 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 10] = [
+const VERBS: [(&str, &[&str]); 11] = [
     ("init", &["--new-key-file", "--recovery-words"]),
+    ("key", &["words"]),
     (
         "backup",
         &[

@@ -93,6 +93,9 @@ fn recovery_words_open_what_they_were_made_for() {
     place.write("words", words.as_bytes());
     place.run(["backup", "-q", "src"]).exits(0);
     assert_eq!(place.run(["snapshots", "--json", "--words-file", "words"]).exits(0).objects().len(), 1);
+    let again = place.run(["key", "words", "--json"]).exits(0).last();
+    assert_eq!(again["words"].as_str().unwrap(), words);
+    assert!(place.run(["key", "words"]).exits(0).out.contains(" 24. "));
     place.write("words", words.replacen(' ', " zoo ", 1).as_bytes());
     place.run(["snapshots", "--words-file", "words"]).exits(2);
 }

@@ -12,7 +12,9 @@ pub(crate) use global::GlobalArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
 pub(crate) use select::{Location, SelectArgs};
-pub(crate) use verbs::{CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, VerifyArgs};
+pub(crate) use verbs::{
+    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, VerifyArgs,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -56,6 +58,8 @@ pub(crate) enum Verb {
     Stats,
     /// Check the surroundings: store, credentials, rights, clock, local places, key
     Doctor,
+    /// Show what opens the repository
+    Key(KeyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

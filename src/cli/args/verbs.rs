@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::select::location;
@@ -15,13 +15,27 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) new_key_file: Option<PathBuf>,
 
-    /// Make 24 recovery words that open the repository, and print them once
+    /// Make 24 recovery words that open the repository, and print them; `lifeboat key words` shows them again
     #[arg(long)]
     pub(crate) recovery_words: bool,
 
     /// Go on even if the store does not keep the promises that safe deletion rests on
     #[arg(long)]
     pub(crate) accept_weak_store: bool,
+}
+
+/// `key`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) verb: KeyVerb,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Show the 24 recovery words again
+    Words,
 }
 
 /// `snapshots`.

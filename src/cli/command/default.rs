@@ -39,7 +39,7 @@ pub(super) async fn ensure(session: &Session) -> Result<(), CliError> {
     let made = make(session, &keys).await?;
     announce(session, default, with_key_file);
     if let Some(words) = &made.recovery_words {
-        session.say("These 24 words open it, too. They are shown this once: write them down.\n");
+        session.say("These 24 words open it, too: write them down. `lifeboat key words` shows them again.\n");
         session.say(&numbered(words));
     }
     Ok(())
@@ -66,7 +66,7 @@ fn announce(session: &Session, default: &DefaultRepository, with_key_file: bool)
 }
 
 /// Words in rows of four, numbered; they are read back in this form, too.
-fn numbered(words: &str) -> Zeroizing<String> {
+pub(super) fn numbered(words: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(32 * 24));
     for (number, word) in words.split_whitespace().enumerate() {
         out.push_str(&format!("{:>5}. {word:<10}", number + 1));

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 mod default;
 mod doctor;
 mod init;
+mod key;
 mod ls;
 pub(crate) mod man;
 mod restore;
@@ -30,6 +31,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Stats => stats::run(session).await,
         Verb::Doctor => doctor::run(session).await,
+        Verb::Key(args) => key::run(session, &args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
     }

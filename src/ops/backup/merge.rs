@@ -472,6 +472,8 @@ impl<'a> Merge<'a> {
         for failure in &failures {
             self.failed(&entry.path(), failure);
         }
+        // An empty fingerprint never matches: the next run looks again.
+        let print = if self.parts.sink.is_settled(&print) { print } else { Fingerprint::default() };
         let remember = !changed && failures.is_empty();
         match long {
             Some(long) => self.parts.assembler.long_file(long, &print, remember),

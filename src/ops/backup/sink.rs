@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::state::Fingerprint;
 use super::tree::PageStore;
 use crate::cancel::Cancel;
+use crate::clock::Clock;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::{SecretKey, chunk_id};
 use crate::error::Error;
@@ -26,6 +28,8 @@ use crate::random::Random;
 use crate::repo::{BufferPool, FinishedPack, PackBuilder, PackKeys, RunKeys};
 use crate::seal::SegmentSealer;
 
+/// Longer than the tick of any file system's clock.
+const SETTLED_NANOS: i64 = 50_000_000;
 /// Plaintext that a segment is closed at; one larger chunk is its own segment.
 pub(super) const SEGMENT_TARGET: usize = 2 << 20;
 
@@ -45,6 +49,7 @@ pub(super) struct Sink {
     pub(super) signing: SigningKey,
     pub(super) id_key: SecretKey,
     pub(super) random: Arc<dyn Random>,
+    clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) level: i32,
     /// Count, but seal and store nothing.
@@ -90,6 +95,7 @@ impl Sink {
             signing,
             id_key: repo.dedup_key(crate::crypto::context::CHUNK_ID)?,
             random: Arc::clone(&repo.env().random),
+            clock: Arc::clone(&repo.env().clock),
             observer: Arc::clone(&repo.env().observer),
             level,
             dry_run,
@@ -115,6 +121,14 @@ impl Sink {
     /// Whether the user asked the run to stop.
     pub(super) fn cancelled(&self) -> bool {
         self.cancel.is_raised()
+    }
+
+    /// Whether a file's last change lies far enough back that a further one would show: within one tick of the file
+    /// system's clock it would not, and the file would look unchanged for ever.
+    pub(super) fn is_settled(&self, print: &Fingerprint) -> bool {
+        let changed =
+            print.ctime.seconds.saturating_mul(1_000_000_000).saturating_add(print.ctime.nanos.into());
+        self.clock.now().0.saturating_sub(changed) >= SETTLED_NANOS
     }
 
     /// Names a chunk.

@@ -62,6 +62,8 @@ impl World {
     }
 
     async fn save(&self, repo: &Repository) -> BackupSummary {
+        // What was written a moment ago is looked at again by the next run.
+        tokio::time::sleep(std::time::Duration::from_millis(80)).await;
         backup(repo, self.options()).await.unwrap()
     }
 
