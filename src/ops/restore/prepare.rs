@@ -27,7 +27,7 @@ pub(super) fn pace(repo: &Repository) -> (Pace, WindowBounds) {
     if repo.store().is_local() {
         let shape = Shape { request_max: 2 << 20, gap_max: 64 << 10 };
         let pace = Pace { shape, requests: requests.min(4), budget: 12 << 20, open_max };
-        return (pace, WindowBounds { first: 1 << 10, most: 1 << 14 });
+        return (pace, WindowBounds { first: 1 << 10, most: 1 << 13 });
     }
     let shape = Shape { request_max: 18 << 20, gap_max: 1 << 20 };
     let pace = Pace { shape, requests, budget: 48 << 20, open_max };
