@@ -218,7 +218,7 @@ pub(super) mod tests {
             data: Some(PrivateKey::from_seed(key(4))),
             writer: Some(WriterSecret { id: WriterId::new([5; 16]), seed: key(6) }),
             root: Some(key(7)),
-            recovery: Some(key(8)),
+            recovery: None,
         }
     }
 
@@ -275,12 +275,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_role_has_what_the_table_says() {
-        let held = |role| all().restrict(role).present();
-        assert_eq!(held(Role::Writer), [true, true, false, false, true, false]);
-        assert_eq!(held(Role::Maintainer), [false, true, true, false, true, false]);
-        assert_eq!(held(Role::Verifier), [false, true, false, false, true, false]);
-        assert_eq!(held(Role::Reader), [true, true, true, true, false, false]);
-        assert_eq!(held(Role::Admin), [true; 6]);
+        let whole = || Secrets { recovery: Some(SecretKey::from_bytes([8; 32])), ..all() };
+        let held = |role| whole().restrict(role).present();
+        assert_eq!(held(Role::Writer), [true, true, false, false, true, false, false]);
+        assert_eq!(held(Role::Maintainer), [false, true, true, false, true, false, false]);
+        assert_eq!(held(Role::Verifier), [false, true, false, false, true, false, false]);
+        assert_eq!(held(Role::Reader), [true, true, true, true, false, false, false]);
+        assert_eq!(held(Role::Admin), [true; 7]);
+        let bytes = whole().encode(&pins());
+        assert_eq!(Secrets::decode(&bytes, pins().repository).unwrap().0, whole());
         for role in Role::ALL {
             assert_eq!(all().restrict(role).check(role), Ok(()));
             assert!(Secrets::default().check(role).is_err());

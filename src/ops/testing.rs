@@ -69,6 +69,7 @@ pub(crate) async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
         exclude_caches: false,
         exclude_larger_than: None,
         level: 1,
+        read_holes: false,
         allow_shrink: true,
         dry_run: false,
     };

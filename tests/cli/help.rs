@@ -9,6 +9,7 @@ const VERBS: [(&str, &[&str]); 11] = [
         "backup",
         &[
             "--command",
+            "--read-holes",
             "--as",
             "--job",
             "--host",

@@ -93,6 +93,7 @@ pub async fn back_up(repo: &Repository, source: &Path) -> Result<SnapshotId, Err
         exclude_caches: false,
         exclude_larger_than: None,
         level: 1,
+        read_holes: false,
         allow_shrink: false,
         dry_run: false,
     };

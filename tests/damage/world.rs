@@ -127,6 +127,7 @@ pub async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
         exclude_caches: false,
         exclude_larger_than: None,
         level: 1,
+        read_holes: false,
         allow_shrink: false,
         dry_run: false,
     };

@@ -61,6 +61,10 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub(crate) level: i32,
 
+    /// Read holes of sparse files too, where the file system cannot be trusted to tell them from data
+    #[arg(long)]
+    pub(crate) read_holes: bool,
+
     /// Save even if most of what the last run saw is gone
     #[arg(long)]
     pub(crate) allow_shrink: bool,

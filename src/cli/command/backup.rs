@@ -59,6 +59,7 @@ fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError
         exclude_caches: args.exclude_caches,
         exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
         level: args.level,
+        read_holes: args.read_holes,
         allow_shrink: args.allow_shrink,
         dry_run: args.dry_run,
     })

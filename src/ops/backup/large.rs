@@ -41,7 +41,7 @@ impl LargeFile {
     /// Opens the file as it is now.
     pub(super) fn open(&mut self) -> Result<(), SourceError> {
         let reader = Arc::new(self.job.entry.open()?);
-        self.ranges = data_ranges(&reader);
+        self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
         self.tries += 1;

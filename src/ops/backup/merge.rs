@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::event::{Counters, EntryChange, Event};
 use crate::format::content::{ChunkRow, Content};
 use crate::format::node::{Node, NodeKind, Problem};
+use crate::source::file::Holes;
 use crate::source::meta::Mounts;
 use crate::source::walk::{Entry, Failure, Item, Walk};
 use crate::source::{SourceError, Stat};
@@ -70,6 +71,7 @@ pub(super) struct Parts<'a> {
     /// Every pack of the last run may be depended on: its chunks need not be looked up one by one.
     pub trust_last: bool,
     pub hard_links: Arc<SecretKey>,
+    pub holes: Holes,
     pub jobs: SyncSender<Job>,
     pub answers: Receiver<Outcome>,
     pub assembler: Assembler<'a>,
@@ -226,7 +228,7 @@ impl<'a> Merge<'a> {
             self.tally.new_files += 1;
         }
         Counters::add(&self.counters().bytes, stat.size);
-        self.changed(FileJob { entry, mount }, stat.size)
+        self.changed(FileJob { entry, mount, holes: self.parts.holes }, stat.size)
     }
 
     fn unchanged(&mut self, entry: &Entry, stat: &Stat, last: Remembered) {

@@ -47,6 +47,8 @@ pub struct BackupOptions {
     pub exclude_larger_than: Option<u64>,
     /// Level of zstd.
     pub level: i32,
+    /// Read what the file system says is a hole, for file systems that are not to be trusted with it.
+    pub read_holes: bool,
     /// Save even if most of what the last run saw is gone.
     pub allow_shrink: bool,
     /// Read and count, but store nothing.

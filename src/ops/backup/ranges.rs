@@ -9,8 +9,8 @@ use crate::source::file::{FileReader, Holes};
 const RANGES_MAX: usize = 1 << 16;
 
 /// The ranges of data of a file. Small holes of a file that has very many are read as the zeroes they stand for.
-pub(super) fn data_ranges(file: &FileReader) -> Vec<Range<u64>> {
-    few(file.data_ranges(Holes::Skip), RANGES_MAX)
+pub(super) fn data_ranges(file: &FileReader, holes: Holes) -> Vec<Range<u64>> {
+    few(file.data_ranges(holes), RANGES_MAX)
 }
 
 /// Keeps fewer than `most` ranges: whenever there are more, the smallest holes go. What is kept depends on the ranges

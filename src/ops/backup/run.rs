@@ -30,6 +30,7 @@ use crate::id::PackId;
 use crate::index::PackNumber;
 use crate::repo::{Dependencies, Journal, LoadedIndex, Repository, RunKeys};
 use crate::source::SourceError;
+use crate::source::file::Holes;
 use crate::source::walk::{Root, Tuning, Walk, WalkOptions};
 
 /// Everything a pass leaves for the commit.
@@ -104,7 +105,7 @@ pub(super) async fn gather(
     let place = (index.horizon, &mut index.cache, &mut index.listed);
     let mut uploader = Uploader::new(repo, &sink, journal, place)?;
     let resumed_bytes = adopt(&mut uploader, orphans).await?;
-    let plan = ThreadPlan::new(repo)?;
+    let plan = ThreadPlan::new(repo, options)?;
     let threads = {
         let sink = Arc::clone(&sink);
         tokio::task::spawn_blocking(move || plan.run(&sink, work, writer))
@@ -292,6 +293,7 @@ impl Drop for CloseOnDrop<'_> {
 
 /// Keys and numbers the threads need, taken from the repository before they start.
 struct ThreadPlan {
+    holes: Holes,
     workers: usize,
     cutter: crate::chunk::Cutter,
     hard_links: Arc<crate::crypto::SecretKey>,
@@ -300,8 +302,9 @@ struct ThreadPlan {
 }
 
 impl ThreadPlan {
-    fn new(repo: &Repository) -> Result<Self, Error> {
+    fn new(repo: &Repository, options: &BackupOptions) -> Result<Self, Error> {
         Ok(Self {
+            holes: if options.read_holes { Holes::Read } else { Holes::Skip },
             workers: repo.env().limits.workers.max(1),
             cutter: repo.cutter()?,
             hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
@@ -349,7 +352,8 @@ impl ThreadPlan {
             }
             drop(answers_in);
             // The merge ends by dropping `jobs`; the workers then seal what they have.
-            let parts = Parts { sink, walk, last, trust_last, hard_links, jobs, answers, assembler };
+            let holes = self.holes;
+            let parts = Parts { sink, walk, last, trust_last, hard_links, holes, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             // What the workers say at the end is said by hanging up, or by an error.

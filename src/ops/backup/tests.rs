@@ -87,6 +87,7 @@ fn options(path: &Path) -> BackupOptions {
         exclude_caches: false,
         exclude_larger_than: None,
         level: 1,
+        read_holes: false,
         allow_shrink: false,
         dry_run: false,
     }

@@ -20,7 +20,7 @@ use crate::event::Counters;
 use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{HOLES_MAX, Node, Problem};
-use crate::source::file::{FileReader, read_small};
+use crate::source::file::{FileReader, Holes, read_small};
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
 
@@ -36,6 +36,7 @@ const TRIES: u32 = 3;
 pub(super) struct FileJob {
     pub entry: Entry,
     pub mount: u32,
+    pub holes: Holes,
 }
 
 /// Work for one worker.
@@ -207,7 +208,7 @@ impl Worker<'_> {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
-            let ranges = data_ranges(&reader);
+            let ranges = data_ranges(&reader, file.holes);
             let mut rows = Vec::new();
             for range in &ranges {
                 match self.range(&reader, range.clone(), &mut rows)? {
