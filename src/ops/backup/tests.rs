@@ -146,7 +146,7 @@ async fn content_whose_pack_is_gone_is_stored_again() {
     }
     let healed = world.save(&repo).await;
     assert!(healed.new_bytes >= 300_000, "{}", healed.new_bytes);
-    assert_eq!(world.save(&repo).await.new_bytes, 0);
+    assert!(world.save(&repo).await.new_bytes < 1000, "pages of the directories above at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
