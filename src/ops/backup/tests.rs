@@ -136,6 +136,37 @@ async fn a_second_run_reads_and_stores_only_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_sends_packs_index_and_two_requests_and_an_unchanged_one_nearly_nothing() {
+    let world = World::new();
+    for n in 0..60 {
+        world.write(&format!("f{n}"), &noise(n, 800_000));
+    }
+    let first = world.repository().await;
+    let inner = Arc::clone(&world.objects) as Arc<dyn ObjectStore>;
+    let counting = Arc::new(FaultStore::recording(inner));
+    let repo =
+        first.with_store(crate::ops::testing::store_over(Arc::clone(&counting) as Arc<dyn ObjectStore>));
+    world.save(&repo).await;
+    let objects =
+        repo.store().list("packs/").await.unwrap().len() + repo.store().list("index/").await.unwrap().len();
+    assert!(objects >= 4, "several packs");
+    assert_eq!(
+        counting.count(OpKind::Put),
+        objects + 2,
+        "packs, index objects, the snapshot, its confirmation"
+    );
+    counting.take_record();
+    world.save(&repo).await;
+    let [puts, gets] = [OpKind::Put, OpKind::Get].map(|kind| counting.count(kind));
+    let lists = counting.count(OpKind::List);
+    assert!(
+        puts <= 4 && gets <= 2 && lists <= 9,
+        "{puts} PUTs, {gets} GETs, {lists} lists: {:?}",
+        counting.record()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_whose_pack_is_gone_is_stored_again() {
     let world = World::new();
     world.write("file", &noise(1, 300_000));
