@@ -81,7 +81,10 @@ impl Place {
 
     /// The program with this place as its world, and no repository named.
     pub(crate) fn bare(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        self.furnish(Command::new(env!("CARGO_BIN_EXE_lifeboat")))
+    }
+
+    fn furnish(&self, mut command: Command) -> Command {
         command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path("home"));
@@ -98,7 +101,10 @@ impl Place {
 
     /// The program with repository and key named by the environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = self.bare();
+        self.named(self.bare())
+    }
+
+    fn named(&self, mut command: Command) -> Command {
         command.env("LIFEBOAT_REPO", self.path("repo"));
         if self.path("key").exists() {
             command.env("LIFEBOAT_KEY_FILE", self.path("key"));
@@ -118,9 +124,12 @@ impl Place {
         Run::of(child.wait_with_output().unwrap())
     }
 
-    /// Starts a run with open pipes.
+    /// Starts a run with open pipes. Signals do what they do for a person at a shell, also when these tests run in the
+    /// background of a script, where some are ignored.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Child {
-        let mut command = self.command();
+        let mut plain = Command::new("env");
+        plain.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_lifeboat"));
+        let mut command = self.named(self.furnish(plain));
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
