@@ -93,5 +93,7 @@ fn an_unchanged_source_is_not_read_again() {
     assert!(std::process::Command::new("sleep").arg("0.1").status().unwrap().success());
     place.backup();
     let again = place.run(["backup", "src", "--json"]).exits(0).last();
-    assert_eq!((&again["bytes_read"], &again["new_bytes"]), (&0.into(), &0.into()), "{again}");
+    assert_eq!((&again["bytes_read"], &again["unchanged_files"]), (&0.into(), &2.into()), "{again}");
+    // Directories above the source may have changed, and their pages with them.
+    assert!(again["new_bytes"].as_u64().unwrap() < 1000, "{again}");
 }

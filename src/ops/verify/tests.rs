@@ -276,8 +276,9 @@ async fn an_index_that_is_signed_and_wrong_is_found_out() {
         let report = verify(&world.repo, Depth::Data).await.unwrap();
         let differs = |f: &Finding| matches!(f.problem, Problem::IndexDiffers { what: "the chunks" });
         assert!(report.findings.iter().any(differs), "{wrong}: {:?}", lines(&report));
-        // Without reading packs the length and the absence show by what the snapshots need.
+        // Without reading packs the length and the absence show by what the snapshots need; a wrong place shows only if
+        // a page of a tree is there, which chance decides.
         let structure = verify(&world.repo, Depth::Structure).await.unwrap();
-        assert_eq!(structure.has_damage(), wrong != 1, "{wrong}: {:?}", lines(&structure));
+        assert!(structure.has_damage() || wrong == 1, "{wrong}: {:?}", lines(&structure));
     }
 }
