@@ -12,7 +12,6 @@ use crate::clock::SystemClock;
 use crate::crypto::keyfile;
 use crate::crypto::slot::Unlock;
 use crate::event::CountingObserver;
-use crate::filter::FilterBuilder;
 use crate::id::SnapshotId;
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::init::{InitOptions, init};
@@ -58,20 +57,9 @@ pub(crate) async fn new_repository(objects: Arc<dyn ObjectStore>, env: Env) -> R
 /// Backs a directory up, as it is.
 pub(crate) async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
     let options = BackupOptions {
-        source: BackupSource::Paths(vec![source.to_owned()]),
-        stored_as: None,
         job: Some("test".into()),
-        host: b"host".to_vec(),
-        user: b"user".to_vec(),
-        tags: Vec::new(),
-        filter: Arc::new(FilterBuilder::new().build().unwrap()),
-        one_file_system: false,
-        exclude_caches: false,
-        exclude_larger_than: None,
-        level: 1,
-        read_holes: false,
         allow_shrink: true,
-        dry_run: false,
+        ..BackupOptions::new(BackupSource::Paths(vec![source.to_owned()]))
     };
     let summary = backup(repo, options).await.unwrap();
     assert_eq!((summary.failed, summary.missing.len()), (0, 0));

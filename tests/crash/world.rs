@@ -12,7 +12,6 @@ use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::error::Error;
 use lifeboat::event::CountingObserver;
-use lifeboat::filter::FilterBuilder;
 use lifeboat::id::SnapshotId;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
@@ -82,20 +81,8 @@ pub async fn new_repository(store: Store, state: &Path) -> SecretKey {
 
 pub async fn back_up(repo: &Repository, source: &Path) -> Result<SnapshotId, Error> {
     let options = BackupOptions {
-        source: BackupSource::Paths(vec![source.to_owned()]),
-        stored_as: None,
         job: Some("crash".into()),
-        host: b"host".to_vec(),
-        user: b"user".to_vec(),
-        tags: Vec::new(),
-        filter: Arc::new(FilterBuilder::new().build().unwrap()),
-        one_file_system: false,
-        exclude_caches: false,
-        exclude_larger_than: None,
-        level: 1,
-        read_holes: false,
-        allow_shrink: false,
-        dry_run: false,
+        ..BackupOptions::new(BackupSource::Paths(vec![source.to_owned()]))
     };
     let summary = backup(repo, options).await?;
     assert_eq!(summary.failed, 0, "the source is quiet");
@@ -119,7 +106,7 @@ pub async fn check_snapshots(repo: &Repository, snapshots: &[(SnapshotId, &Path)
             owner: OwnerPolicy::default(),
             sparse: false,
             overwrite: Overwrite::default(),
-            filter: FilterBuilder::new().build().unwrap(),
+            filter: lifeboat::filter::Filter::default(),
             dry_run: false,
             verify: false,
         };

@@ -12,7 +12,6 @@ use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile, object_hash};
 use lifeboat::event::CountingObserver;
-use lifeboat::filter::FilterBuilder;
 use lifeboat::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use lifeboat::format::gc::Condemnation;
 use lifeboat::format::layout::ObjectName;
@@ -116,20 +115,11 @@ fn fill(source: &Path) {
 
 pub async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
     let options = BackupOptions {
-        source: BackupSource::Paths(vec![source.to_owned()]),
-        stored_as: None,
         job: Some("damage".into()),
         host: b"host".to_vec(),
         user: b"user".to_vec(),
         tags: vec!["kind=test".into()],
-        filter: Arc::new(FilterBuilder::new().build().unwrap()),
-        one_file_system: false,
-        exclude_caches: false,
-        exclude_larger_than: None,
-        level: 1,
-        read_holes: false,
-        allow_shrink: false,
-        dry_run: false,
+        ..BackupOptions::new(BackupSource::Paths(vec![source.to_owned()]))
     };
     let summary = backup(repo, options).await.unwrap();
     assert_eq!(summary.failed, 0, "{summary:?}");

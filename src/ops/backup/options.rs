@@ -93,6 +93,26 @@ pub struct BackupSummary {
 }
 
 impl BackupOptions {
+    /// Saves this source as it is, at the default level, under no name of a machine or a user.
+    pub fn new(source: BackupSource) -> Self {
+        Self {
+            source,
+            stored_as: None,
+            job: None,
+            host: Vec::new(),
+            user: Vec::new(),
+            tags: Vec::new(),
+            filter: Arc::new(Filter::default()),
+            one_file_system: false,
+            exclude_caches: false,
+            exclude_larger_than: None,
+            level: 1,
+            read_holes: false,
+            allow_shrink: false,
+            dry_run: false,
+        }
+    }
+
     /// The job this run belongs to.
     pub fn job_name(&self) -> Vec<u8> {
         if let Some(job) = &self.job {

@@ -19,6 +19,7 @@ use super::sink::{Segmenter, Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
 use super::upload::{Uploaded, Uploader};
 use super::{stream, total, worker};
+use crate::class::Class;
 use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
@@ -200,9 +201,13 @@ async fn orphans(
 async fn adopt(uploader: &mut Uploader<'_>, orphans: Vec<(PackId, u64)>) -> Result<u64, Error> {
     let mut adopted = 0;
     for (pack, size) in orphans {
-        // A pack that does not open was damaged after it was put: it is left for verify to report.
-        if uploader.adopt(pack, size).await.is_ok() {
-            adopted += size;
+        match uploader.adopt(pack, size).await {
+            Ok(()) => adopted += size,
+            Err(error) if matches!(error.class(), Class::Unreachable | Class::Cancelled) => {
+                return Err(error);
+            }
+            // A pack that does not open was damaged after it was put: it is left for verify to report.
+            Err(_) => {}
         }
     }
     uploader.flush_index().await?;

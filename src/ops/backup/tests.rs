@@ -17,7 +17,6 @@ use crate::class::Class;
 use crate::crypto::object_hash;
 use crate::error::Error;
 use crate::event::{Counters, Event, Observer};
-use crate::filter::Filter;
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::Condemnation;
 use crate::format::layout::ObjectName;
@@ -75,22 +74,7 @@ impl World {
 }
 
 fn options(path: &Path) -> BackupOptions {
-    BackupOptions {
-        source: BackupSource::Paths(vec![path.to_owned()]),
-        stored_as: None,
-        job: None,
-        host: b"host".to_vec(),
-        user: b"user".to_vec(),
-        tags: Vec::new(),
-        filter: Arc::new(Filter::default()),
-        one_file_system: false,
-        exclude_caches: false,
-        exclude_larger_than: None,
-        level: 1,
-        read_holes: false,
-        allow_shrink: false,
-        dry_run: false,
-    }
+    BackupOptions::new(BackupSource::Paths(vec![path.to_owned()]))
 }
 
 /// Bytes that neither compress nor repeat.

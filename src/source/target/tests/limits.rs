@@ -184,7 +184,7 @@ fn a_read_only_target_fails_clearly() {
 /// `cargo test --release creation_speed -- --ignored --nocapture`, with `TMPDIR` on a fresh file system: ext4 is slow
 /// for minutes after many files were deleted.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "measures; run it in release with --nocapture"]
 fn creation_speed() {
     const FILES: usize = 60_000;
     let clock = crate::clock::SystemClock::new();

@@ -380,7 +380,7 @@ fn caches_large_files_and_the_repository_are_left_out_and_counted() {
 
 /// Figures for people: `cargo test --release -- --ignored --nocapture walk_speed` with `LIFEBOAT_WALK` naming a tree.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "measures; run it in release with --nocapture"]
 #[expect(clippy::disallowed_methods, reason = "a measurement")]
 fn walk_speed() {
     let Some(tree) = std::env::var_os("LIFEBOAT_WALK") else { return };
