@@ -35,6 +35,16 @@ pub enum ObjectKind {
     Condemnation = 8,
     /// A numbered mark: condemnations before it are complete.
     Horizon = 9,
+    /// The wish to remove a snapshot.
+    Tomb = 10,
+    /// Takes tombs back.
+    Undo = 11,
+    /// Snapshots that are removed.
+    Removal = 12,
+    /// Snapshots that nobody may remove.
+    Hold = 13,
+    /// Tags given to or taken from a snapshot after it was made.
+    Labels = 14,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -51,6 +61,11 @@ impl ObjectKind {
             Self::Confirmation,
             Self::Condemnation,
             Self::Horizon,
+            Self::Tomb,
+            Self::Undo,
+            Self::Removal,
+            Self::Hold,
+            Self::Labels,
             Self::LocalState,
         ]
         .into_iter()

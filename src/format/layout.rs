@@ -19,11 +19,21 @@ pub const SNAPSHOTS: &str = "snapshots/";
 pub const CONDEMNED: &str = "gc/condemned/";
 /// Prefix of horizons.
 pub const HORIZON: &str = "gc/horizon/";
+/// Prefix of removals.
+pub const REMOVED: &str = "gc/removed/";
+/// Prefix of what takes tombs back.
+pub const UNDONE: &str = "gc/undone/";
 /// Prefix of tombs.
 pub const TOMBS: &str = "tombs/";
+/// Prefix of holds.
+pub const HOLDS: &str = "holds/";
+/// Prefix of tags given after a snapshot was made.
+pub const LABELS: &str = "labels/";
 
 /// Every prefix a repository of this version may hold objects under.
-pub const PREFIXES: [&str; 9] = [CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, TOMBS];
+pub const PREFIXES: [&str; 13] = [
+    CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS, LABELS,
+];
 
 /// The name of an object, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +56,16 @@ pub enum ObjectName {
     Condemned(ObjectHash),
     /// `gc/horizon/<n>-<hash>`
     Horizon(u64, ObjectHash),
+    /// `gc/removed/<hash>`
+    Removed(ObjectHash),
+    /// `gc/undone/<hash>`
+    Undone(ObjectHash),
     /// `tombs/<snapshot>-<hash>`
     Tomb(SnapshotId, ObjectHash),
+    /// `holds/<hash>`
+    Hold(ObjectHash),
+    /// `labels/<snapshot>-<hash>`
+    Labels(SnapshotId, ObjectHash),
 }
 
 fn numbered(text: &str) -> Option<(u64, &str)> {
@@ -72,18 +90,18 @@ impl ObjectName {
             Self::Confirmation(writer, n, id) => format!("{SNAPSHOTS}{writer}/{n:010}-{id}.ok"),
             Self::Condemned(hash) => format!("{CONDEMNED}{hash}"),
             Self::Horizon(n, hash) => format!("{HORIZON}{n:010}-{hash}"),
+            Self::Removed(hash) => format!("{REMOVED}{hash}"),
+            Self::Undone(hash) => format!("{UNDONE}{hash}"),
             Self::Tomb(snapshot, hash) => format!("{TOMBS}{snapshot}-{hash}"),
+            Self::Hold(hash) => format!("{HOLDS}{hash}"),
+            Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
         }
     }
 
     /// Takes a key apart; `None` for anything that is not exactly an object's name.
     pub fn parse(key: &str) -> Option<Self> {
-        if let Some(rest) = key.strip_prefix(CONDEMNED) {
-            return rest.parse().ok().map(Self::Condemned);
-        }
-        if let Some(rest) = key.strip_prefix(HORIZON) {
-            let (n, hash) = numbered(rest)?;
-            return Some(Self::Horizon(n, hash.parse().ok()?));
+        if let Some(rest) = key.strip_prefix("gc/") {
+            return Self::parse_collection(rest);
         }
         let mut parts = key.split('/');
         let (room, first, second) = (parts.next()?, parts.next()?, parts.next());
@@ -93,9 +111,14 @@ impl ObjectName {
         match (room, second) {
             ("config", None) => numbered(first).and_then(|(n, h)| Some(Self::Config(n, h.parse().ok()?))),
             ("keys", None) => first.parse().ok().map(Self::KeySlot),
+            ("holds", None) => first.parse().ok().map(Self::Hold),
             ("tombs", None) => {
                 let (snapshot, hash) = first.split_once('-')?;
                 Some(Self::Tomb(snapshot.parse().ok()?, hash.parse().ok()?))
+            }
+            ("labels", None) => {
+                let (snapshot, hash) = first.split_once('-')?;
+                Some(Self::Labels(snapshot.parse().ok()?, hash.parse().ok()?))
             }
             ("packs", Some(hash)) if hash.get(..2) == Some(first) => hash.parse().ok().map(Self::Pack),
             ("writers", Some(rest)) => {
@@ -104,6 +127,20 @@ impl ObjectName {
             }
             ("index", Some(hash)) => Some(Self::Index(first.parse().ok()?, hash.parse().ok()?)),
             ("snapshots", Some(rest)) => Self::parse_snapshot(first.parse().ok()?, rest),
+            _ => None,
+        }
+    }
+
+    fn parse_collection(rest: &str) -> Option<Self> {
+        let (what, name) = rest.split_once('/')?;
+        match what {
+            "condemned" => name.parse().ok().map(Self::Condemned),
+            "removed" => name.parse().ok().map(Self::Removed),
+            "undone" => name.parse().ok().map(Self::Undone),
+            "horizon" => {
+                let (n, hash) = numbered(name)?;
+                Some(Self::Horizon(n, hash.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -125,7 +162,11 @@ impl ObjectName {
             | Self::Index(_, hash)
             | Self::Condemned(hash)
             | Self::Horizon(_, hash)
-            | Self::Tomb(_, hash) => Some(hash),
+            | Self::Removed(hash)
+            | Self::Undone(hash)
+            | Self::Tomb(_, hash)
+            | Self::Hold(hash)
+            | Self::Labels(_, hash) => Some(hash),
             Self::Pack(id) => Some(id.into()),
             Self::Snapshot(_, _, id) => Some(id.into()),
             Self::Confirmation(..) => None,
@@ -150,7 +191,11 @@ mod tests {
             ObjectName::Confirmation(writer, 1, hash.into()),
             ObjectName::Condemned(hash),
             ObjectName::Horizon(12, hash),
+            ObjectName::Removed(hash),
+            ObjectName::Undone(hash),
             ObjectName::Tomb(hash.into(), hash),
+            ObjectName::Hold(hash),
+            ObjectName::Labels(hash.into(), hash),
         ] {
             assert_eq!(ObjectName::parse(&name.key()), Some(name), "{}", name.key());
         }

@@ -93,6 +93,53 @@ pub struct PackedChunk {
     pub len: u32,
 }
 
+/// Shows that an origin signed for a segment that was moved here from another pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Row in the segment table.
+    pub segment: u16,
+    /// The segment's place in the pack it was first written to.
+    pub leaf: u16,
+    /// How many segments that pack had.
+    pub leaves: u16,
+    /// Hashes beside the way from the leaf to the root, from the leaf on.
+    pub siblings: Vec<[u8; 32]>,
+}
+
+impl Proof {
+    /// How many siblings the way from a leaf to the root has; an odd node at the end of a level has none.
+    pub fn depth(leaf: u16, leaves: u16) -> usize {
+        let (mut place, mut width, mut depth) = (leaf, leaves, 0);
+        while width > 1 {
+            depth += usize::from(place & 1 == 1 || place + 1 < width);
+            place >>= 1;
+            width = width.div_ceil(2);
+        }
+        depth
+    }
+
+    /// Bytes of the stored form.
+    pub fn stored_len(&self) -> usize {
+        6 + self.siblings.len() * 32
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.segment, self.leaf, self.leaves] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        self.siblings.iter().for_each(|hash| out.extend_from_slice(hash));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let (segment, leaf, leaves) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        if leaf >= leaves {
+            return Err(FormatError::Value { section: "3", what: "proof table" });
+        }
+        let siblings = (0..Self::depth(leaf, leaves)).map(|_| reader.array()).collect::<Result<_, _>>()?;
+        Ok(Self { segment, leaf, leaves, siblings })
+    }
+}
+
 /// What a pack holds: the plaintext of its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
@@ -102,12 +149,15 @@ pub struct Directory {
     pub data_keys: Vec<Vec<u8>>,
     /// Writers that first sealed the segments.
     pub origins: Vec<WriterId>,
-    /// For each origin the signature over the root of its segments' hashes, as of the pack it first wrote.
+    /// For each origin the signature over the root of a tree of segments: of those of this pack that name the origin and
+    /// have no proof, or of the pack that the others came from. A writer has one row for each such pack.
     pub signatures: Vec<[u8; 64]>,
     /// The segments in order of their offsets.
     pub segments: Vec<SegmentEntry>,
     /// The chunks in order of segment and offset.
     pub chunks: Vec<PackedChunk>,
+    /// Of each segment that was moved here, in order.
+    pub proofs: Vec<Proof>,
 }
 
 impl Directory {
@@ -122,6 +172,7 @@ impl Directory {
         out.push(self.origins.len() as u8);
         out.extend_from_slice(&(self.segments.len() as u16).to_le_bytes());
         out.extend_from_slice(&(self.chunks.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(self.proofs.len() as u16).to_le_bytes());
         for key in &self.data_keys {
             out.extend_from_slice(&(key.len() as u16).to_le_bytes());
             out.extend_from_slice(key);
@@ -139,6 +190,7 @@ impl Directory {
             put_u24(&mut out, chunk.offset);
             put_u24(&mut out, chunk.len);
         }
+        self.proofs.iter().for_each(|proof| proof.encode(&mut out));
         let padded = pad(out.len()).max(out.len());
         out.resize(padded, 0);
         out
@@ -149,7 +201,7 @@ impl Directory {
         let mut reader = Reader::new(bytes);
         let body_hash = reader.array()?;
         let (keys, origins) = (reader.u8()?, reader.u8()?);
-        let (segments, chunks) = (reader.u16()?, reader.u32()?);
+        let (segments, chunks, proofs) = (reader.u16()?, reader.u32()?, reader.u16()?);
         let mut data_keys = Vec::new();
         for _ in 0..keys {
             let len = reader.u16()? as usize;
@@ -165,10 +217,11 @@ impl Directory {
         }
         let segments = decode_segments(&mut reader, segments, (keys, origins, body_end))?;
         let chunks = decode_chunks(&mut reader, chunks, &segments)?;
+        let proofs = decode_proofs(&mut reader, proofs, segments.len())?;
         if reader.bytes(reader.remaining())?.iter().any(|byte| *byte != 0) {
             return Err(FormatError::Value { section: "3", what: "padding of the directory" });
         }
-        Ok(Self { body_hash, data_keys, origins: origin_ids, signatures, segments, chunks })
+        Ok(Self { body_hash, data_keys, origins: origin_ids, signatures, segments, chunks, proofs })
     }
 }
 
@@ -217,6 +270,19 @@ fn decode_chunks(
         chunks.push(chunk);
     }
     Ok(chunks)
+}
+
+fn decode_proofs(reader: &mut Reader<'_>, count: u16, segments: usize) -> Result<Vec<Proof>, FormatError> {
+    let mut proofs: Vec<Proof> = Vec::new();
+    for _ in 0..count {
+        let proof = Proof::decode(reader)?;
+        let ascends = proofs.last().is_none_or(|last| last.segment < proof.segment);
+        if !ascends || usize::from(proof.segment) >= segments {
+            return Err(FormatError::Value { section: "3", what: "proof table" });
+        }
+        proofs.push(proof);
+    }
+    Ok(proofs)
 }
 
 impl PackedChunk {

@@ -8,11 +8,7 @@ use std::collections::HashSet;
 use super::error::RepoError;
 use super::index_object::open_index_object;
 use super::open::Repository;
-use crate::format::config::Authority;
-use crate::format::envelope::ObjectKind;
-use crate::format::gc::Condemnation;
 use crate::format::layout::{self, ObjectName};
-use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId};
 use crate::index::{Cache, CacheWarning, IndexError, View};
 
@@ -127,14 +123,25 @@ impl Repository {
         Ok(self.store.list(&key).await?.iter().any(|object| object.key.as_str() == key))
     }
 
-    /// The highest horizon; zero if no collection ever ended.
+    /// The highest horizon that a maintainer set; zero if no collection ever ended.
     pub async fn horizon(&self) -> Result<u64, RepoError> {
         let objects = self.store.list(layout::HORIZON).await?;
-        let numbers = objects.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
-            ObjectName::Horizon(number, _) => Some(number),
-            _ => None,
-        });
-        Ok(numbers.max().unwrap_or(0))
+        let names = objects.iter().filter_map(|object| ObjectName::parse(object.key.as_str()));
+        let mut names: Vec<_> = names.filter(|name| matches!(name, ObjectName::Horizon(..))).collect();
+        names.sort_unstable();
+        for name in names.into_iter().rev() {
+            match self.read_horizon(name).await {
+                Ok(horizon) => return Ok(horizon.number),
+                // Gone since it was listed: a higher one stands.
+                Err(RepoError::Store(error)) if error.is_not_found() => {
+                    return Box::pin(self.horizon()).await;
+                }
+                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+                // Without authority it says nothing.
+                Err(_) => {}
+            }
+        }
+        Ok(0)
     }
 
     /// All packs there are.
@@ -166,17 +173,6 @@ impl Repository {
             }
         }
         Ok(condemned)
-    }
-
-    pub(crate) async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
-        let key = name.key();
-        let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
-        let decoded = Signed::decode(&bytes, ObjectKind::Condemnation, Some(&self.id()));
-        let (_, signed) = decoded.map_err(RepoError::at(&key))?;
-        let condemnation = Condemnation::decode(signed.value).map_err(RepoError::at(&key))?;
-        let signer = (condemnation.author, Authority::Maintainer);
-        self.verify(&key, signer, signed.message, &signed.signature)?;
-        Ok(condemnation)
     }
 
     pub(crate) async fn fetch_index(

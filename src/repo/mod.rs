@@ -20,6 +20,8 @@ mod index_object;
 mod journal;
 mod keys;
 mod load;
+mod marks;
+mod merkle;
 mod open;
 mod pack;
 mod read;
@@ -33,10 +35,9 @@ pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
 pub use load::{INDEX_MAX, LoadedIndex, Problem};
+pub use marks::{Marks, StoredHold, StoredTomb};
+pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};
 pub use open::Repository;
-pub use pack::{
-    BufferPool, FinishedPack, PackBuilder, PackKeys, PoolBuffer, merkle_root, open_directory, origin_message,
-    segment_leaf,
-};
+pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};
 pub use read::ChunkReader;
 pub use snapshots::{Listed, StoredSnapshot};

@@ -149,6 +149,15 @@ impl Repository {
         Ok((writer.id, SigningKey::from_seed(writer.seed.clone())))
     }
 
+    /// The maintainer this key signs as: the registry must say so.
+    pub fn maintainer(&self) -> Result<(WriterId, SigningKey), RepoError> {
+        let (id, key) = self.writer()?;
+        match self.writers.get(&id) {
+            Some((known, Authority::Maintainer)) if *known == key.verifying_key() => Ok((id, key)),
+            _ => Err(RepoError::RoleForbids { action: "remove anything" }),
+        }
+    }
+
     /// How content is cut.
     pub fn cutter(&self) -> Result<Cutter, RepoError> {
         let stored = self.config.chunk_params;

@@ -11,13 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::error::RepoError;
+use super::merkle::{merkle_root, origin_message, segment_leaf};
 use crate::crypto::sign::SigningKey;
-use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey, object_hash};
+use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey};
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
 use crate::format::pack::{
-    Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, SEGMENTS_MAX, TREE_PACK_TARGET, padme,
+    Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, Proof, SEGMENTS_MAX,
+    TREE_PACK_TARGET, padme,
 };
 use crate::format::segment::{SEGMENT_STORED_MAX, SegmentEntry, TAG_LEN};
+use crate::format::signed::SIGNATURE_LEN;
 use crate::id::{ChunkId, PackId, RepositoryId, WriterId};
 use crate::random::{Random, random_array};
 
@@ -107,8 +110,32 @@ pub struct PackBuilder {
     buffer: PoolBuffer,
     segments: Vec<SegmentEntry>,
     chunks: Vec<PackedChunk>,
+    /// Of the segments that the builder of the pack sealed itself.
     leaves: Vec<[u8; 32]>,
+    /// Of moved segments.
+    data_keys: Vec<Vec<u8>>,
+    origins: Vec<Origin>,
+    proofs: Vec<Proof>,
 }
+
+/// A writer, and its signature over the segments of one pack.
+pub type Origin = (WriterId, [u8; SIGNATURE_LEN]);
+
+/// What goes with a segment that is moved as it is.
+#[derive(Debug, Clone)]
+pub struct Moved<'a> {
+    /// The sealed data key that opens it.
+    pub data_key: &'a [u8],
+    /// Who signed for it.
+    pub origin: Origin,
+    /// Shows that the signature covers it.
+    pub proof: Proof,
+}
+
+/// Row of the key and of the origin of segments that the builder sealed itself, until the pack is finished.
+const OWN: u8 = u8::MAX;
+/// Most keys and most origins of moved segments: one more row is for the builder's own.
+const ROWS_MAX: usize = OWN as usize - 1;
 
 /// A pack that is ready to be put.
 #[derive(Debug)]
@@ -130,7 +157,16 @@ impl PackBuilder {
     pub fn new(kind: ChunkKind, repository: RepositoryId, mut buffer: PoolBuffer) -> Self {
         buffer.bytes.clear();
         buffer.bytes.extend_from_slice(&Preamble::new(ObjectKind::Pack, kind, repository).encode());
-        Self { kind, buffer, segments: Vec::new(), chunks: Vec::new(), leaves: Vec::new() }
+        Self {
+            kind,
+            buffer,
+            segments: Vec::new(),
+            chunks: Vec::new(),
+            leaves: Vec::new(),
+            data_keys: Vec::new(),
+            origins: Vec::new(),
+            proofs: Vec::new(),
+        }
     }
 
     /// What its chunks are.
@@ -155,11 +191,47 @@ impl PackBuilder {
         let len = self.buffer.bytes.len();
         let directory = self.segments.len() * SegmentEntry::LEN + self.chunks.len() * PackedChunk::LEN;
         // Tiny chunks that compress well take more room in the directory than in the segments.
-        len >= self.target() || len + directory >= PACK_FULL || self.segments.len() == SEGMENTS_MAX
+        let keys: usize = self.data_keys.iter().map(Vec::len).sum();
+        let proofs: usize = self.proofs.iter().map(Proof::stored_len).sum();
+        len >= self.target()
+            || len + directory + keys + proofs >= PACK_FULL
+            || self.segments.len() == SEGMENTS_MAX
+            || self.data_keys.len().max(self.origins.len()) == ROWS_MAX
     }
 
     /// Appends a sealed segment with its chunks, in order of their offsets.
     pub fn push(&mut self, mut entry: SegmentEntry, stored: &[u8], chunks: &[(ChunkId, u32)]) {
+        self.leaves.push(segment_leaf(stored, chunks.iter().map(|(id, _)| id)));
+        (entry.data_key, entry.origin) = (OWN, OWN);
+        self.append(entry, stored, chunks);
+    }
+
+    /// Appends a segment of another pack as it is, with all its chunks.
+    pub fn push_moved(
+        &mut self,
+        mut entry: SegmentEntry,
+        stored: &[u8],
+        chunks: &[(ChunkId, u32)],
+        moved: Moved<'_>,
+    ) {
+        debug_assert!(!self.is_full(), "there is room for the key and the origin");
+        let Moved { data_key, origin, mut proof } = moved;
+        let row = |place: Option<usize>, next: usize| (place.is_none(), place.unwrap_or(next) as u8);
+        let (new_key, key) = row(self.data_keys.iter().position(|k| k == data_key), self.data_keys.len());
+        if new_key {
+            self.data_keys.push(data_key.to_vec());
+        }
+        let (new_origin, from) = row(self.origins.iter().position(|o| *o == origin), self.origins.len());
+        if new_origin {
+            self.origins.push(origin);
+        }
+        proof.segment = self.segments.len() as u16;
+        self.proofs.push(proof);
+        (entry.data_key, entry.origin) = (key, from);
+        self.append(entry, stored, chunks);
+    }
+
+    fn append(&mut self, mut entry: SegmentEntry, stored: &[u8], chunks: &[(ChunkId, u32)]) {
         debug_assert_eq!(entry.stored_len as usize, stored.len(), "the entry describes these bytes");
         let target = self.target();
         if self.buffer.bytes.capacity() < target && self.buffer.bytes.len() + stored.len() > 1 << 20 {
@@ -169,7 +241,6 @@ impl PackBuilder {
         entry.offset = self.buffer.bytes.len() as u32;
         let segment = self.segments.len() as u16;
         self.buffer.bytes.extend_from_slice(stored);
-        self.leaves.push(segment_leaf(stored, chunks.iter().map(|(id, _)| id)));
         let mut offset = 0;
         for &(id, len) in chunks {
             self.chunks.push(PackedChunk { id, segment, offset, len });
@@ -186,7 +257,18 @@ impl PackBuilder {
         random: &dyn Random,
         pad: bool,
     ) -> Result<FinishedPack, RepoError> {
-        let Self { kind, mut buffer, segments, chunks, leaves } = self;
+        let Self { kind, mut buffer, mut segments, chunks, leaves, mut data_keys, mut origins, proofs } =
+            self;
+        if !leaves.is_empty() {
+            let (key, origin) = (data_keys.len() as u8, origins.len() as u8);
+            for own in segments.iter_mut().filter(|segment| segment.data_key == OWN) {
+                (own.data_key, own.origin) = (key, origin);
+            }
+            data_keys.push(keys.data_key.to_vec());
+            let message = origin_message(&keys.repository, &merkle_root(leaves));
+            origins.push((keys.writer, keys.signing.sign(&message)));
+        }
+        let (origins, signatures) = origins.into_iter().unzip();
         let bytes = &mut buffer.bytes;
         if pad {
             let len = bytes.len();
@@ -198,11 +280,12 @@ impl PackBuilder {
         let directory_offset = bytes.len();
         let directory = Directory {
             body_hash: *hasher.finish().as_bytes(),
-            data_keys: vec![keys.data_key.to_vec()],
-            origins: vec![keys.writer],
-            signatures: vec![keys.signing.sign(&origin_message(&keys.repository, &merkle_root(leaves)))],
+            data_keys,
+            origins,
+            signatures,
             segments,
             chunks,
+            proofs,
         };
         let salt = random_array(random)?;
         let mut sealed = directory.encode(padme);
@@ -224,43 +307,6 @@ impl PackBuilder {
         let id = PackId::from(hasher.finish());
         Ok(FinishedPack { id, kind, bytes: Bytes::from_owner(buffer), footer, directory })
     }
-}
-
-/// Leaf of a pack's hash tree: the hash of a segment's stored bytes, and the ids of its chunks in order.
-pub fn segment_leaf<'a>(stored: &[u8], chunks: impl IntoIterator<Item = &'a ChunkId>) -> [u8; 32] {
-    let mut leaf = blake3::Hasher::new_derive_key("lifeboat v1 segment leaf");
-    leaf.update(object_hash(stored).as_bytes());
-    for id in chunks {
-        leaf.update(id.as_bytes());
-    }
-    *leaf.finalize().as_bytes()
-}
-
-/// What a writer signs for the segments it sealed in one pack.
-pub fn origin_message(repository: &RepositoryId, root: &[u8; 32]) -> Vec<u8> {
-    let mut message = b"lifeboat v1 pack origin".to_vec();
-    message.extend_from_slice(repository.as_bytes());
-    message.extend_from_slice(root);
-    message
-}
-
-/// Root of a binary hash tree over the leaves; an odd node rises as it is.
-pub fn merkle_root(mut level: Vec<[u8; 32]>) -> [u8; 32] {
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => {
-                    let mut hasher = blake3::Hasher::new_derive_key("lifeboat v1 segment node");
-                    hasher.update(left);
-                    hasher.update(right);
-                    *hasher.finalize().as_bytes()
-                }
-                _ => pair[0],
-            })
-            .collect();
-    }
-    level.first().copied().unwrap_or_default()
 }
 
 /// Reads the directory of a pack from its tail: `tail` ends where the pack ends, and holds directory and footer.

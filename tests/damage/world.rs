@@ -10,12 +10,9 @@ use lifeboat::cancel::Cancel;
 use lifeboat::chunk::ChunkParams;
 use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
-use lifeboat::crypto::{SecretKey, keyfile, object_hash};
+use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::event::CountingObserver;
-use lifeboat::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use lifeboat::format::gc::Condemnation;
-use lifeboat::format::layout::ObjectName;
-use lifeboat::format::signed::signed_message;
+use lifeboat::format::gc::TombReason;
 use lifeboat::id::{PackId, SnapshotId};
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
@@ -142,21 +139,13 @@ pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// What a collector leaves behind, made by hand.
+/// What maintainers leave behind, one object of each kind.
 async fn collected(repo: &Repository) {
-    let (author, signing) = repo.writer().unwrap();
-    let condemnation = Condemnation { author, packs: vec![PackId::new([0xcc; 32])] };
-    for (kind, value) in
-        [(ObjectKind::Condemnation, condemnation.encode()), (ObjectKind::Horizon, vec![0xa0])]
-    {
-        let mut bytes = signed_message(Preamble::new(kind, ChunkKind::Data, repo.id()), &value);
-        let signature = signing.sign(&bytes);
-        bytes.extend_from_slice(&signature);
-        let hash = object_hash(&bytes);
-        let name = match kind {
-            ObjectKind::Condemnation => ObjectName::Condemned(hash),
-            _ => ObjectName::Horizon(1, hash),
-        };
-        repo.store().put(&Key::new(name.key()).unwrap(), vec![bytes.into()]).await.unwrap();
-    }
+    let id = SnapshotId::new([0xcc; 32]);
+    repo.put_condemnation(vec![PackId::new([0xcc; 32])]).await.unwrap();
+    repo.put_horizon(1).await.unwrap();
+    let tomb = repo.put_tomb((repo.writer().unwrap().0, 7, id), TombReason::Named).await.unwrap();
+    repo.put_undo(vec![tomb]).await.unwrap();
+    repo.put_removal(vec![id]).await.unwrap();
+    repo.put_hold(vec![id], None).await.unwrap();
 }

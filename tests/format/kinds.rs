@@ -7,7 +7,7 @@ use lifeboat::format::config::{Config, WriterEntry};
 use lifeboat::format::content::ListPage;
 use lifeboat::format::datakey::SealedDataKey;
 use lifeboat::format::envelope::{ObjectKind, Preamble};
-use lifeboat::format::gc::Condemnation;
+use lifeboat::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
 use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode_records};
 use lifeboat::format::keyslot::KeySlot;
 use lifeboat::format::layout::ObjectName;
@@ -45,6 +45,11 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("snapshot", snapshot),
     ("confirmation", |b, _| outcome(Confirmation::decode(b), Confirmation::encode)),
     ("condemnation", |b, _| outcome(Condemnation::decode(b), Condemnation::encode)),
+    ("horizon", |b, _| outcome(Horizon::decode(b), Horizon::encode)),
+    ("tomb", |b, _| outcome(Tomb::decode(b), Tomb::encode)),
+    ("undo", |b, _| outcome(Undo::decode(b), Undo::encode)),
+    ("removal", |b, _| outcome(Removal::decode(b), Removal::encode)),
+    ("hold", |b, _| outcome(Hold::decode(b), Hold::encode)),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),
     ("data-key", data_key),
     ("index-header", |b, _| outcome(IndexHeader::decode(b), IndexHeader::encode)),

@@ -72,7 +72,8 @@ def names():
         "config": f"config/0000000003-{h}", "keys": f"keys/{h}", "writer": f"writers/{w}/0000000000-{h}",
         "pack": f"packs/ab/{h}", "index": f"index/{w}/{h}", "snapshot": f"snapshots/{w}/9999999999-{h}",
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
-        "horizon": f"gc/horizon/0000000012-{h}", "tomb": f"tombs/{h}-{h}",
+        "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
+        "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}",
     }.items():
         vector("name", name, "a name of section 1", text.encode())
     bad = ["", "config", "config/", f"config/3-{h}", f"config/+000000003-{h}", f"config/0000000003-{h[:-1]}",
@@ -80,7 +81,9 @@ def names():
            f"writers/{h}/0000000000-{h}", f"writers/{w}/{h}", f"packs/cd/{h}", f"packs/{h}", f"packs/ab/{h}/x",
            f"packs/AB/{h}", f"index/{h}", f"index/{w}/{h}.ok", f"snapshots/{w}/0000000001-{h}.okay",
            f"snapshots/{w}/0000000001-{h}.ok.ok", f"snapshots/0000000001-{h}", f"gc/{h}", "gc/condemned/",
-           f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"locks/{h}", "../../etc/passwd"]
+           f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"gc/removed/{h}-{h}", f"gc/undone/x{h}", f"holds/{h}-{h}",
+           f"labels/{h}", f"labels/{h}-{h}.x", f"gc/other/{h}", f"gc/removed/{h}/", f"gc/undone/{h[2:]}", "holds/", f"holds/{w}",
+           f"gc/horizon/12-{h}", f"gc//{h}", f"tombs/{w}-{h}", f"locks/{h}", "../../etc/passwd"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -90,7 +93,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 10 is not listed", preamble(10), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 15 is not listed", preamble(15), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -126,15 +129,21 @@ def packs():
         vector("pack-footer", f"bad-{name}", "ranges that do not follow each other to the end, or reserved bytes", data, bad, length)
     vector("pack-footer", "bad-cut", "63 bytes", footer()[:-1], TRUNCATED, 1564)
 
-    def directory(keys=(b"sealed key",), origins=1, rows=None, chunks=None, pad=rep(0, 6)):
+    def proof(segment=0, leaf=3, leaves=5, siblings=3):
+        return u16(segment) + u16(leaf) + u16(leaves) + b"".join(rep(0x61 + n, 32) for n in range(siblings))
+
+    def directory(keys=(b"sealed key",), origins=1, rows=None, chunks=None, proofs=(), pad=rep(0, 6)):
         rows = [segment_row(), segment_row(148, 216, 100, 0)] if rows is None else rows
         chunks = [(1, 0, 0, 3000), (2, 0, 3000, 1000), (3, 1, 0, 100)] if chunks is None else chunks
-        out = rep(0xbb, 32) + u8(len(keys)) + u8(origins) + u16(len(rows)) + u32(len(chunks))
+        out = rep(0xbb, 32) + u8(len(keys)) + u8(origins) + u16(len(rows)) + u32(len(chunks)) + u16(len(proofs))
         out += b"".join(u16(len(k)) + k for k in keys) + origins * (rep(0x07, 16) + rep(0x51, 64)) + b"".join(rows)
-        return out + b"".join(rep(i, 32) + u16(s) + u24(o) + u24(n) for i, s, o, n in chunks) + pad
+        return out + b"".join(rep(i, 32) + u16(s) + u24(o) + u24(n) for i, s, o, n in chunks) + b"".join(proofs) + pad
+    moved = value(3, "proof table")
     table, chunk = value(3, "segment table"), value(3, "chunk table")
     vector("pack-directory", "two-segments", "two segments, three chunks, padding", directory(), given=400)
-    vector("pack-directory", "empty", "nothing at all", directory((), 0, [], [], b""), given=32)
+    vector("pack-directory", "empty", "nothing at all", directory((), 0, [], [], (), b""), given=32)
+    vector("pack-directory", "moved", "two segments that were moved here: leaf 3 of 5, and the last of 5, which rises alone",
+           directory(proofs=(proof(), proof(1, 4, 5, 1))), given=400)
     for name, data, error in [
         ("gap", directory(rows=[segment_row(), segment_row(149, 216, 100, 0)]), table),
         ("overlap", directory(rows=[segment_row(), segment_row(147, 216, 100, 0)]), table),
@@ -143,6 +152,9 @@ def packs():
         ("no-key", directory(keys=()), table), ("no-origin", directory(origins=0), table),
         ("outside-segment", directory(chunks=[(1, 0, 3000, 1001)]), chunk),
         ("no-segment", directory(chunks=[(1, 2, 0, 1)]), chunk), ("no-length", directory(chunks=[(1, 0, 0, 0)]), chunk),
+        ("proof-order", directory(proofs=(proof(1), proof(0))), moved), ("proof-twice", directory(proofs=(proof(), proof())), moved),
+        ("proof-leaf", directory(proofs=(proof(leaf=5),)), moved), ("proof-no-segment", directory(proofs=(proof(2),)), moved),
+        ("proof-cut", directory(proofs=(proof(siblings=2),), pad=b""), TRUNCATED),
         ("padding", directory(pad=b"\0\0\1"), value(3, "padding of the directory")),
         ("long-key", directory(keys=(rep(1, 16385),)), value(3, "length of a sealed data key")),
         ("count", directory()[:36] + u32(0xffff_ffff) + directory()[40:], TRUNCATED), ("cut", directory(pad=b"")[:-1], TRUNCATED),
@@ -272,13 +284,35 @@ def signed_values():
     ]:
         vector("confirmation", f"bad-{name}", "a field that section 10 does not allow", cbor(data), error)
 
-    vector("condemnation", "two", "two packs", cbor({0: rep(7, 16), 1: [rep(1, 32), rep(2, 32)]}))
-    for name, data, error in [
-        ("no-author", cbor({1: []}), value(11, "condemnation")), ("pack", cbor({0: rep(7, 16), 1: [rep(1, 31)]}), value(11, "length of a field")),
-        ("bomb", b"\xa1\x01\x9a" + (400_001).to_bytes(4, "big"), value(11, "length of a list")),
-        ("cut", cbor({0: rep(7, 16), 1: [rep(1, 32)]})[:-1], broken(11, "condemnation")),
-    ]:
-        vector("condemnation", f"bad-{name}", "a field that section 11 does not allow", data, error)
+    collections()
+
+
+def collections():
+    me, nonce, two = rep(7, 16), rep(9, 16), [rep(1, 32), rep(2, 32)]
+    good = {
+        "condemnation": ("two", "two packs", {0: me, 1: two, 2: nonce}),
+        "horizon": ("twelve", "number 12", {0: me, 1: 12, 2: nonce}),
+        "tomb": ("policy", "of a policy", {0: me, 1: rep(6, 16), 2: 5, 3: rep(1, 32), 4: 0, 5: nonce}),
+        "undo": ("two", "of two tombs", {0: me, 1: two}),
+        "removal": ("two", "of two snapshots", {0: me, 1: two, 2: nonce}),
+        "hold": ("until", "with an end", {0: me, 1: two, 2: nonce, 3: 1_800_000_000_000_000_000}),
+    }
+    for kind, (name, what, fields) in good.items():
+        vector(kind, name, what, cbor(fields))
+        least = {key: item for key, item in fields.items() if (kind, key) != ("hold", 3)}
+        for key in least:
+            rest = {other: item for other, item in fields.items() if other != key}
+            vector(kind, f"bad-no-{key}", f"without field {key}", cbor(rest), value(11, kind))
+        vector(kind, "bad-author", "a short author", cbor({**fields, 0: rep(7, 15)}), value(11, "length of a field"))
+        vector(kind, "bad-cut", "one byte less", cbor(fields)[:-1], broken(11, kind))
+        vector(kind, "bad-more", "one byte more", cbor(fields) + b"\0", TRAILING)
+        if isinstance(fields[1], list):
+            bomb = b"\xa1\x01\x9a" + (400_001).to_bytes(4, "big")
+            vector(kind, "bad-bomb", "a long list", bomb, value(11, "length of a list"))
+            vector(kind, "bad-item", "a short item", cbor({**fields, 1: [rep(1, 31)]}), value(11, "length of a field"))
+    vector("hold", "for-ever", "without an end", cbor({0: me, 1: two, 2: nonce}))
+    tomb = good["tomb"][2]
+    vector("tomb", "bad-reason", "a reason that is not listed", cbor({**tomb, 4: 3}), value(11, "tomb"))
 
 
 def padme(n):

@@ -190,7 +190,7 @@ class Repository:
         need(magic == b"LBPACKv1", f"{name}: not a pack")
         cursor = Bytes(self.block(self.index_base, salt, PACK, 0, 1, data[at:at + length]))
         need(cursor.take(32) == blake3(data[:at]).digest(), f"{name}: a directory of another pack")
-        key_count, origins, segments, chunks = struct.unpack("<2BHI", cursor.take(8))
+        key_count, origins, segments, chunks, proofs = struct.unpack("<2BHIH", cursor.take(10))
         keys = [cursor.take(cursor.number(2)) for _ in range(key_count)]
         signatures = [(cursor.take(16), cursor.take(64)) for _ in range(origins)]
         rows = [struct.unpack("<3I4B12s12s", cursor.take(40)) for _ in range(segments)]
@@ -201,10 +201,22 @@ class Repository:
             leaves[segment] += chunk_id
             self.places.setdefault(chunk_id[:16], []).append(
                 (blake3(data).digest(), data[11], row, keys[row[5]], offset, size))
-        if origins == 1:
-            root = merkle([derive("lifeboat v1 segment leaf", leaf) for leaf in leaves])
-            writer, signature = signatures[0]
-            verified(self.writers[writer], signature, b"lifeboat v1 pack origin" + self.id + root, name)
+        leaves = [derive("lifeboat v1 segment leaf", leaf) for leaf in leaves]
+        roots = {}
+        for _ in range(proofs):
+            segment, place, width = struct.unpack("<3H", cursor.take(6))
+            node, leaves[segment] = leaves[segment], None
+            while width > 1:
+                if place % 2:
+                    node = derive("lifeboat v1 segment node", cursor.take(32) + node)
+                elif place + 1 < width:
+                    node = derive("lifeboat v1 segment node", node + cursor.take(32))
+                place, width = place // 2, (width + 1) // 2
+            roots.setdefault(rows[segment][6], set()).add(node)
+        for origin, (writer, signature) in enumerate(signatures):
+            own = [leaf for leaf, row in zip(leaves, rows) if leaf is not None and row[6] == origin]
+            for root in roots.get(origin, set()) | ({merkle(own)} if own else set()):
+                verified(self.writers[writer], signature, b"lifeboat v1 pack origin" + self.id + root, name)
 
     # Section 15.
     def read_index(self):

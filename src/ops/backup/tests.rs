@@ -86,7 +86,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 fn condemnation(repo: &Repository, packs: Vec<PackId>) -> (String, Vec<u8>) {
     let (author, signing) = repo.writer().unwrap();
-    let value = Condemnation { author, packs }.encode();
+    let value = Condemnation { author, packs, nonce: [3; 16] }.encode();
     let preamble = Preamble::new(ObjectKind::Condemnation, ChunkKind::Data, repo.id());
     let mut bytes = signed_message(preamble, &value);
     let signature = signing.sign(&bytes);

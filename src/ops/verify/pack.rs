@@ -10,12 +10,12 @@ use crate::crypto::{ObjectHasher, SecretKey, chunk_id, context, object_hash};
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::pack::{Directory, Footer, PackedChunk};
+use crate::format::pack::{Directory, Footer, PackedChunk, Proof};
 use crate::format::segment::SegmentEntry;
 use crate::id::PackId;
 use crate::index::{PackNumber, View};
 use crate::repo::{
-    DataKeys, RepoError, Repository, merkle_root, open_directory, origin_message, segment_leaf,
+    DataKeys, RepoError, Repository, merkle_root, open_directory, origin_message, proven_root, segment_leaf,
 };
 use crate::seal::SegmentOpener;
 
@@ -167,7 +167,7 @@ impl PackWorker {
             outcome.problems.push(Problem::Segments { damaged: damaged.len(), of });
             outcome.bad = Some(BadPack::Segments(damaged));
         } else if let Some(directory) = directory {
-            self.shared.check_origin(directory, leaves, outcome);
+            self.shared.check_origin(directory, &leaves, outcome);
         }
         Ok(())
     }
@@ -282,14 +282,34 @@ impl PackChecker {
         }
     }
 
-    /// Who first sealed the segments has signed them. A pack with segments of several origins was put together by a
-    /// collector; its proofs are the collector's to check.
-    fn check_origin(&self, directory: &Directory, leaves: Vec<[u8; 32]>, outcome: &mut PackOutcome) {
-        let ([origin], [signature]) = (&directory.origins[..], &directory.signatures[..]) else { return };
-        let message = origin_message(&self.repo.id(), &merkle_root(leaves));
-        if self.repo.verify("", (*origin, Authority::Writer), &message, signature).is_err() {
+    /// Who first sealed a segment has signed for it: for all that are here without a proof together, for each moved one by
+    /// its proof.
+    fn check_origin(&self, directory: &Directory, leaves: &[[u8; 32]], outcome: &mut PackOutcome) {
+        let proofs: HashMap<u16, &Proof> = directory.proofs.iter().map(|p| (p.segment, p)).collect();
+        let rows = directory.segments.iter().zip(leaves).enumerate();
+        let mut own: Vec<Vec<[u8; 32]>> = vec![Vec::new(); directory.origins.len()];
+        let mut good = true;
+        for (number, (segment, leaf)) in rows {
+            match proofs.get(&(number as u16)) {
+                None => own[usize::from(segment.origin)].push(*leaf),
+                Some(proof) => good &= self.is_signed(directory, segment.origin, proven_root(*leaf, proof)),
+            }
+        }
+        for (origin, leaves) in own.into_iter().enumerate().filter(|(_, leaves)| !leaves.is_empty()) {
+            good &= self.is_signed(directory, origin as u8, Some(merkle_root(leaves)));
+        }
+        if !good {
             outcome.problems.push(Problem::OriginSignature);
         }
+    }
+
+    fn is_signed(&self, directory: &Directory, origin: u8, root: Option<[u8; 32]>) -> bool {
+        let row = usize::from(origin);
+        let signed = directory.origins.get(row).zip(directory.signatures.get(row)).zip(root);
+        signed.is_some_and(|((origin, signature), root)| {
+            let message = origin_message(&self.repo.id(), &root);
+            self.repo.verify("", (*origin, Authority::Writer), &message, signature).is_ok()
+        })
     }
 }
 

@@ -45,11 +45,7 @@ pub(super) async fn check(repo: &Repository, name: ObjectName) -> Result<Checked
                 return Err(at()(FormatError::Value { section: "9", what: "writer" }));
             }
         }
-        ObjectName::Condemned(_) => {
-            repo.read_condemnation(name).await?;
-        }
-        // What stands in these is for the collector to judge; here the hash in the name counts.
-        _ => {}
+        _ => repo.check_said(name).await?,
     }
     Ok(Checked::Good)
 }

@@ -1,0 +1,267 @@
+//! What maintainers said about snapshots: tombs, what takes them back, removals, holds (`docs/protocol.md`, Removing).
+//!
+//! # Invariants
+//! Only what a maintainer signed counts. An object whose bytes are not what its name says is damage, which the collector
+//! must not pass by: it may have been a hold. Anything else that cannot be believed is reported and skipped.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::create::put_signed;
+use super::error::RepoError;
+use super::load::Problem;
+use super::open::Repository;
+use crate::clock::Timestamp;
+use crate::format::FormatError;
+use crate::format::config::Authority;
+use crate::format::envelope::ObjectKind;
+use crate::format::gc::{Condemnation, Hold, Horizon, Nonce, Removal, Tomb, TombReason, Undo};
+use crate::format::layout::{self, ObjectName};
+use crate::format::signed::{SIGNED_MAX, Signed};
+use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
+use crate::random::random_array;
+
+/// A tomb as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredTomb {
+    /// Its name ends in this.
+    pub hash: ObjectHash,
+    /// What it says.
+    pub tomb: Tomb,
+    /// When the store got it.
+    pub stored: Timestamp,
+}
+
+/// A hold as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredHold {
+    /// Its name.
+    pub hash: ObjectHash,
+    /// What it says.
+    pub hold: Hold,
+    /// When the store got it.
+    pub stored: Timestamp,
+}
+
+/// Everything maintainers said about snapshots, as one pass over the listings found it.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Tombs that nobody took back, of each snapshot the oldest.
+    pub tombs: HashMap<SnapshotId, StoredTomb>,
+    /// Tombs that were taken back.
+    pub undone: HashSet<ObjectHash>,
+    /// Every tomb object by its snapshot, taken back or not.
+    pub tomb_names: Vec<(SnapshotId, ObjectHash)>,
+    /// Snapshots that are removed, or about to be, with the removals that name them.
+    pub removed: HashMap<SnapshotId, Vec<ObjectHash>>,
+    /// Holds, expired ones included.
+    pub holds: Vec<StoredHold>,
+    /// Objects that were skipped.
+    pub problems: Vec<Problem>,
+}
+
+impl Marks {
+    /// Whether a hold on the snapshot stands at this time of the store.
+    pub fn is_held(&self, snapshot: &SnapshotId, now: Timestamp) -> bool {
+        let stands = |hold: &Hold| hold.until.is_none_or(|until| now.0 < until);
+        self.holds.iter().any(|stored| stands(&stored.hold) && stored.hold.snapshots.contains(snapshot))
+    }
+
+    /// Whether an object could not be read as it was written: a hold may be among them.
+    pub fn is_damaged(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem.error, RepoError::HashMismatch { .. }))
+    }
+}
+
+/// A value of section 11 that a maintainer signs.
+trait Said: Sized {
+    const KIND: ObjectKind;
+    fn read(bytes: &[u8]) -> Result<Self, FormatError>;
+    fn author(&self) -> WriterId;
+}
+
+macro_rules! said {
+    ($($value:ident => $kind:ident),*) => {$(
+        impl Said for $value {
+            const KIND: ObjectKind = ObjectKind::$kind;
+            fn read(bytes: &[u8]) -> Result<Self, FormatError> { $value::decode(bytes) }
+            fn author(&self) -> WriterId { self.author }
+        }
+    )*};
+}
+said!(Condemnation => Condemnation, Horizon => Horizon, Tomb => Tomb, Undo => Undo, Removal => Removal, Hold => Hold);
+
+impl Repository {
+    /// Reads what a maintainer said.
+    async fn read_said<T: Said>(&self, name: ObjectName) -> Result<T, RepoError> {
+        let key = name.key();
+        let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
+        let (_, signed) = Signed::decode(&bytes, T::KIND, Some(&self.id())).map_err(RepoError::at(&key))?;
+        let value = T::read(signed.value).map_err(RepoError::at(&key))?;
+        self.verify(&key, (value.author(), Authority::Maintainer), signed.message, &signed.signature)?;
+        Ok(value)
+    }
+
+    /// Reads a condemnation; one that no maintainer signed is an error.
+    pub async fn read_condemnation(&self, name: ObjectName) -> Result<Condemnation, RepoError> {
+        self.read_said(name).await
+    }
+
+    /// Reads a horizon; its number is the one in its name.
+    pub async fn read_horizon(&self, name: ObjectName) -> Result<Horizon, RepoError> {
+        let said: Horizon = self.read_said(name).await?;
+        match name {
+            ObjectName::Horizon(number, _) if number == said.number => Ok(said),
+            _ => Err(RepoError::BadSignature { key: name.key() }),
+        }
+    }
+
+    /// Reads one object of section 11 only to see whether it is good.
+    pub async fn check_said(&self, name: ObjectName) -> Result<(), RepoError> {
+        match name {
+            ObjectName::Condemned(_) => self.read_condemnation(name).await.map(drop),
+            ObjectName::Horizon(..) => self.read_horizon(name).await.map(drop),
+            ObjectName::Removed(_) => self.read_said::<Removal>(name).await.map(drop),
+            ObjectName::Undone(_) => self.read_said::<Undo>(name).await.map(drop),
+            ObjectName::Hold(_) => self.read_said::<Hold>(name).await.map(drop),
+            ObjectName::Tomb(snapshot, _) => {
+                let said: Tomb = self.read_said(name).await?;
+                (said.snapshot == snapshot).then_some(()).ok_or(RepoError::BadSignature { key: name.key() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All values of one kind below `prefix`, with their names and times. One that is gone since it was listed is left out.
+    async fn all_said<T: Said>(
+        &self,
+        prefix: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
+        let listed = self.store.list(prefix).await?;
+        let named = listed
+            .into_iter()
+            .filter_map(|object| Some((ObjectName::parse(object.key.as_str())?, object.modified)));
+        let read = futures::stream::iter(named)
+            .map(|(name, modified)| async move {
+                match self.read_said::<T>(name).await {
+                    Ok(value) => Ok(Some(Ok((name, value, modified)))),
+                    Err(RepoError::Store(error)) if error.is_not_found() => Ok(None),
+                    Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
+                    Err(error) => Ok(Some(Err(Problem { key: name.key(), error }))),
+                }
+            })
+            .buffered(self.env.limits.requests.max(1));
+        let mut found = Vec::new();
+        for value in read.try_collect::<Vec<_>>().await?.into_iter().flatten() {
+            match value {
+                Ok(value) => found.push(value),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads tombs, removals, undos and holds, each listing after the one before: what is put before a removal is listed
+    /// here when the removal was put before this began.
+    pub async fn read_marks(&self) -> Result<Marks, RepoError> {
+        let mut marks = Marks::default();
+        let tombs = self.all_said::<Tomb>(layout::TOMBS, &mut marks.problems).await?;
+        for (name, removal, _) in self.all_said::<Removal>(layout::REMOVED, &mut marks.problems).await? {
+            let ObjectName::Removed(hash) = name else { continue };
+            for snapshot in removal.snapshots {
+                marks.removed.entry(snapshot).or_default().push(hash);
+            }
+        }
+        for (_, undo, _) in self.all_said::<Undo>(layout::UNDONE, &mut marks.problems).await? {
+            marks.undone.extend(undo.tombs);
+        }
+        for (name, hold, stored) in self.all_said::<Hold>(layout::HOLDS, &mut marks.problems).await? {
+            let ObjectName::Hold(hash) = name else { continue };
+            marks.holds.push(StoredHold { hash, hold, stored });
+        }
+        for (name, tomb, stored) in tombs {
+            let ObjectName::Tomb(snapshot, hash) = name else { continue };
+            if snapshot != tomb.snapshot {
+                marks
+                    .problems
+                    .push(Problem { key: name.key(), error: RepoError::BadSignature { key: name.key() } });
+                continue;
+            }
+            marks.tomb_names.push((snapshot, hash));
+            if marks.undone.contains(&hash) {
+                continue;
+            }
+            let found = StoredTomb { hash, tomb, stored };
+            let oldest = marks.tombs.entry(snapshot).or_insert(found);
+            if stored < oldest.stored {
+                *oldest = found;
+            }
+        }
+        Ok(marks)
+    }
+
+    fn nonce(&self) -> Result<Nonce, RepoError> {
+        Ok(random_array(&*self.env.random)?)
+    }
+
+    async fn say(
+        &self,
+        kind: ObjectKind,
+        value: &[u8],
+        name: impl FnOnce(ObjectHash) -> ObjectName,
+    ) -> Result<ObjectHash, RepoError> {
+        let (_, signing) = self.maintainer()?;
+        put_signed(&self.store, (kind, self.id()), value, &signing, name).await
+    }
+
+    /// Puts a tomb: the snapshot will be removed after the delay that the collector keeps.
+    pub async fn put_tomb(
+        &self,
+        (writer, sequence, snapshot): (WriterId, u64, SnapshotId),
+        reason: TombReason,
+    ) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let tomb = Tomb { author, writer, sequence, snapshot, reason, nonce: self.nonce()? };
+        self.say(ObjectKind::Tomb, &tomb.encode(), |hash| ObjectName::Tomb(snapshot, hash)).await
+    }
+
+    /// Takes these tombs back. Whether it was in time, only a look at the removals and at the snapshots after this tells.
+    pub async fn put_undo(&self, tombs: Vec<ObjectHash>) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        self.say(ObjectKind::Undo, &Undo { author, tombs }.encode(), ObjectName::Undone).await
+    }
+
+    /// Says that these snapshots will be deleted now. Holds and undos must be listed after this.
+    pub async fn put_removal(&self, snapshots: Vec<SnapshotId>) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let removal = Removal { author, snapshots, nonce: self.nonce()? };
+        self.say(ObjectKind::Removal, &removal.encode(), ObjectName::Removed).await
+    }
+
+    /// Holds these snapshots. Whether it was in time, only a look at the removals and at the snapshots after this tells.
+    pub async fn put_hold(
+        &self,
+        snapshots: Vec<SnapshotId>,
+        until: Option<Timestamp>,
+    ) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let hold = Hold { author, snapshots, until: until.map(|until| until.0), nonce: self.nonce()? };
+        self.say(ObjectKind::Hold, &hold.encode(), ObjectName::Hold).await
+    }
+
+    /// Condemns packs, for ever: nobody may depend on them any more.
+    pub async fn put_condemnation(&self, packs: Vec<PackId>) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let condemnation = Condemnation { author, packs, nonce: self.nonce()? };
+        self.say(ObjectKind::Condemnation, &condemnation.encode(), ObjectName::Condemned).await
+    }
+
+    /// Moves the horizon: what was condemned and deleted before this need not be looked for any more.
+    pub async fn put_horizon(&self, number: u64) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let horizon = Horizon { author, number, nonce: self.nonce()? };
+        self.say(ObjectKind::Horizon, &horizon.encode(), |hash| ObjectName::Horizon(number, hash)).await
+    }
+}
