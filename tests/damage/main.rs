@@ -102,7 +102,8 @@ fn build() -> World {
     runtime.block_on(async {
         let world = World::build().await;
         let kinds: std::collections::BTreeSet<_> = world.objects.keys().map(|key| kind(key)).collect();
-        let expected = ["config", "gc", "index", "keys", "ok", "packs", "snapshots", "writers"];
+        let expected =
+            ["config", "gc", "holds", "index", "keys", "ok", "packs", "snapshots", "tombs", "writers"];
         assert!(kinds.iter().eq(expected.iter()), "{kinds:?}");
         let seen = look(&world, &world.objects, "untouched").await;
         assert_eq!(seen, Seen { with_key: false, without: false }, "a sound repository has no findings");
