@@ -21,11 +21,15 @@ use crate::repo::{Listed, RepoError, Repository};
 use crate::store::Object;
 
 /// The order in which prefixes are listed.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 13] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
     layout::TOMBS,
+    layout::REMOVED,
+    layout::UNDONE,
+    layout::HOLDS,
+    layout::LABELS,
     layout::SNAPSHOTS,
     layout::CONDEMNED,
     layout::HORIZON,
