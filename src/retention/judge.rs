@@ -1,13 +1,13 @@
 //! The judgement: each snapshot with the reasons to keep it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::{Bucket, Every, Limit, Policy, Rule, TagList};
+use super::{Bucket, Limit, Policy, Rule, TagList};
 use crate::clock::Timestamp;
 use crate::id::SnapshotId;
 
@@ -225,7 +225,7 @@ fn apply(rule: Rule, after: Option<jiff::Timestamp>, counted: &[Counted], verdic
         Limit::Unlimited | Limit::Within(_) => u32::MAX,
     };
     // A set and not just the last one: where clocks go back over midnight, a day ends twice.
-    let mut taken = HashSet::new();
+    let mut taken = BTreeSet::new();
     for (place, candidate) in counted.iter().enumerate() {
         if left == 0 || after.is_some_and(|after| candidate.time <= after) {
             break;
@@ -246,7 +246,7 @@ fn apply(rule: Rule, after: Option<jiff::Timestamp>, counted: &[Counted], verdic
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Period;
+    use super::super::{Every, Period};
     use super::*;
 
     const DAY: i64 = CLOCK_TOLERANCE;
