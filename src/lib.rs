@@ -16,6 +16,7 @@
 //! | 1 | [`chunk`] | cutting content into chunks |
 //! | 1 | [`compress`] | zstd, and telling what cannot be compressed |
 //! | 1 | [`filter`] | include and exclude rules |
+//! | 1 | [`retention`] | which snapshots a policy keeps, and why |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
 //! The words are defined in `docs/architecture.md`; the stored bytes in `docs/format.md`.
@@ -33,6 +34,7 @@ pub mod compress;
 pub mod crypto;
 pub mod filter;
 pub mod format;
+pub mod retention;
 
 pub mod seal;
 pub mod source;
