@@ -6,9 +6,10 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
-use crate::id::{ChunkId, ObjectHash, RepositoryId};
+use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
+use crate::retention::Group;
 use crate::seal::SealError;
 use crate::source::SourceError;
 use crate::source::target::TargetError;
@@ -186,6 +187,52 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Neither a policy nor a snapshot says what to forget.
+    #[error("nothing says what to forget: a policy that keeps nothing is none")]
+    NothingToForget,
+    /// Snapshots are named, and a policy is given too.
+    #[error("snapshots are named, so no policy can be applied to them")]
+    NamedAndPolicy,
+    /// Forgetting would leave a job of a machine without any confirmed snapshot.
+    #[error("no confirmed snapshot would be left of {}: nothing was forgotten", groups.iter().map(group_name).collect::<Vec<_>>().join("; "))]
+    NothingLeft {
+        /// Which.
+        groups: Vec<Group>,
+    },
+    /// A hold stands on a snapshot.
+    #[error("snapshot {snapshot} is held by {hold}: nothing was forgotten")]
+    Held {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The hold.
+        hold: ObjectHash,
+    },
+    /// A removal was quicker.
+    #[error("too late: {} removed or about to be: {}", if snapshots.len() == 1 { "this snapshot is" } else { "these snapshots are" }, snapshots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    TooLate {
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+    },
+    /// A hold would end before it begins.
+    #[error("this hold would be over already")]
+    HoldIsOver,
+    /// No hold matches.
+    #[error("no hold matches {selector:?}")]
+    NoHold {
+        /// What was asked for.
+        selector: String,
+    },
+    /// Several holds match.
+    #[error("{selector:?} matches {count} holds")]
+    AmbiguousHold {
+        /// What was asked for.
+        selector: String,
+        /// How many match.
+        count: usize,
+    },
+    /// There are more tags, or longer ones, than a snapshot may have.
+    #[error("these are too many tags, or too long ones")]
+    TagsTooLong(#[source] FormatError),
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -204,6 +251,10 @@ impl Error {
             | Self::InsideRepository { .. }
             | Self::NoKeySlot
             | Self::DescriptionTooLong(_)
+            | Self::NothingToForget
+            | Self::NamedAndPolicy
+            | Self::HoldIsOver
+            | Self::TagsTooLong(_)
             | Self::StoredPathTooLong { .. } => Class::Usage,
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
@@ -215,8 +266,15 @@ impl Error {
             | Self::AmbiguousSnapshot { .. }
             | Self::NoSuchPath { .. }
             | Self::NotAFile { .. }
+            | Self::TooLate { .. }
+            | Self::NoHold { .. }
+            | Self::AmbiguousHold { .. }
             | Self::Remains { .. } => Class::Failed,
-            Self::Shrunk { .. } | Self::TargetNotEmpty { .. } | Self::WeakStore { .. } => Class::Refused,
+            Self::Shrunk { .. }
+            | Self::TargetNotEmpty { .. }
+            | Self::WeakStore { .. }
+            | Self::NothingLeft { .. }
+            | Self::Held { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Unconfirmed { .. } => Class::Unconfirmed,
             Self::TargetTooSmall { .. } => Class::NoSpace,
@@ -225,6 +283,11 @@ impl Error {
             Self::Cancelled => Class::Cancelled,
         }
     }
+}
+
+fn group_name(group: &Group) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("job {} of {}", text(&group.job), text(&group.host))
 }
 
 fn io_class(error: &std::io::Error) -> Class {

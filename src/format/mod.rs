@@ -15,6 +15,7 @@ pub mod envelope;
 pub mod gc;
 pub mod index;
 pub mod keyslot;
+pub mod labels;
 pub mod layout;
 pub mod node;
 pub mod pack;

@@ -6,12 +6,16 @@
 pub mod backup;
 pub mod cat;
 pub mod doctor;
+pub mod forget;
+pub mod hold;
 pub mod init;
 pub mod ls;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+pub mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tree;
+pub mod undelete;
 pub mod verify;

@@ -2,12 +2,14 @@
 //!
 //! # Invariants
 //! A snapshot that cannot be read is reported beside the others and hides none of them. `latest` and times pick
-//! confirmed snapshots only, by the store's clock, and the confirmation's signature is checked before one is handed out.
+//! confirmed snapshots that nobody forgot, by the store's clock, and the confirmation's signature is checked before one is
+//! handed out. Tags are those in effect: the labels that count, or what the snapshot says.
 //!
 //! # Must not
 //! Believe the local cache more than the store: what is listed comes from the store, only the bodies from the cache.
 
 mod cache;
+mod marks;
 mod selector;
 
 use std::path::PathBuf;
@@ -15,14 +17,17 @@ use std::path::PathBuf;
 use futures::StreamExt;
 
 use self::cache::BodyCache;
-use self::selector::Selector;
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::format::snapshot::Snapshot;
 use crate::id::{SnapshotId, WriterId};
-use crate::repo::{Listed, RepoError, Repository};
+use crate::repo::{Listed, RepoError, Repository, StoredTomb};
+
+pub use self::marks::check_confirmations;
+pub(super) use self::selector::Selector;
+pub use self::selector::parse_time;
 
 /// A snapshot, read and verified, and what the listing says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +42,11 @@ pub struct SnapshotInfo {
     pub confirmed: bool,
     /// When the store got it, on the store's clock.
     pub stored: Timestamp,
-    /// What it says.
+    /// The tomb that stands for it: it is forgotten, and will be removed.
+    pub forgotten: Option<StoredTomb>,
+    /// Number of the labels that its tags come from, if not from itself.
+    pub labels: Option<u64>,
+    /// What it says, with the tags that are in effect.
     pub snapshot: Snapshot,
 }
 
@@ -59,7 +68,7 @@ pub struct SnapshotFilter {
 pub struct SnapshotList {
     /// Oldest first, by the store's clock.
     pub snapshots: Vec<SnapshotInfo>,
-    /// Snapshots that are there and could not be read, by key.
+    /// Snapshots and labels that are there and could not be read, by key.
     pub unreadable: Vec<(String, Error)>,
 }
 
@@ -93,11 +102,11 @@ impl SnapshotFilter {
 impl SnapshotInfo {
     fn new(listed: Listed, snapshot: Snapshot) -> Self {
         let Listed { writer, sequence, id, confirmed, stored } = listed;
-        Self { id, writer, sequence, confirmed, stored, snapshot }
+        Self { id, writer, sequence, confirmed, stored, forgotten: None, labels: None, snapshot }
     }
 }
 
-/// All snapshots that match, confirmed or not. Snapshots known from an earlier run come from the local cache, the others
+/// All snapshots that match, confirmed or not, forgotten or not. Snapshots known from an earlier run come from the local cache, the others
 /// are read [`crate::repo::Limits::requests`] at a time.
 pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<SnapshotList, Error> {
     let mut found = SnapshotList::default();
@@ -129,7 +138,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
         }
     }
     drop(reads);
-    cache.save(listed.len());
+    marks::apply(repo, &mut found, &mut cache).await?;
     found.snapshots.retain(|info| filter.matches(&info.snapshot));
     found.snapshots.sort_unstable_by_key(|info| (info.stored, info.writer, info.sequence, info.id));
     found.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -138,7 +147,8 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
 
 /// The snapshot that a selector means: an id or the beginning of one, `latest`, `latest~2` for the third newest, or
 /// `@2026-03-01T14:00` for the newest that the store had at that time (a date alone includes the whole day; without `Z` or
-/// an offset the machine's time zone counts). An id is found whether it matches the filter or not.
+/// an offset the machine's time zone counts). An id is found whether it matches the filter or not, and whether the snapshot
+/// is forgotten or not, as long as it is there; the others pass by what is forgotten.
 ///
 /// # Errors
 /// [`Error::BadSelector`], [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`].
@@ -155,10 +165,11 @@ pub async fn resolve(
         Selector::NotAfter(time) => (Some(time), 0),
     };
     let mut candidates = if filter.is_empty() {
-        listed(repo).await?
+        standing(repo).await?
     } else {
         let list = list(repo, filter).await?;
-        list.snapshots.iter().map(SnapshotInfo::listed).collect()
+        let standing = list.snapshots.iter().filter(|info| info.forgotten.is_none());
+        standing.map(SnapshotInfo::listed).collect()
     };
     candidates.retain(|listed| listed.confirmed && not_after.is_none_or(|time| listed.stored <= time));
     candidates.sort_unstable_by_key(|listed| (listed.stored, listed.writer, listed.sequence, listed.id));
@@ -175,8 +186,69 @@ pub async fn resolve(
     Err(none())
 }
 
+/// The snapshots that selectors mean, each once, in the order of the selectors; as [`resolve`], with one look at the store.
+///
+/// # Errors
+/// As [`resolve`]; what is wrong with a snapshot that is named by its id and cannot be read.
+pub async fn resolve_all(
+    repo: &Repository,
+    selectors: &[String],
+    filter: &SnapshotFilter,
+) -> Result<Vec<SnapshotInfo>, Error> {
+    let mut all = list(repo, &SnapshotFilter::default()).await?;
+    if selectors.iter().any(|selector| !matches!(Selector::parse(selector), Some(Selector::Id(_)))) {
+        check_confirmations(repo, &mut all.snapshots).await?;
+    }
+    let mut found: Vec<SnapshotInfo> = Vec::new();
+    for selector in selectors {
+        let info = pick(&mut all, selector, filter)?;
+        if found.iter().all(|known| known.id != info.id) {
+            found.push(info);
+        }
+    }
+    Ok(found)
+}
+
+/// The snapshot that a selector means; confirmations are checked already.
+fn pick(all: &mut SnapshotList, selector: &str, filter: &SnapshotFilter) -> Result<SnapshotInfo, Error> {
+    let none = || Error::NoSnapshot { selector: selector.to_owned() };
+    let (not_after, back) = match Selector::parse(selector) {
+        None => return Err(Error::BadSelector { selector: selector.to_owned() }),
+        Some(Selector::Id(prefix)) => {
+            let matching: Vec<_> =
+                all.snapshots.iter().filter(|info| info.id.to_string().starts_with(&prefix)).collect();
+            return match matching[..] {
+                [info] => Ok(info.clone()),
+                [] => match all.unreadable.iter().position(|(key, _)| is_named(key, &prefix)) {
+                    Some(at) => Err(all.unreadable.swap_remove(at).1),
+                    None => Err(none()),
+                },
+                _ => Err(Error::AmbiguousSnapshot { selector: selector.to_owned(), count: matching.len() }),
+            };
+        }
+        Some(Selector::Latest(back)) => (None, back),
+        Some(Selector::NotAfter(time)) => (Some(time), 0),
+    };
+    let counts = |info: &&SnapshotInfo| {
+        info.confirmed
+            && info.forgotten.is_none()
+            && not_after.is_none_or(|time| info.stored <= time)
+            && filter.matches(&info.snapshot)
+    };
+    all.snapshots.iter().rev().filter(counts).nth(back).cloned().ok_or_else(none)
+}
+
+/// Whether this key is of a snapshot whose id begins so.
+fn is_named(key: &str, prefix: &str) -> bool {
+    match ObjectName::parse(key) {
+        Some(ObjectName::Snapshot(_, _, id)) => id.to_string().starts_with(prefix),
+        _ => false,
+    }
+}
+
 impl SnapshotInfo {
-    fn listed(&self) -> Listed {
+    /// Its name.
+    pub fn listed(&self) -> Listed {
         let Self { id, writer, sequence, confirmed, stored, .. } = *self;
         Listed { writer, sequence, id, confirmed, stored }
     }
@@ -194,10 +266,23 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
 
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
-    if let Some(snapshot) = BodyCache::open(repo).get(&listed.id) {
-        return Ok(SnapshotInfo::new(listed, snapshot));
-    }
-    Ok(SnapshotInfo::new(listed, repo.read_snapshot(listed).await?.snapshot))
+    let mut cache = BodyCache::open(repo);
+    let snapshot = match cache.get(&listed.id) {
+        Some(snapshot) => snapshot,
+        None => repo.read_snapshot(listed).await?.snapshot,
+    };
+    let mut found =
+        SnapshotList { snapshots: vec![SnapshotInfo::new(listed, snapshot)], ..SnapshotList::default() };
+    marks::read(repo, &mut found, &mut cache).await?;
+    found.snapshots.pop().ok_or(Error::NoSnapshot { selector: listed.id.to_string() })
+}
+
+/// All snapshots that nobody forgot, by name.
+async fn standing(repo: &Repository) -> Result<Vec<Listed>, Error> {
+    let mut listed = listed(repo).await?;
+    let tombs = repo.standing_tombs(&listed.iter().map(|listed| listed.id).collect()).await?;
+    listed.retain(|listed| !tombs.contains_key(&listed.id));
+    Ok(listed)
 }
 
 /// All snapshots by name.

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::create::put_signed;
 use super::error::RepoError;
 use super::load::Problem;
-use super::open::Repository;
+use super::open::{Repository, object_key};
 use crate::clock::Timestamp;
 use crate::format::FormatError;
 use crate::format::config::Authority;
@@ -92,6 +92,14 @@ macro_rules! said {
 }
 said!(Condemnation => Condemnation, Horizon => Horizon, Tomb => Tomb, Undo => Undo, Removal => Removal, Hold => Hold);
 
+/// Fails if one of these objects could not be read as it was written.
+fn refuse_damage(problems: Vec<Problem>) -> Result<(), RepoError> {
+    match problems.into_iter().find(|problem| matches!(problem.error, RepoError::HashMismatch { .. })) {
+        Some(problem) => Err(problem.error),
+        None => Ok(()),
+    }
+}
+
 impl Repository {
     /// Reads what a maintainer said.
     async fn read_said<T: Said>(&self, name: ObjectName) -> Result<T, RepoError> {
@@ -129,6 +137,7 @@ impl Repository {
                 let said: Tomb = self.read_said(name).await?;
                 (said.snapshot == snapshot).then_some(()).ok_or(RepoError::BadSignature { key: name.key() })
             }
+            ObjectName::Labels(..) => self.read_labels(name).await.map(drop),
             _ => Ok(()),
         }
     }
@@ -143,7 +152,16 @@ impl Repository {
         let named = listed
             .into_iter()
             .filter_map(|object| Some((ObjectName::parse(object.key.as_str())?, object.modified)));
-        let read = futures::stream::iter(named)
+        self.said_under(named.collect(), problems).await
+    }
+
+    /// The values under these names. One that is gone is left out.
+    async fn said_under<T: Said>(
+        &self,
+        names: Vec<(ObjectName, Timestamp)>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
+        let read = futures::stream::iter(names)
             .map(|(name, modified)| async move {
                 match self.read_said::<T>(name).await {
                     Ok(value) => Ok(Some(Ok((name, value, modified)))),
@@ -200,6 +218,72 @@ impl Repository {
             }
         }
         Ok(marks)
+    }
+
+    /// Tombs that nobody took back, of each of these snapshots the oldest. Reads no others, and so may be asked often.
+    pub async fn standing_tombs(
+        &self,
+        snapshots: &HashSet<SnapshotId>,
+    ) -> Result<HashMap<SnapshotId, StoredTomb>, RepoError> {
+        let mut names = Vec::new();
+        for object in self.store.list(layout::TOMBS).await? {
+            match ObjectName::parse(object.key.as_str()) {
+                Some(name @ ObjectName::Tomb(snapshot, _)) if snapshots.contains(&snapshot) => {
+                    names.push((name, object.modified));
+                }
+                _ => {}
+            }
+        }
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut problems = Vec::new();
+        let tombs = self.said_under::<Tomb>(names, &mut problems).await?;
+        let undos = self.all_said::<Undo>(layout::UNDONE, &mut problems).await?;
+        let undone: HashSet<_> = undos.into_iter().flat_map(|(_, undo, _)| undo.tombs).collect();
+        let mut standing = HashMap::new();
+        for (name, tomb, stored) in tombs {
+            let ObjectName::Tomb(snapshot, hash) = name else { continue };
+            if snapshot == tomb.snapshot && !undone.contains(&hash) {
+                let found = StoredTomb { hash, tomb, stored };
+                let oldest = standing.entry(snapshot).or_insert(found);
+                if stored < oldest.stored {
+                    *oldest = found;
+                }
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Holds, expired ones included. Damage is an error: it may have been the hold that is asked for.
+    pub async fn holds(&self) -> Result<Vec<StoredHold>, RepoError> {
+        let mut problems = Vec::new();
+        let said = self.all_said::<Hold>(layout::HOLDS, &mut problems).await?;
+        refuse_damage(problems)?;
+        let holds = said.into_iter().filter_map(|(name, hold, stored)| match name {
+            ObjectName::Hold(hash) => Some(StoredHold { hash, hold, stored }),
+            _ => None,
+        });
+        Ok(holds.collect())
+    }
+
+    /// Which of these snapshots are removed or about to be: removals are listed first, snapshots second. Whoever put an
+    /// undo or a hold before this and is not named was in time. Damage is an error: it may have been a removal.
+    pub async fn lost_to_removal(&self, snapshots: &[SnapshotId]) -> Result<HashSet<SnapshotId>, RepoError> {
+        let mut problems = Vec::new();
+        let removals = self.all_said::<Removal>(layout::REMOVED, &mut problems).await?;
+        refuse_damage(problems)?;
+        let removed: HashSet<_> =
+            removals.into_iter().flat_map(|(_, removal, _)| removal.snapshots).collect();
+        let there: HashSet<_> = self.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
+        let lost = |id: &&SnapshotId| removed.contains(*id) || !there.contains(*id);
+        Ok(snapshots.iter().filter(lost).copied().collect())
+    }
+
+    /// Deletes a hold.
+    pub async fn delete_hold(&self, hash: ObjectHash) -> Result<(), RepoError> {
+        self.maintainer()?;
+        Ok(self.store.delete(&object_key(ObjectName::Hold(hash))?).await?)
     }
 
     fn nonce(&self) -> Result<Nonce, RepoError> {

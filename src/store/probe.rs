@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Key, Store, StoreError};
+use crate::clock::Timestamp;
 use crate::random::random_array;
 
 /// How much is tried.
@@ -138,6 +139,17 @@ impl Store {
         }
         probe.finish(&first).await?;
         Ok(probe.report)
+    }
+
+    /// The time of the store's clock, by an object below `probe/` that is stored for it and deleted again. `None` from a
+    /// store that does not list what was just stored.
+    pub async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let name = random_array::<8>(self.0.env.random.as_ref())?;
+        let key = Key::new(format!("probe/{:016x}/time", u64::from_le_bytes(name)))?;
+        self.put(&key, vec![Bytes::from_static(b"lifeboat")]).await?;
+        let listed = self.list(key.as_str()).await;
+        self.delete(&key).await?;
+        Ok(listed?.iter().find(|object| object.key == key).map(|object| object.modified))
     }
 }
 

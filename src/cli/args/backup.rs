@@ -75,7 +75,7 @@ pub(crate) struct BackupArgs {
 }
 
 /// A name on one line: not empty, no control characters, at most 1024 bytes.
-fn word(text: &str) -> Result<String, &'static str> {
+pub(super) fn word(text: &str) -> Result<String, &'static str> {
     if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
         return Err("expected 1 to 1024 bytes without control characters");
     }

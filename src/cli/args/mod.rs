@@ -1,6 +1,7 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod forget;
 mod global;
 mod restore;
 mod rules;
@@ -8,6 +9,7 @@ mod select;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
+pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
@@ -51,6 +53,14 @@ pub(crate) enum Verb {
     Cat(CatArgs),
     /// Write a snapshot, or a part of it, into a directory
     Restore(RestoreArgs),
+    /// Forget snapshots, by a policy or by name; they stay until they are removed
+    Forget(ForgetArgs),
+    /// Take back that snapshots were forgotten
+    Undelete(UndeleteArgs),
+    /// Hold snapshots, so that nothing removes them
+    Hold(HoldArgs),
+    /// Change the tags of snapshots
+    Tag(TagArgs),
     /// Check the repository: structure by default, stored bytes with --packs, every chunk with --data
     #[command(visible_alias = "check")]
     Verify(VerifyArgs),

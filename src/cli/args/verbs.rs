@@ -43,6 +43,10 @@ pub(crate) enum KeyVerb {
 pub(crate) struct SnapshotsArgs {
     #[command(flatten)]
     pub(crate) select: SelectArgs,
+
+    /// Also those that are forgotten and not removed yet
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// `ls`.

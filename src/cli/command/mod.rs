@@ -5,6 +5,8 @@ mod cat;
 pub(crate) mod completions;
 mod default;
 mod doctor;
+mod forget;
+mod hold;
 mod init;
 mod key;
 mod ls;
@@ -12,6 +14,8 @@ pub(crate) mod man;
 mod restore;
 mod snapshots;
 mod stats;
+mod tag;
+mod undelete;
 mod verify;
 
 use super::args::Verb;
@@ -28,6 +32,10 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Ls(args) => ls::run(session, args).await,
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
+        Verb::Forget(args) => forget::run(session, args).await,
+        Verb::Undelete(args) => undelete::run(session, args).await,
+        Verb::Hold(args) => hold::run(session, args).await,
+        Verb::Tag(args) => tag::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Stats => stats::run(session).await,
         Verb::Doctor => doctor::run(session).await,

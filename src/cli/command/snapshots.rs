@@ -1,6 +1,8 @@
 //! `snapshots`: what there is.
 
 use lifeboat::class::Class;
+use lifeboat::error::Error;
+use lifeboat::ops::forget::undelete_until;
 use lifeboat::ops::snapshots::{SnapshotInfo, list};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
@@ -16,15 +18,12 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Exit, CliError> {
     let repository = session.repository().await?;
-    let found = list(&repository, &args.select.filter(&session.directory)).await?;
+    let mut found = list(&repository, &args.select.filter(&session.directory)).await?;
     session.clear();
-    for (key, error) in &found.unreadable {
-        let causes = words::causes(error).join(": ");
-        session.warn(&format!(
-            "{key} is not shown: {error}{}{causes}",
-            if causes.is_empty() { "" } else { ": " }
-        ));
-    }
+    warn_of_unreadable(session, &found.unreadable);
+    let all = found.snapshots.len();
+    found.snapshots.retain(|info| args.all || info.forgotten.is_none());
+    let hidden = all - found.snapshots.len();
     if session.voice().json {
         for info in &found.snapshots {
             session.output.json(&object(info))?;
@@ -34,7 +33,19 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
     } else {
         session.output.text(&table(&found.snapshots))?;
     }
+    if hidden > 0 && !session.voice().json {
+        session.say(&format!("{hidden} forgotten snapshots are not shown; see them with --all"));
+    }
     Ok(if found.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+}
+
+/// Names what could not be read, and why.
+pub(super) fn warn_of_unreadable(session: &Session, unreadable: &[(String, Error)]) {
+    for (key, error) in unreadable {
+        let causes = words::causes(error).join(": ");
+        let colon = if causes.is_empty() { "" } else { ": " };
+        session.warn(&format!("{key} is left out: {error}{colon}{causes}"));
+    }
 }
 
 fn table(snapshots: &[SnapshotInfo]) -> String {
@@ -45,6 +56,8 @@ fn table(snapshots: &[SnapshotInfo]) -> String {
         let paths: Vec<String> = snapshot.paths.iter().map(|path| sanitize::name(path)).collect();
         let tags: Vec<String> = snapshot.tags.iter().map(|tag| sanitize::line(tag)).collect();
         let open = if info.confirmed { "" } else { " (not confirmed)" };
+        let gone = info.forgotten.map(|tomb| time::local(undelete_until(tomb.stored).0));
+        let gone = gone.map_or(String::new(), |until| format!(" (forgotten, undelete until {until})"));
         table.row(vec![
             info.id.short(),
             time::local(snapshot.time),
@@ -52,7 +65,7 @@ fn table(snapshots: &[SnapshotInfo]) -> String {
             sanitize::name(&snapshot.job),
             tags.join(","),
             ByteSize(snapshot.totals.bytes).to_string(),
-            format!("{}{open}", paths.join(" ")),
+            format!("{}{open}{gone}", paths.join(" ")),
         ]);
     }
     table.render()
@@ -67,6 +80,8 @@ fn object(info: &SnapshotInfo) -> Value {
         ("time", json!(time::utc(snapshot.time))),
         ("stored", json!(time::utc(info.stored.0))),
         ("confirmed", json!(info.confirmed)),
+        ("forgotten", json!(info.forgotten.map(|tomb| time::utc(tomb.stored.0)))),
+        ("undelete_until", json!(info.forgotten.map(|tomb| time::utc(undelete_until(tomb.stored).0)))),
         ("tags", json!(snapshot.tags)),
         ("seconds", json!(snapshot.duration as f64 / 1e9)),
         ("entries", json!(snapshot.totals.entries)),

@@ -58,6 +58,19 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::BadSelector { .. } => {
             "use an id or its beginning, latest, latest~2 or @2026-03-01T14:00".to_owned()
         }
+        Error::NothingToForget => {
+            "say what to keep, such as --keep-daily 7, or name snapshots; --unconfirmed is possible, too"
+                .to_owned()
+        }
+        Error::NamedAndPolicy => "leave the names out, or every --keep option and --unconfirmed".to_owned(),
+        Error::NothingLeft { .. } => "if that is right, run it again with --allow-empty".to_owned(),
+        Error::Held { hold, .. } => {
+            format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
+        }
+        Error::NoHold { .. } | Error::AmbiguousHold { .. } => {
+            "see what there is: lifeboat hold list".to_owned()
+        }
+        Error::HoldIsOver => "give --until a time to come".to_owned(),
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }

@@ -1,8 +1,12 @@
-//! Bodies of snapshots that were read and verified before: opening one costs a decapsulation, and there may be thousands.
+//! Snapshots, labels and confirmations that were read and verified before: opening one costs a decapsulation, and there
+//! may be thousands.
 //!
 //! ```text
 //! frames: salt 32 | length u32 | sealed; a frame's plaintext is records: id 32 | length u32 | body
 //! ```
+//!
+//! A record's id is the hash in the object's name; its body is the snapshot's, or the author of labels and their body. A
+//! confirmation, which has no hash in its name, is an empty record under a hash of its name's.
 //!
 //! # Invariants
 //! Each frame is sealed with the local-state key under a salt of its own, so processes may append at the same time and
@@ -18,14 +22,15 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::crypto::{ObjectSealer, SecretKey, context};
+use crate::crypto::{ObjectSealer, SecretKey, context, object_hash};
 use crate::format::envelope::ObjectKind;
+use crate::format::labels::Labels;
 use crate::format::segment::TAG_LEN;
 use crate::format::snapshot::{SNAPSHOT_MAX, Snapshot};
 use crate::format::wire::Reader;
-use crate::id::{RepositoryId, SnapshotId};
+use crate::id::{ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::random::{Random, random_array};
-use crate::repo::Repository;
+use crate::repo::{Repository, StoredLabels};
 
 /// Longest file that is read.
 const FILE_MAX: u64 = 1 << 30;
@@ -39,7 +44,7 @@ pub(super) struct BodyCache {
     place: Option<Place>,
     /// Plaintext of all frames, one behind another.
     plain: Vec<u8>,
-    bodies: HashMap<SnapshotId, Range<usize>>,
+    bodies: HashMap<ObjectHash, Range<usize>>,
     new: Vec<u8>,
     frames: usize,
     /// Whether the file holds something that is of no use.
@@ -99,7 +104,7 @@ impl BodyCache {
     fn index(&mut self, base: usize) -> Option<()> {
         let mut reader = Reader::new(&self.plain[base..]);
         while reader.remaining() > 0 {
-            let id = SnapshotId::new(reader.array().ok()?);
+            let id = ObjectHash::new(reader.array().ok()?);
             let len = reader.u32().ok()? as usize;
             let start = self.plain.len() - reader.remaining();
             reader.bytes(len).ok()?;
@@ -110,22 +115,52 @@ impl BodyCache {
 
     /// The body of this snapshot, if it was read before.
     pub(super) fn get(&self, id: &SnapshotId) -> Option<Snapshot> {
-        let body = self.plain.get(self.bodies.get(id)?.clone())?;
-        Snapshot::decode_body(body).ok()
+        Snapshot::decode_body(self.body(&ObjectHash::from(*id))?).ok()
+    }
+
+    /// The labels of this name, if they were read before.
+    pub(super) fn labels(&self, hash: &ObjectHash) -> Option<StoredLabels> {
+        let mut reader = Reader::new(self.body(hash)?);
+        let author = WriterId::new(reader.array().ok()?);
+        let labels = Labels::decode_body(reader.bytes(reader.remaining()).ok()?).ok()?;
+        Some(StoredLabels { hash: *hash, author, labels })
+    }
+
+    /// Whether the signature of this snapshot's confirmation was checked before.
+    pub(super) fn is_confirmed(&self, id: &SnapshotId) -> bool {
+        self.bodies.contains_key(&confirmation(id))
+    }
+
+    fn body(&self, id: &ObjectHash) -> Option<&[u8]> {
+        self.plain.get(self.bodies.get(id)?.clone())
     }
 
     /// Takes a body that was read and verified.
     pub(super) fn add(&mut self, id: SnapshotId, snapshot: &Snapshot) {
+        self.record(id.into(), &[&snapshot.encode_body()]);
+    }
+
+    /// Takes labels that were read and verified.
+    pub(super) fn add_labels(&mut self, labels: &StoredLabels) {
+        self.record(labels.hash, &[labels.author.as_bytes(), &labels.labels.encode_body()]);
+    }
+
+    /// Takes note of a confirmation whose signature is right.
+    pub(super) fn add_confirmed(&mut self, id: &SnapshotId) {
+        self.record(confirmation(id), &[]);
+    }
+
+    fn record(&mut self, id: ObjectHash, parts: &[&[u8]]) {
         if self.place.is_none() {
             return;
         }
-        let body = snapshot.encode_body();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
         self.new.extend_from_slice(id.as_bytes());
-        self.new.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        self.new.extend_from_slice(&body);
+        self.new.extend_from_slice(&(len as u32).to_le_bytes());
+        parts.iter().for_each(|part| self.new.extend_from_slice(part));
     }
 
-    /// Writes what is new; `listed` snapshots exist, so a file of far more is written anew.
+    /// Writes what is new; at most `listed` records are of use, so a file of far more is written anew.
     pub(super) fn save(&mut self, listed: usize) {
         let Some(place) = &self.place else { return };
         let anew = self.torn || self.frames > FRAMES_MAX || self.bodies.len() / 2 > listed;
@@ -135,6 +170,11 @@ impl BodyCache {
         // A cache that cannot be written costs time in the next run, which is no reason to fail this one.
         let _ = if anew { place.rewrite(&[&self.plain, &self.new]) } else { place.append(&self.new) };
     }
+}
+
+/// What stands for the confirmation of a snapshot.
+fn confirmation(id: &SnapshotId) -> ObjectHash {
+    object_hash(&[id.as_bytes(), &b".ok"[..]].concat())
 }
 
 impl Place {
@@ -203,7 +243,7 @@ fn frame_len(records: &[u8]) -> usize {
     let mut reader = Reader::new(records);
     let mut end = 0;
     while end < FRAME {
-        let next = reader.bytes(SnapshotId::LEN).and_then(|_| reader.u32()).map(|len| len as usize);
+        let next = reader.bytes(ObjectHash::LEN).and_then(|_| reader.u32()).map(|len| len as usize);
         if next.and_then(|len| reader.bytes(len)).is_err() {
             break;
         }

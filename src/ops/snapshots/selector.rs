@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 
 /// A selector, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Selector {
+pub(in crate::ops) enum Selector {
     /// The first hexadecimal digits of an id.
     Id(String),
     /// How many confirmed snapshots are newer.
@@ -19,13 +19,13 @@ pub(super) enum Selector {
 
 impl Selector {
     /// Parses `latest`, `latest~N`, `@TIME` or hexadecimal digits. A time without a zone is one of this machine.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(in crate::ops) fn parse(text: &str) -> Option<Self> {
         Self::parse_in(text, TimeZone::system)
     }
 
     fn parse_in(text: &str, zone: impl FnOnce() -> TimeZone) -> Option<Self> {
         if let Some(time) = text.strip_prefix('@') {
-            return parse_time(time, zone).map(Self::NotAfter);
+            return parse_time_in(time, zone).map(Self::NotAfter);
         }
         if text == "latest" {
             return Some(Self::Latest(0));
@@ -39,7 +39,13 @@ impl Selector {
     }
 }
 
-fn parse_time(text: &str, zone: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
+/// A time as a person writes it: `2026-03-01`, which is the last moment of that day, `2026-03-01T14:00`, with or without
+/// `Z` or an offset. Without one it is a time of this machine's zone.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    parse_time_in(text, TimeZone::system)
+}
+
+fn parse_time_in(text: &str, zone: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     let text = text.replacen(' ', "T", 1);
     if !text.contains('T') {
         // A day includes its last moment.

@@ -138,6 +138,8 @@ impl<'a> Forge<'a> {
 /// What restores take, without an object in the store.
 pub(crate) fn snapshot_of(root: TreeRef) -> SnapshotInfo {
     SnapshotInfo {
+        forgotten: None,
+        labels: None,
         id: crate::id::SnapshotId::new([0; 32]),
         writer: crate::id::WriterId::new([0; 16]),
         sequence: 0,

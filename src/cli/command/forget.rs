@@ -1,0 +1,158 @@
+//! `forget`: a policy held against what there is.
+
+use jiff::tz::TimeZone;
+use lifeboat::class::Class;
+use lifeboat::format::gc::TombReason;
+use lifeboat::ops::forget::{
+    Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
+};
+use lifeboat::retention::{Group, Reason};
+use serde_json::{Map, Value, json};
+
+use super::super::args::ForgetArgs;
+use super::super::error::CliError;
+use super::super::exit::Exit;
+use super::super::render::json::put_bytes;
+use super::super::render::table::Table;
+use super::super::render::{sanitize, time};
+use super::super::session::Session;
+use super::snapshots::warn_of_unreadable;
+
+pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit, CliError> {
+    let options = ForgetOptions {
+        policy: args.keep.policy(),
+        named: args.snapshots,
+        unconfirmed: args.unconfirmed,
+        filter: args.select.filter(&session.directory),
+        allow_empty: args.allow_empty,
+        dry_run: args.dry_run,
+        ..ForgetOptions::new(TimeZone::system())
+    };
+    let repository = session.repository().await?;
+    let plan = plan_forget(&repository, &options).await?;
+    if !options.dry_run {
+        apply_forget(&repository, &plan).await?;
+    }
+    session.clear();
+    warn_of_unreadable(session, &plan.unreadable);
+    warn_of_clocks(session, &plan);
+    if session.voice().json {
+        for (group, planned) in &plan.groups {
+            for planned in planned {
+                session.output.json(&object(group, planned))?;
+            }
+        }
+        session.output.json(&summary(&plan, options.dry_run))?;
+    } else if !session.voice().quiet {
+        for (group, planned) in &plan.groups {
+            session.output.text(&table(group, planned))?;
+        }
+        session.output.text(&words(&plan, options.dry_run))?;
+    }
+    Ok(if plan.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+}
+
+/// A clock that was wrong keeps a snapshot for ever, so somebody has to look.
+fn warn_of_clocks(session: &Session, plan: &ForgetPlan) {
+    for planned in plan.snapshots() {
+        let Fate::Keep(reasons) = &planned.fate else { continue };
+        let id = planned.info.id.short();
+        let stored = time::local(planned.info.stored.0);
+        for reason in reasons {
+            match reason {
+                Reason::ClockDiffers { claimed } => session.warn(&format!(
+                    "snapshot {id} says that it ended at {}, but the store got it at {stored}: no policy forgets it",
+                    time::local(claimed.0)
+                )),
+                Reason::InFuture => session.warn(&format!(
+                    "the store got snapshot {id} at {stored}, which is still to come: no policy forgets it"
+                )),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn why(fate: &Fate) -> Vec<String> {
+    match fate {
+        Fate::Keep(reasons) => reasons.iter().map(Reason::to_string).collect(),
+        Fate::Forget(TombReason::Policy) => vec!["no rule keeps it".to_owned()],
+        Fate::Forget(TombReason::Named) => vec!["named".to_owned()],
+        Fate::Forget(TombReason::Unconfirmed) => vec!["never confirmed".to_owned()],
+        Fate::Forgotten(tomb) => vec![format!("since {}", time::local(tomb.stored.0))],
+    }
+}
+
+fn verdict(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Keep(_) => "keep",
+        Fate::Forget(_) => "forget",
+        Fate::Forgotten(_) => "forgotten",
+    }
+}
+
+fn table(group: &Group, snapshots: &[Planned]) -> String {
+    let mut table = Table::new(&["ID", "STORED", "TAGS", "VERDICT", "WHY"], &[false; 5]);
+    for planned in snapshots {
+        let tags: Vec<String> = planned.info.snapshot.tags.iter().map(|tag| sanitize::line(tag)).collect();
+        table.row(vec![
+            planned.info.id.short(),
+            time::local(planned.info.stored.0),
+            tags.join(","),
+            verdict(&planned.fate).to_owned(),
+            sanitize::line(&why(&planned.fate).join(", ")),
+        ]);
+    }
+    format!("job {} of {}\n{}\n", sanitize::name(&group.job), sanitize::name(&group.host), table.render())
+}
+
+fn counts(plan: &ForgetPlan) -> (usize, usize) {
+    let kept = plan.snapshots().filter(|planned| matches!(planned.fate, Fate::Keep(_))).count();
+    (kept, plan.dropped().count())
+}
+
+fn words(plan: &ForgetPlan, dry_run: bool) -> String {
+    let (kept, forgotten) = counts(plan);
+    if dry_run {
+        return format!("would keep {kept} and forget {forgotten}; nothing was changed\n");
+    }
+    if forgotten == 0 {
+        return format!("kept {kept}, nothing was forgotten\n");
+    }
+    let until = time::local(undelete_until(plan.now).0);
+    format!(
+        "kept {kept}, forgot {forgotten}: removed by the next prune after {until}; \
+         until then `lifeboat undelete SNAPSHOT` takes it back\n"
+    )
+}
+
+fn object(group: &Group, planned: &Planned) -> Value {
+    let info = &planned.info;
+    let mut out = Map::new();
+    for (key, value) in [
+        ("type", json!("verdict")),
+        ("id", json!(info.id.to_string())),
+        ("stored", json!(time::utc(info.stored.0))),
+        ("confirmed", json!(info.confirmed)),
+        ("tags", json!(info.snapshot.tags)),
+        ("verdict", json!(verdict(&planned.fate))),
+        ("reasons", json!(why(&planned.fate))),
+    ] {
+        out.insert(key.to_owned(), value);
+    }
+    put_bytes(&mut out, "host", &group.host);
+    put_bytes(&mut out, "job", &group.job);
+    Value::Object(out)
+}
+
+fn summary(plan: &ForgetPlan, dry_run: bool) -> Value {
+    let (kept, forgotten) = counts(plan);
+    let until = (!dry_run && forgotten > 0).then(|| time::utc(undelete_until(plan.now).0));
+    json!({
+        "type": "summary",
+        "kept": kept,
+        "forgotten": forgotten,
+        "dry_run": dry_run,
+        "undelete_until": until,
+    })
+}

@@ -1,0 +1,112 @@
+//! What others said of snapshots: labels, tombs, confirmations.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::StreamExt;
+
+use super::cache::BodyCache;
+use super::{SnapshotInfo, SnapshotList, is_fatal};
+use crate::error::Error;
+use crate::format::layout::ObjectName;
+use crate::id::SnapshotId;
+use crate::repo::{RepoError, Repository, StoredLabels};
+
+/// Gives each snapshot found its tags and its tomb, and writes the cache.
+pub(super) async fn apply(
+    repo: &Repository,
+    found: &mut SnapshotList,
+    cache: &mut BodyCache,
+) -> Result<(), Error> {
+    let labels = read(repo, found, cache).await?;
+    // A body and a confirmation each, and the labels.
+    cache.save(2 * found.snapshots.len() + labels);
+    Ok(())
+}
+
+/// As [`apply`], without writing the cache; gives the number of labels there are.
+pub(super) async fn read(
+    repo: &Repository,
+    found: &mut SnapshotList,
+    cache: &mut BodyCache,
+) -> Result<usize, Error> {
+    let writers: HashMap<_, _> = found.snapshots.iter().map(|info| (info.id, info.writer)).collect();
+    let mut names = Vec::new();
+    for (snapshot, hashes) in repo.list_labels().await? {
+        if writers.contains_key(&snapshot) {
+            names.extend(hashes.into_iter().map(|hash| (snapshot, hash)));
+        }
+    }
+    let count = names.len();
+    let mut best: HashMap<SnapshotId, StoredLabels> = HashMap::new();
+    let mut take = |labels: StoredLabels| {
+        let snapshot = labels.labels.snapshot;
+        let counts = writers.get(&snapshot).is_some_and(|writer| repo.may_label(labels.author, *writer));
+        if counts && best.get(&snapshot).is_none_or(|found| found.rank() < labels.rank()) {
+            best.insert(snapshot, labels);
+        }
+    };
+    let mut unknown = Vec::new();
+    for (snapshot, hash) in names {
+        match cache.labels(&hash).filter(|labels| labels.labels.snapshot == snapshot) {
+            Some(labels) => take(labels),
+            None => unknown.push(ObjectName::Labels(snapshot, hash)),
+        }
+    }
+    let mut reads = futures::stream::iter(unknown)
+        .map(|name| async move { (name, repo.read_labels(name).await) })
+        .buffer_unordered(repo.env().limits.requests.max(1));
+    while let Some((name, read)) = reads.next().await {
+        match read {
+            Ok(labels) => {
+                cache.add_labels(&labels);
+                take(labels);
+            }
+            // Removed since they were listed.
+            Err(RepoError::Store(error)) if error.is_not_found() => {}
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            Err(error) => found.unreadable.push((name.key(), error.into())),
+        }
+    }
+    drop(reads);
+    let tombs = repo.standing_tombs(&writers.keys().copied().collect::<HashSet<_>>()).await?;
+    for info in &mut found.snapshots {
+        if let Some(labels) = best.remove(&info.id) {
+            info.labels = Some(labels.labels.number);
+            info.snapshot.tags = labels.labels.tags;
+        }
+        info.forgotten = tombs.get(&info.id).copied();
+    }
+    Ok(count)
+}
+
+/// Checks the confirmations of snapshots, and takes those that nobody entitled has signed for none. Each is fetched once:
+/// what was signed stays so.
+pub async fn check_confirmations(repo: &Repository, snapshots: &mut [SnapshotInfo]) -> Result<(), Error> {
+    let mut cache = BodyCache::open(repo);
+    let mut forged = HashSet::new();
+    let unknown: Vec<_> = snapshots
+        .iter()
+        .filter(|info| info.confirmed && !cache.is_confirmed(&info.id))
+        .map(SnapshotInfo::listed)
+        .collect();
+    let mut checks = futures::stream::iter(unknown)
+        .map(|listed| async move { (listed.id, repo.check_confirmation(listed).await) })
+        .buffer_unordered(repo.env().limits.requests.max(1));
+    while let Some((id, checked)) = checks.next().await {
+        if repo.env().cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        match checked {
+            Ok(()) => cache.add_confirmed(&id),
+            Err(RepoError::Store(error)) if error.is_not_found() => drop(forged.insert(id)),
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            Err(_) => drop(forged.insert(id)),
+        }
+    }
+    drop(checks);
+    for info in snapshots.iter_mut().filter(|info| forged.contains(&info.id)) {
+        info.confirmed = false;
+    }
+    cache.save(usize::MAX);
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Tags given to a snapshot after it was made.
+//!
+//! # Invariants
+//! Labels count if a maintainer or the snapshot's own writer signed them; the highest number wins, and of equal ones the
+//! higher hash, so that everybody who sees the same listing sees the same tags.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::error::RepoError;
+use super::open::{Repository, object_key};
+use super::snapshots::Listed;
+use crate::crypto::{ObjectSealer, object_hash};
+use crate::format::FormatError;
+use crate::format::config::Authority;
+use crate::format::envelope::{ChunkKind, ObjectKind};
+use crate::format::labels::{LABELS_MAX, Labels, LabelsObject};
+use crate::format::layout::{self, ObjectName};
+use crate::id::{ObjectHash, SnapshotId, WriterId};
+use crate::random::random_array;
+
+/// Labels that were read and whose signature is right; whether they count, [`Repository::may_label`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLabels {
+    /// Their name ends in this.
+    pub hash: ObjectHash,
+    /// Who signed them.
+    pub author: WriterId,
+    /// What they say.
+    pub labels: Labels,
+}
+
+impl StoredLabels {
+    /// What decides between labels of one snapshot: the greater one counts.
+    pub fn rank(&self) -> (u64, ObjectHash) {
+        (self.labels.number, self.hash)
+    }
+}
+
+impl Repository {
+    /// The names of all labels, by snapshot.
+    pub async fn list_labels(&self) -> Result<HashMap<SnapshotId, Vec<ObjectHash>>, RepoError> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for object in self.store.list(layout::LABELS).await? {
+            if let Some(ObjectName::Labels(snapshot, hash)) = ObjectName::parse(object.key.as_str()) {
+                found.entry(snapshot).or_default().push(hash);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether labels by this author count for a snapshot of this writer.
+    pub fn may_label(&self, author: WriterId, snapshot_writer: WriterId) -> bool {
+        match self.writers.get(&author) {
+            Some((_, Authority::Maintainer)) => true,
+            Some((_, Authority::Writer)) => author == snapshot_writer,
+            None => false,
+        }
+    }
+
+    /// Reads labels: hash, signature, body.
+    pub async fn read_labels(&self, name: ObjectName) -> Result<StoredLabels, RepoError> {
+        let key = name.key();
+        let ObjectName::Labels(snapshot, hash) = name else { return Err(RepoError::BadSignature { key }) };
+        let bytes = self.get_object(name, LABELS_MAX as u64).await?;
+        let object = LabelsObject::decode(&bytes, &self.id()).map_err(RepoError::at(&key))?;
+        self.verify(&key, (object.author, Authority::Writer), object.message, &object.signature)?;
+        let data_key = self.open_data_key(object.data_key)?;
+        if data_key.kind() != ChunkKind::Tree {
+            let rule = FormatError::Value { section: "11", what: "kind of the data key" };
+            return Err(RepoError::at(&key)(rule));
+        }
+        let mut body = object.body.to_vec();
+        ObjectSealer::new(data_key.base(), &object.salt, self.id(), ObjectKind::Labels)
+            .open_block(0, 1, &mut body)?;
+        let labels = Labels::decode_body(&body).map_err(RepoError::at(&key))?;
+        if labels.snapshot != snapshot {
+            return Err(RepoError::BadSignature { key });
+        }
+        Ok(StoredLabels { hash, author: object.author, labels })
+    }
+
+    /// Seals, signs and puts labels for a snapshot.
+    ///
+    /// # Errors
+    /// [`RepoError::RoleForbids`] unless this key is a maintainer's or the snapshot's writer's; [`RepoError::Format`] if
+    /// there are more tags, or longer ones, than a reader accepts.
+    pub async fn put_labels(
+        &self,
+        snapshot: &Listed,
+        (number, tags): (u64, Vec<String>),
+    ) -> Result<StoredLabels, RepoError> {
+        let (author, signing) = self.writer()?;
+        if !self.may_label(author, snapshot.writer) {
+            return Err(RepoError::RoleForbids { action: "tag snapshots of others" });
+        }
+        let labels = Labels { snapshot: snapshot.id, number, tags };
+        labels.check()?;
+        let keys = self.new_run_keys()?;
+        let salt = random_array(&*self.env.random)?;
+        let mut body = labels.encode_body();
+        ObjectSealer::new(keys.key(ChunkKind::Tree).base(), &salt, self.id(), ObjectKind::Labels)
+            .seal_block(0, 1, &mut body)?;
+        let unsigned = LabelsObject {
+            author,
+            salt,
+            data_key: keys.sealed(ChunkKind::Tree),
+            body: &body,
+            message: &[],
+            signature: [0; 64],
+        };
+        let mut bytes = unsigned.encode_unsigned(self.id());
+        let signature = signing.sign(&bytes);
+        bytes.extend_from_slice(&signature);
+        let hash = object_hash(&bytes);
+        let name = ObjectName::Labels(snapshot.id, hash);
+        self.store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
+        Ok(StoredLabels { hash, author, labels })
+    }
+}
