@@ -110,3 +110,69 @@ pub async fn remove_hold(repo: &Repository, selector: &str) -> Result<ObjectHash
         _ => Err(Error::AmbiguousHold { selector: selector.to_owned(), count: matching.len() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::format::layout;
+    use crate::ops::snapshots::{SnapshotFilter, resolve_all};
+    use crate::ops::testing::{env, new_repository, put_snapshot};
+
+    async fn infos(repo: &Repository) -> Vec<SnapshotInfo> {
+        let ids: Vec<_> =
+            repo.list_snapshots().await.unwrap().iter().map(|listed| listed.id.to_string()).collect();
+        resolve_all(repo, &ids, &SnapshotFilter::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_comes_too_late_is_taken_away_again() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let (a, b) = (put_snapshot(&repo, 0, |_| {}).await, put_snapshot(&repo, 1, |_| {}).await);
+        let both = infos(&repo).await;
+        assert!(hold(&repo, &both, Until::Removed, &TimeZone::UTC).await.is_ok());
+        repo.put_removal(vec![b]).await.unwrap();
+        let error = hold(&repo, &both, Until::Removed, &TimeZone::UTC).await.unwrap_err();
+        assert!(matches!(&error, Error::TooLate { snapshots } if *snapshots == [b]), "{error}");
+        assert_eq!(repo.store().list(layout::HOLDS).await.unwrap().len(), 1, "the first one alone");
+        let name = layout::ObjectName::Snapshot(repo.writer().unwrap().0, 0, a).key();
+        repo.store().delete(&crate::store::Key::new(name).unwrap()).await.unwrap();
+        let error = hold(&repo, &both[..], Until::Removed, &TimeZone::UTC).await.unwrap_err();
+        assert!(matches!(&error, Error::TooLate { snapshots } if snapshots.len() == 2), "{error}");
+    }
+
+    #[tokio::test]
+    async fn holds_are_listed_and_removed_by_the_beginning_of_their_id() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        put_snapshot(&repo, 0, |_| {}).await;
+        let all = infos(&repo).await;
+        let (hash, until) =
+            hold(&repo, &all, Until::After("1d".parse().unwrap()), &TimeZone::UTC).await.unwrap();
+        let listed = list_holds(&repo).await.unwrap();
+        assert!(
+            listed.len() == 1
+                && listed[0].stands
+                && listed[0].stored.hold.until == until.map(|until| until.0)
+        );
+        assert!(repo.store().list("probe/").await.unwrap().is_empty());
+        assert!(matches!(remove_hold(&repo, "").await, Err(Error::NoHold { .. })));
+        assert_eq!(remove_hold(&repo, &hash.to_string()[..8]).await.unwrap(), hash);
+        assert!(matches!(remove_hold(&repo, &hash.to_string()).await, Err(Error::NoHold { .. })));
+        let over = hold(&repo, &all, Until::Time(Timestamp(1)), &TimeZone::UTC).await;
+        assert!(matches!(over, Err(Error::HoldIsOver)));
+    }
+
+    #[test]
+    fn a_hold_ends_by_the_calendar() {
+        let now = Timestamp(1_772_366_400_000_000_000); // 2026-03-01T12:00:00Z
+        let after = |text: &str| end(Until::After(text.parse().unwrap()), now, &TimeZone::UTC);
+        let day = 86_400_000_000_000;
+        assert_eq!(after("1m"), Some(Timestamp(now.0 + 31 * day)));
+        assert_eq!(after("1y2h"), Some(Timestamp(now.0 + 365 * day + day / 12)));
+        assert_eq!(after("0d"), None);
+        assert_eq!(after("4294967295y"), None, "beyond the calendar");
+    }
+}

@@ -199,9 +199,18 @@ pub async fn resolve_all(
     if selectors.iter().any(|selector| !matches!(Selector::parse(selector), Some(Selector::Id(_)))) {
         check_confirmations(repo, &mut all.snapshots).await?;
     }
+    resolve_in(&mut all, selectors, filter)
+}
+
+/// As [`resolve_all`], of snapshots that were listed already and whose confirmations are checked.
+pub(super) fn resolve_in(
+    all: &mut SnapshotList,
+    selectors: &[String],
+    filter: &SnapshotFilter,
+) -> Result<Vec<SnapshotInfo>, Error> {
     let mut found: Vec<SnapshotInfo> = Vec::new();
     for selector in selectors {
-        let info = pick(&mut all, selector, filter)?;
+        let info = pick(all, selector, filter)?;
         if found.iter().all(|known| known.id != info.id) {
             found.push(info);
         }
@@ -310,17 +319,9 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::ops::testing::{env, new_repository};
+    use crate::format::gc::TombReason;
+    use crate::ops::testing::{env, new_repository, put_snapshot as put};
     use crate::store::fault::{FaultStore, OpKind};
-
-    async fn put(repo: &Repository, sequence: u64, edit: impl FnOnce(&mut Snapshot)) -> SnapshotId {
-        let keys = repo.new_run_keys().unwrap();
-        let mut snapshot = Snapshot { host: b"one".to_vec(), job: b"etc".to_vec(), ..Snapshot::empty() };
-        edit(&mut snapshot);
-        let id = repo.put_snapshot(sequence, &snapshot, &keys).await.unwrap();
-        repo.confirm_snapshot(sequence, id).await.unwrap();
-        id
-    }
 
     fn filter(host: &str) -> SnapshotFilter {
         SnapshotFilter { hosts: vec![host.into()], ..SnapshotFilter::default() }
@@ -353,6 +354,22 @@ mod tests {
         assert!(found("@2000-01-01", all.clone()).await.is_err());
         let by_id = resolve(&repo, &last.to_string()[..12], &filter("one")).await.unwrap();
         assert!(by_id.id == last && !by_id.confirmed);
+        let tomb = |n: usize| repo.put_tomb((repo.writer().unwrap().0, n as u64, ids[n]), TombReason::Named);
+        tomb(19).await.unwrap();
+        let undone = tomb(16).await.unwrap();
+        repo.put_undo(vec![undone]).await.unwrap();
+        assert_eq!(found("latest", all.clone()).await, Ok(ids[18]), "what is forgotten is passed by");
+        assert_eq!(found("latest~2", all.clone()).await, Ok(ids[16]), "what is back counts");
+        assert_eq!(found("latest~3", filter("one")).await, Ok(ids[14]));
+        assert_eq!(found("@2100-01-01", all.clone()).await, Ok(ids[18]));
+        let forgotten = resolve(&repo, &ids[19].to_string(), &all).await.unwrap();
+        assert!(
+            forgotten.id == ids[19] && forgotten.forgotten.is_some(),
+            "an id is found until it is removed"
+        );
+        let selectors = ["latest", "@2100-01-01", "latest~2", &ids[19].to_string()].map(str::to_owned);
+        let several = resolve_all(&repo, &selectors, &all).await.unwrap();
+        assert!(several.iter().map(|info| info.id).eq([ids[18], ids[16], ids[19]]), "each once");
         let ambiguous = (0..16).find(|n| ids.iter().filter(|id| id.as_bytes()[0] >> 4 == *n).count() > 1);
         let ambiguous = format!("{:x}", ambiguous.unwrap());
         assert!(matches!(resolve(&repo, &ambiguous, &all).await, Err(Error::AmbiguousSnapshot { .. })));

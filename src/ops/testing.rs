@@ -12,6 +12,7 @@ use crate::clock::SystemClock;
 use crate::crypto::keyfile;
 use crate::crypto::slot::Unlock;
 use crate::event::CountingObserver;
+use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::init::{InitOptions, init};
@@ -64,4 +65,19 @@ pub(crate) async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
     let summary = backup(repo, options).await.unwrap();
     assert_eq!((summary.failed, summary.missing.len()), (0, 0));
     summary.snapshot.unwrap()
+}
+
+/// Puts a confirmed snapshot of nothing, of job `etc` on `one` unless `edit` says otherwise.
+pub(crate) async fn put_snapshot(
+    repo: &Repository,
+    sequence: u64,
+    edit: impl FnOnce(&mut Snapshot),
+) -> SnapshotId {
+    let keys = repo.new_run_keys().unwrap();
+    let time = repo.env().clock.now().0;
+    let mut snapshot = Snapshot { time, host: b"one".to_vec(), job: b"etc".to_vec(), ..Snapshot::empty() };
+    edit(&mut snapshot);
+    let id = repo.put_snapshot(sequence, &snapshot, &keys).await.unwrap();
+    repo.confirm_snapshot(sequence, id).await.unwrap();
+    id
 }

@@ -82,3 +82,75 @@ fn find(known: &HashSet<SnapshotId>, selector: &str) -> Result<SnapshotId, Error
         _ => Err(Error::AmbiguousSnapshot { selector: selector.to_owned(), count: matching.len() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::format::gc::TombReason;
+    use crate::format::layout::ObjectName;
+    use crate::ops::testing::{env, new_repository, put_snapshot};
+    use crate::store::Key;
+
+    async fn forgotten(repo: &Repository, sequence: u64) -> SnapshotId {
+        let id = put_snapshot(repo, sequence, |_| {}).await;
+        let writer = repo.writer().unwrap().0;
+        for reason in [TombReason::Policy, TombReason::Named] {
+            repo.put_tomb((writer, sequence, id), reason).await.unwrap();
+        }
+        id
+    }
+
+    #[tokio::test]
+    async fn every_tomb_of_a_snapshot_is_taken_back() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let id = forgotten(&repo, 0).await;
+        let text = id.to_string();
+        let done = undelete(&repo, &[text[..10].to_owned(), text.clone()]).await.unwrap();
+        assert_eq!(done, Undeleted { back: vec![id], ..Undeleted::default() });
+        assert!(repo.read_marks().await.unwrap().tombs.is_empty());
+        let again = undelete(&repo, &[text]).await.unwrap();
+        assert_eq!(again.not_forgotten, [id]);
+    }
+
+    #[tokio::test]
+    async fn after_a_removal_it_is_too_late() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let (named, gone, good) =
+            (forgotten(&repo, 0).await, forgotten(&repo, 1).await, forgotten(&repo, 2).await);
+        let removal = repo.put_removal(vec![named, gone]).await.unwrap();
+        let key = ObjectName::Snapshot(repo.writer().unwrap().0, 1, gone).key();
+        repo.store().delete(&Key::new(key).unwrap()).await.unwrap();
+        let all = [named, gone, good].map(|id| id.to_string());
+        let done = undelete(&repo, &all).await.unwrap();
+        let mut late = vec![named, gone];
+        late.sort_unstable();
+        assert_eq!((done.back, done.too_late), (vec![good], late));
+        // Also when the removal's own object is gone by then.
+        let key = ObjectName::Removed(removal).key();
+        repo.store().delete(&Key::new(key).unwrap()).await.unwrap();
+        let done = undelete(&repo, &[gone.to_string()]).await.unwrap();
+        assert_eq!((done.back.len(), done.too_late), (0, vec![gone]));
+        let marks = repo.read_marks().await.unwrap();
+        assert!(marks.tombs.contains_key(&gone), "the tomb of what is gone stays");
+    }
+
+    #[tokio::test]
+    async fn only_ids_name_what_is_forgotten() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        forgotten(&repo, 0).await;
+        let error = |text: &str| {
+            let selectors = [text.to_owned()];
+            let repo = &repo;
+            async move { undelete(repo, &selectors).await.unwrap_err() }
+        };
+        assert!(matches!(error("latest").await, Error::BadSelector { .. }));
+        assert!(matches!(error("").await, Error::BadSelector { .. }));
+        let absent =
+            if repo.list_snapshots().await.unwrap()[0].id.to_string().starts_with('0') { "1" } else { "0" };
+        assert!(matches!(error(absent).await, Error::NoSnapshot { .. }));
+    }
+}

@@ -21,7 +21,7 @@ use self::plan::World;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ObjectHash, SnapshotId};
-use crate::ops::snapshots::{SnapshotFilter, SnapshotList, check_confirmations, list, resolve_all};
+use crate::ops::snapshots::{SnapshotFilter, SnapshotList, check_confirmations, list, resolve_in};
 use crate::repo::{RepoError, Repository};
 use crate::retention::Policy;
 
@@ -85,12 +85,9 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
     if !options.dry_run {
         repo.maintainer()?;
     }
-    let named = match by_name {
-        true => resolve_all(repo, &options.named, &options.filter).await?,
-        false => Vec::new(),
-    };
     let mut found = list(repo, &SnapshotFilter::default()).await?;
     check_confirmations(repo, &mut found.snapshots).await?;
+    let named = resolve_in(&mut found, &options.named, &options.filter)?;
     let now = if options.dry_run { None } else { repo.store().time().await? };
     let now = now.unwrap_or_else(|| about_now(repo, &found));
     let held = standing_holds(repo, now).await?;
@@ -142,4 +139,121 @@ async fn standing_holds(
         }
     }
     Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::class::Class;
+    use crate::format::layout;
+    use crate::ops::testing::{env, new_repository, put_snapshot};
+    use crate::ops::undelete::undelete;
+    use crate::ops::verify::{Depth, verify};
+    use crate::retention::{Every, Limit};
+
+    fn options(keep: u32) -> ForgetOptions {
+        let policy = Policy::new().keep(Every::Snapshot, Limit::Count(keep));
+        ForgetOptions { policy, ..ForgetOptions::new(TimeZone::UTC) }
+    }
+
+    fn named(ids: &[SnapshotId]) -> ForgetOptions {
+        let named = ids.iter().map(SnapshotId::to_string).collect();
+        ForgetOptions { named, ..ForgetOptions::new(TimeZone::UTC) }
+    }
+
+    async fn dropped(repo: &Repository, options: &ForgetOptions) -> Vec<SnapshotId> {
+        let plan = plan_forget(repo, options).await.unwrap();
+        let mut ids: Vec<_> = plan.dropped().map(|(info, _)| info.id).collect();
+        if !options.dry_run {
+            apply_forget(repo, &plan).await.unwrap();
+        }
+        ids.sort_unstable();
+        ids
+    }
+
+    async fn tombs(repo: &Repository) -> usize {
+        repo.store().list(layout::TOMBS).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn each_forgotten_snapshot_gets_one_tomb_and_comes_back_without_it() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let mut ids = Vec::new();
+        for n in 0..4 {
+            ids.push(put_snapshot(&repo, n, |_| {}).await);
+        }
+        let mut old = ids[..2].to_vec();
+        old.sort_unstable();
+        let before = repo.store().list("").await.unwrap();
+        let dry = ForgetOptions { dry_run: true, ..options(2) };
+        assert_eq!(dropped(&repo, &dry).await, old);
+        assert_eq!(repo.store().list("").await.unwrap(), before, "a dry run stores nothing");
+        assert_eq!(dropped(&repo, &options(2)).await, old);
+        assert_eq!(tombs(&repo).await, 2);
+        assert!(dropped(&repo, &options(2)).await.is_empty(), "they do not count any more");
+        assert!(dropped(&repo, &named(&ids[..1])).await.is_empty());
+        assert_eq!(tombs(&repo).await, 2, "no second tomb");
+
+        let done = undelete(&repo, &[ids[0].to_string(), ids[3].to_string()]).await.unwrap();
+        assert_eq!((done.back, done.not_forgotten), (vec![ids[0]], vec![ids[3]]));
+        assert_eq!(dropped(&repo, &options(9)).await, []);
+        assert_eq!(dropped(&repo, &options(2)).await, ids[..1], "it is judged again");
+        let report = verify(&repo, Depth::Data).await.unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_word_forgets_nothing() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let id = put_snapshot(&repo, 0, |_| {}).await;
+        let other = put_snapshot(&repo, 1, |s| s.job = b"other".to_vec()).await;
+        let refused = |options: ForgetOptions| {
+            let repo = &repo;
+            async move { plan_forget(repo, &options).await.unwrap_err() }
+        };
+        assert_eq!(refused(options(0)).await.class(), Class::Usage);
+        assert_eq!(
+            refused(ForgetOptions { named: vec![id.to_string()], ..options(1) }).await.class(),
+            Class::Usage
+        );
+        assert_eq!(refused(ForgetOptions { unconfirmed: true, ..named(&[id]) }).await.class(), Class::Usage);
+        let error = refused(named(&[id, other])).await;
+        assert!(matches!(&error, Error::NothingLeft { groups } if groups.len() == 2), "{error}");
+        repo.put_hold(vec![id], None).await.unwrap();
+        let error = refused(ForgetOptions { allow_empty: true, ..named(&[id]) }).await;
+        assert!(matches!(error, Error::Held { snapshot, .. } if snapshot == id));
+        assert_eq!(tombs(&repo).await, 0);
+        dropped(&repo, &ForgetOptions { allow_empty: true, ..named(&[other]) }).await;
+        assert_eq!(tombs(&repo).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_is_over_and_a_forged_confirmation_count_for_nothing() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let first = put_snapshot(&repo, 0, |_| {}).await;
+        put_snapshot(&repo, 1, |_| {}).await;
+        repo.put_hold(vec![first], Some(Timestamp(1))).await.unwrap();
+        assert_eq!(dropped(&repo, &ForgetOptions { dry_run: true, ..options(1) }).await, [first]);
+        // The store says that a third one was confirmed: it must not push a good one out.
+        let snapshot = crate::format::snapshot::Snapshot::empty();
+        let late = repo.put_snapshot(2, &snapshot, &repo.new_run_keys().unwrap()).await.unwrap();
+        let name = layout::ObjectName::Confirmation(repo.writer().unwrap().0, 2, late).key();
+        repo.store().put(&crate::store::Key::new(name).unwrap(), vec!["forged".into()]).await.unwrap();
+        assert_eq!(dropped(&repo, &options(1)).await, [first]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_hold_stops_everything() {
+        let objects = Arc::new(InMemory::new());
+        let repo = new_repository(objects, env()).await;
+        let id = put_snapshot(&repo, 0, |_| {}).await;
+        put_snapshot(&repo, 1, |_| {}).await;
+        let name = layout::ObjectName::Hold(ObjectHash::new([7; 32])).key();
+        repo.store().put(&crate::store::Key::new(name).unwrap(), vec!["rot".into()]).await.unwrap();
+        assert_eq!(plan_forget(&repo, &named(&[id])).await.unwrap_err().class(), Class::Damage);
+    }
 }
