@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 11] = [
+const VERBS: [(&str, &[&str]); 15] = [
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),
     (
@@ -27,7 +27,37 @@ const VERBS: [(&str, &[&str]); 11] = [
             "--dry-run",
         ],
     ),
-    ("snapshots", &["--host", "--job", "--tag", "--path"]),
+    ("snapshots", &["--host", "--job", "--tag", "--path", "--all"]),
+    (
+        "forget",
+        &[
+            "--keep-last",
+            "--keep-hourly",
+            "--keep-daily",
+            "--keep-weekly",
+            "--keep-monthly",
+            "--keep-quarterly",
+            "--keep-yearly",
+            "--keep-within",
+            "--keep-within-hourly",
+            "--keep-within-daily",
+            "--keep-within-weekly",
+            "--keep-within-monthly",
+            "--keep-within-quarterly",
+            "--keep-within-yearly",
+            "--keep-tag",
+            "--host",
+            "--job",
+            "--tag",
+            "--path",
+            "--unconfirmed",
+            "--allow-empty",
+            "--dry-run",
+        ],
+    ),
+    ("undelete", &["SNAPSHOT"]),
+    ("hold", &["add", "list", "remove"]),
+    ("tag", &["--add", "--remove", "--set"]),
     ("ls", &["--long", "--no-recursive"]),
     ("cat", &["SNAPSHOT:PATH"]),
     (

@@ -5,6 +5,7 @@
 mod conversation;
 mod every_kind;
 mod exits;
+mod forgetting;
 mod help;
 mod interruption;
 mod objects;

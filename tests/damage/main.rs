@@ -102,8 +102,19 @@ fn build() -> World {
     runtime.block_on(async {
         let world = World::build().await;
         let kinds: std::collections::BTreeSet<_> = world.objects.keys().map(|key| kind(key)).collect();
-        let expected =
-            ["config", "gc", "holds", "index", "keys", "ok", "packs", "snapshots", "tombs", "writers"];
+        let expected = [
+            "config",
+            "gc",
+            "holds",
+            "index",
+            "keys",
+            "labels",
+            "ok",
+            "packs",
+            "snapshots",
+            "tombs",
+            "writers",
+        ];
         assert!(kinds.iter().eq(expected.iter()), "{kinds:?}");
         let seen = look(&world, &world.objects, "untouched").await;
         assert_eq!(seen, Seen { with_key: false, without: false }, "a sound repository has no findings");
@@ -191,7 +202,7 @@ fn missing_cut_zeroed_and_exchanged_objects_are_found() {
         let (key, what, objects) = &cases[number];
         let seen = runtime.block_on(look(&world, objects, &format!("{key}: {what}")));
         // Nothing refers to what a collector leaves behind, nor to a key slot that is not the one in use.
-        let unnoticed = what == "missing" && ["gc", "holds", "keys", "tombs"].contains(&kind(key));
+        let unnoticed = what == "missing" && ["gc", "holds", "keys", "labels", "tombs"].contains(&kind(key));
         assert!(seen.with_key || unnoticed, "{key}: {what} was not found");
         // A name without its object, and a confirmation of another snapshot, show only to whoever can read.
         assert!(

@@ -148,4 +148,6 @@ async fn collected(repo: &Repository) {
     repo.put_undo(vec![tomb]).await.unwrap();
     repo.put_removal(vec![id]).await.unwrap();
     repo.put_hold(vec![id], None).await.unwrap();
+    let listed = repo.list_snapshots().await.unwrap()[0];
+    repo.put_labels(&listed, (0, vec!["after=all".into()])).await.unwrap();
 }

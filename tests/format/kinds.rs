@@ -10,6 +10,7 @@ use lifeboat::format::envelope::{ObjectKind, Preamble};
 use lifeboat::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
 use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode_records};
 use lifeboat::format::keyslot::KeySlot;
+use lifeboat::format::labels::{Labels, LabelsObject};
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::node::Node;
 use lifeboat::format::pack::{Directory, Footer};
@@ -50,6 +51,8 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("undo", |b, _| outcome(Undo::decode(b), Undo::encode)),
     ("removal", |b, _| outcome(Removal::decode(b), Removal::encode)),
     ("hold", |b, _| outcome(Hold::decode(b), Hold::encode)),
+    ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
+    ("labels", labels),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),
     ("data-key", data_key),
     ("index-header", |b, _| outcome(IndexHeader::decode(b), IndexHeader::encode)),
@@ -138,6 +141,19 @@ fn snapshot(bytes: &[u8], _: u64) -> Outcome {
         "writer {} sequence {} salt {} data key {} body {} signature {}",
         object.writer,
         object.sequence,
+        hex(&object.salt),
+        hex(object.data_key),
+        hex(object.body),
+        hex(&object.signature)
+    );
+    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.signature].concat()))
+}
+
+fn labels(bytes: &[u8], _: u64) -> Outcome {
+    let object = LabelsObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
+    let text = format!(
+        "author {} salt {} data key {} body {} signature {}",
+        object.author,
         hex(&object.salt),
         hex(object.data_key),
         hex(object.body),

@@ -315,6 +315,38 @@ def collections():
     vector("tomb", "bad-reason", "a reason that is not listed", cbor({**tomb, 4: 3}), value(11, "tomb"))
 
 
+def labels():
+    fields = {0: rep(1, 32), 1: 3, 2: ["a", "k=v"]}
+
+    def body(value_, pad=None):
+        data = u32(len(value_)) + value_
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    vector("labels-body", "two", "two tags", body(cbor(fields)))
+    vector("labels-body", "none", "no tags from now on", body(cbor({**fields, 2: []})))
+    for name, data, error in [
+        ("no-snapshot", body(cbor({1: 3, 2: []})), value(11, "labels")), ("no-number", body(cbor({0: rep(1, 32), 2: []})), value(11, "labels")),
+        ("no-tags", body(cbor({0: rep(1, 32), 1: 3})), value(11, "labels")), ("snapshot", body(cbor({**fields, 0: rep(1, 31)})), value(11, "length of a field")),
+        ("number", body(cbor({**fields, 1: -1})), broken(11, "labels")), ("tag", body(cbor({**fields, 2: [b"a"]})), broken(11, "labels")),
+        ("long-tag", body(cbor({**fields, 2: ["a" * 65537]})), value(11, "length of a field")),
+        ("bomb", body(b"\xa1\x02\x9a" + (16385).to_bytes(4, "big")), value(11, "length of a list")),
+        ("padding", body(cbor(fields), b"\0\1"), value(11, "padding")), ("length", u32(0xffff_ffff) + cbor(fields), TRUNCATED),
+        ("trailing", body(cbor(fields) + b"\0"), TRAILING), ("order", body(b"\xa2\x01\x00\x00\x00"), value(11, "order of fields")),
+    ]:
+        vector("labels-body", f"bad-{name}", "a field that section 11 does not allow", data, error)
+
+    def labels_(kind=14, key=b"sealed key", body_=rep(0x77, 40), key_len=None, body_len=None, tail=rep(0x99, 64), repo=REPO):
+        return (preamble(kind, 1, repo) + rep(7, 16) + rep(0x5a, 32) + u16(len(key) if key_len is None else key_len) + key
+                + u32(len(body_) if body_len is None else body_len) + body_ + tail)
+    vector("labels", "plain", "with stand-ins for the sealed parts", labels_())
+    for name, data, error in [
+        ("kind", labels_(6), "WrongKind { expected: 14, found: 6 }"), ("key", labels_(key=rep(1, 16385)), value(11, "length of a sealed data key")),
+        ("key-length", labels_(key_len=16384), TRUNCATED), ("body-length", labels_(body_len=0xffff_ffff), TRUNCATED),
+        ("trailing", labels_(tail=rep(0x99, 65)), TRAILING), ("cut", labels_(tail=rep(0x99, 63)), TRUNCATED),
+        ("repository", labels_(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("labels", f"bad-{name}", "an object that section 11 does not allow", data, error)
+
+
 def padme(n):
     e = n.bit_length() - 1
     low = max(0, e - (e.bit_length() - 1 + 1))
@@ -431,5 +463,5 @@ def index():
 
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
-    for make in (names, preambles, segments, packs, nodes, pages, signed_values, snapshots, keys, index):
+    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, snapshots, keys, index):
         make()
