@@ -13,9 +13,11 @@
 //! Know of sources, targets, or of what a command prints.
 
 mod commit;
+mod compact;
 mod create;
 mod env;
 mod error;
+mod index_file;
 mod index_object;
 mod journal;
 mod keys;
@@ -26,13 +28,14 @@ mod read;
 mod snapshots;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
+pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
-pub use load::{INDEX_MAX, LoadedIndex, Problem};
+pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use open::Repository;
 pub use pack::{
     BufferPool, FinishedPack, PackBuilder, PackKeys, PoolBuffer, merkle_root, open_directory, origin_message,
