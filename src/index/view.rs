@@ -95,6 +95,13 @@ impl View {
         Ok(Self { levels: placed.into(), packs, present: Arc::clone(&listed), listed, usable })
     }
 
+    /// A view of the index objects of both, for readers: every pack is present, none usable. Numbers of `self` keep their
+    /// meaning.
+    pub fn join(&self, other: &Self) -> Result<Self, IndexError> {
+        let both = self.levels.iter().chain(other.levels.iter());
+        Self::new(both.map(|level| (Arc::clone(&level.level), level.alive.clone())).collect())
+    }
+
     /// Decides which packs a writer may depend on: those it saw listed and not condemned. Before the first call none
     /// is, so that a writer that forgets it stores everything. Clones made before are not affected.
     pub fn set_usable(&mut self, counts: impl Fn(&PackId) -> bool) -> Result<(), IndexError> {

@@ -112,6 +112,14 @@ impl Head {
     }
 }
 
+/// Where the signature of an index object begins.
+#[cfg(test)]
+pub(crate) fn signature_at(repo: &Repository, key: &str, bytes: &[u8]) -> Result<usize, RepoError> {
+    let head = Head::read(bytes, &repo.id()).map_err(RepoError::at(key))?;
+    let (header, _) = head.open(repo, key, bytes)?;
+    Ok(head.len + header.blocks.iter().map(|block| block.stored.stored_len as usize).sum::<usize>())
+}
+
 /// Opens an index object whose hash was checked: signature, header, every block.
 pub fn open_index_object(repo: &Repository, key: &str, bytes: &[u8]) -> Result<IndexTables, RepoError> {
     let at = || RepoError::at(key);

@@ -32,7 +32,7 @@ pub struct Problem {
 }
 
 /// An index object, as a listing shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListedIndex {
     /// Who wrote it.
     pub author: WriterId,
@@ -139,6 +139,25 @@ impl Repository {
         view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
         view.set_present(|pack| packs.contains(pack))?;
         Ok(Found { view, horizon, objects, packs, condemned, problems })
+    }
+
+    /// A view for reading: of these index objects, and of packs that are there.
+    pub(super) async fn load_listed(
+        &self,
+        cache: &mut Cache,
+        listed: Vec<ListedIndex>,
+    ) -> Result<View, RepoError> {
+        let (objects, _) = self.fetch_missing(cache, listed).await?;
+        let packs = self.list_packs().await?;
+        let mut view = cache.view(&hashes(&objects))?;
+        view.set_present(|pack| packs.contains(pack))?;
+        Ok(view)
+    }
+
+    /// Bytes of listed index objects that the cache lacks.
+    pub(super) fn missing_bytes(&self, cache: &Cache, listed: &[ListedIndex]) -> u64 {
+        let missing: HashSet<_> = cache.missing(&hashes(listed)).into_iter().collect();
+        listed.iter().filter(|listed| missing.contains(&listed.object)).map(|listed| listed.size).sum()
     }
 
     /// Brings these objects into the cache; gives those that are in it now, and why others are not.

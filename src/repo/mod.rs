@@ -12,6 +12,8 @@
 //! # Must not
 //! Know of sources, targets, or of what a command prints.
 
+mod cold;
+mod cold_object;
 mod commit;
 mod compact;
 mod create;
@@ -25,6 +27,7 @@ mod load;
 mod open;
 mod pack;
 mod read;
+mod reading;
 mod snapshots;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
@@ -32,6 +35,8 @@ pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
+#[cfg(test)]
+pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
@@ -42,4 +47,5 @@ pub use pack::{
     segment_leaf,
 };
 pub use read::ChunkReader;
+pub use reading::{COLD_FROM, ReadIndex};
 pub use snapshots::{Listed, StoredSnapshot};
