@@ -36,7 +36,7 @@ mod search;
 mod testing;
 mod view;
 
-pub use cache::{Cache, CacheWarning};
+pub use cache::{Cache, CacheWarning, MappedTables};
 pub use compact::{CompactTables, Compaction};
 pub use header::Source;
 pub use run::RunTable;

@@ -260,9 +260,8 @@ impl Builder<'_> {
 
     /// Where files are built: beside the cache, or where state is kept.
     fn place(&self) -> PathBuf {
-        let places = &self.repo.env.places;
-        let base = places.cache.as_ref().unwrap_or(&places.state);
-        base.join(self.repo.id().to_string()).join("compact")
+        let state = || self.repo.env.places.state.join(self.repo.id().to_string()).join("compact");
+        self.repo.scratch_place().unwrap_or_else(state)
     }
 }
 

@@ -4,10 +4,13 @@
 //! listed and was not seen condemned.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::error::RepoError;
+use super::index_fetch::LARGE;
 use super::index_object::open_index_object;
 use super::open::Repository;
+use crate::class::Class;
 use crate::format::config::Authority;
 use crate::format::envelope::ObjectKind;
 use crate::format::gc::Condemnation;
@@ -87,6 +90,15 @@ impl Found {
         let Self { view, horizon, objects, packs, condemned, problems } = self;
         let (listed, cache_warnings) = (hashes(&objects), cache.take_warnings());
         LoadedIndex { cache, view, horizon, listed, objects, packs, condemned, problems, cache_warnings }
+    }
+}
+
+/// Whether a failure says nothing about the object that was to be read.
+fn is_of_this_run(error: &RepoError) -> bool {
+    match error {
+        RepoError::Store(_) | RepoError::RoleForbids { .. } | RepoError::Cancelled => true,
+        RepoError::Index(error) => error.class() != Class::Damage,
+        _ => false,
     }
 }
 
@@ -171,15 +183,12 @@ impl Repository {
         let mut bad = HashSet::new();
         for listed in listed.iter().filter(|listed| missing.contains(&listed.object)) {
             let name = listed.name();
-            let error = match self.fetch_index(name).await {
-                Ok(tables) => {
-                    cache.add(listed.object, tables)?;
-                    continue;
-                }
+            let error = match self.fetch_into(cache, listed).await {
+                Ok(()) => continue,
                 Err(RepoError::Store(error)) if error.is_not_found() && self.is_listed(name).await? => {
                     error.into()
                 }
-                Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error),
+                Err(error) if is_of_this_run(&error) => return Err(error),
                 Err(error) => error,
             };
             bad.insert(listed.object);
@@ -187,6 +196,23 @@ impl Repository {
         }
         listed.retain(|listed| !bad.contains(&listed.object));
         Ok((listed, problems))
+    }
+
+    async fn fetch_into(&self, cache: &mut Cache, listed: &ListedIndex) -> Result<(), RepoError> {
+        let place = self.scratch_place().filter(|_| listed.size >= LARGE);
+        if let Some(place) = place {
+            match self.fetch_large_index(listed, &place).await {
+                // No room, or no rights: then it goes through memory, as all of the cache does.
+                Err(RepoError::Local { .. }) => {}
+                fetched => return Ok(cache.add_mapped(listed.object, &fetched?)?),
+            }
+        }
+        Ok(cache.add(listed.object, self.fetch_index(listed.name()).await?)?)
+    }
+
+    /// Where large files are built for a moment, if there is a cache directory.
+    pub(super) fn scratch_place(&self) -> Option<PathBuf> {
+        Some(self.env.places.cache.as_ref()?.join(self.id().to_string()).join("compact"))
     }
 
     async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
@@ -259,3 +285,6 @@ impl Repository {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod compact;
 mod create;
 mod env;
 mod error;
+mod index_fetch;
 mod index_file;
 mod index_object;
 mod journal;
