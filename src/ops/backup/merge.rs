@@ -260,8 +260,9 @@ impl<'a> Merge<'a> {
     /// Whether a file with several names still has its number: a file system that was not there last time moves those of
     /// the others, and two files with one number would be restored as one.
     fn same_number(&self, stat: &Stat, mount: u32, last: &Remembered) -> bool {
-        let number = self.nodes.hard_link(stat, mount);
-        number.is_none() || Node::decode(&last.node).is_ok_and(|node| node.hard_link == number)
+        // No one who lacks the key can guess it, so it stands in an encoded node only as what it is; decoding the nodes of
+        // a tree of hard links took a tenth of an unchanged run.
+        self.nodes.hard_link(stat, mount).is_none_or(|number| last.node.windows(16).any(|part| part == number))
     }
 
     /// Whether every chunk of a remembered file is in a pack that this run may depend on.
