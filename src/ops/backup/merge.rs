@@ -262,7 +262,9 @@ impl<'a> Merge<'a> {
     fn same_number(&self, stat: &Stat, mount: u32, last: &Remembered) -> bool {
         // No one who lacks the key can guess it, so it stands in an encoded node only as what it is; decoding the nodes of
         // a tree of hard links took a tenth of an unchanged run.
-        self.nodes.hard_link(stat, mount).is_none_or(|number| last.node.windows(16).any(|part| part == number))
+        self.nodes
+            .hard_link(stat, mount)
+            .is_none_or(|number| last.node.windows(16).any(|part| part == number))
     }
 
     /// Whether every chunk of a remembered file is in a pack that this run may depend on.
