@@ -93,9 +93,7 @@ async fn remove_part(
     let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
     let marks = repo.read_marks().await?;
     refuse_damage(&marks)?;
-    let stands = |listed: &&Listed| {
-        marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now)
-    };
+    let stands = |listed: &&Listed| marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now);
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
     let spared = part.len() - gone.len();
     if spared > 0 {
@@ -118,7 +116,8 @@ async fn remove_part(
 async fn clear(repo: &Repository, snapshots: &[Listed], marks: &Marks) -> Result<(), Error> {
     let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
     let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains_key(id);
-    let tombs: HashSet<ObjectHash> = marks.tomb_names.iter().filter(|(id, _)| gone(id)).map(|t| t.1).collect();
+    let tombs: HashSet<ObjectHash> =
+        marks.tomb_names.iter().filter(|(id, _)| gone(id)).map(|t| t.1).collect();
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
