@@ -4,18 +4,16 @@
 //! way, 0.2 to 2 through the cache, and several at once do not slow each other down; a pack is seldom read back soon. Reads
 //! do go through the cache: asking it to read ahead on top measured no better.
 
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use object_store::PutPayload;
-use rustix::fs::{FallocateFlags, OFlags};
 
 use super::super::key::RESERVED;
 use super::super::pool::Pool;
+use super::disk::{Disk, Kind, Name};
 use super::{Inner, LocalError, Step};
 
 /// Objects from this size on are written directly.
@@ -26,24 +24,24 @@ const BLOCK: usize = 4096;
 const STAGE: usize = 4 * 1024 * 1024 - BLOCK;
 
 /// A temporary file, removed again unless it was renamed.
-struct Temporary<'a> {
-    inner: &'a Inner,
+struct Temporary<'a, D: Disk> {
+    disk: &'a D,
     path: PathBuf,
-    file: File,
+    file: D::File,
     direct: bool,
     renamed: bool,
 }
 
-impl Drop for Temporary<'_> {
+impl<D: Disk> Drop for Temporary<'_, D> {
     fn drop(&mut self) {
-        if !self.renamed && self.inner.step(Step::Remove, &self.path).is_ok() {
+        if !self.renamed {
             // What stays behind is swept later.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.disk.remove(&self.path);
         }
     }
 }
 
-impl Inner {
+impl<D: Disk> Inner<D> {
     pub(super) fn put(&self, target: &Path, body: &PutPayload) -> Result<(), LocalError> {
         match self.put_once(target, body) {
             // A directory that was known is gone: learn them anew.
@@ -59,21 +57,20 @@ impl Inner {
         let parent = target.parent().unwrap_or(&self.root);
         self.ensure_directory(parent)?;
         let mut temporary = self.temporary(body.content_length())?;
-        self.step(Step::Write, &temporary.path)?;
         self.write(&mut temporary, body)
             .map_err(|error| LocalError::io(Step::Write, &temporary.path, error))?;
-        self.sync(Step::SyncFile, &temporary.path, &temporary.file)?;
-        self.step(Step::Rename, target)?;
-        fs::rename(&temporary.path, target).map_err(|error| LocalError::io(Step::Rename, target, error))?;
+        self.sync_file(&temporary.path, &temporary.file)?;
+        self.disk
+            .rename(&temporary.path, target)
+            .map_err(|error| LocalError::io(Step::Rename, target, error))?;
         temporary.renamed = true;
         self.sync_directory(parent)
     }
 
     /// Removes a file, durably. Its absence before is as good, but must be made durable too.
     pub(super) fn remove(&self, path: &Path) -> Result<(), LocalError> {
-        self.step(Step::Remove, path)?;
         let parent = path.parent().unwrap_or(&self.root);
-        match fs::remove_file(path) {
+        match self.disk.remove(path) {
             Ok(()) => self.sync_directory(parent),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check_root()?;
@@ -97,13 +94,12 @@ impl Inner {
         } else {
             let parent = path.parent().unwrap_or(&self.root);
             self.ensure_directory(parent)?;
-            self.step(Step::MakeDirectory, path)?;
-            match DirBuilder::new().mode(0o700).create(path) {
+            match self.disk.make_directory(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let stat = fs::symlink_metadata(path)
-                        .map_err(|error| LocalError::io(Step::Look, path, error))?;
-                    if !stat.is_dir() {
+                    let stat =
+                        self.disk.stat_link(path).map_err(|error| LocalError::io(Step::Look, path, error))?;
+                    if stat.kind != Kind::Directory {
                         return Err(LocalError::Foreign { path: path.to_owned() });
                     }
                 }
@@ -119,7 +115,7 @@ impl Inner {
     pub(super) fn make_root(&self) -> Result<(), LocalError> {
         let mut missing = Vec::new();
         let mut path = self.root.as_path();
-        while let Err(error) = fs::metadata(path) {
+        while let Err(error) = self.disk.stat(path) {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(LocalError::io(Step::Look, path, error));
             }
@@ -130,8 +126,7 @@ impl Inner {
             }
         }
         for path in missing.into_iter().rev() {
-            self.step(Step::MakeDirectory, path)?;
-            match DirBuilder::new().mode(0o700).create(path) {
+            match self.disk.make_directory(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(LocalError::io(Step::MakeDirectory, path, error));
                 }
@@ -144,53 +139,43 @@ impl Inner {
         self.check_root()
     }
 
-    fn temporary(&self, len: usize) -> Result<Temporary<'_>, LocalError> {
+    fn temporary(&self, len: usize) -> Result<Temporary<'_, D>, LocalError> {
         let directory = self.root.join(RESERVED);
         self.ensure_directory(&directory)?;
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let path = directory.join(format!("{:016x}-{number:x}", self.nonce));
-        self.step(Step::Create, &path)?;
-        let open = |direct: bool| {
-            let flag = if direct { libc::O_DIRECT } else { 0 };
-            File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o400)
-                .custom_flags(libc::O_NOFOLLOW | flag)
-                .open(&path)
-        };
         let mut direct = len >= DIRECT_FROM && self.direct.load(Ordering::Relaxed);
-        let mut opened = open(direct);
+        let mut opened = self.disk.create(&path, direct);
         if direct && opened.as_ref().is_err_and(refused) {
             self.direct.store(false, Ordering::Relaxed);
             direct = false;
             // Some file systems have made the file before they refuse.
-            let _ = fs::remove_file(&path);
-            opened = open(false);
+            let _ = self.disk.remove(&path);
+            opened = self.disk.create(&path, false);
         }
         let file = opened.map_err(|error| LocalError::io(Step::Create, &path, error))?;
-        Ok(Temporary { inner: self, path, file, direct, renamed: false })
+        Ok(Temporary { disk: &self.disk, path, file, direct, renamed: false })
     }
 
-    fn write(&self, temporary: &mut Temporary<'_>, body: &PutPayload) -> io::Result<()> {
+    fn write(&self, temporary: &mut Temporary<'_, D>, body: &PutPayload) -> io::Result<()> {
         let len = body.content_length();
         if len >= DIRECT_FROM {
-            reserve(&temporary.file, len.next_multiple_of(BLOCK))?;
+            self.reserve(&temporary.file, len.next_multiple_of(BLOCK))?;
         }
         if temporary.direct {
             self.write_direct(&temporary.file, body)
         } else {
             let mut offset = 0;
             for part in body.iter() {
-                temporary.file.write_all_at(part, offset)?;
+                self.disk.write_at(&temporary.file, part, offset)?;
                 offset += part.len() as u64;
             }
-            temporary.file.set_len(offset)
+            self.disk.set_len(&temporary.file, offset)
         }
     }
 
     /// Gathers the body in an aligned buffer and writes it in large pieces; the last one is padded and cut off again.
-    fn write_direct(&self, file: &File, body: &PutPayload) -> io::Result<()> {
+    fn write_direct(&self, file: &D::File, body: &PutPayload) -> io::Result<()> {
         let len = body.content_length();
         let stage = STAGE.min(len.next_multiple_of(BLOCK));
         let mut stage = Stage::new(&self.pool, stage);
@@ -206,17 +191,16 @@ impl Inner {
         }
         stage.pad();
         self.write_stage(file, &mut stage, &mut offset)?;
-        file.set_len(len as u64)
+        self.disk.set_len(file, len as u64)
     }
 
-    fn write_stage(&self, file: &File, stage: &mut Stage, offset: &mut u64) -> io::Result<()> {
+    fn write_stage(&self, file: &D::File, stage: &mut Stage, offset: &mut u64) -> io::Result<()> {
         let bytes = stage.bytes();
-        let result = match file.write_all_at(bytes, *offset) {
+        let result = match self.disk.write_at(file, bytes, *offset) {
             Err(error) if refused(&error) => {
                 self.direct.store(false, Ordering::Relaxed);
-                let flags = rustix::fs::fcntl_getfl(file)?;
-                rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
-                file.write_all_at(bytes, *offset)
+                self.disk.leave_direct(file)?;
+                self.disk.write_at(file, bytes, *offset)
             }
             result => result,
         };
@@ -225,45 +209,44 @@ impl Inner {
         result
     }
 
-    fn sync(&self, step: Step, path: &Path, file: &File) -> Result<(), LocalError> {
+    /// Asks for all the space at once: one extent instead of many, and a full disk is noticed before anything is written.
+    fn reserve(&self, file: &D::File, len: usize) -> io::Result<()> {
+        match self.disk.reserve(file, len as u64) {
+            Err(error) if refused(&error) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync_file(&self, path: &Path, file: &D::File) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
-        self.step(step, path)?;
-        file.sync_all().map_err(|source| {
-            if refused(&source) {
-                LocalError::NoSync { path: path.to_owned(), source }
-            } else {
-                LocalError::io(step, path, source)
-            }
-        })
+        self.disk.sync(file).map_err(|source| unsynced(Step::SyncFile, path, source))
     }
 
     fn sync_directory(&self, path: &Path) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
-        let directory = File::open(path).map_err(|error| LocalError::io(Step::SyncDirectory, path, error))?;
-        self.sync(Step::SyncDirectory, path, &directory)
+        self.disk.sync_directory(path).map_err(|source| unsynced(Step::SyncDirectory, path, source))
     }
 
     pub(super) fn sweep(&self, before: i64) -> Result<u64, LocalError> {
         let directory = self.root.join(RESERVED);
         let failed = |error| LocalError::io(Step::Look, &directory, error);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
+        let names = match self.disk.names(&directory) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_root().map(|()| 0),
             Err(error) => return Err(failed(error)),
         };
         let mut removed = 0;
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let Ok(stat) = entry.metadata() else { continue };
-            let modified = stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec());
-            if stat.is_file() && modified < before {
-                let path = entry.path();
-                self.step(Step::Remove, &path)?;
-                fs::remove_file(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
+        for name in names {
+            let name = name.map_err(failed)?;
+            let Ok(stat) = name.stat() else { continue };
+            let modified = stat.modified.0.saturating_mul(1_000_000_000).saturating_add(stat.modified.1);
+            if stat.kind == Kind::File && modified < before {
+                let path = directory.join(name.name());
+                self.disk.remove(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
                 removed += 1;
             }
         }
@@ -276,12 +259,11 @@ fn refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
-/// Asks for all the space at once: one extent instead of many, and a full disk is noticed before anything is written.
-fn reserve(file: &File, len: usize) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64) {
-        Ok(()) => Ok(()),
-        Err(error) if refused(&error.into()) => Ok(()),
-        Err(error) => Err(error.into()),
+fn unsynced(step: Step, path: &Path, source: io::Error) -> LocalError {
+    if refused(&source) {
+        LocalError::NoSync { path: path.to_owned(), source }
+    } else {
+        LocalError::io(step, path, source)
     }
 }
 
