@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! An object is complete under its name or not there: it is written to `tmp/`, synced, and renamed. When a `put` returns,
-//! the object, its name and every directory above it are on stable storage; when a `delete` returns, the absence is.
+//! the object, its name and every directory above it are on stable storage; when a `delete` returns, the absence is. Before
+//! either begins, so is what was listed until then, but for listings of all packs: what is written may rest on it.
 //! A path is never followed through a symbolic link below the root.
 //!
 //! # Crash
@@ -17,7 +18,7 @@ mod read;
 mod walk;
 mod write;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -180,6 +181,9 @@ struct Inner<D> {
     known: Mutex<HashSet<PathBuf>>,
     /// Directories known to be there and to be reached through no link.
     plain: Mutex<HashSet<PathBuf>>,
+    /// Directories that were listed since something was last written. Names found there may not be durable: whoever made or
+    /// removed them may have died before, or not be done yet.
+    listed: Mutex<BTreeSet<PathBuf>>,
     /// Makes names of temporary files unique across processes.
     nonce: u64,
     counter: AtomicU64,
@@ -266,6 +270,7 @@ impl<D: Disk> LocalStore<D> {
             direct: AtomicBool::new(options.direct_io),
             known: Mutex::default(),
             plain: Mutex::default(),
+            listed: Mutex::default(),
             nonce: u64::from_le_bytes(random_array(env.random.as_ref())?),
             counter: AtomicU64::new(0),
             pool,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use object_store::ObjectMeta;
 use object_store::path::Path as ObjectPath;
@@ -10,6 +11,7 @@ use super::super::key::RESERVED;
 use super::disk::{Disk, Kind, Name};
 use super::read::meta;
 use super::{Inner, LocalError, Step};
+use crate::format::layout::PACKS;
 
 /// What a walk found.
 #[derive(Default)]
@@ -28,8 +30,14 @@ impl<D: Disk> Inner<D> {
         if !prefix.is_empty() && !self.is_directory(&top)? {
             return Ok(found);
         }
+        let all_packs = prefix == PACKS.trim_end_matches('/');
         let mut pending = vec![(top, prefix.to_owned())];
         while let Some((directory, key)) = pending.pop() {
+            // A pack is relied on when an index object names it, which was put after the pack was durable; or when it was
+            // looked for by its own name. To sync 256 directories in every run would buy nothing.
+            if !all_packs || key == prefix {
+                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
+            }
             let failed = |error| LocalError::io(Step::Look, &directory, error);
             for name in self.disk.names(&directory).map_err(failed)? {
                 let name = name.map_err(failed)?;

@@ -43,6 +43,7 @@ impl<D: Disk> Drop for Temporary<'_, D> {
 
 impl<D: Disk> Inner<D> {
     pub(super) fn put(&self, target: &Path, body: &PutPayload) -> Result<(), LocalError> {
+        self.settle()?;
         match self.put_once(target, body) {
             // A directory that was known is gone: learn them anew.
             Err(error) if error.is_missing() => {
@@ -67,8 +68,21 @@ impl<D: Disk> Inner<D> {
         self.sync_directory(parent)
     }
 
+    /// Makes what was listed durable, present and absent. Nobody writes meanwhile. Reading alone never syncs.
+    fn settle(&self) -> Result<(), LocalError> {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(directory) = listed.first() {
+            match self.sync_directory(directory) {
+                Err(error) if !error.is_missing() => return Err(error),
+                _ => listed.pop_first(),
+            };
+        }
+        Ok(())
+    }
+
     /// Removes a file, durably. Its absence before is as good, but must be made durable too.
     pub(super) fn remove(&self, path: &Path) -> Result<(), LocalError> {
+        self.settle()?;
         let parent = path.parent().unwrap_or(&self.root);
         match self.disk.remove(path) {
             Ok(()) => self.sync_directory(parent),
@@ -111,7 +125,8 @@ impl<D: Disk> Inner<D> {
         Ok(())
     }
 
-    /// Makes the root and what is missing above it.
+    /// Makes the root and what is missing above it. What is there is made durable as far as this user may: whoever made it
+    /// may have died before its name was.
     pub(super) fn make_root(&self) -> Result<(), LocalError> {
         let mut missing = Vec::new();
         let mut path = self.root.as_path();
@@ -123,6 +138,13 @@ impl<D: Disk> Inner<D> {
             match path.parent() {
                 Some(parent) => path = parent,
                 None => break,
+            }
+        }
+        for above in self.root.ancestors().skip(missing.len() + 1) {
+            match self.sync_directory(above) {
+                Err(LocalError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
+                Ok(()) | Err(LocalError::NoSync { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         for path in missing.into_iter().rev() {
