@@ -88,6 +88,54 @@ async fn content_is_durable_before_its_name_and_each_directory_before_what_is_in
 }
 
 #[tokio::test]
+async fn what_was_listed_is_durable_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = store_at(directory.path());
+    for key in ["index/a/x", "packs/ab/y", "packs/cd/z"] {
+        plain.put(&at(key), "x".into()).await.unwrap();
+    }
+    let (hook, steps) = noting(directory.path());
+    let store = hooked_at(directory.path(), LocalOptions::default(), hook);
+    let take = || -> Vec<String> {
+        let mut taken = std::mem::take(&mut *steps.lock().unwrap());
+        taken
+            .truncate(taken.iter().position(|(step, _)| *step != Step::SyncDirectory).unwrap_or(taken.len()));
+        let mut synced: Vec<String> = taken.into_iter().map(|(_, path)| path).collect();
+        synced.sort();
+        synced
+    };
+    for prefix in ["index", "packs", "missing"] {
+        let _: Vec<_> = store.list(Some(&at(prefix))).collect().await;
+    }
+    assert!(take().is_empty(), "a listing syncs nothing");
+    store.put(&at("new"), "x".into()).await.unwrap();
+    // Packs are relied on through an index object, or when they are looked for one by one.
+    assert_eq!(take(), ["index", "index/a", "packs"]);
+    store.put(&at("new"), "x".into()).await.unwrap();
+    assert!(take().is_empty(), "once is enough");
+    let _: Vec<_> = store.list(Some(&at("packs/ab"))).collect().await;
+    store.delete(&at("new")).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(take(), ["packs/ab"]);
+}
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_made_durable_stops_the_writer_and_not_the_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    store_at(directory.path()).put(&at("index/x"), "x".into()).await.unwrap();
+    let failing: Hook = Arc::new(|step, path| match step {
+        Step::SyncDirectory if path.ends_with("index") => Err(io::Error::from_raw_os_error(libc::EIO)),
+        _ => Ok(()),
+    });
+    let store = hooked_at(directory.path(), LocalOptions::default(), failing);
+    for _ in 0..2 {
+        assert_eq!(names(&store).await, ["index/x"]);
+        assert_eq!(class_of(store.put(&at("y"), "y".into()).await.unwrap_err()), Class::Failed);
+        assert!(store.delete(&at("index/x")).await.is_err());
+    }
+    assert_eq!(names(&store).await, ["index/x"]);
+}
+
+#[tokio::test]
 async fn a_failure_at_any_step_leaves_the_whole_object_or_none_and_can_be_repeated() {
     // A look at the root, and three steps to write: space, content, length.
     for failing in 0..14 {

@@ -23,6 +23,9 @@ const BLOCK: usize = 4096;
 /// Bytes gathered for one direct write; with the room for alignment a power of two, as the pool keeps them.
 const STAGE: usize = 4 * 1024 * 1024 - BLOCK;
 
+/// Directories that are synced at the same time.
+const SYNCS: usize = 16;
+
 /// A temporary file, removed again unless it was renamed.
 struct Temporary<'a, D: Disk> {
     disk: &'a D,
@@ -70,14 +73,40 @@ impl<D: Disk> Inner<D> {
 
     /// Makes what was listed durable, present and absent. Nobody writes meanwhile. Reading alone never syncs.
     fn settle(&self) -> Result<(), LocalError> {
+        if !self.options.fsync {
+            return Ok(());
+        }
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(directory) = listed.first() {
-            match self.sync_directory(directory) {
-                Err(error) if !error.is_missing() => return Err(error),
-                _ => listed.pop_first(),
-            };
+        while !listed.is_empty() {
+            let batch: Vec<PathBuf> = listed.iter().take(SYNCS).cloned().collect();
+            self.sync_directories(&batch)?;
+            batch.iter().for_each(|directory| drop(listed.take(directory)));
         }
         Ok(())
+    }
+
+    /// Several at once, because a disk serves them together. One that is gone needs no sync.
+    fn sync_directories(&self, directories: &[PathBuf]) -> Result<(), LocalError> {
+        let sync = |directory: &Path| match self.sync_directory(directory) {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = directories
+                .iter()
+                .map(|directory| {
+                    let thread = std::thread::Builder::new().spawn_scoped(scope, move || sync(directory));
+                    (directory, thread)
+                })
+                .collect();
+            threads.into_iter().try_for_each(|(directory, thread)| match thread {
+                Ok(thread) => {
+                    thread.join().unwrap_or_else(|_| Err(LocalError::Thread { path: directory.clone() }))
+                }
+                // No thread is to be had: it is done here.
+                Err(_) => sync(directory),
+            })
+        })
     }
 
     /// Removes a file, durably. Its absence before is as good, but must be made durable too.
