@@ -45,12 +45,25 @@ pub struct Location {
     pub length: u32,
 }
 
+/// One record of a chunk, as far as marking needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    /// Number of the record among all of the view.
+    pub slot: u64,
+    /// The pack.
+    pub pack: PackNumber,
+    /// What its chunks are.
+    pub kind: ChunkKind,
+    /// How many bytes the chunk has.
+    pub length: u32,
+}
+
 /// An immutable view of the index. Cloning is cheap; threads share it.
 ///
 /// Every lookup may meet damage: see [`IndexError::CacheDamaged`]. The view is then of no more use.
 #[derive(Debug, Clone)]
 pub struct View {
-    levels: Arc<[ViewLevel]>,
+    pub(super) levels: Arc<[ViewLevel]>,
     packs: u32,
     /// Packs of listed index objects.
     listed: Arc<Bits>,
@@ -61,24 +74,27 @@ pub struct View {
 }
 
 #[derive(Debug)]
-struct ViewLevel {
-    level: Arc<Level>,
-    alive: Bits,
-    pack_base: u32,
-    key_base: u32,
+pub(super) struct ViewLevel {
+    pub(super) level: Arc<Level>,
+    pub(super) alive: Bits,
+    pub(super) pack_base: u32,
+    pub(super) key_base: u32,
+    pub(super) slot_base: u64,
 }
 
 impl View {
     /// A view of these levels and the sources that count in each, in the order in which to look.
     pub(super) fn new(levels: Vec<(Arc<Level>, Bits)>) -> Result<Self, IndexError> {
         let too_many = |what| IndexError::TooMany { what, limit: u64::from(u32::MAX) };
-        let (mut packs, mut keys) = (0_u32, 0_u32);
+        let (mut packs, mut keys, mut slot_base) = (0_u32, 0_u32, 0_u64);
         let mut placed = Vec::with_capacity(levels.len());
         for (level, alive) in levels {
             let (pack_base, key_base) = (packs, keys);
             packs = packs.checked_add(level.header.packs).ok_or_else(|| too_many("packs"))?;
             keys = keys.checked_add(level.header.keys).ok_or_else(|| too_many("data keys"))?;
-            placed.push(ViewLevel { level, alive, pack_base, key_base });
+            let rows = level.rows();
+            placed.push(ViewLevel { level, alive, pack_base, key_base, slot_base });
+            slot_base = slot_base.saturating_add(rows);
         }
         let mut listed = Bits::new(packs as usize, true);
         for ViewLevel { level, alive, pack_base, .. } in &placed {
@@ -93,6 +109,13 @@ impl View {
         let listed = Arc::new(listed);
         let usable = Arc::new(Bits::new(packs as usize, false));
         Ok(Self { levels: placed.into(), packs, present: Arc::clone(&listed), listed, usable })
+    }
+
+    /// A view of the index objects of both, for readers: every pack is present, none usable. Numbers of `self` keep their
+    /// meaning.
+    pub fn join(&self, other: &Self) -> Result<Self, IndexError> {
+        let both = self.levels.iter().chain(other.levels.iter());
+        Self::new(both.map(|level| (Arc::clone(&level.level), level.alive.clone())).collect())
     }
 
     /// Decides which packs a writer may depend on: those it saw listed and not condemned. Before the first call none
@@ -142,6 +165,17 @@ impl View {
     /// the reader compares the full id once it has the plaintext.
     pub fn locate(&self, id: &ChunkId) -> impl Iterator<Item = Result<Location, IndexError>> {
         Locations { view: self, prefix: id.prefix(), level: 0, found: None }
+    }
+
+    /// The records of every copy that [`Self::locate`] finds.
+    pub fn copies(&self, id: &ChunkId) -> impl Iterator<Item = Result<Copy, IndexError>> {
+        let mut locations = Locations { view: self, prefix: id.prefix(), level: 0, found: None };
+        std::iter::from_fn(move || locations.copy().transpose())
+    }
+
+    /// How many records the levels have, those that do not count included: one more than the highest slot.
+    pub fn slots(&self) -> u64 {
+        self.levels.iter().map(|level| level.level.rows()).fold(0, u64::saturating_add)
     }
 
     /// How many pack numbers there are; those of index objects that are not listed are among them.
@@ -199,12 +233,30 @@ impl View {
         Ok(DataKeyNumber(level.key_base + key))
     }
 
+    /// Who made a segment of this pack.
+    pub(super) fn segment_origin(
+        &self,
+        number: PackNumber,
+        segment: &SegmentEntry,
+    ) -> Result<WriterId, IndexError> {
+        let (level, pack) = self.level_pack(number)?;
+        let (_, origin) = level.level.references(&pack, segment)?;
+        level.level.origin(origin)
+    }
+
     /// The sealed bytes of a data key. Two numbers may stand for equal bytes.
     pub fn data_key(&self, number: DataKeyNumber) -> Result<&[u8], IndexError> {
         let level = self.levels.iter().rev().find(|level| level.key_base <= number.0);
         let level = level.filter(|level| number.0 - level.key_base < level.level.header.keys);
         let level = level.ok_or(IndexError::Unknown { what: "data key", number: number.0 })?;
         level.level.data_key(number.0 - level.key_base)
+    }
+
+    /// The index object that lists the pack of this number.
+    pub fn pack_source(&self, number: PackNumber) -> Result<&Source, IndexError> {
+        let (level, pack) = self.level_pack(number)?;
+        let entry = level.level.header.sources.get(pack.source as usize);
+        Ok(&entry.ok_or_else(|| level.level.damage())?.source)
     }
 
     /// How many records listed index objects have: at least the number of different chunks.
@@ -276,23 +328,41 @@ struct Locations<'a> {
 }
 
 impl Locations<'_> {
-    fn step(&mut self) -> Result<Option<Location>, IndexError> {
+    /// The next record of a present pack: its level, its slot, its pack.
+    fn record(&mut self) -> Result<Option<(usize, u64, PackNumber, Record)>, IndexError> {
         while let Some(level) = self.view.levels.get(self.level) {
             if self.found.is_none() {
                 self.found = level.level.find(&self.prefix)?;
             }
             if let Some(found) = &mut self.found {
+                let mut slot = level.slot_base.saturating_add(level.level.slot(found));
                 while let Some(record) = level.level.next(found, &self.prefix)? {
                     let number = level.number(&record)?;
                     if self.view.present.get(number.0 as usize) {
-                        return level.location(number, &record).map(Some);
+                        return Ok(Some((self.level, slot, number, record)));
                     }
+                    slot += 1;
                 }
             }
             self.found = None;
             self.level += 1;
         }
         Ok(None)
+    }
+
+    fn step(&mut self) -> Result<Option<Location>, IndexError> {
+        let Some((level, _, number, record)) = self.record()? else { return Ok(None) };
+        self.view.levels[level].location(number, &record).map(Some)
+    }
+
+    fn copy(&mut self) -> Result<Option<Copy>, IndexError> {
+        let found = self.record();
+        if found.is_err() {
+            self.level = usize::MAX;
+        }
+        let Some((level, slot, pack, record)) = found? else { return Ok(None) };
+        let kind = self.view.levels[level].level.pack(record.pack)?.row.kind;
+        Ok(Some(Copy { slot, pack, kind, length: record.len }))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod cat;
 pub mod doctor;
 pub mod forget;
+pub mod gc;
 pub mod hold;
 pub mod init;
 pub mod ls;

@@ -33,8 +33,9 @@ pub async fn undelete(repo: &Repository, selectors: &[String]) -> Result<Undelet
     repo.maintainer()?;
     let marks = repo.read_marks().await?;
     let there: HashSet<_> = repo.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
-    let known: HashSet<_> =
-        there.iter().copied().chain(marks.tomb_names.iter().map(|(snapshot, _)| *snapshot)).collect();
+    let mut known = there.clone();
+    known.extend(marks.tomb_names.iter().map(|(snapshot, _)| *snapshot));
+    known.extend(marks.removed.keys());
     let mut done = Undeleted::default();
     let (mut seen, mut undos) = (HashSet::new(), Vec::new());
     for selector in selectors {

@@ -176,3 +176,20 @@ fn hostile_tags_cannot_act_on_a_terminal() {
     }
     place.run(["tag", &ids[0], "--add", "a\nb"]).exits(2);
 }
+
+#[test]
+fn after_a_prune_it_is_too_late() {
+    let (place, ids) = three();
+    place.run(["forget", "-q", &ids[0]]).exits(0);
+    let now = ["--undo-window", "0", "--grace", "0", "--force", "--yes"];
+    place.run(["prune", "-q"].iter().chain(&now)).exits(0);
+    assert_eq!(listed(&place, &["--all"]), ids[1..]);
+    let run = place.run(["undelete", &ids[0]]).exits(1);
+    assert!(run.err.contains("too late") && run.err.contains(&ids[0]), "{run:?}");
+    let run = place.run(["undelete", "--json", &ids[0], &ids[1]]).exits(1);
+    let states: Vec<_> = run.objects().iter().map(|object| object["state"].clone()).collect();
+    assert_eq!(states, ["not_forgotten", "too_late"]);
+    place.run(["hold", "add", &ids[0]]).exits(1);
+    assert!(place.run(["hold", "list"]).exits(0).out.is_empty());
+    place.run(["verify", "--data"]).exits(0);
+}

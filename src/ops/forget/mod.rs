@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! Nothing is deleted here. A forgotten snapshot gets a tomb; `prune` removes it once the tomb has stood for
-//! [`UNDO_WINDOW`], and until then an undo takes the tomb back. A hold wins over everything.
+//! an undo window, and until then an undo takes the tomb back. A hold wins over everything.
 //!
 //! # Crash
 //! Some tombs are there, others are not; forgetting again puts the rest.
@@ -12,7 +12,6 @@ mod plan;
 pub use plan::{Fate, ForgetPlan, Planned, UNCONFIRMED_AGE};
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
@@ -21,12 +20,10 @@ use self::plan::World;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ObjectHash, SnapshotId};
+use crate::ops::gc::PruneOptions;
 use crate::ops::snapshots::{SnapshotFilter, SnapshotList, check_confirmations, list, resolve_in};
 use crate::repo::{RepoError, Repository};
 use crate::retention::Policy;
-
-/// How long a tomb stands before `prune` honours it, unless it is told otherwise.
-pub const UNDO_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to forget.
 #[derive(Debug, Clone)]
@@ -62,9 +59,9 @@ impl ForgetOptions {
     }
 }
 
-/// When a tomb that is put at `stored` may be honoured.
+/// When a tomb that is put at `stored` may be honoured by a `prune` that is not told otherwise.
 pub fn undelete_until(stored: Timestamp) -> Timestamp {
-    let window = i64::try_from(UNDO_WINDOW.as_nanos()).unwrap_or(i64::MAX);
+    let window = i64::try_from(PruneOptions::default().undo_window.as_nanos()).unwrap_or(i64::MAX);
     Timestamp(stored.0.saturating_add(window))
 }
 
