@@ -1,25 +1,36 @@
 //! The index at size: time to take objects in, to merge, to open, and to look chunks up; and what it costs in memory.
 //!
 //! `LIFEBOAT_BENCH_CHUNKS` says how many chunks (10,000,000 by default); `LIFEBOAT_BENCH_CACHE` names a directory to
-//! keep the cache in, so that a second run measures opening alone.
+//! keep the cache in, so that a second run measures opening alone. `LIFEBOAT_BENCH_COMPACT` names a directory: a repository is made
+//! in it, and all is compacted into that.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a benchmark reports to the terminal and may panic"
 )]
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use lifeboat::cancel::Cancel;
 use lifeboat::clock::{Clock, SystemClock};
+use lifeboat::crypto::keyfile;
+use lifeboat::crypto::slot::Unlock;
+use lifeboat::event::CountingObserver;
 use lifeboat::format::envelope::ChunkKind;
 use lifeboat::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
 use lifeboat::format::segment::{Codec, SegmentEntry};
 use lifeboat::id::{ChunkId, ObjectHash, PackId, WriterId};
 use lifeboat::index::{Cache, RunTable, View};
+use lifeboat::ops::init::{InitOptions, init};
+use lifeboat::random::SystemRandom;
+use lifeboat::repo::{CompactPlan, Env, Limits, Places, Repository};
+use lifeboat::store::{Store, StoreEnv, StoreOptions, StoreUrl};
 
 /// Chunks an index object.
 const OBJECT: u64 = 1 << 20;
@@ -133,8 +144,58 @@ fn main() {
         });
     });
     println!("{} first touches {warming:.1?}, anonymous {}", chunks / 101, status("RssAnon"));
+    if let Ok(place) = std::env::var("LIFEBOAT_BENCH_COMPACT") {
+        compact(&view, &listed, std::path::Path::new(&place));
+    }
     VIEW.set((view, chunks)).unwrap();
     divan::main();
+}
+
+/// Compacts everything into a new repository, and tells time and the most anonymous memory.
+fn compact(view: &View, listed: &[ObjectHash], place: &std::path::Path) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let env = Env {
+        clock: Arc::clone(&clock),
+        random: Arc::new(SystemRandom),
+        observer: Arc::new(CountingObserver::default()),
+        cancel: Cancel::new(),
+        limits: Limits::default(),
+        places: Places { state: place.join("state"), cache: Some(place.join("cache")) },
+    };
+    let store_env = StoreEnv {
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&env.random),
+        observer: Arc::clone(&env.observer),
+        cancel: env.cancel.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let url: StoreUrl = place.join("repository").to_str().unwrap().parse().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let (stop, before) = (Arc::clone(&done), status("RssAnon"));
+    let sampler = std::thread::spawn(move || {
+        let mut most = 0;
+        while !stop.load(Ordering::Relaxed) {
+            most = most.max(status("RssAnon").split(' ').next().unwrap().parse::<u64>().unwrap());
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        most
+    });
+    let start = clock.monotonic();
+    let new = runtime.block_on(async {
+        let store = Store::open(&url, &StoreOptions::default(), store_env).await.unwrap();
+        let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+        let made = init(store.clone(), &env, options).await.unwrap();
+        let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+        let repo = Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap();
+        let writer = repo.writer().unwrap().0;
+        let replace = listed.iter().map(|object| (writer, *object)).collect();
+        let plan = CompactPlan { replace, drop: HashSet::new() };
+        repo.compact_index(view, &plan).await.unwrap().len()
+    });
+    let took = clock.monotonic() - start;
+    done.store(true, Ordering::Relaxed);
+    let most = sampler.join().unwrap();
+    println!("compacted into {new} objects in {took:.1?}; anonymous at most {most} kB, before {before}");
 }
 
 /// Looks up chunks that `id` makes of a random number.

@@ -9,9 +9,11 @@
 
 mod build;
 mod header;
+mod rows;
 
 pub use build::{IndexBuilder, NewChunk, NewPack};
 pub use header::{BlockEntry, BlockKind, DATA_KEY_MAX, HEADER_MAX, IndexHeader, StoredBlock};
+pub use rows::StoredRows;
 
 use super::FormatError;
 use super::envelope::ChunkKind;

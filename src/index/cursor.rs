@@ -6,7 +6,7 @@ use super::IndexError;
 use super::bits::Bits;
 use super::header::{Source, SourceEntry};
 use super::level::{Level, LevelPack};
-use crate::format::index::{IndexTables, PackRow, RECORD_LEN};
+use crate::format::index::{IndexHeader, IndexTables, PackRow, RECORD_LEN, StoredRows};
 use crate::format::segment::SegmentEntry;
 use crate::id::{ObjectHash, WriterId};
 
@@ -19,6 +19,15 @@ pub(super) enum Input<'a> {
         object: ObjectHash,
         /// Its content.
         tables: &'a IndexTables,
+    },
+    /// One index object whose rows are mapped; they were checked.
+    Mapped {
+        /// Its name.
+        object: ObjectHash,
+        /// Its header.
+        header: &'a IndexHeader,
+        /// Its content.
+        rows: StoredRows<'a>,
     },
     /// A level, of which only some sources count.
     Level {
@@ -44,6 +53,17 @@ impl<'a> Input<'a> {
                 let (keys, origins) = (tables.data_keys.len() as u32, tables.origins.len() as u32);
                 vec![(0, SourceEntry { source, keys, origins })]
             }
+            Self::Mapped { object, header, .. } => {
+                let source = Source {
+                    object: *object,
+                    author: header.author,
+                    h0: header.h0,
+                    supersedes: header.supersedes.clone(),
+                    records: header.records,
+                };
+                let (keys, origins) = (header.data_keys.len() as u32, header.origins.len() as u32);
+                vec![(0, SourceEntry { source, keys, origins })]
+            }
             Self::Level { level, alive } => {
                 let sources = level.header.sources.iter().cloned().enumerate();
                 sources.filter(|(number, _)| alive.get(*number)).collect()
@@ -54,7 +74,7 @@ impl<'a> Input<'a> {
     /// How many sources there are, whether they count or not.
     pub(super) fn source_count(&self) -> usize {
         match self {
-            Self::Tables { .. } => 1,
+            Self::Tables { .. } | Self::Mapped { .. } => 1,
             Self::Level { level, .. } => level.header.sources.len(),
         }
     }
@@ -62,6 +82,7 @@ impl<'a> Input<'a> {
     pub(super) fn pack_count(&self) -> u32 {
         match self {
             Self::Tables { tables, .. } => tables.packs.len() as u32,
+            Self::Mapped { header, .. } => header.packs,
             Self::Level { level, .. } => level.header.packs,
         }
     }
@@ -71,6 +92,10 @@ impl<'a> Input<'a> {
         match self {
             Self::Tables { tables, .. } => {
                 let row = *tables.packs.get(number as usize).ok_or_else(|| self.damage())?;
+                Ok(LevelPack { row, source: 0 })
+            }
+            Self::Mapped { rows, .. } => {
+                let row = rows.pack(number).map_err(|_| self.damage())?;
                 Ok(LevelPack { row, source: 0 })
             }
             Self::Level { level, .. } => level.pack(number),
@@ -85,6 +110,7 @@ impl<'a> Input<'a> {
                 tables.segments_of(row).iter().for_each(|segment| segment.encode(&mut bytes));
                 Ok(Cow::Owned(bytes))
             }
+            Self::Mapped { rows, .. } => rows.segments(row).map(Cow::Borrowed).map_err(|_| self.damage()),
             Self::Level { level, .. } => level.segment_rows(row).map(Cow::Borrowed),
         }
     }
@@ -94,6 +120,9 @@ impl<'a> Input<'a> {
         match self {
             Self::Tables { tables, .. } => {
                 tables.data_keys.get(number as usize).map(Vec::as_slice).ok_or_else(|| self.damage())
+            }
+            Self::Mapped { header, .. } => {
+                header.data_keys.get(number as usize).map(Vec::as_slice).ok_or_else(|| self.damage())
             }
             Self::Level { level, .. } => level.data_key(level.bases(source).0 + number),
         }
@@ -105,6 +134,9 @@ impl<'a> Input<'a> {
             Self::Tables { tables, .. } => {
                 tables.origins.get(number as usize).copied().ok_or_else(|| self.damage())
             }
+            Self::Mapped { header, .. } => {
+                header.origins.get(number as usize).copied().ok_or_else(|| self.damage())
+            }
             Self::Level { level, .. } => level.origin(level.bases(source).1 + number),
         }
     }
@@ -112,7 +144,9 @@ impl<'a> Input<'a> {
     /// Says that the input contradicts itself.
     pub(super) fn damage(&self) -> IndexError {
         match self {
-            Self::Tables { object, .. } => IndexError::CacheDamaged { level: object.to_string() },
+            Self::Tables { object, .. } | Self::Mapped { object, .. } => {
+                IndexError::CacheDamaged { level: object.to_string() }
+            }
             Self::Level { level, .. } => level.damage(),
         }
     }
@@ -125,6 +159,11 @@ impl<'a> Input<'a> {
         match self {
             Self::Tables { tables, .. } => {
                 let row = tables.records.get(position.row as usize).copied();
+                position.row += 1;
+                Ok(row)
+            }
+            Self::Mapped { rows, .. } => {
+                let row = rows.records().get(position.row as usize).copied();
                 position.row += 1;
                 Ok(row)
             }

@@ -107,6 +107,17 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// A file of this directory that has no name any more.
+    pub(super) fn nameless(&self) -> io::Result<File> {
+        let mut part = self.part()?;
+        if let Some(path) = part.path.take() {
+            fs::remove_file(path)?;
+        }
+        part.file.try_clone()
+    }
+}
+
 /// A level being written. Dropped before [`Self::publish`], it is removed.
 #[derive(Debug)]
 pub(super) struct Part<'a> {

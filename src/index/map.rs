@@ -23,7 +23,8 @@ impl Backing {
         // SAFETY: the map is only sound while nobody changes or shortens the file. Level files are written under a
         // temporary name, complete before they are mapped, never opened for writing again, and removed only by unlink,
         // which leaves maps intact. They lie in a directory of mode 0700 as files of mode 0600, so only the same user
-        // could break this. Contents are checked against sums, so no meaning rests on the map's stability.
+        // could break this. Contents are checked against sums, so no meaning rests on the map's stability. Scratch files
+        // have no name when they are written and are mapped by the only one who could write them, as its last act.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Self::Map(map))
     }

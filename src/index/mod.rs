@@ -21,6 +21,7 @@
 
 mod bits;
 mod cache;
+mod compact;
 mod cursor;
 mod directory;
 mod header;
@@ -29,14 +30,17 @@ mod map;
 mod merge;
 mod pieces;
 mod run;
+mod scratch;
 mod search;
 #[cfg(test)]
 mod testing;
 mod view;
 
-pub use cache::{Cache, CacheWarning};
+pub use cache::{Cache, CacheWarning, MappedTables};
+pub use compact::{CompactTables, Compaction};
 pub use header::Source;
 pub use run::RunTable;
+pub use scratch::{ScratchFile, ScratchMap};
 pub use view::{DataKeyNumber, Location, PackNumber, View};
 
 use crate::class::Class;
@@ -71,6 +75,12 @@ pub enum IndexError {
         /// The most there can be.
         limit: u64,
     },
+    /// An index object that the view does not hold.
+    #[error("index object {object} is not in this view of the index")]
+    NotHeld {
+        /// The object.
+        object: ObjectHash,
+    },
     /// A number that the view did not give out.
     #[error("{what} {number} is not in this view of the index")]
     Unknown {
@@ -86,7 +96,10 @@ impl IndexError {
     pub fn class(&self) -> Class {
         match self {
             Self::Malformed { .. } => Class::Damage,
-            Self::CacheDamaged { .. } | Self::TooMany { .. } | Self::Unknown { .. } => Class::Failed,
+            Self::CacheDamaged { .. }
+            | Self::TooMany { .. }
+            | Self::NotHeld { .. }
+            | Self::Unknown { .. } => Class::Failed,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn all_ids() -> Vec<ChunkId> {
     (0..140).map(id).collect()
 }
 
-fn pack_id(number: u8) -> PackId {
+pub(super) fn pack_id(number: u8) -> PackId {
     PackId::new(*blake3::hash(&[number]).as_bytes())
 }
 

@@ -50,7 +50,7 @@ pub struct Location {
 /// Every lookup may meet damage: see [`IndexError::CacheDamaged`]. The view is then of no more use.
 #[derive(Debug, Clone)]
 pub struct View {
-    levels: Arc<[ViewLevel]>,
+    pub(super) levels: Arc<[ViewLevel]>,
     packs: u32,
     /// Packs of listed index objects.
     listed: Arc<Bits>,
@@ -61,11 +61,11 @@ pub struct View {
 }
 
 #[derive(Debug)]
-struct ViewLevel {
-    level: Arc<Level>,
-    alive: Bits,
-    pack_base: u32,
-    key_base: u32,
+pub(super) struct ViewLevel {
+    pub(super) level: Arc<Level>,
+    pub(super) alive: Bits,
+    pub(super) pack_base: u32,
+    pub(super) key_base: u32,
 }
 
 impl View {
@@ -93,6 +93,13 @@ impl View {
         let listed = Arc::new(listed);
         let usable = Arc::new(Bits::new(packs as usize, false));
         Ok(Self { levels: placed.into(), packs, present: Arc::clone(&listed), listed, usable })
+    }
+
+    /// A view of the index objects of both, for readers: every pack is present, none usable. Numbers of `self` keep their
+    /// meaning.
+    pub fn join(&self, other: &Self) -> Result<Self, IndexError> {
+        let both = self.levels.iter().chain(other.levels.iter());
+        Self::new(both.map(|level| (Arc::clone(&level.level), level.alive.clone())).collect())
     }
 
     /// Decides which packs a writer may depend on: those it saw listed and not condemned. Before the first call none
@@ -199,12 +206,30 @@ impl View {
         Ok(DataKeyNumber(level.key_base + key))
     }
 
+    /// Who made a segment of this pack.
+    pub(super) fn segment_origin(
+        &self,
+        number: PackNumber,
+        segment: &SegmentEntry,
+    ) -> Result<WriterId, IndexError> {
+        let (level, pack) = self.level_pack(number)?;
+        let (_, origin) = level.level.references(&pack, segment)?;
+        level.level.origin(origin)
+    }
+
     /// The sealed bytes of a data key. Two numbers may stand for equal bytes.
     pub fn data_key(&self, number: DataKeyNumber) -> Result<&[u8], IndexError> {
         let level = self.levels.iter().rev().find(|level| level.key_base <= number.0);
         let level = level.filter(|level| number.0 - level.key_base < level.level.header.keys);
         let level = level.ok_or(IndexError::Unknown { what: "data key", number: number.0 })?;
         level.level.data_key(number.0 - level.key_base)
+    }
+
+    /// The index object that lists the pack of this number.
+    pub fn pack_source(&self, number: PackNumber) -> Result<&Source, IndexError> {
+        let (level, pack) = self.level_pack(number)?;
+        let entry = level.level.header.sources.get(pack.source as usize);
+        Ok(&entry.ok_or_else(|| level.level.damage())?.source)
     }
 
     /// How many records listed index objects have: at least the number of different chunks.

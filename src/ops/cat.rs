@@ -105,7 +105,9 @@ async fn elsewhere(
     let mut tried = vec![(not.pack_id, not.segment_number)];
     let mut opener = SegmentOpener::new(lookup.repo().id())?;
     loop {
-        let (view, generation) = (lookup.view(), lookup.generation());
+        // In this order: a view that is newer than its number is only looked up once too often.
+        let generation = lookup.generation();
+        let view = lookup.view();
         let mut keys = lookup.opened_keys();
         let copies: Vec<Location> = view.locate(&row.id).collect::<Result<_, _>>()?;
         for copy in copies {
@@ -128,7 +130,7 @@ async fn elsewhere(
                 return Ok(chunk.to_vec());
             }
         }
-        if !lookup.reload(generation).await? {
+        if !lookup.more(generation, ChunkKind::Data, &[row.id]).await? {
             return Err(Error::ChunkLost { chunk: row.id });
         }
     }
@@ -167,6 +169,7 @@ type Reply = (Span, Result<Bytes, Error>);
 struct Ahead<'a> {
     lookup: &'a Lookup<'a>,
     rows: ContentRows,
+    generation: u64,
     view: View,
     keys: OpenedKeys,
     open: Option<Span>,
@@ -179,6 +182,7 @@ impl<'a> Ahead<'a> {
         Ok(Self {
             lookup,
             rows: ContentRows::new(content),
+            generation: lookup.generation(),
             view: lookup.view(),
             keys: lookup.opened_keys(),
             open: None,
@@ -240,9 +244,10 @@ impl<'a> Ahead<'a> {
             if let Some(copy) = copies.into_iter().find(|copy| copy.length == row.len) {
                 return Ok(copy);
             }
-            if !self.lookup.reload(self.lookup.generation()).await? {
+            if !self.lookup.more(self.generation, ChunkKind::Data, &[row.id]).await? {
                 return Err(Error::ChunkLost { chunk: row.id });
             }
+            self.generation = self.lookup.generation();
             self.view = self.lookup.view();
             self.keys = self.lookup.opened_keys();
         }

@@ -4,12 +4,15 @@
 //! listed and was not seen condemned.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::error::RepoError;
+use super::index_fetch::LARGE;
 use super::index_object::open_index_object;
 use super::open::Repository;
+use crate::class::Class;
 use crate::format::layout::{self, ObjectName};
-use crate::id::{ObjectHash, PackId};
+use crate::id::{ObjectHash, PackId, WriterId};
 use crate::index::{Cache, CacheWarning, IndexError, View};
 
 /// Most bytes of an index object.
@@ -27,6 +30,24 @@ pub struct Problem {
     pub error: RepoError,
 }
 
+/// An index object, as a listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListedIndex {
+    /// Who wrote it.
+    pub author: WriterId,
+    /// Its name.
+    pub object: ObjectHash,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+impl ListedIndex {
+    /// The object's name.
+    pub fn name(&self) -> ObjectName {
+        ObjectName::Index(self.author, self.object)
+    }
+}
+
 /// What a run knows of the repository.
 #[derive(Debug)]
 pub struct LoadedIndex {
@@ -36,8 +57,10 @@ pub struct LoadedIndex {
     pub view: View,
     /// The highest horizon, listed first.
     pub horizon: u64,
-    /// Index objects that were listed.
+    /// Index objects that were listed, and those this run added since.
     pub listed: Vec<ObjectHash>,
+    /// The same as the listing showed them; nothing is added.
+    pub objects: Vec<ListedIndex>,
     /// Packs that exist.
     pub packs: HashSet<PackId>,
     /// Packs that were seen condemned.
@@ -52,7 +75,7 @@ pub struct LoadedIndex {
 struct Found {
     view: View,
     horizon: u64,
-    listed: Vec<ObjectHash>,
+    objects: Vec<ListedIndex>,
     packs: HashSet<PackId>,
     condemned: HashSet<PackId>,
     problems: Vec<Problem>,
@@ -60,18 +83,47 @@ struct Found {
 
 impl Found {
     fn with(self, mut cache: Cache) -> LoadedIndex {
-        let Self { view, horizon, listed, packs, condemned, problems } = self;
-        let cache_warnings = cache.take_warnings();
-        LoadedIndex { cache, view, horizon, listed, packs, condemned, problems, cache_warnings }
+        let Self { view, horizon, objects, packs, condemned, problems } = self;
+        let (listed, cache_warnings) = (hashes(&objects), cache.take_warnings());
+        LoadedIndex { cache, view, horizon, listed, objects, packs, condemned, problems, cache_warnings }
     }
 }
 
+/// Whether a failure says nothing about the object that was to be read.
+fn is_of_this_run(error: &RepoError) -> bool {
+    match error {
+        RepoError::Store(_) | RepoError::RoleForbids { .. } | RepoError::Cancelled => true,
+        RepoError::Index(error) => error.class() != Class::Damage,
+        _ => false,
+    }
+}
+
+/// The names of objects.
+pub(super) fn hashes(listed: &[ListedIndex]) -> Vec<ObjectHash> {
+    listed.iter().map(|listed| listed.object).collect()
+}
+
 impl Repository {
-    /// Loads the index, through the local cache if there is one. A damaged cache is dropped and fetched again.
-    pub async fn load_index(&self) -> Result<LoadedIndex, RepoError> {
+    /// All index objects there are, in order of their names.
+    pub async fn list_index(&self) -> Result<Vec<ListedIndex>, RepoError> {
+        let objects = self.store.list(layout::INDEX).await?;
+        let listed = objects.iter().filter_map(|found| match ObjectName::parse(found.key.as_str())? {
+            ObjectName::Index(author, object) => Some(ListedIndex { author, object, size: found.size }),
+            _ => None,
+        });
+        Ok(listed.collect())
+    }
+
+    /// The local cache of the index.
+    pub(super) fn open_cache(&self) -> Cache {
         let place =
             self.env.places.cache.as_ref().map(|cache| cache.join(self.id().to_string()).join("index"));
-        let mut cache = Cache::open(place.as_deref());
+        Cache::open(place.as_deref())
+    }
+
+    /// Loads the index, through the local cache if there is one. A damaged cache is dropped and fetched again.
+    pub async fn load_index(&self) -> Result<LoadedIndex, RepoError> {
+        let mut cache = self.open_cache();
         for _ in 0..LOADS_MAX {
             match self.load_through(&mut cache).await {
                 Err(RepoError::Index(IndexError::CacheDamaged { .. })) => {}
@@ -87,35 +139,76 @@ impl Repository {
 
     async fn load_through(&self, cache: &mut Cache) -> Result<Found, RepoError> {
         let horizon = self.horizon().await?;
-        let mut listed = Vec::new();
-        let mut names = Vec::new();
-        for object in self.store.list(layout::INDEX).await? {
-            if let Some(name @ ObjectName::Index(_, hash)) = ObjectName::parse(object.key.as_str()) {
-                listed.push(hash);
-                names.push((name, hash));
-            }
-        }
-        let missing: HashSet<_> = cache.missing(&listed).into_iter().collect();
-        let mut problems = Vec::new();
-        for (name, hash) in names.into_iter().filter(|(_, hash)| missing.contains(hash)) {
-            match self.fetch_index(name).await {
-                Ok(tables) => cache.add(hash, tables)?,
-                Err(RepoError::Store(error)) if error.is_not_found() && self.is_listed(name).await? => {
-                    problems.push(Problem { key: name.key(), error: error.into() });
-                }
-                Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error),
-                Err(error) => problems.push(Problem { key: name.key(), error }),
-            }
-        }
-        let bad: HashSet<_> =
-            problems.iter().filter_map(|p| ObjectName::parse(&p.key)?.content_hash()).collect();
-        listed.retain(|hash| !bad.contains(hash));
+        let listed = self.list_index().await?;
+        let (objects, mut problems) = self.fetch_missing(cache, listed).await?;
         let packs = self.list_packs().await?;
         let condemned = self.condemned(&mut problems).await?;
-        let mut view = cache.view(&listed)?;
+        let mut view = cache.view(&hashes(&objects))?;
         view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
         view.set_present(|pack| packs.contains(pack))?;
-        Ok(Found { view, horizon, listed, packs, condemned, problems })
+        Ok(Found { view, horizon, objects, packs, condemned, problems })
+    }
+
+    /// A view for reading: of these index objects, and of packs that are there.
+    pub(super) async fn load_listed(
+        &self,
+        cache: &mut Cache,
+        listed: Vec<ListedIndex>,
+    ) -> Result<View, RepoError> {
+        let (objects, _) = self.fetch_missing(cache, listed).await?;
+        let packs = self.list_packs().await?;
+        let mut view = cache.view(&hashes(&objects))?;
+        view.set_present(|pack| packs.contains(pack))?;
+        Ok(view)
+    }
+
+    /// Bytes of listed index objects that the cache lacks.
+    pub(super) fn missing_bytes(&self, cache: &Cache, listed: &[ListedIndex]) -> u64 {
+        let missing: HashSet<_> = cache.missing(&hashes(listed)).into_iter().collect();
+        listed.iter().filter(|listed| missing.contains(&listed.object)).map(|listed| listed.size).sum()
+    }
+
+    /// Brings these objects into the cache; gives those that are in it now, and why others are not.
+    pub(super) async fn fetch_missing(
+        &self,
+        cache: &mut Cache,
+        mut listed: Vec<ListedIndex>,
+    ) -> Result<(Vec<ListedIndex>, Vec<Problem>), RepoError> {
+        let missing: HashSet<_> = cache.missing(&hashes(&listed)).into_iter().collect();
+        let mut problems = Vec::new();
+        let mut bad = HashSet::new();
+        for listed in listed.iter().filter(|listed| missing.contains(&listed.object)) {
+            let name = listed.name();
+            let error = match self.fetch_into(cache, listed).await {
+                Ok(()) => continue,
+                Err(RepoError::Store(error)) if error.is_not_found() && self.is_listed(name).await? => {
+                    error.into()
+                }
+                Err(error) if is_of_this_run(&error) => return Err(error),
+                Err(error) => error,
+            };
+            bad.insert(listed.object);
+            problems.push(Problem { key: name.key(), error });
+        }
+        listed.retain(|listed| !bad.contains(&listed.object));
+        Ok((listed, problems))
+    }
+
+    async fn fetch_into(&self, cache: &mut Cache, listed: &ListedIndex) -> Result<(), RepoError> {
+        let place = self.scratch_place().filter(|_| listed.size >= LARGE);
+        if let Some(place) = place {
+            match self.fetch_large_index(listed, &place).await {
+                // No room, or no rights: then it goes through memory, as all of the cache does.
+                Err(RepoError::Local { .. }) => {}
+                fetched => return Ok(cache.add_mapped(listed.object, &fetched?)?),
+            }
+        }
+        Ok(cache.add(listed.object, self.fetch_index(listed.name()).await?)?)
+    }
+
+    /// Where large files are built for a moment, if there is a cache directory.
+    pub(super) fn scratch_place(&self) -> Option<PathBuf> {
+        Some(self.env.places.cache.as_ref()?.join(self.id().to_string()).join("compact"))
     }
 
     async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
@@ -188,3 +281,6 @@ impl Repository {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,15 @@
 //! # Must not
 //! Know of sources, targets, or of what a command prints.
 
+mod cold;
+mod cold_object;
 mod commit;
+mod compact;
 mod create;
 mod env;
 mod error;
+mod index_fetch;
+mod index_file;
 mod index_object;
 mod journal;
 mod keys;
@@ -25,19 +30,24 @@ mod merkle;
 mod open;
 mod pack;
 mod read;
+mod reading;
 mod snapshots;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
+pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
+#[cfg(test)]
+pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
-pub use load::{INDEX_MAX, LoadedIndex, Problem};
+pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use marks::{Marks, StoredHold, StoredTomb};
 pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};
 pub use open::Repository;
 pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};
 pub use read::ChunkReader;
+pub use reading::{COLD_FROM, ReadIndex};
 pub use snapshots::{Listed, StoredSnapshot};

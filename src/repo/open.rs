@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::env::Env;
 use super::error::RepoError;
+use super::reading::COLD_FROM;
 use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
@@ -34,6 +35,8 @@ pub struct Repository {
     pub(super) index_key: Option<SecretKey>,
     pub(super) writers: HashMap<WriterId, (VerifyingKey, Authority)>,
     pub(super) recipients: [Vec<PublicKey>; 2],
+    /// Bytes of missing index objects from which on readers do without them.
+    pub(super) cold_from: u64,
 }
 
 impl std::fmt::Debug for Repository {
@@ -74,7 +77,7 @@ impl Repository {
         }
         let secrets = opened.secrets;
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
-        Ok(Self { store, env, config, secrets, index_key, writers, recipients })
+        Ok(Self { store, env, config, secrets, index_key, writers, recipients, cold_from: COLD_FROM })
     }
 
     /// The repository's name.
@@ -119,6 +122,12 @@ impl Repository {
         self.copy(self.store.clone(), env)
     }
 
+    /// The same repository, whose readers do without an index that is larger than this.
+    #[cfg(test)]
+    pub(crate) fn with_cold_from(&self, bytes: u64) -> Self {
+        Self { cold_from: bytes, ..self.clone() }
+    }
+
     #[cfg(test)]
     fn copy(&self, store: Store, env: Env) -> Self {
         Self {
@@ -129,6 +138,7 @@ impl Repository {
             index_key: self.index_key.clone(),
             writers: self.writers.clone(),
             recipients: self.recipients.clone(),
+            cold_from: self.cold_from,
         }
     }
 

@@ -14,8 +14,8 @@ use crate::crypto::{SecretKey, chunk_id, context};
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
-use crate::id::ChunkId;
-use crate::index::{Location, PackNumber, View};
+use crate::id::{ChunkId, PackId};
+use crate::index::{Location, View};
 use crate::seal::SegmentOpener;
 
 /// Opened segments that are kept: neighbours are usually wanted next.
@@ -25,7 +25,7 @@ const SEGMENTS_KEPT: usize = 16;
 const RANGES_KEPT: usize = 2;
 
 /// A segment's place, and its plaintext.
-type KeptSegment = ((PackNumber, u16), Arc<Vec<u8>>);
+type KeptSegment = ((PackId, u16), Arc<Vec<u8>>);
 
 /// Reads chunks by id. One task uses it at a time.
 pub struct ChunkReader<'a> {
@@ -39,7 +39,7 @@ pub struct ChunkReader<'a> {
     /// Bytes that one request may fetch beyond what is wanted; zero reads single segments.
     ahead: u64,
     /// Stored bytes of packs, from an offset on.
-    ranges: VecDeque<(PackNumber, u64, Bytes)>,
+    ranges: VecDeque<(PackId, u64, Bytes)>,
 }
 
 impl<'a> ChunkReader<'a> {
@@ -65,9 +65,6 @@ impl<'a> ChunkReader<'a> {
     /// Reads through another view from now on.
     pub fn set_view(&mut self, view: View) {
         self.view = view;
-        // Pack numbers mean something else now.
-        self.kept.clear();
-        self.ranges.clear();
     }
 
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
@@ -106,7 +103,7 @@ impl<'a> ChunkReader<'a> {
     }
 
     async fn segment(&mut self, location: &Location) -> Result<Arc<Vec<u8>>, RepoError> {
-        let wanted = (location.pack, location.segment_number);
+        let wanted = (location.pack_id, location.segment_number);
         if let Some((_, plain)) = self.kept.iter().find(|(key, _)| *key == wanted) {
             return Ok(Arc::clone(plain));
         }
@@ -131,7 +128,7 @@ impl<'a> ChunkReader<'a> {
             let inside = from <= start && end <= from + bytes.len() as u64;
             inside.then(|| bytes.slice((start - from) as usize..(end - from) as usize))
         };
-        let mut kept = self.ranges.iter().filter(|(pack, ..)| *pack == location.pack);
+        let mut kept = self.ranges.iter().filter(|(pack, ..)| *pack == location.pack_id);
         if let Some(stored) = kept.find_map(|(_, from, bytes)| cut(*from, bytes)) {
             return Ok(stored);
         }
@@ -145,7 +142,7 @@ impl<'a> ChunkReader<'a> {
                 if self.ranges.len() == RANGES_KEPT {
                     self.ranges.pop_front();
                 }
-                self.ranges.push_back((location.pack, from, bytes.clone()));
+                self.ranges.push_back((location.pack_id, from, bytes.clone()));
                 if let Some(stored) = cut(from, &bytes) {
                     return Ok(stored);
                 }

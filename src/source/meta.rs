@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::error::SourceError;
 use super::file::{FileReader, open_file};
+use super::sys::stat::{Stat, stat_at};
 use super::sys::xattr::Holder;
 use super::sys::{dir, file, flags};
 use super::walk::Entry;
@@ -72,6 +73,14 @@ impl Entry {
     /// Opens a regular file; see [`open_file`].
     pub fn open(&self) -> Result<FileReader, SourceError> {
         open_file(self.dir(), self.source_name(), self.stat())
+    }
+
+    /// What stands under its name now, which may be another file. One system call.
+    pub fn look_again(&self) -> Result<Stat, SourceError> {
+        let handle = self.dir().handle()?;
+        // A name from a directory has no zero byte.
+        let name = CString::new(self.source_name()).unwrap_or_default();
+        stat_at(&*handle, &name).map_err(|error| SourceError::of_entry("look at", self.path(), error))
     }
 
     /// The extended attributes of anything, by its name and without opening or following it. For a file that is read

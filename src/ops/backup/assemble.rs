@@ -1,8 +1,9 @@
 //! Puts the tree together: entries come in walk order, pages leave as soon as they are full.
 
+use super::content::content_of;
 use super::sink::Segmenter;
 use super::state::{Fingerprint, StateWriter};
-use super::tree::{DirectoryPages, content_of};
+use super::tree::DirectoryPages;
 use crate::crypto::SecretKey;
 use crate::error::Error;
 use crate::format::content::ChunkRow;
@@ -66,15 +67,29 @@ impl<'a> Assembler<'a> {
     /// Adds a file whose rows go into pages.
     pub(super) fn long_file(
         &mut self,
-        (mut node, rows): (Node, Vec<ChunkRow>),
+        (mut node, rows): (Node, &[ChunkRow]),
         print: &Fingerprint,
         remember: bool,
     ) -> Result<(), Error> {
-        let kept = if remember { rows.clone() } else { Vec::new() };
         node.content = content_of(rows, &mut self.segment)?;
+        self.paged_file((&node, rows), print, remember)
+    }
+
+    /// Adds a file whose node has its content; `rows` are those of its pages, if the next run is to know them.
+    pub(super) fn paged_file(
+        &mut self,
+        (node, rows): (&Node, &[ChunkRow]),
+        print: &Fingerprint,
+        remember: bool,
+    ) -> Result<(), Error> {
         let mut encoded = Vec::with_capacity(256);
         node.encode(&mut encoded);
-        self.entry((&encoded, &kept), print, Some(node.size), remember)
+        self.entry((&encoded, rows), print, Some(node.size), remember)
+    }
+
+    /// Where pages go.
+    pub(super) fn pages(&mut self) -> &mut Segmenter<'a> {
+        &mut self.segment
     }
 
     /// Ends the directory entered last.

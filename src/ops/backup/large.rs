@@ -3,11 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::again;
+use super::content::ContentBuilder;
 use super::node::NodeMaker;
 use super::ranges::data_ranges;
-use super::worker::{FileJob, SavedFile, finish_file};
+use super::state::{Fingerprint, ROWS_MAX};
+use super::tree::PageStore;
+use super::worker::{Body, FileJob, SavedFile, describe};
 use crate::chunk::{SPAN, spans};
-use crate::format::content::ChunkRow;
+use crate::error::Error;
+use crate::format::content::{ChunkRow, Content};
+use crate::format::node::Problem;
 use crate::source::SourceError;
 use crate::source::file::FileReader;
 use crate::source::walk::Entry;
@@ -17,33 +23,52 @@ const TRIES: u32 = 3;
 /// The rows of a span, or why it could not be read.
 type SpanRows = Result<Vec<ChunkRow>, SourceError>;
 
-/// A large file and what is known of its spans.
+/// A large file and what is known of its spans. Rows leave it in pages as soon as their turn comes, so that memory does
+/// not grow with the file.
 #[derive(Debug)]
 pub(super) struct LargeFile {
     job: FileJob,
     reader: Option<Arc<FileReader>>,
     ranges: Vec<Range<u64>>,
-    /// Jobs in order of their spans, with their rows once they are answered.
+    /// Jobs in order of their spans, with their rows from the answer until they are taken over.
     parts: Vec<(u64, Option<SpanRows>)>,
-    open_parts: usize,
+    /// Spans whose rows were taken over.
+    taken: usize,
+    content: ContentBuilder,
+    /// Rows for the next run to look up; none if there are too many.
+    kept: Option<Vec<ChunkRow>>,
+    error: Option<SourceError>,
     tries: u32,
 }
 
 impl LargeFile {
     pub(super) fn new(job: FileJob) -> Self {
-        Self { job, reader: None, ranges: Vec::new(), parts: Vec::new(), open_parts: 0, tries: 0 }
+        Self {
+            job,
+            reader: None,
+            ranges: Vec::new(),
+            parts: Vec::new(),
+            taken: 0,
+            content: ContentBuilder::default(),
+            kept: Some(Vec::new()),
+            error: None,
+            tries: 0,
+        }
     }
 
     pub(super) fn entry(&self) -> &Entry {
         &self.job.entry
     }
 
-    /// Opens the file as it is now.
+    /// Opens the file as it is now, and forgets what was read of it before.
     pub(super) fn open(&mut self) -> Result<(), SourceError> {
-        let reader = Arc::new(self.job.entry.open()?);
+        let reader = Arc::new(again::open(&self.job.entry)?);
         self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
+        self.taken = 0;
+        self.content = ContentBuilder::default();
+        self.kept = Some(Vec::new());
         self.tries += 1;
         Ok(())
     }
@@ -61,39 +86,75 @@ impl LargeFile {
     /// A job for the next span was given out.
     pub(super) fn expect(&mut self, job: u64) {
         self.parts.push((job, None));
-        self.open_parts += 1;
     }
 
     /// Whether an answer is for this file.
     pub(super) fn waits_for(&self, job: u64) -> bool {
-        self.parts.binary_search_by_key(&job, |part| part.0).is_ok_and(|at| self.parts[at].1.is_none())
+        self.place_of(job).is_some_and(|at| at >= self.taken && self.parts[at].1.is_none())
     }
 
-    /// Takes the answer of a span.
-    pub(super) fn take(&mut self, job: u64, rows: SpanRows) {
-        if let Ok(at) = self.parts.binary_search_by_key(&job, |part| part.0) {
+    fn place_of(&self, job: u64) -> Option<usize> {
+        self.parts.binary_search_by_key(&job, |part| part.0).ok()
+    }
+
+    /// Takes the answer of a span, and stores the pages that are complete with it.
+    pub(super) fn take(&mut self, job: u64, rows: SpanRows, pages: &mut dyn PageStore) -> Result<(), Error> {
+        if let Some(at) = self.place_of(job) {
             self.parts[at].1 = Some(rows);
-            self.open_parts -= 1;
         }
+        while let Some(rows) = self.parts.get_mut(self.taken).and_then(|part| part.1.take()) {
+            self.taken += 1;
+            match rows {
+                Ok(rows) => self.take_rows(&rows, pages)?,
+                Err(error) => self.error = self.error.take().or(Some(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_rows(&mut self, rows: &[ChunkRow], pages: &mut dyn PageStore) -> Result<(), Error> {
+        self.kept = self.kept.take().filter(|kept| kept.len() + rows.len() <= ROWS_MAX);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(rows);
+        }
+        rows.iter().try_for_each(|row| self.content.push(*row, pages))
     }
 
     /// Whether every span is answered.
     pub(super) fn is_complete(&self) -> bool {
-        self.open_parts == 0
+        self.taken == self.parts.len()
     }
 
     /// The saved file; `None` if it changed and was opened again, so that its spans must be read again.
-    pub(super) fn finish(&mut self, nodes: &mut NodeMaker) -> Result<Option<SavedFile>, SourceError> {
-        let mut rows = Vec::new();
-        for (_, part) in self.parts.drain(..) {
-            rows.extend(part.unwrap_or(Ok(Vec::new()))?);
+    pub(super) fn finish(
+        &mut self,
+        nodes: &mut NodeMaker,
+        pages: &mut dyn PageStore,
+    ) -> Result<Result<Option<SavedFile>, SourceError>, Error> {
+        let changed = match self.changed() {
+            Ok(None) => return Ok(self.open().map(|()| None)),
+            Ok(Some(changed)) => changed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(reader) = self.reader.take() else { return Ok(Ok(None)) };
+        let parts = (&*reader, &self.ranges[..]);
+        let (mut node, failures) = describe(nodes, &self.job, parts, self.content.bytes());
+        node.problem = changed.then_some(Problem::Changed);
+        let (size, print) = (node.size, Fingerprint::of(reader.stat()));
+        node.content = std::mem::take(&mut self.content).finish(pages)?;
+        let paged = matches!(node.content, Content::Paged(_));
+        let rows = self.kept.take().filter(|_| paged).unwrap_or_default();
+        let (body, entry) = (Body::Paged(Box::new(node), rows), self.job.entry.clone());
+        Ok(Ok(Some(SavedFile { body, print, size, changed, entry, failures })))
+    }
+
+    /// Whether it changed under the readers; `None` if it did and is to be read again.
+    fn changed(&mut self) -> Result<Option<bool>, SourceError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
         }
-        let Some(reader) = self.reader.clone() else { return Ok(None) };
+        let Some(reader) = &self.reader else { return Ok(Some(true)) };
         let changed = !reader.stat_now()?.same_content(reader.stat());
-        if changed && self.tries < TRIES {
-            self.open()?;
-            return Ok(None);
-        }
-        Ok(Some(finish_file(nodes, &self.job, (&reader, &self.ranges, rows), changed)))
+        Ok((!changed || self.tries == TRIES).then_some(changed))
     }
 }

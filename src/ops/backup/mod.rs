@@ -8,7 +8,9 @@
 //! Before the snapshot: packs, which the next run of the job adopts through the journal. Before the confirmation: a
 //! snapshot that no one was told of. The last run's state is replaced only after the confirmation.
 
+mod again;
 mod assemble;
+mod content;
 mod job;
 mod large;
 mod last;

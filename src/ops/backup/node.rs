@@ -69,12 +69,10 @@ impl NodeMaker {
         if stat.is_dir() || stat.nlink < 2 {
             return None;
         }
-        let mut hasher = blake3::Hasher::new_keyed(self.hard_link_key.expose());
-        hasher.update(&mount.to_le_bytes());
-        hasher.update(&stat.ino.to_le_bytes());
-        let mut out = [0; 16];
-        out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Some(out)
+        let mut place = [0; 12];
+        place[..4].copy_from_slice(&mount.to_le_bytes());
+        place[4..].copy_from_slice(&stat.ino.to_le_bytes());
+        blake3::keyed_hash(self.hard_link_key.expose(), &place).as_bytes().first_chunk().copied()
     }
 
     /// A node for anything that is neither a file nor a directory. What could not be read of it is returned beside it.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -18,7 +18,8 @@ use super::options::{BackupOptions, BackupSource};
 use super::sink::{Segmenter, Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
 use super::upload::{Uploaded, Uploader};
-use super::{stream, total, worker};
+use super::worker::{self, Job, Outcome};
+use super::{stream, total};
 use crate::class::Class;
 use crate::crypto::context;
 use crate::error::Error;
@@ -323,10 +324,7 @@ impl ThreadPlan {
         let _close = CloseOnDrop(sink);
         let built = match work {
             Work::Files { walk, last, trust_last } => self.files(sink, (*walk, *last, trust_last), state),
-            Work::Stream { source, path } => {
-                let stream = stream::Stream { sink, cutter: self.cutter.clone(), cancel: &self.cancel };
-                stream.save(&source, &path, self.boundary.clone())
-            }
+            Work::Stream { source, path } => self.stream(sink, &source, &path),
         };
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
         let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
@@ -344,11 +342,37 @@ impl ThreadPlan {
         (walk, last, trust_last): (Walk, LastRun, bool),
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
+        self.with_workers(sink, |jobs, answers| {
+            let assembler =
+                Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
+            let (holes, hard_links) = (self.holes, Arc::clone(&self.hard_links));
+            let parts = Parts { sink, walk, last, trust_last, hard_links, holes, jobs, answers, assembler };
+            let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
+            let (root, totals, state) = assembler.finish()?;
+            let excluded = walk.stats();
+            let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
+            Ok((Built { root, totals, tally, state, excluded }, answers))
+        })
+    }
+
+    fn stream(&self, sink: &Sink, source: &BackupSource, path: &Path) -> Result<Built, Error> {
+        self.with_workers(sink, |jobs, answers| {
+            let (cutter, cancel, workers) = (self.cutter.clone(), &self.cancel, self.workers);
+            let stream = stream::Stream { sink, cutter, cancel, workers, jobs, answers };
+            stream.save(source, path, self.boundary.clone())
+        })
+    }
+
+    /// Starts the workers for `feed`, which ends their work by dropping its side of the jobs; they then seal what they
+    /// have.
+    fn with_workers(
+        &self,
+        sink: &Sink,
+        feed: impl FnOnce(SyncSender<Job>, Receiver<Outcome>) -> Result<(Built, Receiver<Outcome>), Error>,
+    ) -> Result<Built, Error> {
         let (jobs, todo) = sync_channel(64);
         let (answers_in, answers) = channel();
         let todo = Mutex::new(todo);
-        let assembler = Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
-        let hard_links = Arc::clone(&self.hard_links);
         std::thread::scope(|scope| {
             for _ in 0..self.workers {
                 let (cutter, links) = (self.cutter.clone(), Arc::clone(&self.hard_links));
@@ -356,20 +380,14 @@ impl ThreadPlan {
                 scope.spawn(move || worker::work(sink, (cutter, links), todo, &answers));
             }
             drop(answers_in);
-            // The merge ends by dropping `jobs`; the workers then seal what they have.
-            let holes = self.holes;
-            let parts = Parts { sink, walk, last, trust_last, hard_links, holes, jobs, answers, assembler };
-            let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
-            let (root, totals, state) = assembler.finish()?;
+            let (built, answers) = feed(jobs, answers)?;
             // What the workers say at the end is said by hanging up, or by an error.
             while let Ok(last) = answers.recv() {
-                if let worker::Outcome::Broken(error) = last {
+                if let Outcome::Broken(error) = last {
                     return Err(error);
                 }
             }
-            let excluded = walk.stats();
-            let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
-            Ok(Built { root, totals, tally, state, excluded })
+            Ok(built)
         })
     }
 }

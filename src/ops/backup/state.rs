@@ -33,6 +33,10 @@ const TAIL_LEN: usize = 12;
 /// The number of blocks is not known when the first is sealed; the trailer says it.
 const BLOCKS: u32 = u32::MAX;
 
+/// Most rows that are remembered of one file, because a block holds at least a whole entry. A longer list is taken over
+/// by its first page as long as every pack of the last run is there; otherwise the file is read again.
+pub(super) const ROWS_MAX: usize = 1 << 18;
+
 const ENTER: u8 = 1;
 const ENTRY: u8 = 2;
 const LEAVE: u8 = 3;
@@ -172,10 +176,10 @@ impl StateWriter {
         self.put(ENTER, print, node)
     }
 
-    /// Appends an entry.
+    /// Appends an entry; more than [`ROWS_MAX`] rows are left out.
     pub(super) fn entry(&mut self, print: &Fingerprint, node: &[u8], rows: &[ChunkRow]) -> Result<(), Error> {
         self.put(ENTRY, print, node)?;
-        let rows = ChunkRow::encode_all(rows);
+        let rows = ChunkRow::encode_all(if rows.len() > ROWS_MAX { &[] } else { rows });
         self.block.extend_from_slice(&(rows.len() as u32).to_le_bytes());
         self.block.extend_from_slice(&rows);
         Ok(())
@@ -393,6 +397,16 @@ mod tests {
             });
             assert!(!believed, "a flipped bit at {at} was believed");
         }
+        // A file of so many chunks would make a block that nobody reads back.
+        let print = Fingerprint::default();
+        let row = ChunkRow { id: ChunkId::new([4; 32]), len: 77 };
+        let long = |count| Record::Entry { print, node: b"long".to_vec(), rows: vec![row; count] };
+        write(&place, &[long(ROWS_MAX), long(ROWS_MAX + 1), Record::Leave], &trailer);
+        let mut reader = StateReader::open(&place).unwrap();
+        let mut next = || reader.next().unwrap();
+        assert!(next() == Some(long(ROWS_MAX)) && next() == Some(long(0)), "the node alone is remembered");
+        assert!(next() == Some(Record::Leave) && next().is_none());
+
         let other = StateFile { repository: RepositoryId::new([3; 16]), ..place };
         std::fs::write(&path, &good).unwrap();
         assert!(StateReader::open(&other).is_none());

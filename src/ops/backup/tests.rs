@@ -1,6 +1,7 @@
 //! The backup as a whole, over a store in memory.
 
 mod hostile;
+mod streams;
 
 use std::fs;
 use std::path::Path;

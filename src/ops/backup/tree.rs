@@ -1,4 +1,4 @@
-//! Builds the pages of directories and of long chunk lists while entries stream by.
+//! Builds the pages of directories while entries stream by.
 //!
 //! # Invariants
 //! Memory does not grow with a directory's size: a finished page leaves, only a row for it stays. The same entries
@@ -6,9 +6,6 @@
 
 use crate::crypto::SecretKey;
 use crate::error::Error;
-use crate::format::content::{
-    ChunkRow, Content, INLINE_ROWS_MAX, ListPage, ListRef, PageRow as ListRow, list_page_ends,
-};
 use crate::format::tree::{PAGE_ENTRIES, PAGE_MAX, PAGE_MIN, PageBuilder, PageRow, TreeRef};
 use crate::id::ChunkId;
 
@@ -138,49 +135,6 @@ fn ends_page(boundary: &SecretKey, level: u8, name: &[u8]) -> bool {
     u64::from_le_bytes(word) < u64::MAX / PAGE_ENTRIES
 }
 
-/// Turns a file's rows into content: in the node if they are few, in pages otherwise.
-pub(super) fn content_of(rows: Vec<ChunkRow>, pages: &mut dyn PageStore) -> Result<Content, Error> {
-    if rows.len() <= INLINE_ROWS_MAX {
-        return Ok(Content::Inline(rows));
-    }
-    let count = rows.len() as u64;
-    let mut above = Vec::new();
-    let mut start = 0;
-    for at in 0..rows.len() {
-        if list_page_ends(&rows[at].id, at + 1 - start) || at + 1 == rows.len() {
-            let page = &rows[start..=at];
-            let bytes = page.iter().map(|row| u64::from(row.len)).sum();
-            let encoded = ListPage::Rows(page.to_vec()).encode();
-            let id = pages.store_page(&encoded)?;
-            above.push(ListRow { id, len: encoded.len() as u32, bytes, rows: page.len() as u64 });
-            start = at + 1;
-        }
-    }
-    let mut level = 0;
-    while above.len() > 1 {
-        level += 1;
-        above = list_level_above(above, pages)?;
-    }
-    let root = above.first().map(|row| ListRef { level, id: row.id, len: row.len, rows: count });
-    Ok(root.map_or(Content::Inline(Vec::new()), Content::Paged))
-}
-
-fn list_level_above(below: Vec<ListRow>, pages: &mut dyn PageStore) -> Result<Vec<ListRow>, Error> {
-    let mut above = Vec::new();
-    let mut start = 0;
-    for at in 0..below.len() {
-        if list_page_ends(&below[at].id, at + 1 - start) || at + 1 == below.len() {
-            let page = &below[start..=at];
-            let (bytes, rows) = page.iter().fold((0, 0), |(b, r), row| (b + row.bytes, r + row.rows));
-            let encoded = ListPage::Pages(page.to_vec()).encode();
-            let id = pages.store_page(&encoded)?;
-            above.push(ListRow { id, len: encoded.len() as u32, bytes, rows });
-            start = at + 1;
-        }
-    }
-    Ok(above)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,19 +206,5 @@ mod tests {
         let (after, root) = build(&names, &key);
         let new = after.0.keys().filter(|id| !before.0.contains_key(id)).count();
         assert!(new <= usize::from(root.unwrap().level) + 2, "{new} new pages");
-    }
-
-    #[test]
-    fn a_long_list_is_paged_and_an_insert_changes_few_pages() {
-        let row = |n: u64| ChunkRow { id: ChunkId::new(*blake3::hash(&n.to_le_bytes()).as_bytes()), len: 7 };
-        let mut rows: Vec<_> = (0..60_000).map(row).collect();
-        let mut before = Memory::default();
-        let content = content_of(rows.clone(), &mut before).unwrap();
-        assert!(matches!(content, Content::Paged(list) if list.rows == 60_000 && list.level >= 1));
-        rows.insert(30_000, row(1 << 40));
-        let mut after = Memory::default();
-        content_of(rows, &mut after).unwrap();
-        let new = after.0.keys().filter(|id| !before.0.contains_key(id)).count();
-        assert!(new <= 6, "{new} new pages");
     }
 }

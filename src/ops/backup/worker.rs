@@ -6,9 +6,11 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::again;
 use super::node::{NodeMaker, take_flags, take_xattrs};
 use super::ranges::data_ranges;
 use super::sink::{Segmenter, Sink};
@@ -30,6 +32,8 @@ const SMALL: usize = 512 << 10;
 const READ: usize = 512 << 10;
 /// How often a file that changes is read.
 const TRIES: u32 = 3;
+/// How long a wait for an answer lasts before the wish to stop is looked at.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A file to be saved.
 #[derive(Debug)]
@@ -46,6 +50,15 @@ pub(super) enum Job {
     Files(u64, Vec<FileJob>),
     /// A part of a large file.
     Span(u64, Arc<FileReader>, Range<u64>),
+    /// A part of a stream.
+    Cut(u64, Cut),
+}
+
+/// A part of a stream, cut: the chunks lie one behind another from the start of `bytes`.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    pub bytes: Vec<u8>,
+    pub lens: Vec<u32>,
 }
 
 /// What became of a file.
@@ -57,13 +70,21 @@ pub(super) enum FileOutcome {
     Failed(Entry, SourceError),
 }
 
+/// What is known of a file's content.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// All of it is in the node, which is encoded.
+    Whole(Vec<u8>),
+    /// So many rows that they go into pages, which are still to be made.
+    Rows(Box<Node>, Vec<ChunkRow>),
+    /// The node has its content; the rows of its pages, if they are to be remembered.
+    Paged(Box<Node>, Vec<ChunkRow>),
+}
+
 /// A file whose content is stored.
 #[derive(Debug)]
 pub(super) struct SavedFile {
-    /// The node, encoded; without content if `long` has it.
-    pub node: Vec<u8>,
-    /// Node and rows of a file with so many chunks that they go into pages.
-    pub long: Option<(Node, Vec<ChunkRow>)>,
+    pub body: Body,
     pub print: Fingerprint,
     pub size: u64,
     /// It changed each time it was read.
@@ -79,6 +100,8 @@ pub(super) struct SavedFile {
 pub(super) enum Outcome {
     Files(u64, Vec<FileOutcome>),
     Span(u64, Result<Vec<ChunkRow>, SourceError>),
+    /// The rows, and the buffer to be used again.
+    Cut(u64, Vec<ChunkRow>, Cut),
     /// The run is over.
     Broken(Error),
 }
@@ -107,6 +130,7 @@ pub(super) fn work(
             Ok(Job::Span(number, file, range)) => {
                 worker.span(&file, range).map(|rows| Outcome::Span(number, rows))
             }
+            Ok(Job::Cut(number, cut)) => worker.chunks(&cut).map(|rows| Outcome::Cut(number, rows, cut)),
             Err(_) => match worker.segment.flush() {
                 Ok(()) => return,
                 Err(error) => Err(error),
@@ -121,6 +145,18 @@ pub(super) fn work(
         // The other side hangs up only when the run is over.
         if answers.send(answer.unwrap_or_else(Outcome::Broken)).is_err() || broken {
             return;
+        }
+    }
+}
+
+/// Waits for the next answer; ends when the run does.
+pub(super) fn next_answer(sink: &Sink, answers: &Receiver<Outcome>) -> Result<Outcome, Error> {
+    loop {
+        match answers.recv_timeout(TICK) {
+            Ok(Outcome::Broken(error)) => return Err(error),
+            Ok(outcome) => return Ok(outcome),
+            Err(RecvTimeoutError::Timeout) if !sink.stopped() && !sink.cancelled() => {}
+            Err(_) => return Err(Error::Cancelled),
         }
     }
 }
@@ -162,18 +198,29 @@ impl Worker<'_> {
     }
 
     fn file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
-        let stat = file.entry.stat();
+        let error = match self.file_as(file, file.entry.stat())? {
+            Err(error) => error,
+            saved => return Ok(saved),
+        };
+        match again::look(&file.entry, error) {
+            Ok(now) => self.file_as(file, &now),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Saves a file that is expected to be the one of `stat`.
+    fn file_as(&mut self, file: &FileJob, stat: &Stat) -> Result<Result<SavedFile, SourceError>, Error> {
         let sparse = stat.blocks.saturating_mul(512) < stat.size;
         if stat.size <= SMALL as u64 && !(sparse && stat.size > 4096) {
-            return self.small_file(file);
+            return self.small_file(file, stat);
         }
         self.large_file(file)
     }
 
-    fn small_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
+    fn small_file(&mut self, file: &FileJob, stat: &Stat) -> Result<Result<SavedFile, SourceError>, Error> {
         let entry = &file.entry;
         let mut content = std::mem::take(&mut self.buffer);
-        let read = read_small(entry.dir(), entry.source_name(), entry.stat(), SMALL, &mut content);
+        let read = read_small(entry.dir(), entry.source_name(), stat, SMALL, &mut content);
         let read = match read {
             Ok(Some(read)) => read,
             Ok(None) => {
@@ -204,7 +251,7 @@ impl Worker<'_> {
     fn large_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
         let mut tries = 1;
         loop {
-            let reader = match file.entry.open() {
+            let reader = match again::open(&file.entry) {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
@@ -222,11 +269,25 @@ impl Worker<'_> {
             };
             let still = now.same_content(reader.stat());
             if still || tries == TRIES {
-                let parts = (&reader, &ranges[..], rows);
-                return Ok(Ok(finish_file(&mut self.nodes, file, parts, !still)));
+                let stored = rows.iter().map(|row| u64::from(row.len)).sum();
+                let (node, failures) = describe(&mut self.nodes, file, (&reader, &ranges), stored);
+                return Ok(Ok(saved(node, rows, (reader.stat(), !still), (&file.entry, failures))));
             }
             tries += 1;
         }
+    }
+
+    /// Names and stores chunks that were cut already.
+    fn chunks(&mut self, cut: &Cut) -> Result<Vec<ChunkRow>, Error> {
+        let mut rows = Vec::with_capacity(cut.lens.len());
+        let mut start = 0;
+        for &len in &cut.lens {
+            self.go_on()?;
+            let chunk = &cut.bytes[start..start + len as usize];
+            rows.push(ChunkRow { id: self.segment.store(chunk)?, len });
+            start += len as usize;
+        }
+        Ok(rows)
     }
 
     fn span(
@@ -278,16 +339,16 @@ impl Worker<'_> {
     }
 }
 
-/// Makes the node of a file that was read in pieces.
-pub(super) fn finish_file(
+/// The node of a file that was read in pieces, `stored` bytes in all, without its content; and what could not be read of
+/// its metadata.
+pub(super) fn describe(
     nodes: &mut NodeMaker,
     file: &FileJob,
-    (reader, ranges, rows): (&FileReader, &[Range<u64>], Vec<ChunkRow>),
-    changed: bool,
-) -> SavedFile {
+    (reader, ranges): (&FileReader, &[Range<u64>]),
+    stored: u64,
+) -> (Node, Vec<SourceError>) {
     let stat = reader.stat();
     let mut node = nodes.make(file.entry.name(), stat, file.mount);
-    let stored: u64 = rows.iter().map(|row| u64::from(row.len)).sum();
     let expected: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     if stored == expected {
         node.holes = holes_between(ranges, stat.size);
@@ -301,7 +362,7 @@ pub(super) fn finish_file(
         Err(error) => failures.push(error),
     }
     failures.extend(take_xattrs(&mut node, reader.xattrs()));
-    saved(node, rows, (stat, changed), (&file.entry, failures))
+    (node, failures)
 }
 
 fn holes_between(ranges: &[Range<u64>], size: u64) -> Vec<(u64, u64)> {
@@ -330,14 +391,13 @@ fn saved(
         node.problem = Some(Problem::Changed);
     }
     let (size, print) = (node.size, Fingerprint::of(stat));
-    let mut encoded = Vec::new();
-    let long = if rows.len() > INLINE_ROWS_MAX {
-        Some((node, rows))
+    let body = if rows.len() > INLINE_ROWS_MAX {
+        Body::Rows(Box::new(node), rows)
     } else {
         node.content = Content::Inline(rows);
-        encoded.reserve_exact(node.xattrs.len() * 64 + 160 + node.target.len());
+        let mut encoded = Vec::with_capacity(node.xattrs.len() * 64 + 160 + node.target.len());
         node.encode(&mut encoded);
-        None
+        Body::Whole(encoded)
     };
-    SavedFile { node: encoded, long, print, size, changed, entry: entry.clone(), failures }
+    SavedFile { body, print, size, changed, entry: entry.clone(), failures }
 }

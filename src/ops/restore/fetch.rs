@@ -22,6 +22,7 @@ use super::plan::{Shape, Want};
 use super::run::{Job, Run, lock};
 use super::window::{Builder, Copy, Lost, Window};
 use crate::error::Error;
+use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
 use crate::id::PackId;
 use crate::index::{Location, View};
@@ -66,7 +67,8 @@ struct Fetched {
 impl<'a> Bridge<'a> {
     pub(super) fn new(lookup: &'a Lookup<'a>, run: &'a Run, pace: Pace) -> Self {
         let budget = Arc::new(Semaphore::new((pace.budget / UNIT).max(1)));
-        let (view, keys, generation) = (lookup.view(), lookup.opened_keys(), lookup.generation());
+        let generation = lookup.generation();
+        let (view, keys) = (lookup.view(), lookup.opened_keys());
         Self { lookup, run, pace, budget, view, keys, generation, waiting: VecDeque::new() }
     }
 
@@ -151,22 +153,23 @@ impl<'a> Bridge<'a> {
         Ok(())
     }
 
-    /// Plans the copies that were not tried yet; loads the index again if there are none.
+    /// Plans the copies that were not tried yet; asks for more of the index as long as there are none.
     async fn look_elsewhere(&mut self, lost: Vec<Lost>) -> Result<(), Error> {
         let mut builder = Builder::default();
-        let missing = self.plan_copies(lost, &mut builder)?;
-        if !missing.is_empty() {
-            let again = self.lookup.reload(self.generation).await?;
-            if again {
-                self.view = self.lookup.view();
-                self.keys = self.lookup.opened_keys();
-                self.generation = self.lookup.generation();
+        let mut missing = self.plan_copies(lost, &mut builder)?;
+        while !missing.is_empty() {
+            let ids: Vec<_> = missing.iter().map(|lost| lost.chunk).collect();
+            if !self.lookup.more(self.generation, ChunkKind::Data, &ids).await? {
+                break;
             }
-            let gone = if again { self.plan_copies(missing, &mut builder)? } else { missing };
-            for (file, _) in gone.into_iter().flat_map(|lost| lost.wanted) {
-                file.give_up(DAMAGED);
-                self.run.done_with_chunk(&file);
-            }
+            self.generation = self.lookup.generation();
+            self.view = self.lookup.view();
+            self.keys = self.lookup.opened_keys();
+            missing = self.plan_copies(missing, &mut builder)?;
+        }
+        for (file, _) in missing.into_iter().flat_map(|lost| lost.wanted) {
+            file.give_up(DAMAGED);
+            self.run.done_with_chunk(&file);
         }
         for window in builder.finish(self.pace.shape, self.pace.open_max) {
             self.take(window);

@@ -128,6 +128,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
         Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,
         Found::Node(node) => node.size,
     };
+    lookup.expect(total).await?;
     observer.observe(&Event::PhaseFinished { phase: Phase::Plan });
     observer.counters().total_bytes.store(total, Ordering::Relaxed);
     observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::format::content::{ChunkRow, Content};
+use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind, Problem};
 use crate::index::{Location, View};
 use crate::ops::tree::{ContentRows, DirCursor, Item, Lookup, OpenedKeys, TreeReader, is_local_damage};
@@ -103,9 +104,9 @@ impl<'a> Walk<'a> {
             windows,
             window: bounds.first,
             most: bounds.most,
+            generation: lookup.generation(),
             view: lookup.view(),
             keys: lookup.opened_keys(),
-            generation: lookup.generation(),
             builder: Builder::default(),
             lost: Vec::new(),
             tasks: Vec::new(),
@@ -342,7 +343,7 @@ impl<'a> Walk<'a> {
                 open.file.give_up(MISFIT);
                 return Ok(());
             }
-            self.want(open, row)?;
+            self.want(open, row).await?;
             self.flush_if_full(Some(&mut *open)).await?;
             if self.run.stopped() {
                 return Ok(());
@@ -354,14 +355,19 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
+    async fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
         let at = open.at;
         open.at += u64::from(row.len);
         if let Some(rows) = &open.file.rows {
             lock(rows).push(row);
         }
         open.wants += 1;
-        if let Some((location, segment)) = self.locate(&row)? {
+        let mut located = self.locate(&row)?;
+        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &[row.id]).await? {
+            self.renew_view();
+            located = self.locate(&row)?;
+        }
+        if let Some((location, segment)) = located {
             let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
             let (offset, len, chunk) = (location.offset, row.len, row.id);
             self.builder.want(Want { segment, offset, len, file, at, chunk });
@@ -447,7 +453,8 @@ impl<'a> Walk<'a> {
         self.tasks.clear();
         let lost = std::mem::take(&mut self.lost);
         if !lost.is_empty() {
-            self.lookup.reload(self.generation).await?;
+            let ids: Vec<_> = lost.iter().map(|lost| lost.chunk).collect();
+            self.lookup.more(self.generation, ChunkKind::Data, &ids).await?;
             self.renew_view();
         }
         for Lost { chunk, len, wanted, .. } in lost {

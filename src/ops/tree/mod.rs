@@ -3,8 +3,8 @@
 //!
 //! # Invariants
 //! Memory does not grow with a directory, a file or the depth of a tree. A page costs time only if it brings a new name,
-//! so no arrangement of pages makes a directory larger than it is. A chunk that is nowhere makes the index be loaded
-//! again, once a run; only a second miss is damage (`docs/protocol.md`, Readers).
+//! so no arrangement of pages makes a directory larger than it is. A chunk that is nowhere, or cannot be read, makes the index
+//! be listed again; only a miss under an unchanged listing is damage (`docs/protocol.md`, Readers).
 //!
 //! # Must not
 //! Recurse over anything that is stored.
@@ -27,7 +27,7 @@ use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
 use crate::index::{DataKeyNumber, View};
-use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
+use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository};
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use find::{Found, parts};
@@ -38,28 +38,43 @@ pub(crate) use walk::{Step, TreeWalk};
 pub(crate) struct Lookup<'a> {
     repo: &'a Repository,
     keys: Arc<DataKeys>,
+    index: tokio::sync::Mutex<ReadIndex>,
     view: Mutex<View>,
-    /// How often the index was loaded again.
+    /// Bytes of the index that were not fetched.
+    left: AtomicU64,
+    /// How often the view changed.
     generation: AtomicU64,
-    reloading: tokio::sync::Mutex<()>,
 }
 
 impl<'a> Lookup<'a> {
-    /// Loads the index.
+    /// Loads the index, or what it takes to look something up in it.
     pub(crate) async fn open(repo: &'a Repository) -> Result<Self, Error> {
-        let loaded = repo.load_index().await?;
-        Ok(Self::with_view(repo, loaded.view))
-    }
-
-    /// Reads through a view that was loaded already.
-    pub(crate) fn with_view(repo: &'a Repository, view: View) -> Self {
-        Self {
+        let index = repo.read_index().await?;
+        Ok(Self {
             repo,
             keys: Arc::new(DataKeys::default()),
-            view: Mutex::new(view),
+            view: Mutex::new(index.view().clone()),
+            left: index.left().into(),
+            index: tokio::sync::Mutex::new(index),
             generation: AtomicU64::new(0),
-            reloading: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Fetches the rest of the index for a run that reads `content` bytes, if that may take as many requests for single places.
+    pub(crate) async fn expect(&self, content: u64) -> Result<(), Error> {
+        let left = self.left.load(Ordering::Acquire);
+        if left > 0 && content > left {
+            let mut index = self.index.lock().await;
+            index.load_rest(self.repo).await?;
+            self.publish(&index);
         }
+        Ok(())
+    }
+
+    fn publish(&self, index: &ReadIndex) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = index.view().clone();
+        self.left.store(index.left(), Ordering::Release);
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The repository.
@@ -72,30 +87,60 @@ impl<'a> Lookup<'a> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often the index was loaded again; a view taken before a change is out of date.
+    /// How often the view changed; one taken before a change is out of date.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Loads the index again unless that was done since `generation`. False if this run may not do it any more.
-    pub(crate) async fn reload(&self, generation: u64) -> Result<bool, Error> {
-        let _turn = self.reloading.lock().await;
+    /// Looks for chunks that the view of `generation` does not hold in index objects that were not fetched. True if the view
+    /// is another now.
+    pub(crate) async fn look(
+        &self,
+        generation: u64,
+        kind: ChunkKind,
+        ids: &[ChunkId],
+    ) -> Result<bool, Error> {
+        if self.left.load(Ordering::Acquire) == 0 {
+            return Ok(self.generation() != generation);
+        }
+        let mut index = self.index.lock().await;
         if self.generation() != generation {
             return Ok(true);
         }
-        if generation > 0 {
-            return Ok(false);
+        match index.look(self.repo, kind, ids).await {
+            Ok(true) => self.publish(&index),
+            Ok(false) => return Ok(false),
+            // An index object went away; whoever still lacks the chunk then lists the index again.
+            Err(RepoError::Store(error)) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
-        let loaded = self.repo.load_index().await?;
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = loaded.view;
-        self.generation.store(generation + 1, Ordering::Release);
         Ok(true)
+    }
+
+    /// Looks for chunks that the view of `generation` does not hold, or holds in vain, wherever that may help: in what was not
+    /// fetched, and in a new listing of the index. True if the view is another now; false if the chunks are lost.
+    pub(crate) async fn more(
+        &self,
+        generation: u64,
+        kind: ChunkKind,
+        ids: &[ChunkId],
+    ) -> Result<bool, Error> {
+        let mut index = self.index.lock().await;
+        if self.generation() != generation {
+            return Ok(true);
+        }
+        let changed = index.more(self.repo, kind, ids).await?;
+        if changed {
+            self.publish(&index);
+        }
+        Ok(changed)
     }
 
     /// A reader of trees and lists.
     pub(crate) fn reader(&self) -> Result<TreeReader<'_>, Error> {
+        let generation = self.generation();
         let reader = ChunkReader::new(self.repo, self.view(), Arc::clone(&self.keys))?;
-        Ok(TreeReader { lookup: self, reader, generation: self.generation() })
+        Ok(TreeReader { lookup: self, reader, generation })
     }
 
     /// Keys of the segments of one view.
@@ -150,7 +195,8 @@ impl TreeReader<'_> {
                 Ok(None) => Error::ChunkLost { chunk: *id },
                 Err(error) => Error::Repo(error),
             };
-            if !may_have_moved(&error) || !self.lookup.reload(self.generation).await? {
+            let hope = may_have_moved(&error) || is_local_damage(&error);
+            if !hope || !self.lookup.more(self.generation, ChunkKind::Tree, &[*id]).await? {
                 return Err(error);
             }
             self.generation = self.lookup.generation();

@@ -25,7 +25,7 @@ async fn snapshot(repo: &Repository, id: SnapshotId) -> crate::repo::StoredSnaps
     repo.read_snapshot(listed.unwrap()).await.unwrap()
 }
 
-async fn node(repo: &Repository, id: SnapshotId, path: &Path) -> Node {
+pub(super) async fn node(repo: &Repository, id: SnapshotId, path: &Path) -> Node {
     let root = snapshot(repo, id).await.snapshot.root;
     let lookup = Lookup::open(repo).await.unwrap();
     match lookup.reader().unwrap().find(root, path.as_os_str().as_bytes()).await.unwrap() {
@@ -123,7 +123,7 @@ async fn the_names_of_a_file_keep_their_number_when_only_they_changed() {
 
 /// Panics on threads without a name, which workers are.
 #[derive(Debug)]
-struct PanicsInWorkers;
+pub(super) struct PanicsInWorkers;
 
 impl Random for PanicsInWorkers {
     fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
