@@ -66,17 +66,17 @@ impl Machine {
         Repository::open(store, env, &self.setup.unlock).await
     }
 
-    fn remark(&self, text: String) {
+    pub fn remark(&self, text: String) {
         self.world.remark(self.actor, text);
     }
 
-    fn complain(&self, text: String) {
+    pub fn complain(&self, text: String) {
         self.remark(text.clone());
         self.world.lock().judge.violations.push(text);
     }
 
     /// An error needs a reason.
-    fn judge_error(&self, life: Life, what: &str, error: &Error) {
+    pub fn judge_error(&self, life: Life, what: &str, error: &Error) {
         self.remark(format!("{what}: {}", chain(error)));
         if !self.world.is_excused(life) {
             self.complain(format!("{what} failed without a cause: {}", chain(error)));
@@ -84,7 +84,7 @@ impl Machine {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

@@ -8,7 +8,7 @@ use lifeboat::ops::verify::{Depth, Problem, Severity, verify};
 
 use crate::actors::{Failed, Machine, restore_one, restorer, verifier, writer};
 use crate::chance::Dice;
-use crate::collector::{Manner, collect, collector};
+use crate::collector::{Manner, collect, collector, leftovers};
 use crate::fault::Weather;
 use crate::judge::Judge;
 use crate::setup::Setup;
@@ -35,7 +35,7 @@ pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> (Outcome, Result<
     let collectors = dice.pick(&[0, 1, 1, 1, 2, 2]);
     judge.expect_collections(collectors > 0);
     let world = World::new(setup.objects.clone(), judge, (dice.fork(), weather));
-    let manner = Manner::new(&mut dice);
+    let manner = Manner::new(&mut dice, collectors > 0);
     let mut tasks = Vec::new();
     for n in 0..writers {
         let machine = Machine::new(setup, &world, (&format!("writer{n}"), dir), &mut dice);
@@ -87,7 +87,7 @@ pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> (Outcome, Result<
 /// Everyone is done and the network is good: two more collections, and everything must be in order.
 async fn close(machine: &Machine, manner: Manner) {
     let complain = |text: String| machine.world.lock().judge.violations.push(text);
-    for _ in 0..2 {
+    for _ in 0..if manner.collects() { 2 } else { 0 } {
         if let Err(text) = collect(machine, manner.at_last()).await {
             complain(format!("a collection in good weather failed: {text}"));
         }
@@ -120,10 +120,6 @@ async fn close(machine: &Machine, manner: Manner) {
         }
     }
     if manner.collects() {
-        let mut inner = machine.world.lock();
-        let objects = inner.objects.clone();
-        for pack in inner.judge.garbage(&objects) {
-            inner.judge.violations.push(format!("pack {pack} is garbage and stays"));
-        }
+        leftovers(machine).into_iter().for_each(complain);
     }
 }

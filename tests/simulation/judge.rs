@@ -35,8 +35,8 @@ struct Deeds {
     unanswered: BTreeSet<String>,
     /// When its last snapshot was answered.
     snapshot: u64,
-    /// When it last listed what, completely.
-    listed: HashMap<String, u64>,
+    /// What it listed completely, and when.
+    listed: Vec<(String, u64)>,
     /// When a horizon of its own was answered.
     horizon: u64,
     /// When it last deleted a pack or an index object.
@@ -56,14 +56,28 @@ pub struct Judge {
     pub confirmed: BTreeMap<SnapshotId, Confirmed>,
     /// Confirmed once, and removed since as was asked.
     pub removed: HashSet<SnapshotId>,
-    /// Snapshots that someone asked to be removed.
-    pub forgotten: HashSet<SnapshotId>,
+    /// Snapshots that someone asked to be removed, and how often.
+    forgotten: HashMap<SnapshotId, u32>,
     condemnations: HashMap<String, (u64, HashSet<PackId>)>,
     deeds: Vec<Deeds>,
     /// What each snapshot that was put should hold; its confirmation may come late.
     trees: HashMap<SnapshotId, Arc<Tree>>,
     pub violations: Vec<String>,
     collects: bool,
+}
+
+impl Deeds {
+    /// Whether it listed these completely, in this order, since then.
+    fn has_listed(&self, rooms: &[&str], since: u64) -> bool {
+        let mut rooms = rooms.iter();
+        let mut next = rooms.next();
+        for (room, _) in self.listed.iter().filter(|(_, at)| *at > since) {
+            if next.is_some_and(|next| next == room) {
+                next = rooms.next();
+            }
+        }
+        next.is_none()
+    }
 }
 
 impl Judge {
@@ -77,7 +91,7 @@ impl Judge {
             needed: HashMap::new(),
             confirmed: BTreeMap::new(),
             removed: HashSet::new(),
-            forgotten: HashSet::new(),
+            forgotten: HashMap::new(),
             condemnations: HashMap::new(),
             deeds: Vec::new(),
             trees: HashMap::new(),
@@ -106,6 +120,31 @@ impl Judge {
     /// What the machine backs up in this life.
     pub fn will_save(&mut self, actor: usize, tree: &Tree) {
         self.deeds[actor].tree = Some(Arc::new(tree.clone()));
+    }
+
+    /// Someone asks for a snapshot to be removed.
+    pub fn forget(&mut self, id: SnapshotId) {
+        *self.forgotten.entry(id).or_default() += 1;
+    }
+
+    pub fn times_forgotten(&self, id: SnapshotId) -> u32 {
+        self.forgotten.get(&id).copied().unwrap_or(0)
+    }
+
+    /// It was taken back in time, unless someone asked again meanwhile: from here on it must stay.
+    pub fn take_back(&mut self, id: SnapshotId, times: u32) {
+        if self.times_forgotten(id) == times {
+            self.forgotten.remove(&id);
+        }
+    }
+
+    pub fn forgotten(&self) -> Vec<SnapshotId> {
+        self.forgotten.keys().copied().collect()
+    }
+
+    /// Whether this condemnation names packs.
+    pub fn condemns(&self, key: &str) -> bool {
+        self.condemnations.get(key).is_some_and(|(_, packs)| !packs.is_empty())
     }
 
     fn demand(&mut self, holds: bool, rule: &str, what: impl FnOnce() -> String) {
@@ -158,11 +197,10 @@ impl Judge {
             }
             Some(ObjectName::Confirmation(writer, sequence, id)) => {
                 let bad = missing(&["packs/", "index/", "snapshots/"]);
-                let listed = |what: &str| deeds.listed.get(what).copied().unwrap_or(0);
-                let (condemned, horizon) = (listed("gc/condemned"), listed("gc/horizon"));
-                let checked = deeds.snapshot > 0 && deeds.snapshot < condemned && condemned < horizon;
+                let checked =
+                    deeds.snapshot > 0 && deeds.has_listed(&["gc/condemned", "gc/horizon"], deeds.snapshot);
                 let stands = objects.contains_key(&ObjectName::Snapshot(writer, sequence, id).key());
-                let forgotten = self.forgotten.contains(&id);
+                let forgotten = self.forgotten.contains_key(&id);
                 self.demand(bad.is_none(), "I1", || format!("{key} is put before {bad:?}"));
                 self.demand(checked, "I5", || format!("{key} is put without a check"));
                 self.demand(stands || forgotten, "I1", || format!("{key} confirms what is not there"));
@@ -174,20 +212,14 @@ impl Judge {
     /// I4: what must have happened before this is deleted.
     fn check_delete(&mut self, actor: usize, key: &str, objects: &Objects) {
         let deeds = &self.deeds[actor];
-        let listed = |what: &str| deeds.listed.get(what).copied().unwrap_or(0);
         match ObjectName::parse(key) {
             Some(ObjectName::Pack(id)) => {
-                let (snapshots, condemned, packs) =
-                    (listed("snapshots"), listed("gc/condemned"), listed("packs"));
-                let since =
-                    self.condemnations.values().filter(|(_, ids)| ids.contains(&id)).map(|(at, _)| *at).min();
-                let good = since.is_some_and(|since| since < snapshots);
-                let ordered = snapshots < condemned && condemned < packs;
+                let said = self.condemnations.values().filter(|(_, packs)| packs.contains(&id));
+                let since = said.map(|(at, _)| *at).min();
+                let order = ["snapshots", "gc/condemned", "packs"];
+                let good = since.is_some_and(|since| deeds.has_listed(&order, since));
                 self.demand(good, "I4", || {
-                    format!("{key} is deleted, condemned {since:?}, snapshots listed {snapshots}")
-                });
-                self.demand(ordered, "I4", || {
-                    format!("{key} is deleted after {snapshots}, {condemned}, {packs}")
+                    format!("{key} is deleted, condemned at {since:?}, without looking again")
                 });
             }
             Some(ObjectName::Condemned(_)) => {
@@ -196,14 +228,15 @@ impl Judge {
                 let packs = self.condemnations.get(key).map(|(_, packs)| packs.clone()).unwrap_or_default();
                 let left: Vec<_> = packs.iter().filter(|pack| self.packs.contains_key(pack)).collect();
                 let left = left.len();
-                self.demand(good, "I4", || {
+                // One that condemns nothing only shows the store's time.
+                self.demand(good || packs.is_empty(), "I4", || {
                     format!("{key} is removed; horizon at {horizon}, last delete at {deleted}")
                 });
                 self.demand(left == 0, "I4", || format!("{key} is removed and {left} of its packs stand"));
             }
             Some(ObjectName::Snapshot(_, _, id)) => {
                 let named = self.is_removal_of(&id, objects);
-                let known = !self.confirmed.contains_key(&id) || self.forgotten.contains(&id);
+                let known = !self.confirmed.contains_key(&id) || self.forgotten.contains_key(&id);
                 self.demand(named, "removal", || format!("{key} is deleted and no removal names it"));
                 self.demand(known, "removal", || format!("{key} is deleted and nobody asked for it"));
             }
@@ -238,7 +271,7 @@ impl Judge {
                 deeds.deleted = step;
             }
             Request::List(prefix) => {
-                deeds.listed.insert(prefix.clone(), step);
+                deeds.listed.push((prefix.clone(), step));
             }
             _ => {}
         }
