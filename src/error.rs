@@ -6,7 +6,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
-use crate::id::{ChunkId, ObjectHash, RepositoryId};
+use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::seal::SealError;
@@ -186,6 +186,32 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A snapshot that was there is gone, and nobody who may has removed it.
+    #[error("snapshot {snapshot} is gone and no maintainer removed it: nothing was collected")]
+    SnapshotVanished {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A collection would remove many snapshots at once.
+    #[error("{removed} of {all} snapshots would be removed at once: nothing was removed")]
+    ManyRemoved {
+        /// How many would go.
+        removed: u64,
+        /// How many there are.
+        all: u64,
+    },
+    /// Collecting without a delay would send a running backup back to its sources.
+    #[error("writer {writer} stored an index object within the last day and no snapshot since: it may be at work")]
+    WriterAtWork {
+        /// The writer.
+        writer: WriterId,
+    },
+    /// A mark of a maintainer cannot be read: it may have been a hold.
+    #[error("object {key} is damaged and may be a hold: no snapshot was removed")]
+    MarkDamaged {
+        /// The object.
+        key: String,
+    },
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -208,7 +234,7 @@ impl Error {
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
-            Self::Damaged { .. } | Self::ChunkLost { .. } => Class::Damage,
+            Self::Damaged { .. } | Self::ChunkLost { .. } | Self::MarkDamaged { .. } => Class::Damage,
             Self::NoSource { .. }
             | Self::CommandFailed(_)
             | Self::NoSnapshot { .. }
@@ -216,12 +242,16 @@ impl Error {
             | Self::NoSuchPath { .. }
             | Self::NotAFile { .. }
             | Self::Remains { .. } => Class::Failed,
-            Self::Shrunk { .. } | Self::TargetNotEmpty { .. } | Self::WeakStore { .. } => Class::Refused,
+            Self::Shrunk { .. }
+            | Self::TargetNotEmpty { .. }
+            | Self::WeakStore { .. }
+            | Self::ManyRemoved { .. }
+            | Self::WriterAtWork { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Unconfirmed { .. } => Class::Unconfirmed,
             Self::TargetTooSmall { .. } => Class::NoSpace,
             Self::Local { source, .. } | Self::Output(source) => io_class(source),
-            Self::RepositoryChanged { .. } => Class::Tampered,
+            Self::RepositoryChanged { .. } | Self::SnapshotVanished { .. } => Class::Tampered,
             Self::Cancelled => Class::Cancelled,
         }
     }

@@ -25,6 +25,10 @@ pub enum Phase {
     Restore,
     /// Reading back and comparing.
     Verify,
+    /// Finding out what snapshots need.
+    Mark,
+    /// Moving what is needed, deleting what is not.
+    Collect,
 }
 
 /// A fact about a run, in order.

@@ -39,6 +39,8 @@ pub(super) struct Level {
     pub(super) header: Header,
     /// Numbers of each source's first key and first origin.
     bases: Vec<(u32, u32)>,
+    /// How many records come before each shard.
+    rows_before: Vec<u64>,
     pieces: Pieces,
     /// Shards whose filter has been checked.
     filters: AtomicBits,
@@ -55,9 +57,15 @@ impl Level {
             bases.push(base);
             base = (base.0 + source.keys, base.1 + source.origins);
         }
+        let rows_before = header.shards.iter().scan(0_u64, |sum, shard| {
+            let before = *sum;
+            *sum = sum.saturating_add(shard.rows);
+            Some(before)
+        });
+        let rows_before = rows_before.collect();
         let pieces = Pieces::new(backing, header.data_len as usize);
         let filters = AtomicBits::new(header.shards.len());
-        Ok(Self { name: name.to_owned(), header, bases, pieces, filters })
+        Ok(Self { name: name.to_owned(), header, bases, rows_before, pieces, filters })
     }
 
     /// Whether damage was ever seen.
@@ -230,6 +238,16 @@ impl Level {
         }
         found.row += 1;
         Ok(Some(Record::decode(row)))
+    }
+
+    /// How many records the level has.
+    pub(super) fn rows(&self) -> u64 {
+        self.header.shards.iter().map(|shard| shard.rows).fold(0, u64::saturating_add)
+    }
+
+    /// Number of the record that [`Self::next`] gives next.
+    pub(super) fn slot(&self, found: &Found) -> u64 {
+        self.rows_before.get(found.shard).copied().unwrap_or(u64::MAX).saturating_add(found.row)
     }
 
     /// The shard that may hold this key. Ids are uniform and shards equally full, so the first guess is nearly right.

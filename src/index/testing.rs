@@ -31,6 +31,21 @@ fn id(number: u32) -> ChunkId {
     ChunkId::new(bytes)
 }
 
+/// The chunk with this number; it has one byte more than its number.
+pub(super) fn chunk_id(number: u32) -> ChunkId {
+    id(number)
+}
+
+/// A view of one object with these packs, each a list of chunks.
+pub(super) fn sample_view(packs: &[&[u32]]) -> View {
+    let chunks = |pack: &&[u32]| pack.iter().map(|chunk| (*chunk, false, 0)).collect();
+    let parts = packs.iter().enumerate().map(|(number, pack)| (number as u8, false, chunks(pack))).collect();
+    let object = Object::new(1, &parts);
+    let mut cache = super::Cache::open(None);
+    cache.add(object.hash, object.tables).unwrap();
+    cache.view(&[object.hash]).unwrap()
+}
+
 /// The ids that objects choose from, and some that none has.
 pub(super) fn all_ids() -> Vec<ChunkId> {
     (0..140).map(id).collect()

@@ -45,6 +45,19 @@ pub struct Location {
     pub length: u32,
 }
 
+/// One record of a chunk, as far as marking needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    /// Number of the record among all of the view.
+    pub slot: u64,
+    /// The pack.
+    pub pack: PackNumber,
+    /// What its chunks are.
+    pub kind: ChunkKind,
+    /// How many bytes the chunk has.
+    pub length: u32,
+}
+
 /// An immutable view of the index. Cloning is cheap; threads share it.
 ///
 /// Every lookup may meet damage: see [`IndexError::CacheDamaged`]. The view is then of no more use.
@@ -66,19 +79,22 @@ pub(super) struct ViewLevel {
     pub(super) alive: Bits,
     pub(super) pack_base: u32,
     pub(super) key_base: u32,
+    pub(super) slot_base: u64,
 }
 
 impl View {
     /// A view of these levels and the sources that count in each, in the order in which to look.
     pub(super) fn new(levels: Vec<(Arc<Level>, Bits)>) -> Result<Self, IndexError> {
         let too_many = |what| IndexError::TooMany { what, limit: u64::from(u32::MAX) };
-        let (mut packs, mut keys) = (0_u32, 0_u32);
+        let (mut packs, mut keys, mut slot_base) = (0_u32, 0_u32, 0_u64);
         let mut placed = Vec::with_capacity(levels.len());
         for (level, alive) in levels {
             let (pack_base, key_base) = (packs, keys);
             packs = packs.checked_add(level.header.packs).ok_or_else(|| too_many("packs"))?;
             keys = keys.checked_add(level.header.keys).ok_or_else(|| too_many("data keys"))?;
-            placed.push(ViewLevel { level, alive, pack_base, key_base });
+            let rows = level.rows();
+            placed.push(ViewLevel { level, alive, pack_base, key_base, slot_base });
+            slot_base = slot_base.saturating_add(rows);
         }
         let mut listed = Bits::new(packs as usize, true);
         for ViewLevel { level, alive, pack_base, .. } in &placed {
@@ -149,6 +165,17 @@ impl View {
     /// the reader compares the full id once it has the plaintext.
     pub fn locate(&self, id: &ChunkId) -> impl Iterator<Item = Result<Location, IndexError>> {
         Locations { view: self, prefix: id.prefix(), level: 0, found: None }
+    }
+
+    /// The records of every copy that [`Self::locate`] finds.
+    pub fn copies(&self, id: &ChunkId) -> impl Iterator<Item = Result<Copy, IndexError>> {
+        let mut locations = Locations { view: self, prefix: id.prefix(), level: 0, found: None };
+        std::iter::from_fn(move || locations.copy().transpose())
+    }
+
+    /// How many records the levels have, those that do not count included: one more than the highest slot.
+    pub fn slots(&self) -> u64 {
+        self.levels.iter().map(|level| level.level.rows()).fold(0, u64::saturating_add)
     }
 
     /// How many pack numbers there are; those of index objects that are not listed are among them.
@@ -301,23 +328,41 @@ struct Locations<'a> {
 }
 
 impl Locations<'_> {
-    fn step(&mut self) -> Result<Option<Location>, IndexError> {
+    /// The next record of a present pack: its level, its slot, its pack.
+    fn record(&mut self) -> Result<Option<(usize, u64, PackNumber, Record)>, IndexError> {
         while let Some(level) = self.view.levels.get(self.level) {
             if self.found.is_none() {
                 self.found = level.level.find(&self.prefix)?;
             }
             if let Some(found) = &mut self.found {
+                let mut slot = level.slot_base.saturating_add(level.level.slot(found));
                 while let Some(record) = level.level.next(found, &self.prefix)? {
                     let number = level.number(&record)?;
                     if self.view.present.get(number.0 as usize) {
-                        return level.location(number, &record).map(Some);
+                        return Ok(Some((self.level, slot, number, record)));
                     }
+                    slot += 1;
                 }
             }
             self.found = None;
             self.level += 1;
         }
         Ok(None)
+    }
+
+    fn step(&mut self) -> Result<Option<Location>, IndexError> {
+        let Some((level, _, number, record)) = self.record()? else { return Ok(None) };
+        self.view.levels[level].location(number, &record).map(Some)
+    }
+
+    fn copy(&mut self) -> Result<Option<Copy>, IndexError> {
+        let found = self.record();
+        if found.is_err() {
+            self.level = usize::MAX;
+        }
+        let Some((level, slot, pack, record)) = found? else { return Ok(None) };
+        let kind = self.view.levels[level].level.pack(record.pack)?.row.kind;
+        Ok(Some(Copy { slot, pack, kind, length: record.len }))
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod cat;
 pub mod doctor;
+pub mod gc;
 pub mod init;
 pub mod ls;
 pub mod restore;

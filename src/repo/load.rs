@@ -249,23 +249,10 @@ impl Repository {
             .collect())
     }
 
-    /// All packs that a maintainer condemned. A condemnation that cannot be read is a problem, not an error: it has no
-    /// authority.
+    /// All packs that a maintainer condemned.
     pub async fn condemned(&self, problems: &mut Vec<Problem>) -> Result<HashSet<PackId>, RepoError> {
-        let mut condemned = HashSet::new();
-        for object in self.store.list(layout::CONDEMNED).await? {
-            let Some(name @ ObjectName::Condemned(_)) = ObjectName::parse(object.key.as_str()) else {
-                continue;
-            };
-            match self.read_condemnation(name).await {
-                Ok(condemnation) => condemned.extend(condemnation.packs),
-                // Deleted since it was listed: its packs are gone, and the horizon moved before.
-                Err(RepoError::Store(error)) if error.is_not_found() => {}
-                Err(error @ RepoError::Store(_)) => return Err(error),
-                Err(error) => problems.push(Problem { key: name.key(), error }),
-            }
-        }
-        Ok(condemned)
+        let stored = self.condemnations(problems).await?;
+        Ok(stored.into_iter().flat_map(|stored| stored.condemnation.packs).collect())
     }
 
     pub(crate) async fn fetch_index(

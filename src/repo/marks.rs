@@ -44,6 +44,17 @@ pub struct StoredHold {
     pub stored: Timestamp,
 }
 
+/// A condemnation as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCondemnation {
+    /// Its name.
+    pub hash: ObjectHash,
+    /// What it says.
+    pub condemnation: Condemnation,
+    /// When the store got it.
+    pub stored: Timestamp,
+}
+
 /// Everything maintainers said about snapshots, as one pass over the listings found it.
 #[derive(Debug, Default)]
 pub struct Marks {
@@ -51,6 +62,8 @@ pub struct Marks {
     pub tombs: HashMap<SnapshotId, StoredTomb>,
     /// Tombs that were taken back.
     pub undone: HashSet<ObjectHash>,
+    /// The objects that took them back, and which each names.
+    pub undos: Vec<(ObjectHash, Vec<ObjectHash>)>,
     /// Every tomb object by its snapshot, taken back or not.
     pub tomb_names: Vec<(SnapshotId, ObjectHash)>,
     /// Snapshots that are removed, or about to be, with the removals that name them.
@@ -174,8 +187,10 @@ impl Repository {
                 marks.removed.entry(snapshot).or_default().push(hash);
             }
         }
-        for (_, undo, _) in self.all_said::<Undo>(layout::UNDONE, &mut marks.problems).await? {
-            marks.undone.extend(undo.tombs);
+        for (name, undo, _) in self.all_said::<Undo>(layout::UNDONE, &mut marks.problems).await? {
+            let ObjectName::Undone(hash) = name else { continue };
+            marks.undone.extend(&undo.tombs);
+            marks.undos.push((hash, undo.tombs));
         }
         for (name, hold, stored) in self.all_said::<Hold>(layout::HOLDS, &mut marks.problems).await? {
             let ObjectName::Hold(hash) = name else { continue };
@@ -200,6 +215,20 @@ impl Repository {
             }
         }
         Ok(marks)
+    }
+
+    /// All condemnations. One that cannot be read is a problem, not an error: it has no authority. One that was deleted
+    /// since it was listed is left out: its packs are gone, and the horizon moved before.
+    pub async fn condemnations(
+        &self,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<StoredCondemnation>, RepoError> {
+        let said = self.all_said::<Condemnation>(layout::CONDEMNED, problems).await?;
+        let stored = said.into_iter().filter_map(|(name, condemnation, stored)| match name {
+            ObjectName::Condemned(hash) => Some(StoredCondemnation { hash, condemnation, stored }),
+            _ => None,
+        });
+        Ok(stored.collect())
     }
 
     fn nonce(&self) -> Result<Nonce, RepoError> {

@@ -44,7 +44,7 @@ pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
 pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
-pub use marks::{Marks, StoredHold, StoredTomb};
+pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};
 pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};
 pub use open::Repository;
 pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};

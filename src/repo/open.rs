@@ -159,6 +159,11 @@ impl Repository {
         Ok((writer.id, SigningKey::from_seed(writer.seed.clone())))
     }
 
+    /// Whether the registry gives this writer the authority of a maintainer.
+    pub fn is_maintainer(&self, writer: &WriterId) -> bool {
+        self.writers.get(writer).is_some_and(|(_, held)| *held == Authority::Maintainer)
+    }
+
     /// The maintainer this key signs as: the registry must say so.
     pub fn maintainer(&self) -> Result<(WriterId, SigningKey), RepoError> {
         let (id, key) = self.writer()?;

@@ -67,6 +67,8 @@ pub(super) fn doing(phase: Phase) -> &'static str {
         Phase::Plan => "planning",
         Phase::Restore => "restoring",
         Phase::Verify => "verifying",
+        Phase::Mark => "finding out what is needed",
+        Phase::Collect => "collecting",
     }
 }
 
@@ -80,6 +82,8 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Plan => "plan",
         Phase::Restore => "restore",
         Phase::Verify => "verify",
+        Phase::Mark => "mark",
+        Phase::Collect => "collect",
     }
 }
 

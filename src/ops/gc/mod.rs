@@ -1,0 +1,304 @@
+//! Collection: removing forgotten snapshots, and giving back the space of what nothing needs (`docs/protocol.md`, Collector).
+//!
+//! # Invariants
+//! A condemnation is durable before snapshots are listed again, and that is before the first deletion (I4). Superseded index
+//! objects are deleted before the horizon moves, and the horizon moves before the condemnation goes. What cannot be decoded
+//! is never deleted (I8). No clock decides what is safe: grace is a courtesy.
+//!
+//! # Crash
+//! A condemnation without an end: the next collection goes on with it. Packs that no index object lists: garbage for it.
+//!
+//! # Must not
+//! Delete anything that this run did not see condemned before it last listed snapshots.
+
+mod finish;
+mod mover;
+mod options;
+mod plan;
+mod reach;
+mod remove;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+pub use options::{PruneOptions, PruneReport};
+pub use plan::{PackFacts, Plan, Rules, plan};
+
+use self::mover::{Emptied, Mover, age};
+use self::world::{World, look, may_have_moved, warn};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::event::{Counters, Event, Phase};
+use crate::format::gc::PACKS_MAX;
+use crate::format::layout::{self, ObjectName};
+use crate::id::{ObjectHash, PackId};
+use crate::repo::{Repository, StoredCondemnation};
+
+/// How often a look is repeated that met another collector's work.
+const LOOKS: usize = 4;
+/// How often content is moved before a run gives up: each round but the last means that someone else changed something.
+const ROUNDS: usize = 16;
+/// A writer that stored an index object within this time may be at work.
+const RECENT: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes forgotten snapshots whose time has come, finishes what earlier collections condemned, and condemns what nothing
+/// needs any more.
+///
+/// # Errors
+/// [`Error::ManyRemoved`], [`Error::WriterAtWork`] and [`Error::SnapshotVanished`] when it refuses; damage of a confirmed
+/// snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
+pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneReport, Error> {
+    repo.maintainer()?;
+    let mut report = PruneReport::default();
+    let clock = StoreClock::start(repo, options.dry_run).await?;
+    if options.accept_missing && !options.dry_run {
+        accept_missing(repo).await?;
+    }
+    remove::remove(repo, options, clock.now, &mut report).await?;
+    let run = Run { repo, options, now: clock.now };
+    let result = run.collect(&mut report).await;
+    clock.stop(repo).await?;
+    result.map(|()| report)
+}
+
+/// The store's time, read off an empty condemnation that was just put.
+struct StoreClock {
+    now: Timestamp,
+    mark: Option<ObjectHash>,
+}
+
+impl StoreClock {
+    async fn start(repo: &Repository, dry_run: bool) -> Result<Self, Error> {
+        if dry_run {
+            return Ok(Self { now: repo.env().clock.now(), mark: None });
+        }
+        let mark = repo.put_condemnation(Vec::new()).await?;
+        let key = ObjectName::Condemned(mark).key();
+        let listed = repo.store().list(layout::CONDEMNED).await?;
+        let put = listed.iter().find(|object| object.key.as_str() == key);
+        let now = put.map_or_else(|| repo.env().clock.now(), |object| object.modified);
+        Ok(Self { now, mark: Some(mark) })
+    }
+
+    async fn stop(self, repo: &Repository) -> Result<(), Error> {
+        match self.mark {
+            Some(mark) => remove::delete(repo, ObjectName::Condemned(mark)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Names snapshots that vanished as removed, because someone said that they may be.
+async fn accept_missing(repo: &Repository) -> Result<(), Error> {
+    let missing = world::vanished(repo).await?;
+    if !missing.is_empty() {
+        repo.put_removal(missing).await?;
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    repo: &'a Repository,
+    options: &'a PruneOptions,
+    now: Timestamp,
+}
+
+impl Run<'_> {
+    async fn collect(&self, report: &mut PruneReport) -> Result<(), Error> {
+        let mut world = self.look().await?;
+        let matured = self.matured(&world);
+        if !matured.is_empty() && !self.options.dry_run {
+            world = self.finish(world, &matured, report).await?;
+        }
+        let facts = self.facts(&world)?;
+        report.plan = plan(facts, &self.options.rules());
+        if self.options.dry_run || report.plan.is_empty() {
+            self.account(&world, report);
+            return self.tidy(&world).await;
+        }
+        let hurried = self.options.grace.is_zero();
+        if hurried {
+            self.refuse_at_work(&world)?;
+        }
+        let condemned: Vec<PackId> = report.plan.drop.iter().chain(&report.plan.rewrite).copied().collect();
+        let mut fresh = Vec::new();
+        for part in condemned.chunks(PACKS_MAX) {
+            fresh.push(self.repo.put_condemnation(part.to_vec()).await?);
+        }
+        let mut world = self.look().await?;
+        if hurried {
+            world = self.finish(world, &fresh, report).await?;
+        }
+        self.account(&world, report);
+        self.tidy(&world).await
+    }
+
+    /// Looks, again if another collector changed something between two listings.
+    async fn look(&self) -> Result<World, Error> {
+        self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Mark, total: None });
+        let mut looks = 1;
+        loop {
+            match look(self.repo).await {
+                Err(error) if may_have_moved(&error) && looks < LOOKS => looks += 1,
+                other => {
+                    self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Mark });
+                    return other;
+                }
+            }
+        }
+    }
+
+    /// Condemnations whose time has come.
+    fn matured(&self, world: &World) -> Vec<ObjectHash> {
+        let due = |stored: &&StoredCondemnation| age(self.now, stored.stored) >= self.options.grace;
+        let real = world.condemnations.iter().filter(|stored| !stored.condemnation.packs.is_empty());
+        real.filter(due).map(|stored| stored.hash).collect()
+    }
+
+    /// What is known of each pack that nobody condemned.
+    fn facts(&self, world: &World) -> Result<Vec<PackFacts>, Error> {
+        let condemned = world.condemned();
+        let mut facts: HashMap<PackId, PackFacts> = HashMap::new();
+        for (id, listed) in world.packs.iter().filter(|(id, _)| !condemned.contains(id)) {
+            let age = age(self.now, listed.stored);
+            let (size, kind) = (listed.size, None);
+            facts.insert(*id, PackFacts { id: *id, kind, size, plain: 0, live: 0, age });
+        }
+        let view = world.live.view();
+        for pack in view.packs() {
+            let (number, row) = pack?;
+            let Some(fact) = facts.get_mut(&row.id) else { continue };
+            fact.live += world.live.usage(number).bytes;
+            if fact.kind.is_none() {
+                fact.kind = Some(row.kind);
+                let plain = |segment: &crate::format::segment::SegmentEntry| u64::from(segment.plain_len);
+                fact.plain = view.segments(number)?.iter().map(plain).sum();
+            }
+        }
+        Ok(facts.into_values().collect())
+    }
+
+    /// Without a delay a backup that is at work would lose what it was about to use, and read it again.
+    fn refuse_at_work(&self, world: &World) -> Result<(), Error> {
+        if self.options.force {
+            return Ok(());
+        }
+        let at_work = world.index_times.iter().find(|(writer, stored)| {
+            let later = |s: &crate::repo::Listed| s.writer == *writer && s.stored >= *stored;
+            age(self.now, *stored) < RECENT && !world.snapshots.iter().any(later)
+        });
+        at_work.map_or(Ok(()), |(writer, _)| Err(Error::WriterAtWork { writer: *writer }))
+    }
+
+    /// Empties and deletes the packs of these condemnations; gives the last look at the repository.
+    async fn finish(
+        &self,
+        mut world: World,
+        which: &[ObjectHash],
+        report: &mut PruneReport,
+    ) -> Result<World, Error> {
+        let chosen: HashSet<ObjectHash> = which.iter().copied().collect();
+        let mut left: HashMap<PackId, String> = HashMap::new();
+        for _ in 0..ROUNDS {
+            let doomed = doomed(&world, &chosen, &left);
+            let total = doomed.iter().filter_map(|pack| world.packs.get(pack)).map(|listed| listed.size).sum();
+            self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Collect, total: Some(total) });
+            let mut mover = Mover::new(self.repo, &world)?;
+            let mut full = Vec::new();
+            for pack in doomed {
+                match mover.empty(&mut world, pack, false).await? {
+                    Emptied::Dead => {
+                        self.delete(&mut world, pack, report).await?;
+                    }
+                    Emptied::Full => full.push(pack),
+                    Emptied::Left(reason) => {
+                        warn(self.repo, &format!("pack {} was left alone: {reason}", pack.short()));
+                        left.insert(pack, reason);
+                    }
+                    Emptied::Moved => {}
+                }
+            }
+            let moved = self.make_room(&mut mover, &mut world, full).await?;
+            report.add(&mover.totals);
+            if !moved {
+                break;
+            }
+            world = self.look().await?;
+        }
+        report.left = left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())).collect();
+        report.left.sort();
+        finish::end(self.repo, world, &chosen, report).await
+    }
+
+    /// Moves what is needed out of these packs, as far as the store has room. False if there was nothing to move.
+    async fn make_room(
+        &self,
+        mover: &mut Mover<'_>,
+        world: &mut World,
+        full: Vec<PackId>,
+    ) -> Result<bool, Error> {
+        let mut moved = false;
+        for pack in full {
+            let free = self.repo.store().free_space().await;
+            if free.is_some_and(|free| free < self.options.reserve) {
+                warn(self.repo, "the store is nearly full: what is needed of condemned packs waits for room");
+                break;
+            }
+            self.stop_if_asked()?;
+            moved |= matches!(mover.empty(world, pack, true).await?, Emptied::Moved);
+        }
+        mover.finish().await?;
+        Ok(moved)
+    }
+
+    fn stop_if_asked(&self) -> Result<(), Error> {
+        if self.repo.env().cancel.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    async fn delete(&self, world: &mut World, pack: PackId, report: &mut PruneReport) -> Result<(), Error> {
+        self.stop_if_asked()?;
+        remove::delete(self.repo, ObjectName::Pack(pack)).await?;
+        if let Some(listed) = world.packs.remove(&pack) {
+            report.deleted += 1;
+            report.deleted_bytes += listed.size;
+            Counters::add(&self.repo.env().observer.counters().bytes, listed.size);
+        }
+        Ok(())
+    }
+
+    fn account(&self, world: &World, report: &mut PruneReport) {
+        report.pack_bytes = world.packs.values().map(|listed| listed.size).sum();
+        let mut waiting = HashSet::new();
+        for stored in &world.condemnations {
+            let here = stored.condemnation.packs.iter().filter(|pack| world.packs.contains_key(pack));
+            let before = waiting.len();
+            waiting.extend(here.copied());
+            if waiting.len() > before {
+                let grace = i64::try_from(self.options.grace.as_nanos()).unwrap_or(i64::MAX);
+                let due = Timestamp(stored.stored.0.saturating_add(grace));
+                report.due = report.due.max(Some(due));
+            }
+        }
+        report.condemned = waiting.len() as u64;
+        report.condemned_bytes = waiting.iter().filter_map(|p| world.packs.get(p)).map(|l| l.size).sum();
+    }
+
+    /// Small things: index objects that were replaced, condemnations that say nothing any more.
+    async fn tidy(&self, world: &World) -> Result<(), Error> {
+        if self.options.dry_run { Ok(()) } else { finish::tidy(self.repo, world, self.now).await }
+    }
+}
+
+/// The packs of these condemnations that are still there, without those that must stay.
+fn doomed(world: &World, chosen: &HashSet<ObjectHash>, left: &HashMap<PackId, String>) -> Vec<PackId> {
+    let said = world.condemnations.iter().filter(|stored| chosen.contains(&stored.hash));
+    let packs: HashSet<PackId> = said.flat_map(|stored| stored.condemnation.packs.iter().copied()).collect();
+    let mut here: Vec<PackId> =
+        packs.into_iter().filter(|pack| world.packs.contains_key(pack) && !left.contains_key(pack)).collect();
+    here.sort_unstable();
+    here
+}

@@ -1,0 +1,179 @@
+//! Marking: every chunk that a snapshot reaches becomes live.
+//!
+//! # Invariants
+//! A page is entered once for each way it is read, however many snapshots share it. What cannot be reached is counted and
+//! the rest is marked all the same, so that trouble in one place never makes anything else look dead.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::format::content::{self, ChunkRow, Content, ListPage};
+use crate::format::envelope::ChunkKind;
+use crate::format::node::{Node, NodeKind};
+use crate::format::tree::{Page, TreeRef};
+use crate::format::FormatError;
+use crate::id::ChunkId;
+use crate::index::{LiveSet, Mark, View};
+use crate::ops::tree::{damaged_page, is_local_damage};
+use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
+
+/// Opened segments that are kept: pages of one snapshot lie side by side.
+const SEGMENTS_KEPT: usize = 8;
+/// Bytes of a pack of trees that are fetched at once from a store that is far away.
+const AHEAD: u64 = 4 << 20;
+
+/// A page still to be entered.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    list: bool,
+    level: u8,
+    id: ChunkId,
+    len: u32,
+}
+
+impl Item {
+    fn key(&self) -> u128 {
+        u128::from_le_bytes(self.id.prefix()) ^ u128::from(self.level) ^ (u128::from(self.list) << 8)
+    }
+}
+
+/// What could not be reached below one snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// How many chunks and pages.
+    pub(super) count: u64,
+    /// The first of them.
+    pub(super) first: Option<Error>,
+}
+
+impl Broken {
+    fn add(&mut self, error: impl FnOnce() -> Error) {
+        self.count += 1;
+        self.first.get_or_insert_with(error);
+    }
+}
+
+/// Marks what snapshots reach.
+pub(super) struct Reach<'a> {
+    repo: &'a Repository,
+    reader: ChunkReader<'a>,
+    live: LiveSet,
+    entered: HashSet<u128>,
+    stack: Vec<std::vec::IntoIter<Item>>,
+}
+
+impl<'a> Reach<'a> {
+    /// Nothing is reached yet.
+    pub(super) fn new(repo: &'a Repository, view: View) -> Result<Self, Error> {
+        let keys = Arc::new(DataKeys::default());
+        let mut reader = ChunkReader::new(repo, view.clone(), keys)?.keeping(SEGMENTS_KEPT);
+        if !repo.store().is_local() {
+            reader.read_ahead(AHEAD);
+        }
+        let (entered, stack) = (HashSet::new(), Vec::new());
+        Ok(Self { repo, reader, live: LiveSet::new(view), entered, stack })
+    }
+
+    /// What is live.
+    pub(super) fn finish(self) -> LiveSet {
+        self.live
+    }
+
+    /// Marks everything below the root of a snapshot.
+    pub(super) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
+        let mut broken = Broken::default();
+        let Some(root) = root else { return Ok(broken) };
+        let item = Item { list: false, level: root.level, id: root.id, len: root.len };
+        self.stack.push(vec![item].into_iter());
+        while let Some(items) = self.stack.last_mut() {
+            let Some(item) = items.next() else {
+                self.stack.pop();
+                continue;
+            };
+            if self.repo.env().cancel.is_raised() {
+                return Err(Error::Cancelled);
+            }
+            match self.enter(item, &mut broken).await {
+                Ok(below) if below.is_empty() => {}
+                Ok(below) => self.stack.push(below.into_iter()),
+                Err(error) if is_local_damage(&error) => broken.add(|| error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(broken)
+    }
+
+    async fn enter(&mut self, item: Item, broken: &mut Broken) -> Result<Vec<Item>, Error> {
+        if self.live.mark(ChunkKind::Tree, &item.id, item.len)? == Mark::Missing {
+            return Err(Error::ChunkLost { chunk: item.id });
+        }
+        if self.entered.contains(&item.key()) {
+            return Ok(Vec::new());
+        }
+        let page = self.reader.read(ChunkKind::Tree, &item.id).await?;
+        let page = page.ok_or(Error::ChunkLost { chunk: item.id })?;
+        let before = broken.count;
+        let below = self.look(item, &page, broken).map_err(|error| match error {
+            RepoError::Format(rule) => damaged_page(&item.id, rule),
+            error => error.into(),
+        })?;
+        // A page with something missing is looked at again from each snapshot, so that each is known to be broken.
+        if broken.count == before {
+            self.entered.insert(item.key());
+        }
+        Ok(below)
+    }
+
+    /// Marks the data a page names; gives the pages below it.
+    fn look(&mut self, item: Item, page: &[u8], broken: &mut Broken) -> Result<Vec<Item>, RepoError> {
+        if item.list {
+            return self.list(item, page, broken);
+        }
+        let below = |level, id, len| Item { list: false, level, id, len };
+        let nodes = match Page::decode(page, item.level)? {
+            Page::Pages(rows) => {
+                return Ok(rows.into_iter().map(|row| below(item.level - 1, row.id, row.len)).collect());
+            }
+            Page::Nodes(nodes) => nodes,
+        };
+        let mut items = Vec::new();
+        for bytes in nodes {
+            let node = Node::decode(bytes)?;
+            match (&node.content, &node.tree) {
+                (_, Some(tree)) if node.kind == NodeKind::Directory => {
+                    items.push(below(tree.level, tree.id, tree.len));
+                }
+                (Content::Paged(list), _) => {
+                    items.push(Item { list: true, level: list.level, id: list.id, len: list.len });
+                }
+                (Content::Inline(rows), _) => self.rows(rows, broken)?,
+            }
+        }
+        Ok(items)
+    }
+
+    fn list(&mut self, item: Item, page: &[u8], broken: &mut Broken) -> Result<Vec<Item>, RepoError> {
+        match (ListPage::decode(page)?, item.level) {
+            (ListPage::Rows(rows), 0) => {
+                self.rows(&rows, broken)?;
+                Ok(Vec::new())
+            }
+            (ListPage::Pages(pages), 1..=content::LEVELS_MAX) => {
+                let level = item.level - 1;
+                let below = |page: content::PageRow| Item { list: true, level, id: page.id, len: page.len };
+                Ok(pages.into_iter().map(below).collect())
+            }
+            _ => Err(FormatError::Value { section: "7", what: "level of a list page" }.into()),
+        }
+    }
+
+    fn rows(&mut self, rows: &[ChunkRow], broken: &mut Broken) -> Result<(), RepoError> {
+        for row in rows {
+            if self.live.mark(ChunkKind::Data, &row.id, row.len)? == Mark::Missing {
+                broken.add(|| Error::ChunkLost { chunk: row.id });
+            }
+        }
+        Ok(())
+    }
+}

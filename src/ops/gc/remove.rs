@@ -1,0 +1,148 @@
+//! Removing forgotten snapshots whose time has come.
+//!
+//! # Invariants
+//! The removal is durable before holds and undos are listed, and that is before the first deletion; who puts a hold or an
+//! undo and then lists removals sees the removal, or is seen here. Removals stay for ever: they tell a later collector that
+//! a missing snapshot was meant to go.
+//!
+//! # Crash
+//! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same.
+
+use std::collections::HashSet;
+
+use super::options::{PruneOptions, PruneReport};
+use super::world::warn;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::format::gc::SNAPSHOTS_MAX;
+use crate::format::layout::{self, ObjectName};
+use crate::id::{ObjectHash, SnapshotId};
+use crate::repo::{Listed, Marks, RepoError, Repository};
+use crate::store::Key;
+
+/// A removal is refused when it takes more than one snapshot in this many.
+const SHARE: u64 = 4;
+
+/// Removes the snapshots whose tombs are old enough, and what only they needed.
+pub(super) async fn remove(
+    repo: &Repository,
+    options: &PruneOptions,
+    now: Timestamp,
+    report: &mut PruneReport,
+) -> Result<(), Error> {
+    let snapshots = repo.list_snapshots().await?;
+    let marks = repo.read_marks().await?;
+    for problem in &marks.problems {
+        warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
+    }
+    let due = due(&snapshots, &marks, (options, now), report);
+    if due.is_empty() {
+        return if options.dry_run { Ok(()) } else { clear(repo, &snapshots, &marks).await };
+    }
+    refuse_damage(&marks)?;
+    refuse_many(options, due.len(), snapshots.len())?;
+    if options.dry_run {
+        report.removed = due.len() as u64;
+        return Ok(());
+    }
+    for part in due.chunks(SNAPSHOTS_MAX) {
+        report.removed += remove_part(repo, part, now, report).await?;
+    }
+    let marks = repo.read_marks().await?;
+    clear(repo, &repo.list_snapshots().await?, &marks).await
+}
+
+fn due(
+    snapshots: &[Listed],
+    marks: &Marks,
+    (options, now): (&PruneOptions, Timestamp),
+    report: &mut PruneReport,
+) -> Vec<Listed> {
+    let window = i64::try_from(options.undo_window.as_nanos()).unwrap_or(i64::MAX);
+    let mut due = Vec::new();
+    for listed in snapshots {
+        let Some(tomb) = marks.tombs.get(&listed.id) else { continue };
+        if marks.is_held(&listed.id, now) {
+            report.spared += 1;
+        } else if now.0.saturating_sub(tomb.stored.0) >= window {
+            due.push(*listed);
+        } else {
+            report.waiting += 1;
+        }
+    }
+    due
+}
+
+fn refuse_damage(marks: &Marks) -> Result<(), Error> {
+    let damaged = marks.problems.iter().find(|p| matches!(p.error, RepoError::HashMismatch { .. }));
+    damaged.map_or(Ok(()), |problem| Err(Error::MarkDamaged { key: problem.key.clone() }))
+}
+
+fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Error> {
+    let (removed, all) = (due as u64, all as u64);
+    if removed * SHARE > all && !options.yes { Err(Error::ManyRemoved { removed, all }) } else { Ok(()) }
+}
+
+/// Removal, holds and undos again, deletions. Gives how many were removed.
+async fn remove_part(
+    repo: &Repository,
+    part: &[Listed],
+    now: Timestamp,
+    report: &mut PruneReport,
+) -> Result<u64, Error> {
+    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
+    let marks = repo.read_marks().await?;
+    refuse_damage(&marks)?;
+    let stands = |listed: &&Listed| {
+        marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now)
+    };
+    let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
+    let spared = part.len() - gone.len();
+    if spared > 0 {
+        // The removal must not go on naming what is spared: the next undo would be told that it is too late.
+        report.spared += spared as u64;
+        if !gone.is_empty() {
+            repo.put_removal(gone.iter().map(|listed| listed.id).collect()).await?;
+        }
+        delete(repo, ObjectName::Removed(first)).await?;
+    }
+    for listed in &gone {
+        delete(repo, ObjectName::Snapshot(listed.writer, listed.sequence, listed.id)).await?;
+        delete(repo, ObjectName::Confirmation(listed.writer, listed.sequence, listed.id)).await?;
+    }
+    Ok(gone.len() as u64)
+}
+
+/// Deletes tombs, undos, confirmations and labels that belong to no snapshot any more, and finishes removals that a crash
+/// interrupted.
+async fn clear(repo: &Repository, snapshots: &[Listed], marks: &Marks) -> Result<(), Error> {
+    let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
+    let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains_key(id);
+    let tombs: HashSet<ObjectHash> = marks.tomb_names.iter().filter(|(id, _)| gone(id)).map(|t| t.1).collect();
+    for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
+        delete(repo, ObjectName::Tomb(*id, *hash)).await?;
+    }
+    for (hash, undone) in &marks.undos {
+        let standing = |tomb: &ObjectHash| {
+            !tombs.contains(tomb) && marks.tomb_names.iter().any(|(_, hash)| hash == tomb)
+        };
+        if !undone.iter().any(standing) {
+            delete(repo, ObjectName::Undone(*hash)).await?;
+        }
+    }
+    for prefix in [layout::SNAPSHOTS, layout::LABELS] {
+        for object in repo.store().list(prefix).await? {
+            match ObjectName::parse(object.key.as_str()) {
+                Some(name @ ObjectName::Confirmation(_, _, id)) if gone(&id) => delete(repo, name).await?,
+                Some(name @ ObjectName::Labels(id, _)) if gone(&id) => delete(repo, name).await?,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(repo: &Repository, name: ObjectName) -> Result<(), Error> {
+    let key = Key::new(name.key()).map_err(|error| Error::Store(error.into()))?;
+    Ok(repo.store().delete(&key).await?)
+}

@@ -1,0 +1,298 @@
+//! Whole collections over a store in memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::format::gc::TombReason;
+use crate::id::SnapshotId;
+use crate::filter::Filter;
+use crate::ops::restore::{RestoreOptions, restore};
+use crate::ops::snapshots::{SnapshotFilter, resolve};
+use crate::ops::testing::{back_up, env, new_repository, store_over};
+use crate::ops::verify::{Depth, verify};
+use crate::repo::{Env, Places};
+use crate::source::target::{Overwrite, OwnerPolicy};
+use crate::store::fault::{Fault, FaultStore, Op, OpKind};
+
+struct World {
+    dir: tempfile::TempDir,
+    objects: Arc<InMemory>,
+    repo: Repository,
+    /// What each snapshot must restore to.
+    saved: BTreeMap<SnapshotId, BTreeMap<PathBuf, Vec<u8>>>,
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.map(|e| (e.path().strip_prefix(root).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
+}
+
+const NOW: PruneOptions = PruneOptions {
+    grace: Duration::ZERO,
+    undo_window: Duration::ZERO,
+    young: None,
+    max_unused: 50,
+    max_repack: u64::MAX,
+    reserve: 0,
+    yes: true,
+    force: true,
+    accept_missing: false,
+    dry_run: false,
+};
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("source")).unwrap();
+        let env = Env { places: Places { state: dir.path().join("state"), cache: None }, ..env() };
+        let objects = Arc::new(InMemory::new());
+        let repo = new_repository(Arc::clone(&objects) as Arc<dyn ObjectStore>, env).await;
+        Self { dir, objects, repo, saved: BTreeMap::new() }
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.source().join(name), bytes).unwrap();
+    }
+
+    async fn save(&mut self) -> SnapshotId {
+        let id = back_up(&self.repo, &self.source()).await;
+        self.saved.insert(id, contents(&self.source()));
+        id
+    }
+
+    async fn forget(&mut self, id: SnapshotId) {
+        let listed = self.repo.list_snapshots().await.unwrap().into_iter().find(|l| l.id == id).unwrap();
+        self.repo.put_tomb((listed.writer, listed.sequence, id), TombReason::Named).await.unwrap();
+        self.saved.remove(&id);
+    }
+
+    /// Every snapshot that was not forgotten restores, and nothing is wrong with the repository.
+    async fn check(&self) {
+        let report = verify(&self.repo, Depth::Data).await.unwrap();
+        assert!(!report.has_damage(), "{:?}", report.findings);
+        for (id, content) in &self.saved {
+            let target = self.dir.path().join("target");
+            let options = RestoreOptions {
+                snapshot: resolve(&self.repo, &id.to_string(), &SnapshotFilter::default()).await.unwrap(),
+                path: self.source().into_os_string().into_encoded_bytes(),
+                target: target.clone(),
+                owner: OwnerPolicy::default(),
+                sparse: false,
+                overwrite: Overwrite::default(),
+                filter: Filter::default(),
+                dry_run: false,
+                verify: false,
+            };
+            restore(&self.repo, options).await.unwrap();
+            assert_eq!(contents(&target), *content);
+            fs::remove_dir_all(&target).unwrap();
+        }
+    }
+
+    async fn pack_bytes(&self) -> u64 {
+        let packs = self.repo.store().list(layout::PACKS).await.unwrap();
+        packs.iter().map(|object| object.size).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_forgotten_snapshots_needed_is_given_back_and_the_rest_restores() {
+    let mut world = World::new().await;
+    for n in 0..40 {
+        world.write(&format!("f{n}"), &noise(n, 50_000));
+    }
+    let first = world.save().await;
+    for n in 0..35 {
+        world.write(&format!("f{n}"), &noise(1000 + n, 50_000));
+    }
+    world.save().await;
+    let before = world.pack_bytes().await;
+    world.forget(first).await;
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!((report.removed, report.left.len(), report.condemned), (1, 0, 0));
+    assert!(report.moved_bytes >= 250_000, "five files of the first pack live on: {report:?}");
+    assert!(report.deleted >= 2, "{report:?}");
+    let after = world.pack_bytes().await;
+    assert!(after < before - 1_500_000, "{before} -> {after}");
+    world.check().await;
+    let again = prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!((again.deleted, again.written, again.removed), (0, 0, 0), "{again:?}");
+    assert_eq!(world.pack_bytes().await, after);
+    world.save().await;
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_the_windows_nothing_goes_and_it_can_be_taken_back() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 300_000));
+    let first = world.save().await;
+    world.write("a", &noise(2, 300_000));
+    world.save().await;
+    let content = world.saved[&first].clone();
+    world.forget(first).await;
+    let window = PruneOptions { undo_window: Duration::from_secs(3600), ..NOW };
+    let report = prune(&world.repo, &window).await.unwrap();
+    assert_eq!((report.removed, report.waiting, report.deleted), (0, 1, 0));
+    let marks = world.repo.read_marks().await.unwrap();
+    world.repo.put_undo(vec![marks.tombs[&first].hash]).await.unwrap();
+    world.saved.insert(first, content);
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!((report.removed, report.waiting), (0, 0));
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condemned_pack_waits_for_its_time_and_a_later_run_finishes() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 300_000));
+    let first = world.save().await;
+    world.write("a", &noise(2, 300_000));
+    world.save().await;
+    world.forget(first).await;
+    let slow = PruneOptions { grace: Duration::from_secs(3600), young: Some(Duration::ZERO), ..NOW };
+    let report = prune(&world.repo, &slow).await.unwrap();
+    assert_eq!((report.removed, report.deleted), (1, 0));
+    assert!(report.condemned >= 1 && report.due.is_some(), "{report:?}");
+    world.check().await;
+    // A writer that comes now depends on nothing that is condemned.
+    world.write("b", &noise(1, 300_000));
+    world.save().await;
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert!(report.deleted >= 1 && report.condemned == 0, "{report:?}");
+    assert!(world.repo.condemned(&mut Vec::new()).await.unwrap().is_empty());
+    assert_eq!(world.repo.horizon().await.unwrap(), 1);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_snapshot_is_not_removed() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 100_000));
+    let first = world.save().await;
+    world.write("a", &noise(2, 100_000));
+    world.save().await;
+    let content = world.saved[&first].clone();
+    world.repo.put_hold(vec![first], None).await.unwrap();
+    world.forget(first).await;
+    world.saved.insert(first, content);
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!((report.removed, report.spared), (0, 1));
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_vanished_ends_the_collection_until_someone_says_that_it_may() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 100_000));
+    let first = world.save().await;
+    world.write("a", &noise(2, 100_000));
+    world.save().await;
+    prune(&world.repo, &NOW).await.unwrap();
+    for object in world.repo.store().list(layout::SNAPSHOTS).await.unwrap() {
+        if object.key.as_str().contains(&first.to_string()) {
+            world.repo.store().delete(&object.key).await.unwrap();
+        }
+    }
+    let refused = prune(&world.repo, &NOW).await.unwrap_err();
+    assert!(matches!(refused, Error::SnapshotVanished { snapshot } if snapshot == first), "{refused}");
+    prune(&world.repo, &PruneOptions { accept_missing: true, ..NOW }).await.unwrap();
+    prune(&world.repo, &NOW).await.unwrap();
+    world.saved.remove(&first);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_snapshots_at_once_need_a_yes() {
+    let mut world = World::new().await;
+    for n in 0..3 {
+        world.write("a", &noise(n, 10_000));
+        world.save().await;
+    }
+    let first = *world.saved.keys().next().unwrap();
+    world.forget(first).await;
+    let asked = prune(&world.repo, &PruneOptions { yes: false, ..NOW }).await.unwrap_err();
+    assert!(matches!(asked, Error::ManyRemoved { removed: 1, all: 3 }), "{asked}");
+    world.check().await;
+}
+
+/// A collection that is killed at any of its requests loses nothing, and the next one finishes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_may_be_killed_at_every_request() {
+    let mut world = World::new().await;
+    for n in 0..12 {
+        world.write(&format!("f{n}"), &noise(n, 30_000));
+    }
+    let first = world.save().await;
+    for n in 0..10 {
+        world.write(&format!("f{n}"), &noise(100 + n, 30_000));
+    }
+    world.save().await;
+    world.forget(first).await;
+    for stop in (0..).step_by(3) {
+        let objects = Arc::new(copy(&world.objects).await) as Arc<dyn ObjectStore>;
+        let struck = Arc::new(AtomicBool::new(false));
+        let fault = {
+            let struck = Arc::clone(&struck);
+            move |op: &Op| {
+                let now = op.number == stop;
+                struck.fetch_or(now, Ordering::SeqCst);
+                match (now, op.kind, stop % 2) {
+                    (false, ..) => Fault::None,
+                    (true, OpKind::Put | OpKind::Delete, 0) => Fault::StopAfter,
+                    (true, ..) => Fault::Stop,
+                }
+            }
+        };
+        let faulty = FaultStore::new(Arc::clone(&objects), fault);
+        let state = world.dir.path().join(format!("state-{stop}"));
+        let env = Env { places: Places { state, cache: None }, ..env() };
+        let killed = world.repo.with_store(store_over(Arc::new(faulty))).with_env(env.clone());
+        let ended = prune(&killed, &NOW).await;
+        assert_eq!(ended.is_err(), struck.load(Ordering::SeqCst), "request {stop}: {ended:?}");
+        let repo = world.repo.with_store(store_over(objects)).with_env(env);
+        let report = verify(&repo, Depth::Data).await.unwrap();
+        assert!(!report.has_damage(), "after request {stop}: {:?}", report.findings);
+        let report = prune(&repo, &NOW).await.unwrap();
+        assert_eq!((report.condemned, report.left.len()), (0, 0), "after request {stop}");
+        let report = verify(&repo, Depth::Data).await.unwrap();
+        assert!(!report.has_damage(), "at the end, {stop}: {:?}", report.findings);
+        let listed = repo.list_snapshots().await.unwrap();
+        assert_eq!(listed.len(), 1, "the forgotten one is gone");
+        if ended.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn copy(from: &InMemory) -> InMemory {
+    use futures::StreamExt;
+    use object_store::ObjectStoreExt;
+    let to = InMemory::new();
+    let mut objects = from.list(None);
+    while let Some(meta) = objects.next().await {
+        let location = meta.unwrap().location;
+        let bytes = from.get(&location).await.unwrap().bytes().await.unwrap();
+        to.put(&location, bytes.into()).await.unwrap();
+    }
+    to
+}
