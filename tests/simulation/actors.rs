@@ -117,6 +117,7 @@ async fn save(machine: &Machine, life: Life, repo: &Repository, source: &Source)
         job: Some("simulation".into()),
         stored_as: Some(format!("/{STORED}").into()),
         allow_shrink: true,
+        timeless: true,
         ..BackupOptions::new(BackupSource::Paths(vec![source.root.clone()]))
     };
     match backup(repo, options).await {
@@ -128,7 +129,7 @@ async fn save(machine: &Machine, life: Life, repo: &Repository, source: &Source)
                 machine.complain(format!("{failed} files failed, {missing} are missing"));
             }
             let inner = machine.world.lock();
-            let known = inner.judge.confirmed.contains_key(&id) || inner.judge.removed.contains(&id);
+            let known = inner.judge.confirmed.contains_key(&id) || inner.judge.times_forgotten(id) > 0;
             drop(inner);
             if !known {
                 machine.complain(format!("I5: {id} is acknowledged and not confirmed"));

@@ -162,8 +162,12 @@ pub fn leftovers(machine: &Machine) -> Vec<String> {
     for pack in inner.judge.garbage(&objects) {
         left.push(format!("pack {pack} is garbage and stays"));
     }
-    for id in inner.judge.forgotten() {
-        if inner.judge.confirmed.contains_key(&id) {
+    for key in objects.keys() {
+        // What was taken back keeps its tomb, and an undo beside it.
+        if let Some(ObjectName::Tomb(id, hash)) = ObjectName::parse(key)
+            && inner.judge.confirmed.contains_key(&id)
+            && !inner.judge.is_undone(&hash, &objects)
+        {
             left.push(format!("snapshot {id} is forgotten and stays"));
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lifeboat::crypto::object_hash;
 use lifeboat::format::envelope::ObjectKind;
-use lifeboat::format::gc::{Condemnation, Removal};
+use lifeboat::format::gc::{Condemnation, Removal, Undo};
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::pack::Directory;
 use lifeboat::format::signed::Signed;
@@ -23,8 +23,6 @@ use crate::world::{Life, Objects};
 pub struct Confirmed {
     /// What was backed up.
     pub tree: Arc<Tree>,
-    pub writer: WriterId,
-    pub sequence: u64,
     pub chunks: Vec<ChunkId>,
 }
 
@@ -59,6 +57,8 @@ pub struct Judge {
     /// Snapshots that someone asked to be removed, and how often.
     forgotten: HashMap<SnapshotId, u32>,
     condemnations: HashMap<String, (u64, HashSet<PackId>)>,
+    /// When each snapshot got its first tomb.
+    tombs: HashMap<SnapshotId, u64>,
     deeds: Vec<Deeds>,
     /// What each snapshot that was put should hold; its confirmation may come late.
     trees: HashMap<SnapshotId, Arc<Tree>>,
@@ -93,6 +93,7 @@ impl Judge {
             removed: HashSet::new(),
             forgotten: HashMap::new(),
             condemnations: HashMap::new(),
+            tombs: HashMap::new(),
             deeds: Vec::new(),
             trees: HashMap::new(),
             violations: Vec::new(),
@@ -138,8 +139,13 @@ impl Judge {
         }
     }
 
-    pub fn forgotten(&self) -> Vec<SnapshotId> {
-        self.forgotten.keys().copied().collect()
+    /// Whether an undo names this tomb.
+    pub fn is_undone(&self, tomb: &ObjectHash, objects: &Objects) -> bool {
+        let undos = objects.range("gc/undone/".to_owned()..);
+        undos.take_while(|(key, _)| key.starts_with("gc/undone/")).any(|(_, object)| {
+            let signed = Signed::decode(&object.bytes, ObjectKind::Undo, None);
+            signed.is_ok_and(|(_, s)| Undo::decode(s.value).is_ok_and(|undo| undo.tombs.contains(tomb)))
+        })
     }
 
     /// Whether this condemnation names packs.
@@ -199,10 +205,16 @@ impl Judge {
                 let bad = missing(&["packs/", "index/", "snapshots/"]);
                 let checked =
                     deeds.snapshot > 0 && deeds.has_listed(&["gc/condemned", "gc/horizon"], deeds.snapshot);
+                let looked = deeds.listed.iter().rev().find(|(room, _)| room == "tombs").map_or(0, |(_, at)| *at);
+                let tomb = self.tombs.get(&id).copied().unwrap_or(u64::MAX);
+                let told = tomb < looked || looked < deeds.snapshot;
                 let stands = objects.contains_key(&ObjectName::Snapshot(writer, sequence, id).key());
                 let forgotten = self.forgotten.contains_key(&id);
                 self.demand(bad.is_none(), "I1", || format!("{key} is put before {bad:?}"));
                 self.demand(checked, "I5", || format!("{key} is put without a check"));
+                self.demand(!told, "tomb", || {
+                    format!("{key} is put; a tomb since {tomb}, looked for at {looked}")
+                });
                 self.demand(stands || forgotten, "I1", || format!("{key} confirms what is not there"));
             }
             _ => {}
@@ -297,6 +309,9 @@ impl Judge {
                     _ => {}
                 }
             }
+            Some(ObjectName::Tomb(id, _)) => {
+                self.tombs.entry(id).or_insert(step);
+            }
             None => self.violations.push(format!("{key} is no name of an object")),
             _ => {}
         }
@@ -340,7 +355,7 @@ impl Judge {
         for chunk in &found.chunks {
             *self.needed.entry(*chunk).or_default() += 1;
         }
-        self.confirmed.insert(id, Confirmed { tree, writer, sequence, chunks: found.chunks });
+        self.confirmed.insert(id, Confirmed { tree, chunks: found.chunks });
     }
 
     /// An object is not in the store any more.

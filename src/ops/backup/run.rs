@@ -86,6 +86,7 @@ pub(super) async fn gather(
         keys,
         level: options.level,
         dry_run: options.dry_run,
+        timeless: options.timeless,
         base: index.view.clone(),
         bridge: send,
     };
