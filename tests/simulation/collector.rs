@@ -127,7 +127,8 @@ async fn take_back(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Res
     let tombed: BTreeSet<SnapshotId> = marks.tomb_names.iter().map(|(id, _)| *id).collect();
     let tombed: Vec<SnapshotId> = tombed.into_iter().collect();
     let which = dice.next();
-    if tombed.is_empty() {
+    // A tomb that could not be read would not be taken back.
+    if tombed.is_empty() || marks.is_damaged() {
         return Ok(());
     }
     let id = tombed[(which % tombed.len() as u64) as usize];
@@ -137,7 +138,7 @@ async fn take_back(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Res
     let marks = repo.read_marks().await?;
     let listed = repo.list_snapshots().await?;
     let stands = listed.iter().any(|listed| listed.id == id);
-    if stands && !marks.removed.contains_key(&id) && !marks.tombs.contains_key(&id) {
+    if stands && !marks.is_damaged() && !marks.removed.contains_key(&id) && !marks.tombs.contains_key(&id) {
         machine.remark(format!("took {} back", &id.to_string()[..8]));
         machine.world.lock().judge.take_back(id, since);
     }
