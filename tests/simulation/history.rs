@@ -26,8 +26,11 @@ pub struct Outcome {
     pub removed: u64,
 }
 
+/// What it came to, what was violated, and the world to look at.
+pub type Report = (Outcome, Result<(), String>, Arc<World>);
+
 /// Runs the history of this seed in this directory.
-pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> (Outcome, Result<(), String>, Arc<World>) {
+pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> Report {
     let mut dice = Dice::new(seed);
     let weather = Weather::new(&mut dice);
     let mut judge = Judge::new(Arc::clone(&setup.repo), Arc::clone(&setup.contents));

@@ -335,7 +335,7 @@ impl Judge {
     fn confirm(&mut self, (writer, sequence, id): (WriterId, u64, SnapshotId), tree: Arc<Tree>, all: &Objects) {
         let name = ObjectName::Snapshot(writer, sequence, id).key();
         let Some(object) = all.get(&name) else { return };
-        let found = self.reader.read(&object.bytes, |chunk| {
+        let found = self.reader.read((&object.bytes, false), |chunk| {
             let pack = self.places.get(chunk)?.first()?;
             let directory = self.packs.get(pack)?;
             Some((Arc::clone(directory), all.get(&ObjectName::Pack(*pack).key())?.bytes.clone()))
@@ -397,7 +397,7 @@ impl Judge {
             if !key.starts_with("snapshots/") || key.ends_with(".ok") {
                 continue;
             }
-            let found = self.reader.read(&object.bytes, |chunk| {
+            let found = self.reader.read((&object.bytes, true), |chunk| {
                 let pack = self.places.get(chunk)?.first()?;
                 let directory = self.packs.get(pack)?;
                 Some((Arc::clone(directory), all.get(&ObjectName::Pack(*pack).key())?.bytes.clone()))

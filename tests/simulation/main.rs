@@ -27,9 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use history::Outcome;
+use history::{Outcome, Report};
 use setup::Setup;
 
+/// Histories that are run twice, to see that they are the same.
+const REPEATED: u64 = 40;
 /// Histories of a run that asks for no number.
 const SEEDS: u64 = 200;
 
@@ -46,11 +48,40 @@ fn block_on<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>)
     tokio::task::LocalSet::new().block_on(runtime, work)
 }
 
-/// A directory in memory, where there is one: histories write many small files.
-fn scratch() -> tempfile::TempDir {
-    let memory = PathBuf::from("/dev/shm");
-    let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("lifeboat-simulation-").tempdir_in(parent).unwrap()
+/// A directory for the histories of this process, in memory where there is one: they write many small files. Its name is
+/// stored in snapshots, so it is the same each time, unless another process has it.
+struct Scratch {
+    path: PathBuf,
+    _lock: std::fs::File,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        for number in 0..100 {
+            let path = parent.join(format!("lifeboat-simulation-{number}"));
+            let Ok(lock) = std::fs::File::create(path.with_extension("lock")) else { continue };
+            if lock.try_lock().is_ok() {
+                return Self { path, _lock: lock };
+            }
+        }
+        panic!("no directory for simulations is free in {}", parent.display());
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Runs one history in a directory of its own.
+fn history(runtime: &tokio::runtime::Runtime, setup: &Arc<Setup>, (seed, scratch): (u64, &Scratch)) -> Report {
+    let dir = scratch.path.join(seed.to_string());
+    let done = block_on(runtime, history::run(setup, seed, &dir));
+    let _ = std::fs::remove_dir_all(&dir);
+    done
 }
 
 /// Runs on a thread of its own, whose name is what randomness goes by.
@@ -67,9 +98,8 @@ fn setup() -> Arc<Setup> {
 
 /// Runs one history and shows it.
 fn show(setup: &Arc<Setup>, seed: u64) {
-    let dir = scratch();
-    let (outcome, verdict, world) =
-        on_thread(|| block_on(&runtime(), history::run(setup, seed, dir.path())));
+    let scratch = Scratch::new();
+    let (outcome, verdict, world) = on_thread(|| history(&runtime(), setup, (seed, &scratch)));
     println!("{}", world.trace());
     println!("seed {seed}: {outcome:?}");
     if let Err(violations) = verdict {
@@ -84,12 +114,13 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
         return show(&setup, seed);
     }
     let (first, seeds) = (number("LIFEBOAT_FIRST").unwrap_or(0), number("LIFEBOAT_SEEDS").unwrap_or(SEEDS));
+    let scratch = Scratch::new();
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let begin = Instant::now();
     let work = || {
-        let (dir, runtime) = (scratch(), runtime());
+        let runtime = runtime();
         let mut sum = Outcome::default();
         let mut bad = Vec::new();
         loop {
@@ -97,7 +128,7 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
             if seed >= first + seeds || failed.load(Ordering::Relaxed) {
                 return (sum, bad);
             }
-            let (outcome, verdict, world) = block_on(&runtime, history::run(&setup, seed, dir.path()));
+            let (outcome, verdict, world) = history(&runtime, &setup, (seed, &scratch));
             sum.steps += outcome.steps;
             sum.confirmed += outcome.confirmed;
             sum.removed += outcome.removed;
@@ -126,4 +157,14 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
     }
     let seeds: Vec<u64> = bad.iter().map(|(seed, ..)| *seed).collect();
     assert!(bad.is_empty(), "LIFEBOAT_SEED={} shows it; all: {seeds:?}", seeds[0]);
+}
+
+#[test]
+fn a_seed_gives_the_same_history_again() {
+    let setup = setup();
+    let scratch = Scratch::new();
+    let hash = |seed| on_thread(|| history(&runtime(), &setup, (seed, &scratch)).2.trace_hash());
+    let different: Vec<u64> = (0..REPEATED).filter(|seed| hash(*seed) != hash(*seed)).collect();
+    println!("{} of {REPEATED} differ: {different:?}", different.len());
+    assert!(different.len() as u64 * 20 <= REPEATED, "{different:?}");
 }

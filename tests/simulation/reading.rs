@@ -72,10 +72,10 @@ impl Reader {
         self.contents[number] == ids
     }
 
-    /// What this snapshot holds.
+    /// What this snapshot holds; what cannot be read of it is an error, or is passed over.
     pub fn read(
         &mut self,
-        snapshot: &[u8],
+        (snapshot, passes_over): (&[u8], bool),
         place: impl Fn(&ChunkId) -> Option<Place>,
     ) -> Result<Found, String> {
         let repository = self.repo.id();
@@ -90,8 +90,11 @@ impl Reader {
         let mut todo: Vec<(String, TreeRef)> =
             snapshot.root.map(|root| (String::new(), root)).into_iter().collect();
         while let Some((path, tree)) = todo.pop() {
-            let page = self.page(&tree.id, &place)?;
             found.chunks.push(tree.id);
+            let page = match self.page(&tree.id, &place) {
+                Err(_) if passes_over => continue,
+                page => page?,
+            };
             match Page::decode(&page, tree.level).map_err(|e| e.to_string())? {
                 Page::Pages(rows) => {
                     let below = |row: lifeboat::format::tree::PageRow| {

@@ -256,13 +256,12 @@ impl World {
         text
     }
 
-    /// A hash of what happened, without names that depend on times the file system gives.
+    /// A hash of what happened.
     pub fn trace_hash(&self) -> blake3::Hash {
         let inner = self.lock();
         let mut hasher = blake3::Hasher::new();
         for Line { step, actor, verb, key, fault, .. } in &inner.trace {
-            let room: String = key.split('/').next().unwrap_or_default().to_owned();
-            hasher.update(format!("{step} {actor:?} {verb} {room} {fault:?}\n").as_bytes());
+            hasher.update(format!("{step} {actor:?} {verb} {key} {fault:?}\n").as_bytes());
         }
         hasher.finalize()
     }
