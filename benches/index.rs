@@ -151,25 +151,8 @@ fn main() {
     divan::main();
 }
 
-/// Compacts everything into a new repository, and tells time and the most anonymous memory.
-fn compact(view: &View, listed: &[ObjectHash], place: &std::path::Path) {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let env = Env {
-        clock: Arc::clone(&clock),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits::default(),
-        places: Places { state: place.join("state"), cache: Some(place.join("cache")) },
-    };
-    let store_env = StoreEnv {
-        clock: Arc::clone(&clock),
-        random: Arc::clone(&env.random),
-        observer: Arc::clone(&env.observer),
-        cancel: env.cancel.clone(),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let url: StoreUrl = place.join("repository").to_str().unwrap().parse().unwrap();
+/// Does something, and tells time and the most anonymous memory.
+fn sampled<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let done = Arc::new(AtomicBool::new(false));
     let (stop, before) = (Arc::clone(&done), status("RssAnon"));
     let sampler = std::thread::spawn(move || {
@@ -180,22 +163,45 @@ fn compact(view: &View, listed: &[ObjectHash], place: &std::path::Path) {
         }
         most
     });
-    let start = clock.monotonic();
-    let new = runtime.block_on(async {
+    let (out, took) = timed(&SystemClock::new(), work);
+    done.store(true, Ordering::Relaxed);
+    let most = sampler.join().unwrap();
+    println!("{what} in {took:.1?}; anonymous at most {most} kB, before {before}");
+    out
+}
+
+/// Compacts everything into a new repository, and loads what came of it.
+fn compact(view: &View, listed: &[ObjectHash], place: &std::path::Path) {
+    let env = Env {
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        observer: Arc::new(CountingObserver::default()),
+        cancel: Cancel::new(),
+        limits: Limits::default(),
+        places: Places { state: place.join("state"), cache: Some(place.join("cache")) },
+    };
+    let store_env = StoreEnv {
+        clock: Arc::clone(&env.clock),
+        random: Arc::clone(&env.random),
+        observer: Arc::clone(&env.observer),
+        cancel: env.cancel.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let url: StoreUrl = place.join("repository").to_str().unwrap().parse().unwrap();
+    let repo = runtime.block_on(async {
         let store = Store::open(&url, &StoreOptions::default(), store_env).await.unwrap();
         let options = InitOptions { new_key_file: true, ..InitOptions::default() };
         let made = init(store.clone(), &env, options).await.unwrap();
         let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
-        let repo = Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap();
-        let writer = repo.writer().unwrap().0;
-        let replace = listed.iter().map(|object| (writer, *object)).collect();
-        let plan = CompactPlan { replace, drop: HashSet::new() };
-        repo.compact_index(view, &plan).await.unwrap().len()
+        Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap()
     });
-    let took = clock.monotonic() - start;
-    done.store(true, Ordering::Relaxed);
-    let most = sampler.join().unwrap();
-    println!("compacted into {new} objects in {took:.1?}; anonymous at most {most} kB, before {before}");
+    let writer = repo.writer().unwrap().0;
+    let replace = listed.iter().map(|object| (writer, *object)).collect();
+    let plan = CompactPlan { replace, drop: HashSet::new() };
+    let new = sampled("compacted", || runtime.block_on(repo.compact_index(view, &plan)).unwrap());
+    println!("{} new objects", new.len());
+    let loaded = sampled("loaded again", || runtime.block_on(repo.load_index()).unwrap());
+    assert_eq!((loaded.view.chunk_count(), loaded.problems.len()), (view.chunk_count(), 0));
 }
 
 /// Looks up chunks that `id` makes of a random number.

@@ -31,6 +31,9 @@ const NONE: u32 = u32::MAX;
 /// Most contradicting versions of one pack.
 const VERSIONS_MAX: usize = 64;
 
+/// The next pack of a level: its id, the level, its number there.
+type Head = Reverse<(PackId, usize, u32)>;
+
 /// What becomes of a pack of the view.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -135,7 +138,7 @@ impl Compaction<'_> {
     fn merge_packs(&mut self, drop: &HashSet<PackId>) -> Result<Vec<Version>, IndexError> {
         let view = self.view;
         let mut heap = BinaryHeap::new();
-        let id = |level: usize, number: u32| -> Result<Option<Reverse<(PackId, usize, u32)>>, IndexError> {
+        let id = |level: usize, number: u32| -> Result<Option<Head>, IndexError> {
             let level_of = &view.levels[level].level;
             if number >= level_of.header.packs {
                 return Ok(None);

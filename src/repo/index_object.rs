@@ -13,7 +13,7 @@ use crate::crypto::ObjectSealer;
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
-use crate::format::index::{HEADER_MAX, IndexHeader, IndexTables, StoredBlock};
+use crate::format::index::{HEADER_MAX, IndexDecoder, IndexHeader, IndexTables, StoredBlock};
 use crate::format::pack::padme;
 use crate::format::segment::TAG_LEN;
 use crate::format::signed::SIGNATURE_LEN;
@@ -125,18 +125,22 @@ pub fn open_index_object(repo: &Repository, key: &str, bytes: &[u8]) -> Result<I
     let at = || RepoError::at(key);
     let head = Head::read(bytes, &repo.id()).map_err(at())?;
     let (header, sealer) = head.open(repo, key, bytes)?;
+    let blocks_len: usize = header.blocks.iter().map(|block| block.stored.stored_len as usize).sum();
+    let mut reader = Reader::new(bytes);
+    reader.bytes(head.len + blocks_len).map_err(at())?;
+    let signature: [u8; SIGNATURE_LEN] = reader.array().map_err(at())?;
+    repo.verify(key, (header.author, Authority::Writer), &bytes[..head.len], &signature)?;
     let mut reader = Reader::new(bytes);
     reader.bytes(head.len).map_err(at())?;
-    let mut blocks = Vec::with_capacity(header.blocks.len());
-    for (number, entry) in header.blocks.iter().enumerate() {
+    let entries = header.blocks.clone();
+    let mut decoder = IndexDecoder::new(header);
+    for (number, entry) in entries.iter().enumerate() {
         let mut block = reader.bytes(entry.stored.stored_len as usize).map_err(at())?.to_vec();
         if *blake3::hash(&block).as_bytes() != entry.stored.sum {
             return Err(RepoError::HashMismatch { key: key.to_owned() });
         }
         sealer.open_block(number as u32 + 1, head.count, &mut block)?;
-        blocks.push(block);
+        decoder.push(&block).map_err(at())?;
     }
-    let signature: [u8; SIGNATURE_LEN] = reader.array().map_err(at())?;
-    repo.verify(key, (header.author, Authority::Writer), &bytes[..head.len], &signature)?;
-    IndexTables::decode(header, blocks).map_err(at())
+    decoder.finish().map_err(at())
 }

@@ -18,6 +18,10 @@ pub const COLD_FROM: u64 = 64 << 20;
 /// How often a load that met a damaged cache, or an object that went away, begins again.
 const LOADS_MAX: usize = 16;
 
+/// How often a reader loads the index again. Where others store all the time, no two listings are equal, and what is lost must
+/// be called lost at last.
+const RELOADS_MAX: u32 = 100;
+
 /// What a reader knows of the index.
 pub struct ReadIndex {
     view: View,
@@ -27,6 +31,8 @@ pub struct ReadIndex {
     cold: Option<ColdIndex>,
     /// Most bytes that are fetched to have everything at hand.
     most: u64,
+    /// How often it was loaded again.
+    reloads: u32,
 }
 
 impl Repository {
@@ -89,10 +95,11 @@ impl ReadIndex {
             Err(RepoError::Store(error)) if error.is_not_found() => {}
             other => return other,
         }
-        if repo.list_index().await? == self.listed {
+        if self.reloads == RELOADS_MAX || repo.list_index().await? == self.listed {
             return Ok(false);
         }
-        *self = Self::load(repo, self.cold.take(), self.most).await?;
+        let reloads = self.reloads + 1;
+        *self = Self { reloads, ..Self::load(repo, self.cold.take(), self.most).await? };
         Ok(true)
     }
 
@@ -119,10 +126,10 @@ impl ReadIndex {
         let missing = repo.missing_bytes(cache, &listed);
         if missing <= most {
             let view = repo.load_listed(cache, listed.clone()).await?;
-            return Ok(Self { view, listed, cold: None, most });
+            return Ok(Self { view, listed, cold: None, most, reloads: 0 });
         }
         let mut cold = ColdIndex::load(repo, cache, &listed, old).await?;
         let view = cold.view()?;
-        Ok(Self { view, listed, cold: Some(cold), most })
+        Ok(Self { view, listed, cold: Some(cold), most, reloads: 0 })
     }
 }

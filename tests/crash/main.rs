@@ -1,7 +1,8 @@
 //! A backup that dies anywhere loses nothing that was acknowledged, and the next run needs no help.
 //!
-//! Two ways to die: the store stops answering at each request in turn, as if the process had ended there; and the process
-//! is killed at random moments. `LIFEBOAT_KILLS` says how often, `LIFEBOAT_SEED` picks other moments.
+//! Three ways to die: the store stops answering at each request in turn, as if the process had ended there; the process is
+//! killed at random moments; and before each system call that changes a file. `LIFEBOAT_KILLS` says how often, `all` for
+//! every system call; `LIFEBOAT_SEED` picks other moments.
 #![allow(missing_docs, unreachable_pub, reason = "a test has no public interface")]
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +10,10 @@
     reason = "a failed step fails the test; it kills by the clock"
 )]
 
+mod calls;
 mod kill;
+mod place;
+mod trace;
 mod world;
 
 use std::sync::Arc;

@@ -133,6 +133,11 @@ pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A number from the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
 /// Copies a directory of plain files.
 pub fn copy_tree(from: &Path, to: &Path) {
     for entry in walkdir::WalkDir::new(from) {

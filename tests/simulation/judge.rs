@@ -205,7 +205,8 @@ impl Judge {
                 let bad = missing(&["packs/", "index/", "snapshots/"]);
                 let checked =
                     deeds.snapshot > 0 && deeds.has_listed(&["gc/condemned", "gc/horizon"], deeds.snapshot);
-                let looked = deeds.listed.iter().rev().find(|(room, _)| room == "tombs").map_or(0, |(_, at)| *at);
+                let looked =
+                    deeds.listed.iter().rev().find(|(room, _)| room == "tombs").map_or(0, |(_, at)| *at);
                 let tomb = self.tombs.get(&id).copied().unwrap_or(u64::MAX);
                 let told = tomb < looked || looked < deeds.snapshot;
                 let stands = objects.contains_key(&ObjectName::Snapshot(writer, sequence, id).key());
@@ -332,7 +333,12 @@ impl Judge {
     }
 
     /// I2: all of a confirmed snapshot is there, and is what was backed up.
-    fn confirm(&mut self, (writer, sequence, id): (WriterId, u64, SnapshotId), tree: Arc<Tree>, all: &Objects) {
+    fn confirm(
+        &mut self,
+        (writer, sequence, id): (WriterId, u64, SnapshotId),
+        tree: Arc<Tree>,
+        all: &Objects,
+    ) {
         let name = ObjectName::Snapshot(writer, sequence, id).key();
         let Some(object) = all.get(&name) else { return };
         let found = self.reader.read((&object.bytes, false), |chunk| {
@@ -371,9 +377,11 @@ impl Judge {
                     }
                     self.places.remove(&chunk.id);
                     if self.needed.get(&chunk.id).is_some_and(|needed| *needed > 0) {
-                        let needs = |(_, snapshot): &(&SnapshotId, &Confirmed)| snapshot.chunks.contains(&chunk.id);
+                        let needs =
+                            |(_, snapshot): &(&SnapshotId, &Confirmed)| snapshot.chunks.contains(&chunk.id);
                         let of = self.confirmed.iter().find(needs).map(|(id, _)| id.to_string());
-                        let text = format!("I2: {key} is deleted with the last copy of {} of {of:?}", chunk.id);
+                        let text =
+                            format!("I2: {key} is deleted with the last copy of {} of {of:?}", chunk.id);
                         self.violations.push(text);
                     }
                 }

@@ -77,7 +77,11 @@ impl Drop for Scratch {
 }
 
 /// Runs one history in a directory of its own.
-fn history(runtime: &tokio::runtime::Runtime, setup: &Arc<Setup>, (seed, scratch): (u64, &Scratch)) -> Report {
+fn history(
+    runtime: &tokio::runtime::Runtime,
+    setup: &Arc<Setup>,
+    (seed, scratch): (u64, &Scratch),
+) -> Report {
     let dir = scratch.path.join(seed.to_string());
     let done = block_on(runtime, history::run(setup, seed, &dir));
     let _ = std::fs::remove_dir_all(&dir);
@@ -144,9 +148,10 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let seconds = begin.elapsed().as_secs_f64();
-    let (steps, confirmed, removed) = results.iter().fold((0, 0, 0), |(steps, confirmed, removed), (sum, _)| {
-        (steps + sum.steps, confirmed + sum.confirmed, removed + sum.removed)
-    });
+    let (steps, confirmed, removed) =
+        results.iter().fold((0, 0, 0), |(steps, confirmed, removed), (sum, _)| {
+            (steps + sum.steps, confirmed + sum.confirmed, removed + sum.removed)
+        });
     println!(
         "{seeds} histories, {steps} requests, {confirmed} snapshots kept, {removed} removed; {:.1} histories a second",
         seeds as f64 / seconds

@@ -59,13 +59,7 @@ pub fn content_ids(repo: &Repository) -> Vec<Vec<ChunkId>> {
 impl Reader {
     pub fn new(repo: Arc<Repository>, contents: Arc<Vec<Vec<ChunkId>>>) -> Self {
         let opener = SegmentOpener::new(repo.id()).unwrap();
-        Self {
-            repo,
-            keys: DataKeys::default(),
-            opener,
-            pages: HashMap::new(),
-            contents,
-        }
+        Self { repo, keys: DataKeys::default(), opener, pages: HashMap::new(), contents }
     }
 
     pub fn is_content(&self, number: usize, ids: &[ChunkId]) -> bool {

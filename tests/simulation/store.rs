@@ -28,9 +28,16 @@ pub enum Request {
 #[derive(Debug)]
 pub enum Answer {
     Done,
-    Content { meta: ObjectMeta, range: Range<u64>, bytes: Bytes },
+    Content {
+        meta: ObjectMeta,
+        range: Range<u64>,
+        bytes: Bytes,
+    },
     /// The objects, and whether the listing fails behind them.
-    Listed { objects: Vec<ObjectMeta>, fails: bool },
+    Listed {
+        objects: Vec<ObjectMeta>,
+        fails: bool,
+    },
 }
 
 impl Request {
@@ -106,11 +113,7 @@ impl ObjectStore for SimStore {
         Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
     }
 
-    async fn put_multipart_opts(
-        &self,
-        _: &Path,
-        _: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         unimplemented!("objects are put in one request")
     }
 

@@ -83,7 +83,9 @@ pub fn difference(root: &Path, wanted: &Tree) -> Option<String> {
     let mut left = wanted.clone();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
-        let Ok(entries) = std::fs::read_dir(&dir) else { return Some(format!("cannot list {}", dir.display())) };
+        let Ok(entries) = std::fs::read_dir(&dir) else {
+            return Some(format!("cannot list {}", dir.display()));
+        };
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {

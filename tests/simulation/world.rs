@@ -167,7 +167,11 @@ impl World {
             let (reply, receive) = oneshot::channel();
             let again = actor.failed.as_deref() == Some(request.key());
             let pending = Pending { request, reply };
-            if again { actor.queue.push_front(pending) } else { actor.queue.push_back(pending) }
+            if again {
+                actor.queue.push_front(pending)
+            } else {
+                actor.queue.push_back(pending)
+            }
             receive
         };
         self.changed.notify_one();
@@ -268,11 +272,16 @@ impl World {
 
     pub fn remark(&self, actor: usize, text: String) {
         let mut inner = self.lock();
-        let line =
-            Line { step: inner.step, actor: Some(actor), verb: "*", key: text, fault: Fault::None, good: true };
+        let line = Line {
+            step: inner.step,
+            actor: Some(actor),
+            verb: "*",
+            key: text,
+            fault: Fault::None,
+            good: true,
+        };
         inner.trace.push(line);
     }
-
 }
 
 /// The beginning of each part of a name tells them apart.

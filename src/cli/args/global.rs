@@ -88,7 +88,7 @@ const DAY: u64 = 24 * 3600;
 const LONGEST: u64 = 365 * DAY;
 
 /// Reads `90`, `90s`, `15m`, `2h` or `1d`.
-fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     const WANTED: &str = "expected a time such as 0, 30s, 15m or 2h, at most 365d";
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

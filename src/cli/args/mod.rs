@@ -2,6 +2,7 @@
 
 mod backup;
 mod global;
+mod prune;
 mod restore;
 mod rules;
 mod select;
@@ -9,6 +10,7 @@ mod verbs;
 
 pub(crate) use backup::BackupArgs;
 pub(crate) use global::GlobalArgs;
+pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
 pub(crate) use select::{Location, SelectArgs};
@@ -54,6 +56,8 @@ pub(crate) enum Verb {
     /// Check the repository: structure by default, stored bytes with --packs, every chunk with --data
     #[command(visible_alias = "check")]
     Verify(VerifyArgs),
+    /// Remove what was forgotten and give its space back: condemns first, deletes when the grace has passed
+    Prune(PruneArgs),
     /// Show what the repository holds and how much space that takes
     Stats,
     /// Check the surroundings: store, credentials, rights, clock, local places, key

@@ -9,6 +9,7 @@ mod init;
 mod key;
 mod ls;
 pub(crate) mod man;
+mod prune;
 mod restore;
 mod snapshots;
 mod stats;
@@ -29,6 +30,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
+        Verb::Prune(args) => prune::run(session, args).await,
         Verb::Stats => stats::run(session).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, &args).await,

@@ -67,6 +67,17 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::RepositoryChanged { .. } => {
             "find out who replaced it; if it was you, move the state directory of this place away".to_owned()
         }
+        Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),
+        Error::WriterAtWork { .. } => {
+            "wait for it to end, give a --grace, or go on with --force: that run will read some files again"
+                .to_owned()
+        }
+        Error::SnapshotVanished { .. } => {
+            "find out who deleted it; if that is in order, go on with --accept-missing".to_owned()
+        }
+        Error::MarkDamaged { .. } => {
+            "restore the object from a replica, or delete it if no hold stands".to_owned()
+        }
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::world::World;
 use crate::clock::Timestamp;
+use crate::crypto::sign::SigningKey;
 use crate::crypto::{SecretKey, chunk_id, context, object_hash};
 use crate::error::Error;
 use crate::event::Counters;
@@ -23,7 +24,6 @@ use crate::format::index::{IndexBuilder, TABLE_MAX};
 use crate::format::layout::ObjectName;
 use crate::format::pack::{Directory, PACK_MAX, PackedChunk, Proof};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
-use crate::crypto::sign::SigningKey;
 use crate::repo::{
     BufferPool, DataKeys, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, merkle_proofs,
     segment_leaf,
@@ -214,9 +214,8 @@ impl<'a> Mover<'a> {
             Err(RepoError::Store(error)) if !error.is_not_found() => return Err(error.into()),
             Err(_) => return Ok(None),
         };
-        let origin = |segment: &crate::format::segment::SegmentEntry| {
-            directory.origins[usize::from(segment.origin)]
-        };
+        let origin =
+            |segment: &crate::format::segment::SegmentEntry| directory.origins[usize::from(segment.origin)];
         let origins = directory.segments.iter().map(origin).collect();
         let chunks = directory.chunks.iter().map(|chunk| (chunk.id, (chunk.segment, chunk.len))).collect();
         let shared = Arc::new((origins, chunks));
@@ -287,7 +286,9 @@ impl<'a> Mover<'a> {
     ) -> Result<bool, Error> {
         let key = match self.data_keys.get(self.repo, sealed) {
             Ok(key) => key,
-            Err(RepoError::RoleForbids { .. } | RepoError::Crypto(_) | RepoError::Format(_)) => return Ok(false),
+            Err(RepoError::RoleForbids { .. } | RepoError::Crypto(_) | RepoError::Format(_)) => {
+                return Ok(false);
+            }
             Err(error) => return Err(error.into()),
         };
         let mut plain = Vec::new();
@@ -436,4 +437,3 @@ fn proofs(bytes: &[u8], directory: &Directory) -> Vec<Proof> {
 pub(super) fn age(now: Timestamp, stored: Timestamp) -> std::time::Duration {
     std::time::Duration::from_nanos(u64::try_from(now.0.saturating_sub(stored.0)).unwrap_or(0))
 }
-

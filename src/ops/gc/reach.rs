@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::format::FormatError;
 use crate::format::content::{self, ChunkRow, Content, ListPage};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::{Page, TreeRef};
-use crate::format::FormatError;
 use crate::id::ChunkId;
 use crate::index::{LiveSet, Mark, View};
 use crate::ops::tree::{damaged_page, is_local_damage};

@@ -93,9 +93,7 @@ async fn remove_part(
     let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
     let marks = repo.read_marks().await?;
     refuse_damage(&marks)?;
-    let stands = |listed: &&Listed| {
-        marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now)
-    };
+    let stands = |listed: &&Listed| marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now);
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
     let spared = part.len() - gone.len();
     if spared > 0 {

@@ -29,7 +29,6 @@ pub(super) struct ListedPack {
     pub(super) stored: Timestamp,
 }
 
-
 /// One look at the repository.
 pub(super) struct World {
     pub(super) snapshots: Vec<Listed>,

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! An object is complete under its name or not there: it is written to `tmp/`, synced, and renamed. When a `put` returns,
-//! the object, its name and every directory above it are on stable storage; when a `delete` returns, the absence is.
+//! the object, its name and every directory above it are on stable storage; when a `delete` returns, the absence is. Before
+//! either begins, so is what was listed until then, but for listings of all packs: what is written may rest on it.
 //! A path is never followed through a symbolic link below the root.
 //!
 //! # Crash
@@ -11,11 +12,13 @@
 //! # Must not
 //! Make the root on its own: a run whose disk is not mounted must fail, not start a new repository beside it.
 
+#[doc(hidden)]
+pub mod disk;
 mod read;
 mod walk;
 mod write;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,7 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use self::disk::{Disk, Kind, RealDisk};
 use super::options::StoreEnv;
 use super::pool::Pool;
 use crate::event::{Event, Observer};
@@ -37,7 +41,7 @@ use crate::random::{RandomError, random_array};
 
 const NAME: &str = "local";
 
-/// One step on the file system. A hook sees each before it happens.
+/// One step on the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
@@ -152,9 +156,6 @@ impl LocalError {
     }
 }
 
-/// Sees each step before it happens; an error stands in for the step's own. For tests of durability and crashes.
-pub type Hook = Arc<dyn Fn(Step, &Path) -> io::Result<()> + Send + Sync>;
-
 /// How a directory is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalOptions {
@@ -170,7 +171,8 @@ impl Default for LocalOptions {
     }
 }
 
-struct Inner {
+struct Inner<D> {
+    disk: D,
     root: PathBuf,
     options: LocalOptions,
     /// Lowered when the file system refuses direct writes.
@@ -179,29 +181,24 @@ struct Inner {
     known: Mutex<HashSet<PathBuf>>,
     /// Directories known to be there and to be reached through no link.
     plain: Mutex<HashSet<PathBuf>>,
+    /// Directories that were listed since something was last written. Names found there may not be durable: whoever made or
+    /// removed them may have died before, or not be done yet.
+    listed: Mutex<BTreeSet<PathBuf>>,
     /// Makes names of temporary files unique across processes.
     nonce: u64,
     counter: AtomicU64,
     pool: Pool,
     observer: Arc<dyn Observer>,
-    hook: Option<Hook>,
 }
 
-impl Inner {
-    fn step(&self, step: Step, path: &Path) -> std::result::Result<(), LocalError> {
-        match &self.hook {
-            Some(hook) => hook(step, path).map_err(|source| LocalError::io(step, path, source)),
-            None => Ok(()),
-        }
-    }
-
+impl<D: Disk> Inner<D> {
     fn path_of(&self, key: &ObjectPath) -> PathBuf {
         self.root.join(key.as_ref())
     }
 
     fn check_root(&self) -> std::result::Result<(), LocalError> {
-        match std::fs::metadata(&self.root) {
-            Ok(meta) if meta.is_dir() => Ok(()),
+        match self.disk.stat(&self.root) {
+            Ok(stat) if stat.kind == Kind::Directory => Ok(()),
             Ok(_) => Err(LocalError::Foreign { path: self.root.clone() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(LocalError::NoRoot { path: self.root.clone() })
@@ -220,8 +217,13 @@ impl Inner {
 }
 
 /// A directory as an object store.
-#[derive(Clone)]
-pub struct LocalStore(Arc<Inner>);
+pub struct LocalStore<D = RealDisk>(Arc<Inner<D>>);
+
+impl<D> Clone for LocalStore<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl LocalStore {
     /// The store below `root`, an absolute path. Touches nothing.
@@ -230,7 +232,7 @@ impl LocalStore {
         options: LocalOptions,
         env: &StoreEnv,
     ) -> std::result::Result<Self, RandomError> {
-        Self::with_pool(root.into(), options, env, Pool::default())
+        Self::on_disk(RealDisk, root.into(), options, env)
     }
 
     pub(super) fn with_pool(
@@ -239,27 +241,41 @@ impl LocalStore {
         env: &StoreEnv,
         pool: Pool,
     ) -> std::result::Result<Self, RandomError> {
+        Self::build((RealDisk, root), options, env, pool)
+    }
+}
+
+impl<D: Disk> LocalStore<D> {
+    /// The store below `root` on another file system than the machine's: for simulations.
+    #[doc(hidden)]
+    pub fn on_disk(
+        disk: D,
+        root: PathBuf,
+        options: LocalOptions,
+        env: &StoreEnv,
+    ) -> std::result::Result<Self, RandomError> {
+        Self::build((disk, root), options, env, Pool::default())
+    }
+
+    fn build(
+        (disk, root): (D, PathBuf),
+        options: LocalOptions,
+        env: &StoreEnv,
+        pool: Pool,
+    ) -> std::result::Result<Self, RandomError> {
         Ok(Self(Arc::new(Inner {
+            disk,
             root,
             options,
             direct: AtomicBool::new(options.direct_io),
             known: Mutex::default(),
             plain: Mutex::default(),
+            listed: Mutex::default(),
             nonce: u64::from_le_bytes(random_array(env.random.as_ref())?),
             counter: AtomicU64::new(0),
             pool,
             observer: Arc::clone(&env.observer),
-            hook: None,
         })))
-    }
-
-    /// The same store with a hook before each step. Only for a store that is not shared yet; otherwise nothing changes.
-    #[doc(hidden)]
-    pub fn with_hook(mut self, hook: Hook) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.hook = Some(hook);
-        }
-        self
     }
 
     /// The root directory.
@@ -276,7 +292,7 @@ impl LocalStore {
     async fn blocking<T, F>(&self, path: &str, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Inner) -> std::result::Result<T, LocalError> + Send + 'static,
+        F: FnOnce(&Inner<D>) -> std::result::Result<T, LocalError> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
         match tokio::task::spawn_blocking(move || work(&inner).map_err(|e| inner.explain(e))).await {
@@ -292,8 +308,7 @@ impl LocalStore {
 
     /// Bytes that this user may still write, if the file system tells.
     pub fn free_space(&self) -> Option<u64> {
-        let stat = rustix::fs::statvfs(&self.0.root).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        self.0.disk.free_space(&self.0.root)
     }
 
     /// Removes temporary files that were last written before `before` nanoseconds of 1970; says how many.
@@ -302,13 +317,13 @@ impl LocalStore {
     }
 }
 
-impl fmt::Debug for LocalStore {
+impl<D> fmt::Debug for LocalStore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalStore").field("root", &self.0.root).finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for LocalStore {
+impl<D> fmt::Display for LocalStore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.root.display().fmt(f)
     }
@@ -319,7 +334,7 @@ fn not_implemented<T>(operation: &str) -> Result<T> {
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for LocalStore {
+impl<D: Disk> ObjectStore for LocalStore<D> {
     async fn put_opts(
         &self,
         location: &ObjectPath,
@@ -420,5 +435,7 @@ impl ObjectStore for LocalStore {
     }
 }
 
+#[cfg(test)]
+mod hooked;
 #[cfg(test)]
 mod tests;

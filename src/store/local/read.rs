@@ -1,9 +1,7 @@
 //! Reading: positioned reads into buffers that are used again, exact to the byte.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,14 +10,15 @@ use bytes::Bytes;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetRange, ObjectMeta};
 
+use super::disk::{Disk, Kind};
 use super::{Inner, LocalError, Step};
 
 /// The last second of the year 9999; a file's time beyond it is hostile or broken.
 const LAST_SECOND: i64 = 253_402_300_799;
 
 /// An open object, read or about to be.
-pub(super) struct Opened {
-    pub(super) file: File,
+pub(super) struct Opened<F> {
+    pub(super) file: F,
     pub(super) path: PathBuf,
     /// The part that is wanted, cut to the object's size.
     pub(super) range: Range<u64>,
@@ -29,7 +28,7 @@ pub(super) struct Opened {
     modified: (i64, i64),
 }
 
-impl Opened {
+impl<F> Opened<F> {
     pub(super) fn meta(&self, location: &ObjectPath) -> ObjectMeta {
         meta(location.clone(), self.size, self.modified)
     }
@@ -43,36 +42,31 @@ pub(super) fn meta(location: ObjectPath, size: u64, modified: (i64, i64)) -> Obj
     ObjectMeta { location, last_modified, size, e_tag: None, version: None }
 }
 
-impl Inner {
+impl<D: Disk> Inner<D> {
     /// Opens a plain file; a link or anything else under the name is an error.
     pub(super) fn open_and_read(
         &self,
         path: &Path,
         wanted: Option<&GetRange>,
         head: bool,
-    ) -> Result<Opened, LocalError> {
-        self.step(Step::Open, path)?;
+    ) -> Result<Opened<D::File>, LocalError> {
         self.check_way(path)?;
-        let file =
-            File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(
-                |error| match error.raw_os_error() {
-                    Some(libc::ELOOP | libc::ENXIO) => LocalError::Foreign { path: path.to_owned() },
-                    Some(libc::ENOTDIR) => LocalError::io(Step::Open, path, io::ErrorKind::NotFound.into()),
-                    _ => LocalError::io(Step::Open, path, error),
-                },
-            )?;
-        let stat = file.metadata().map_err(|error| LocalError::io(Step::Look, path, error))?;
-        if !stat.is_file() {
+        let file = self.disk.open(path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENXIO) => LocalError::Foreign { path: path.to_owned() },
+            Some(libc::ENOTDIR) => LocalError::io(Step::Open, path, io::ErrorKind::NotFound.into()),
+            _ => LocalError::io(Step::Open, path, error),
+        })?;
+        let stat = self.disk.stat_file(&file).map_err(|error| LocalError::io(Step::Look, path, error))?;
+        if stat.kind != Kind::File {
             return Err(LocalError::Foreign { path: path.to_owned() });
         }
-        let size = stat.len();
+        let size = stat.len;
         let range = cut(wanted, size);
         let bytes = match wanted {
             Some(_) if !head => Some(self.read(&file, path, range.clone())?),
             _ => None,
         };
-        let modified = (stat.mtime(), stat.mtime_nsec());
-        Ok(Opened { file, path: path.to_owned(), range, bytes, size, modified })
+        Ok(Opened { file, path: path.to_owned(), range, bytes, size, modified: stat.modified })
     }
 
     /// No directory above the file is a link; looked at once a process.
@@ -88,14 +82,13 @@ impl Inner {
     }
 
     /// The bytes of a range that lay inside the file when it was opened; an error if the file has shrunk since.
-    pub(super) fn read(&self, file: &File, path: &Path, range: Range<u64>) -> Result<Bytes, LocalError> {
-        self.step(Step::Read, path)?;
+    pub(super) fn read(&self, file: &D::File, path: &Path, range: Range<u64>) -> Result<Bytes, LocalError> {
         let wanted = range.end - range.start;
         let too_large = || LocalError::io(Step::Read, path, io::ErrorKind::FileTooLarge.into());
         let mut buffer = self.pool.take(usize::try_from(wanted).map_err(|_| too_large())?);
         let mut done = 0;
         while done < buffer.len() {
-            match file.read_at(&mut buffer[done..], range.start + done as u64) {
+            match self.disk.read_at(file, &mut buffer[done..], range.start + done as u64) {
                 Ok(0) => {
                     return Err(LocalError::Shrunk { path: path.to_owned(), wanted, found: done as u64 });
                 }

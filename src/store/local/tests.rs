@@ -6,12 +6,18 @@ use object_store::ObjectStoreExt;
 
 use super::super::error::{Operation, Request, classify};
 use super::super::tests::env_with;
+use super::hooked::{Hook, Hooked};
 use super::*;
 use crate::class::Class;
 use crate::clock::SystemClock;
 
 fn store_at(root: &Path) -> LocalStore {
     LocalStore::new(root, LocalOptions::default(), &env_with(SystemClock::new()).0).unwrap()
+}
+
+fn hooked_at(root: &Path, options: LocalOptions, hook: Hook) -> LocalStore<Hooked> {
+    let env = env_with(SystemClock::new()).0;
+    LocalStore::on_disk(Hooked(hook), root.to_owned(), options, &env).unwrap()
 }
 
 fn at(key: &str) -> ObjectPath {
@@ -22,20 +28,24 @@ fn class_of(error: Error) -> Class {
     classify(Request { operation: Operation::Put, key: "k", place: &"here" }, error).class()
 }
 
-async fn names(store: &LocalStore) -> Vec<String> {
+async fn names<D: Disk>(store: &LocalStore<D>) -> Vec<String> {
     store.list(None).map(|meta| meta.unwrap().location.to_string()).collect().await
 }
 
 type Steps = Arc<StdMutex<Vec<(Step, String)>>>;
 
-/// A hook that notes every step with the path below the root.
+/// A hook that notes every step but looks, with the path below the root; steps that follow their like once.
 fn noting(root: &Path) -> (Hook, Steps) {
     let steps = Arc::new(StdMutex::new(Vec::new()));
     let (noted, root) = (Arc::clone(&steps), root.to_owned());
     let hook: Hook = Arc::new(move |step, path| {
         let path = path.strip_prefix(&root).unwrap().to_str().unwrap();
         let path = if path.starts_with("tmp/") { "tmp/*" } else { path };
-        noted.lock().unwrap().push((step, path.to_owned()));
+        let seen = (step, path.to_owned());
+        let mut noted = noted.lock().unwrap();
+        if step != Step::Look && noted.last() != Some(&seen) {
+            noted.push(seen);
+        }
         Ok(())
     });
     (hook, steps)
@@ -45,7 +55,7 @@ fn noting(root: &Path) -> (Hook, Steps) {
 async fn content_is_durable_before_its_name_and_each_directory_before_what_is_in_it() {
     let directory = tempfile::tempdir().unwrap();
     let (hook, steps) = noting(directory.path());
-    let store = store_at(directory.path()).with_hook(hook);
+    let store = hooked_at(directory.path(), LocalOptions::default(), hook);
     store.put(&at("packs/ab/x"), vec![1; 2 << 20].into()).await.unwrap();
     let wanted = [
         (Step::MakeDirectory, "packs"),
@@ -78,8 +88,57 @@ async fn content_is_durable_before_its_name_and_each_directory_before_what_is_in
 }
 
 #[tokio::test]
+async fn what_was_listed_is_durable_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = store_at(directory.path());
+    for key in ["index/a/x", "packs/ab/y", "packs/cd/z"] {
+        plain.put(&at(key), "x".into()).await.unwrap();
+    }
+    let (hook, steps) = noting(directory.path());
+    let store = hooked_at(directory.path(), LocalOptions::default(), hook);
+    let take = || -> Vec<String> {
+        let mut taken = std::mem::take(&mut *steps.lock().unwrap());
+        taken
+            .truncate(taken.iter().position(|(step, _)| *step != Step::SyncDirectory).unwrap_or(taken.len()));
+        let mut synced: Vec<String> = taken.into_iter().map(|(_, path)| path).collect();
+        synced.sort();
+        synced
+    };
+    for prefix in ["index", "packs", "missing"] {
+        let _: Vec<_> = store.list(Some(&at(prefix))).collect().await;
+    }
+    assert!(take().is_empty(), "a listing syncs nothing");
+    store.put(&at("new"), "x".into()).await.unwrap();
+    // Packs are relied on through an index object, or when they are looked for one by one.
+    assert_eq!(take(), ["index", "index/a", "packs"]);
+    store.put(&at("new"), "x".into()).await.unwrap();
+    assert!(take().is_empty(), "once is enough");
+    let _: Vec<_> = store.list(Some(&at("packs/ab"))).collect().await;
+    store.delete(&at("new")).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(take(), ["packs/ab"]);
+}
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_made_durable_stops_the_writer_and_not_the_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    store_at(directory.path()).put(&at("index/x"), "x".into()).await.unwrap();
+    let failing: Hook = Arc::new(|step, path| match step {
+        Step::SyncDirectory if path.ends_with("index") => Err(io::Error::from_raw_os_error(libc::EIO)),
+        _ => Ok(()),
+    });
+    let store = hooked_at(directory.path(), LocalOptions::default(), failing);
+    for _ in 0..2 {
+        assert_eq!(names(&store).await, ["index/x"]);
+        assert_eq!(class_of(store.put(&at("y"), "y".into()).await.unwrap_err()), Class::Failed);
+        assert!(store.delete(&at("index/x")).await.is_err());
+    }
+    assert_eq!(names(&store).await, ["index/x"]);
+}
+
+#[tokio::test]
 async fn a_failure_at_any_step_leaves_the_whole_object_or_none_and_can_be_repeated() {
-    for failing in 0..11 {
+    // A look at the root, and three steps to write: space, content, length.
+    for failing in 0..14 {
         for (code, class) in
             [(libc::EIO, Class::Failed), (libc::ENOSPC, Class::NoSpace), (libc::EROFS, Class::Denied)]
         {
@@ -92,7 +151,7 @@ async fn a_failure_at_any_step_leaves_the_whole_object_or_none_and_can_be_repeat
                 let fails = number == failing || (crashed && (failing..failing + 2).contains(&number));
                 if fails { Err(io::Error::from_raw_os_error(code)) } else { Ok(()) }
             });
-            let store = store_at(directory.path()).with_hook(hook);
+            let store = hooked_at(directory.path(), LocalOptions::default(), hook);
             let error = store.put(&at("packs/ab/x"), vec![7; 3 << 20].into()).await.unwrap_err();
             assert_eq!(class_of(error), class);
             let plain = store_at(directory.path());
@@ -100,7 +159,7 @@ async fn a_failure_at_any_step_leaves_the_whole_object_or_none_and_can_be_repeat
                 assert_eq!(name, "packs/ab/x");
                 assert_eq!(plain.get(&at(&name)).await.unwrap().bytes().await.unwrap(), vec![7; 3 << 20]);
             }
-            if !crashed && failing > 5 {
+            if !crashed && failing > 6 {
                 assert_eq!(std::fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0, "tidied up");
             }
             plain.put(&at("packs/ab/x"), vec![7; 3 << 20].into()).await.unwrap();
@@ -261,9 +320,9 @@ async fn a_file_system_that_cannot_sync_is_refused_unless_told() {
         Step::SyncFile | Step::SyncDirectory => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         _ => Ok(()),
     });
-    let store = store_at(directory.path()).with_hook(Arc::clone(&refusing));
+    let store = hooked_at(directory.path(), LocalOptions::default(), Arc::clone(&refusing));
     assert!(store.put(&at("x"), "x".into()).await.is_err());
     let options = LocalOptions { fsync: false, ..LocalOptions::default() };
-    let store = LocalStore::new(directory.path(), options, &env_with(SystemClock::new()).0).unwrap();
-    store.with_hook(refusing).put(&at("x"), "x".into()).await.unwrap();
+    let store = hooked_at(directory.path(), options, refusing);
+    store.put(&at("x"), "x".into()).await.unwrap();
 }

@@ -1,16 +1,17 @@
 //! Listing: every plain file below a prefix, links not followed.
 
-use std::fs::{self, DirEntry};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use object_store::ObjectMeta;
 use object_store::path::Path as ObjectPath;
 
 use super::super::key::RESERVED;
+use super::disk::{Disk, Kind, Name};
 use super::read::meta;
 use super::{Inner, LocalError, Step};
+use crate::format::layout::PACKS;
 
 /// What a walk found.
 #[derive(Default)]
@@ -21,7 +22,7 @@ pub(super) struct Found {
     pub(super) foreign: Vec<PathBuf>,
 }
 
-impl Inner {
+impl<D: Disk> Inner<D> {
     /// Everything below `prefix`, a directory relative to the root. A missing directory is empty, a missing root is an error.
     pub(super) fn walk(&self, prefix: &str) -> Result<Found, LocalError> {
         let top = self.root.join(prefix);
@@ -29,15 +30,19 @@ impl Inner {
         if !prefix.is_empty() && !self.is_directory(&top)? {
             return Ok(found);
         }
+        let all_packs = prefix == PACKS.trim_end_matches('/');
         let mut pending = vec![(top, prefix.to_owned())];
         while let Some((directory, key)) = pending.pop() {
-            self.step(Step::Look, &directory)?;
-            let entries =
-                fs::read_dir(&directory).map_err(|error| LocalError::io(Step::Look, &directory, error))?;
-            for entry in entries {
-                let entry = entry.map_err(|error| LocalError::io(Step::Look, &directory, error))?;
-                if let Some(next) = look(&entry, &key, &mut found)? {
-                    pending.push((entry.path(), next));
+            // A pack is relied on when an index object names it, which was put after the pack was durable; or when it was
+            // looked for by its own name. To sync 256 directories in every run would buy nothing.
+            if !all_packs || key == prefix {
+                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
+            }
+            let failed = |error| LocalError::io(Step::Look, &directory, error);
+            for name in self.disk.names(&directory).map_err(failed)? {
+                let name = name.map_err(failed)?;
+                if let Some(next) = look(&name, (&directory, &key), &mut found)? {
+                    pending.push((directory.join(name.name()), next));
                 }
             }
         }
@@ -49,8 +54,8 @@ impl Inner {
     pub(super) fn is_directory(&self, top: &Path) -> Result<bool, LocalError> {
         let mut path = top;
         while path != self.root {
-            match fs::symlink_metadata(path) {
-                Ok(stat) if stat.is_dir() => {}
+            match self.disk.stat_link(path) {
+                Ok(stat) if stat.kind == Kind::Directory => {}
                 Ok(_) => return Err(LocalError::Foreign { path: path.to_owned() }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return self.check_root().map(|()| false);
@@ -67,13 +72,18 @@ impl Inner {
 }
 
 /// Notes an entry, or returns the key of a directory to go into.
-fn look(entry: &DirEntry, parent: &str, found: &mut Found) -> Result<Option<String>, LocalError> {
-    let name = entry.file_name();
+fn look(
+    entry: &impl Name,
+    (directory, parent): (&Path, &str),
+    found: &mut Found,
+) -> Result<Option<String>, LocalError> {
+    let name = entry.name();
+    let path = || directory.join(&name);
     let key = match name.to_str() {
         Some(name) if parent.is_empty() => name.to_owned(),
         Some(name) => format!("{parent}/{name}"),
         None => {
-            found.foreign.push(entry.path());
+            found.foreign.push(path());
             return Ok(None);
         }
     };
@@ -81,23 +91,21 @@ fn look(entry: &DirEntry, parent: &str, found: &mut Found) -> Result<Option<Stri
     if parent.is_empty() && (key == RESERVED || key == "lost+found") {
         return Ok(None);
     }
-    let failed = |error| LocalError::io(Step::Look, &entry.path(), error);
-    let kind = entry.file_type().map_err(failed)?;
-    if kind.is_dir() {
-        return Ok(Some(key));
+    let failed = |error| LocalError::io(Step::Look, &path(), error);
+    match entry.kind().map_err(failed)? {
+        Kind::Directory => return Ok(Some(key)),
+        Kind::File => {}
+        Kind::Other => {
+            found.foreign.push(path());
+            return Ok(None);
+        }
     }
-    if !kind.is_file() {
-        found.foreign.push(entry.path());
-        return Ok(None);
-    }
-    match (entry.metadata(), ObjectPath::parse(&key)) {
+    match (entry.stat(), ObjectPath::parse(&key)) {
         // Deleted by another process meanwhile, as in the listing of any store.
         (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
         (Err(error), _) => return Err(failed(error)),
-        (Ok(_), Err(_)) => found.foreign.push(entry.path()),
-        (Ok(stat), Ok(location)) => {
-            found.objects.push(meta(location, stat.len(), (stat.mtime(), stat.mtime_nsec())));
-        }
+        (Ok(_), Err(_)) => found.foreign.push(path()),
+        (Ok(stat), Ok(location)) => found.objects.push(meta(location, stat.len, stat.modified)),
     }
     Ok(None)
 }

@@ -4,18 +4,16 @@
 //! way, 0.2 to 2 through the cache, and several at once do not slow each other down; a pack is seldom read back soon. Reads
 //! do go through the cache: asking it to read ahead on top measured no better.
 
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use object_store::PutPayload;
-use rustix::fs::{FallocateFlags, OFlags};
 
 use super::super::key::RESERVED;
 use super::super::pool::Pool;
+use super::disk::{Disk, Kind, Name};
 use super::{Inner, LocalError, Step};
 
 /// Objects from this size on are written directly.
@@ -25,26 +23,30 @@ const BLOCK: usize = 4096;
 /// Bytes gathered for one direct write; with the room for alignment a power of two, as the pool keeps them.
 const STAGE: usize = 4 * 1024 * 1024 - BLOCK;
 
+/// Directories that are synced at the same time.
+const SYNCS: usize = 16;
+
 /// A temporary file, removed again unless it was renamed.
-struct Temporary<'a> {
-    inner: &'a Inner,
+struct Temporary<'a, D: Disk> {
+    disk: &'a D,
     path: PathBuf,
-    file: File,
+    file: D::File,
     direct: bool,
     renamed: bool,
 }
 
-impl Drop for Temporary<'_> {
+impl<D: Disk> Drop for Temporary<'_, D> {
     fn drop(&mut self) {
-        if !self.renamed && self.inner.step(Step::Remove, &self.path).is_ok() {
+        if !self.renamed {
             // What stays behind is swept later.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.disk.remove(&self.path);
         }
     }
 }
 
-impl Inner {
+impl<D: Disk> Inner<D> {
     pub(super) fn put(&self, target: &Path, body: &PutPayload) -> Result<(), LocalError> {
+        self.settle()?;
         match self.put_once(target, body) {
             // A directory that was known is gone: learn them anew.
             Err(error) if error.is_missing() => {
@@ -59,21 +61,59 @@ impl Inner {
         let parent = target.parent().unwrap_or(&self.root);
         self.ensure_directory(parent)?;
         let mut temporary = self.temporary(body.content_length())?;
-        self.step(Step::Write, &temporary.path)?;
         self.write(&mut temporary, body)
             .map_err(|error| LocalError::io(Step::Write, &temporary.path, error))?;
-        self.sync(Step::SyncFile, &temporary.path, &temporary.file)?;
-        self.step(Step::Rename, target)?;
-        fs::rename(&temporary.path, target).map_err(|error| LocalError::io(Step::Rename, target, error))?;
+        self.sync_file(&temporary.path, &temporary.file)?;
+        self.disk
+            .rename(&temporary.path, target)
+            .map_err(|error| LocalError::io(Step::Rename, target, error))?;
         temporary.renamed = true;
         self.sync_directory(parent)
     }
 
+    /// Makes what was listed durable, present and absent. Nobody writes meanwhile. Reading alone never syncs.
+    fn settle(&self) -> Result<(), LocalError> {
+        if !self.options.fsync {
+            return Ok(());
+        }
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        while !listed.is_empty() {
+            let batch: Vec<PathBuf> = listed.iter().take(SYNCS).cloned().collect();
+            self.sync_directories(&batch)?;
+            batch.iter().for_each(|directory| drop(listed.take(directory)));
+        }
+        Ok(())
+    }
+
+    /// Several at once, because a disk serves them together. One that is gone needs no sync.
+    fn sync_directories(&self, directories: &[PathBuf]) -> Result<(), LocalError> {
+        let sync = |directory: &Path| match self.sync_directory(directory) {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = directories
+                .iter()
+                .map(|directory| {
+                    let thread = std::thread::Builder::new().spawn_scoped(scope, move || sync(directory));
+                    (directory, thread)
+                })
+                .collect();
+            threads.into_iter().try_for_each(|(directory, thread)| match thread {
+                Ok(thread) => {
+                    thread.join().unwrap_or_else(|_| Err(LocalError::Thread { path: directory.clone() }))
+                }
+                // No thread is to be had: it is done here.
+                Err(_) => sync(directory),
+            })
+        })
+    }
+
     /// Removes a file, durably. Its absence before is as good, but must be made durable too.
     pub(super) fn remove(&self, path: &Path) -> Result<(), LocalError> {
-        self.step(Step::Remove, path)?;
+        self.settle()?;
         let parent = path.parent().unwrap_or(&self.root);
-        match fs::remove_file(path) {
+        match self.disk.remove(path) {
             Ok(()) => self.sync_directory(parent),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check_root()?;
@@ -97,13 +137,12 @@ impl Inner {
         } else {
             let parent = path.parent().unwrap_or(&self.root);
             self.ensure_directory(parent)?;
-            self.step(Step::MakeDirectory, path)?;
-            match DirBuilder::new().mode(0o700).create(path) {
+            match self.disk.make_directory(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let stat = fs::symlink_metadata(path)
-                        .map_err(|error| LocalError::io(Step::Look, path, error))?;
-                    if !stat.is_dir() {
+                    let stat =
+                        self.disk.stat_link(path).map_err(|error| LocalError::io(Step::Look, path, error))?;
+                    if stat.kind != Kind::Directory {
                         return Err(LocalError::Foreign { path: path.to_owned() });
                     }
                 }
@@ -115,11 +154,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes the root and what is missing above it.
+    /// Makes the root and what is missing above it. What is there is made durable as far as this user may: whoever made it
+    /// may have died before its name was.
     pub(super) fn make_root(&self) -> Result<(), LocalError> {
         let mut missing = Vec::new();
         let mut path = self.root.as_path();
-        while let Err(error) = fs::metadata(path) {
+        while let Err(error) = self.disk.stat(path) {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(LocalError::io(Step::Look, path, error));
             }
@@ -129,9 +169,15 @@ impl Inner {
                 None => break,
             }
         }
+        for above in self.root.ancestors().skip(missing.len() + 1) {
+            match self.sync_directory(above) {
+                Err(LocalError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
+                Ok(()) | Err(LocalError::NoSync { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         for path in missing.into_iter().rev() {
-            self.step(Step::MakeDirectory, path)?;
-            match DirBuilder::new().mode(0o700).create(path) {
+            match self.disk.make_directory(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(LocalError::io(Step::MakeDirectory, path, error));
                 }
@@ -144,53 +190,43 @@ impl Inner {
         self.check_root()
     }
 
-    fn temporary(&self, len: usize) -> Result<Temporary<'_>, LocalError> {
+    fn temporary(&self, len: usize) -> Result<Temporary<'_, D>, LocalError> {
         let directory = self.root.join(RESERVED);
         self.ensure_directory(&directory)?;
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let path = directory.join(format!("{:016x}-{number:x}", self.nonce));
-        self.step(Step::Create, &path)?;
-        let open = |direct: bool| {
-            let flag = if direct { libc::O_DIRECT } else { 0 };
-            File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o400)
-                .custom_flags(libc::O_NOFOLLOW | flag)
-                .open(&path)
-        };
         let mut direct = len >= DIRECT_FROM && self.direct.load(Ordering::Relaxed);
-        let mut opened = open(direct);
+        let mut opened = self.disk.create(&path, direct);
         if direct && opened.as_ref().is_err_and(refused) {
             self.direct.store(false, Ordering::Relaxed);
             direct = false;
             // Some file systems have made the file before they refuse.
-            let _ = fs::remove_file(&path);
-            opened = open(false);
+            let _ = self.disk.remove(&path);
+            opened = self.disk.create(&path, false);
         }
         let file = opened.map_err(|error| LocalError::io(Step::Create, &path, error))?;
-        Ok(Temporary { inner: self, path, file, direct, renamed: false })
+        Ok(Temporary { disk: &self.disk, path, file, direct, renamed: false })
     }
 
-    fn write(&self, temporary: &mut Temporary<'_>, body: &PutPayload) -> io::Result<()> {
+    fn write(&self, temporary: &mut Temporary<'_, D>, body: &PutPayload) -> io::Result<()> {
         let len = body.content_length();
         if len >= DIRECT_FROM {
-            reserve(&temporary.file, len.next_multiple_of(BLOCK))?;
+            self.reserve(&temporary.file, len.next_multiple_of(BLOCK))?;
         }
         if temporary.direct {
             self.write_direct(&temporary.file, body)
         } else {
             let mut offset = 0;
             for part in body.iter() {
-                temporary.file.write_all_at(part, offset)?;
+                self.disk.write_at(&temporary.file, part, offset)?;
                 offset += part.len() as u64;
             }
-            temporary.file.set_len(offset)
+            self.disk.set_len(&temporary.file, offset)
         }
     }
 
     /// Gathers the body in an aligned buffer and writes it in large pieces; the last one is padded and cut off again.
-    fn write_direct(&self, file: &File, body: &PutPayload) -> io::Result<()> {
+    fn write_direct(&self, file: &D::File, body: &PutPayload) -> io::Result<()> {
         let len = body.content_length();
         let stage = STAGE.min(len.next_multiple_of(BLOCK));
         let mut stage = Stage::new(&self.pool, stage);
@@ -206,17 +242,16 @@ impl Inner {
         }
         stage.pad();
         self.write_stage(file, &mut stage, &mut offset)?;
-        file.set_len(len as u64)
+        self.disk.set_len(file, len as u64)
     }
 
-    fn write_stage(&self, file: &File, stage: &mut Stage, offset: &mut u64) -> io::Result<()> {
+    fn write_stage(&self, file: &D::File, stage: &mut Stage, offset: &mut u64) -> io::Result<()> {
         let bytes = stage.bytes();
-        let result = match file.write_all_at(bytes, *offset) {
+        let result = match self.disk.write_at(file, bytes, *offset) {
             Err(error) if refused(&error) => {
                 self.direct.store(false, Ordering::Relaxed);
-                let flags = rustix::fs::fcntl_getfl(file)?;
-                rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
-                file.write_all_at(bytes, *offset)
+                self.disk.leave_direct(file)?;
+                self.disk.write_at(file, bytes, *offset)
             }
             result => result,
         };
@@ -225,45 +260,44 @@ impl Inner {
         result
     }
 
-    fn sync(&self, step: Step, path: &Path, file: &File) -> Result<(), LocalError> {
+    /// Asks for all the space at once: one extent instead of many, and a full disk is noticed before anything is written.
+    fn reserve(&self, file: &D::File, len: usize) -> io::Result<()> {
+        match self.disk.reserve(file, len as u64) {
+            Err(error) if refused(&error) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync_file(&self, path: &Path, file: &D::File) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
-        self.step(step, path)?;
-        file.sync_all().map_err(|source| {
-            if refused(&source) {
-                LocalError::NoSync { path: path.to_owned(), source }
-            } else {
-                LocalError::io(step, path, source)
-            }
-        })
+        self.disk.sync(file).map_err(|source| unsynced(Step::SyncFile, path, source))
     }
 
     fn sync_directory(&self, path: &Path) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
-        let directory = File::open(path).map_err(|error| LocalError::io(Step::SyncDirectory, path, error))?;
-        self.sync(Step::SyncDirectory, path, &directory)
+        self.disk.sync_directory(path).map_err(|source| unsynced(Step::SyncDirectory, path, source))
     }
 
     pub(super) fn sweep(&self, before: i64) -> Result<u64, LocalError> {
         let directory = self.root.join(RESERVED);
         let failed = |error| LocalError::io(Step::Look, &directory, error);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
+        let names = match self.disk.names(&directory) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_root().map(|()| 0),
             Err(error) => return Err(failed(error)),
         };
         let mut removed = 0;
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let Ok(stat) = entry.metadata() else { continue };
-            let modified = stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec());
-            if stat.is_file() && modified < before {
-                let path = entry.path();
-                self.step(Step::Remove, &path)?;
-                fs::remove_file(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
+        for name in names {
+            let name = name.map_err(failed)?;
+            let Ok(stat) = name.stat() else { continue };
+            let modified = stat.modified.0.saturating_mul(1_000_000_000).saturating_add(stat.modified.1);
+            if stat.kind == Kind::File && modified < before {
+                let path = directory.join(name.name());
+                self.disk.remove(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
                 removed += 1;
             }
         }
@@ -276,12 +310,11 @@ fn refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
-/// Asks for all the space at once: one extent instead of many, and a full disk is noticed before anything is written.
-fn reserve(file: &File, len: usize) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64) {
-        Ok(()) => Ok(()),
-        Err(error) if refused(&error.into()) => Ok(()),
-        Err(error) => Err(error.into()),
+fn unsynced(step: Step, path: &Path, source: io::Error) -> LocalError {
+    if refused(&source) {
+        LocalError::NoSync { path: path.to_owned(), source }
+    } else {
+        LocalError::io(step, path, source)
     }
 }
 

@@ -1,0 +1,137 @@
+//! `prune`: removes what was forgotten, and gives space back.
+
+use lifeboat::class::Class;
+use lifeboat::ops::gc::{Plan, PruneReport, prune};
+use lifeboat::units::ByteSize;
+use serde_json::json;
+
+use super::super::args::PruneArgs;
+use super::super::error::CliError;
+use super::super::exit::Exit;
+use super::super::render::time;
+use super::super::session::Session;
+
+pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, CliError> {
+    let repository = session.repository().await?;
+    let options = args.options();
+    let report = prune(&repository, &options).await?;
+    session.clear();
+    let voice = session.voice();
+    if voice.json {
+        session.output.json(&object(&report, args.dry_run))?;
+    } else if !voice.quiet {
+        session.output.text(&text(&report, args.dry_run))?;
+    }
+    for (key, reason) in &report.left {
+        session.say_always(&format!("damage: {key} was condemned and left alone: {reason}"));
+    }
+    Ok(if report.left.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+}
+
+fn object(report: &PruneReport, dry_run: bool) -> serde_json::Value {
+    let plan = &report.plan;
+    json!({
+        "type": "prune",
+        "dry_run": dry_run,
+        "snapshots_removed": report.removed,
+        "snapshots_waiting": report.waiting,
+        "snapshots_spared": report.spared,
+        "plan": {
+            "packs_dropped": plan.drop.len(),
+            "packs_rewritten": plan.rewrite.len(),
+            "bytes_condemned": plan.condemned_bytes,
+            "bytes_moved": plan.moved_bytes,
+            "bytes_freed": plan.freed_bytes(),
+            "bytes_unused": plan.unused_bytes,
+            "packs_young": plan.young,
+            "bytes_young": plan.young_bytes,
+            "requests": plan.requests(),
+        },
+        "packs_condemned": report.condemned,
+        "bytes_condemned": report.condemned_bytes,
+        "due": report.due.map(|due| time::utc(due.0)),
+        "packs_deleted": report.deleted,
+        "bytes_deleted": report.deleted_bytes,
+        "bytes_moved": report.moved_bytes,
+        "packs_written": report.written,
+        "bytes_written": report.written_bytes,
+        "index_objects_deleted": report.index_deleted,
+        "index_objects_written": report.index_written,
+        "packs_left": report.left.iter().map(|(key, why)| json!({"key": key, "reason": why})).collect::<Vec<_>>(),
+        "pack_bytes": report.pack_bytes,
+    })
+}
+
+fn text(report: &PruneReport, dry_run: bool) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    let removed = if dry_run { "would be removed" } else { "removed" };
+    if report.removed > 0 {
+        line(format!("{} forgotten {removed}", snapshots(report.removed)));
+    }
+    if report.waiting > 0 {
+        line(format!("{} forgotten, can still be taken back with undelete", snapshots(report.waiting)));
+    }
+    if report.spared > 0 {
+        line(format!("{} spared: held, or taken back in time", snapshots(report.spared)));
+    }
+    if report.deleted > 0 {
+        line(format!(
+            "{} deleted, {}; {} moved into {}",
+            packs(report.deleted),
+            ByteSize(report.deleted_bytes),
+            ByteSize(report.moved_bytes),
+            packs(report.written),
+        ));
+    }
+    if let Some(text) = planned(&report.plan, dry_run) {
+        line(text);
+    }
+    if report.condemned > 0 {
+        let due = report.due.map_or_else(String::new, |due| format!(" after {}", time::local(due.0)));
+        line(format!(
+            "{} with {} condemned; a prune{due} deletes them",
+            packs(report.condemned),
+            ByteSize(report.condemned_bytes),
+        ));
+    }
+    if report.plan.young > 0 {
+        line(format!(
+            "{} with {} not needed and too young to go",
+            packs(report.plan.young),
+            ByteSize(report.plan.young_bytes)
+        ));
+    }
+    line(format!(
+        "{} in packs, {} of it not needed",
+        ByteSize(report.pack_bytes),
+        ByteSize(report.plan.unused_bytes)
+    ));
+    out
+}
+
+fn planned(plan: &Plan, dry_run: bool) -> Option<String> {
+    if plan.is_empty() {
+        return None;
+    }
+    let verb = if dry_run { "would be condemned" } else { "condemned" };
+    Some(format!(
+        "{} to drop and {} to rewrite {verb}: {} to free, {} to move, about {} requests",
+        packs(plan.drop.len() as u64),
+        packs(plan.rewrite.len() as u64),
+        ByteSize(plan.freed_bytes()),
+        ByteSize(plan.moved_bytes),
+        plan.requests(),
+    ))
+}
+
+fn packs(count: u64) -> String {
+    if count == 1 { "1 pack".to_owned() } else { format!("{count} packs") }
+}
+
+fn snapshots(count: u64) -> String {
+    if count == 1 { "1 snapshot".to_owned() } else { format!("{count} snapshots") }
+}
