@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::error::RepoError;
 use super::index_object::seal_index_object;
-use super::load::LoadedIndex;
+use super::load::{LoadedIndex, Problem};
 use super::open::{Repository, object_key};
 use super::pack::{FinishedPack, PackKeys, open_directory};
 use crate::crypto::object_hash;
@@ -109,7 +109,13 @@ impl Repository {
         index: &mut LoadedIndex,
         dependencies: &Dependencies,
     ) -> Result<CheckOutcome, RepoError> {
-        let condemned = self.condemned(&mut Vec::new()).await?;
+        let mut problems = Vec::new();
+        let condemned = self.condemned(&mut problems).await?;
+        // A condemnation that cannot be read may name a pack that this snapshot depends on.
+        let damaged = |problem: &Problem| matches!(problem.error, RepoError::HashMismatch { .. });
+        if let Some(problem) = problems.into_iter().find(damaged) {
+            return Err(problem.error);
+        }
         let horizon = self.horizon().await?;
         let mut lost: Vec<_> = dependencies.0.intersection(&condemned).copied().collect();
         if horizon != index.horizon {

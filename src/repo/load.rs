@@ -211,7 +211,7 @@ impl Repository {
         Some(self.env.places.cache.as_ref()?.join(self.id().to_string()).join("compact"))
     }
 
-    async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
+    pub(super) async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
         let key = name.key();
         Ok(self.store.list(&key).await?.iter().any(|object| object.key.as_str() == key))
     }

@@ -22,6 +22,8 @@ use crate::store::{Key, Store};
 
 /// Most key slots that are tried.
 const SLOTS_MAX: usize = 64;
+/// How often an object is read whose bytes are not what its name says.
+const READS: usize = 2;
 /// Most bytes of a key slot.
 const SLOT_MAX: u64 = 64 << 10;
 
@@ -209,14 +211,17 @@ pub(super) fn object_key(name: ObjectName) -> Result<Key, RepoError> {
     Key::new(name.key()).map_err(|error| RepoError::Store(error.into()))
 }
 
-/// Gets an object and checks that it has the content its name promises.
+/// Gets an object and checks that it has the content its name promises. One that has not is read once more: it may have been
+/// spoilt on its way.
 pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Result<Bytes, RepoError> {
     let key = object_key(name)?;
-    let bytes = store.get(&key, max).await?;
-    if name.content_hash().is_some_and(|hash| hash != object_hash(&bytes)) {
-        return Err(RepoError::HashMismatch { key: key.as_str().to_owned() });
+    for _ in 0..READS {
+        let bytes = store.get(&key, max).await?;
+        if name.content_hash().is_none_or(|hash| hash == object_hash(&bytes)) {
+            return Ok(bytes);
+        }
     }
-    Ok(bytes)
+    Err(RepoError::HashMismatch { key: key.as_str().to_owned() })
 }
 
 async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> {

@@ -62,6 +62,7 @@ fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError
         read_holes: args.read_holes,
         allow_shrink: args.allow_shrink,
         dry_run: args.dry_run,
+        timeless: false,
     })
 }
 

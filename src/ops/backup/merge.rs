@@ -91,7 +91,7 @@ pub(super) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     pub(super) fn new(parts: Parts<'a>) -> Self {
-        let nodes = NodeMaker::new(Arc::clone(&parts.hard_links));
+        let nodes = NodeMaker::new(Arc::clone(&parts.hard_links), parts.sink.timeless);
         Self {
             parts,
             nodes,

@@ -90,6 +90,10 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
         match repo.check_commit(&mut index, &gathered.dependencies).await? {
             CheckOutcome::Clean => {
+                if repo.is_forgotten(heads.next, id).await? {
+                    let reason = "it was forgotten before it could be confirmed";
+                    return Err(Error::Unconfirmed { snapshot: id.into(), reason });
+                }
                 acknowledge(repo, (heads.next, id), gathered).await?;
                 summary.snapshot = Some(id);
                 break;

@@ -35,11 +35,13 @@ pub(super) fn node_kind(kind: Kind) -> NodeKind {
 pub(super) struct NodeMaker {
     owners: Owners,
     hard_link_key: Arc<SecretKey>,
+    /// Leaves times out.
+    timeless: bool,
 }
 
 impl NodeMaker {
-    pub(super) fn new(hard_link_key: Arc<SecretKey>) -> Self {
-        Self { owners: Owners::new(), hard_link_key }
+    pub(super) fn new(hard_link_key: Arc<SecretKey>, timeless: bool) -> Self {
+        Self { owners: Owners::new(), hard_link_key, timeless }
     }
 
     /// A node with everything that one `statx` tells. `mount` is stable from run to run, unlike a device number.
@@ -51,9 +53,11 @@ impl NodeMaker {
         (node.uid, node.gid) = (stat.uid, stat.gid);
         node.user = self.owners.user(stat.uid).map_or_else(Vec::new, |name| name.to_vec());
         node.group = self.owners.group(stat.gid).map_or_else(Vec::new, |name| name.to_vec());
-        node.mtime = file_time(stat.mtime);
-        node.atime = Some(file_time(stat.atime));
-        node.btime = stat.btime.map(file_time);
+        if !self.timeless {
+            node.mtime = file_time(stat.mtime);
+            node.atime = Some(file_time(stat.atime));
+            node.btime = stat.btime.map(file_time);
+        }
         node.flags = stat.attributes as u32 & 0x74;
         match kind {
             NodeKind::File => node.size = stat.size,

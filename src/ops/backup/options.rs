@@ -53,6 +53,9 @@ pub struct BackupOptions {
     pub allow_shrink: bool,
     /// Read and count, but store nothing.
     pub dry_run: bool,
+    /// Store no times of files, so that equal trees make equal snapshots whenever they were written. For simulation.
+    #[doc(hidden)]
+    pub timeless: bool,
 }
 
 /// What a backup did.
@@ -110,6 +113,7 @@ impl BackupOptions {
             read_holes: false,
             allow_shrink: false,
             dry_run: false,
+            timeless: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! One pass over the sources: threads, the bridge to the store, and what they leave to be committed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -86,6 +86,7 @@ pub(super) async fn gather(
         keys,
         level: options.level,
         dry_run: options.dry_run,
+        timeless: options.timeless,
         base: index.view.clone(),
         bridge: send,
     };
@@ -186,7 +187,7 @@ async fn orphans(
     journal: &Path,
 ) -> Result<Vec<(PackId, u64)>, Error> {
     let mut orphans = Vec::new();
-    let noted: HashSet<_> = Journal::read(journal)?.into_iter().collect();
+    let noted: BTreeSet<_> = Journal::read(journal)?.into_iter().collect();
     for pack in noted {
         let known = index.view.pack_by_id(&pack)?.is_some();
         if known || !index.packs.contains(&pack) || index.condemned.contains(&pack) {

@@ -54,6 +54,8 @@ pub(super) struct Sink {
     pub(super) level: i32,
     /// Count, but seal and store nothing.
     pub(super) dry_run: bool,
+    /// Store no times of files.
+    pub(super) timeless: bool,
     /// What the repository held when the run began.
     pub(super) base: View,
     /// What this run has published since.
@@ -78,13 +80,14 @@ pub(super) struct SinkParts {
     pub(super) keys: RunKeys,
     pub(super) level: i32,
     pub(super) dry_run: bool,
+    pub(super) timeless: bool,
     pub(super) base: View,
     pub(super) bridge: UnboundedSender<FinishedPack>,
 }
 
 impl Sink {
     pub(super) fn new(repo: &crate::repo::Repository, parts: SinkParts) -> Result<Self, Error> {
-        let SinkParts { keys, level, dry_run, base, bridge } = parts;
+        let SinkParts { keys, level, dry_run, timeless, base, bridge } = parts;
         let (writer, signing) = repo.writer()?;
         let words = (base.pack_count() as usize).div_ceil(64);
         Ok(Self {
@@ -99,6 +102,7 @@ impl Sink {
             observer: Arc::clone(&repo.env().observer),
             level,
             dry_run,
+            timeless,
             base,
             published: RwLock::new(None),
             running: RunTable::new(),

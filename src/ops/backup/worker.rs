@@ -117,7 +117,7 @@ pub(super) fn work(
     let mut worker = Worker {
         sink,
         cutter,
-        nodes: NodeMaker::new(hard_links),
+        nodes: NodeMaker::new(hard_links, sink.timeless),
         segment: Segmenter::new(sink, ChunkKind::Data),
         buffer: Vec::new(),
     };

@@ -7,7 +7,7 @@
 //! # Crash
 //! Index objects that repeat each other, or a condemnation of packs that are gone: the next collection clears them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::mover::age;
@@ -70,7 +70,7 @@ async fn compact(repo: &Repository, gone: HashSet<PackId>, report: &mut PruneRep
                 Err(error) => return Err(error.into()),
             }
         }
-        let old: HashSet<_> = replaced.into_iter().chain(plan.replace).collect();
+        let old: BTreeSet<_> = replaced.into_iter().chain(plan.replace).collect();
         for (author, object) in old {
             delete(repo, ObjectName::Index(author, object)).await?;
             report.index_deleted += 1;

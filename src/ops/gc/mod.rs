@@ -37,6 +37,7 @@ use crate::format::gc::PACKS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, PackId};
 use crate::repo::{Repository, StoredCondemnation};
+use crate::store::Object;
 
 /// How often a look is repeated that met another collector's work.
 const LOOKS: usize = 4;
@@ -59,7 +60,7 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
         accept_missing(repo).await?;
     }
     remove::remove(repo, options, clock.now, &mut report).await?;
-    let run = Run { repo, options, now: clock.now };
+    let run = Run { repo, options, now: clock.now, before: &clock.before };
     let result = run.collect(&mut report).await;
     clock.stop(repo).await?;
     result.map(|()| report)
@@ -69,19 +70,26 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
 struct StoreClock {
     now: Timestamp,
     mark: Option<ObjectHash>,
+    /// Condemnations that were listed then, before anything else.
+    before: HashSet<ObjectHash>,
 }
 
 impl StoreClock {
     async fn start(repo: &Repository, dry_run: bool) -> Result<Self, Error> {
         if dry_run {
-            return Ok(Self { now: repo.env().clock.now(), mark: None });
+            return Ok(Self { now: repo.env().clock.now(), mark: None, before: HashSet::new() });
         }
         let mark = repo.put_condemnation(Vec::new()).await?;
         let key = ObjectName::Condemned(mark).key();
         let listed = repo.store().list(layout::CONDEMNED).await?;
         let put = listed.iter().find(|object| object.key.as_str() == key);
         let now = put.map_or_else(|| repo.env().clock.now(), |object| object.modified);
-        Ok(Self { now, mark: Some(mark) })
+        let hash = |object: &Object| match ObjectName::parse(object.key.as_str())? {
+            ObjectName::Condemned(hash) => Some(hash),
+            _ => None,
+        };
+        let before = listed.iter().filter_map(hash).collect();
+        Ok(Self { now, mark: Some(mark), before })
     }
 
     async fn stop(self, repo: &Repository) -> Result<(), Error> {
@@ -105,6 +113,7 @@ struct Run<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
     now: Timestamp,
+    before: &'a HashSet<ObjectHash>,
 }
 
 impl Run<'_> {
@@ -152,11 +161,13 @@ impl Run<'_> {
         }
     }
 
-    /// Condemnations whose time has come.
+    /// Condemnations whose time has come. One that was put after this run had listed snapshots is left to a later run,
+    /// whatever its age: a snapshot may have come between.
     fn matured(&self, world: &World) -> Vec<ObjectHash> {
         let due = |stored: &&StoredCondemnation| age(self.now, stored.stored) >= self.options.grace;
         let real = world.condemnations.iter().filter(|stored| !stored.condemnation.packs.is_empty());
-        real.filter(due).map(|stored| stored.hash).collect()
+        let due = real.filter(|stored| self.before.contains(&stored.hash)).filter(due);
+        due.map(|stored| stored.hash).collect()
     }
 
     /// What is known of each pack that nobody condemned.

@@ -137,8 +137,12 @@ impl<'a> Mover<'a> {
         if !move_it {
             return Ok(Emptied::Full);
         }
-        let Some(bytes) = self.fetch(pack).await? else {
-            return Ok(Emptied::Left("its bytes are not what its name says".into()));
+        let bytes = match self.fetch(pack).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Emptied::Left("its bytes are not what its name says".into())),
+            // Another collector emptied and deleted it: the next look shows what it moved.
+            Err(Error::Store(error)) if error.is_not_found() => return Ok(Emptied::Moved),
+            Err(error) => return Err(error),
         };
         self.take(pack, &bytes, &directory, &needed).await?;
         for chunk in &needed {

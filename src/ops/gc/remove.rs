@@ -116,19 +116,10 @@ async fn remove_part(
 async fn clear(repo: &Repository, snapshots: &[Listed], marks: &Marks) -> Result<(), Error> {
     let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
     let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains_key(id);
-    let tombs: HashSet<ObjectHash> =
-        marks.tomb_names.iter().filter(|(id, _)| gone(id)).map(|t| t.1).collect();
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
-    for (hash, undone) in &marks.undos {
-        let standing = |tomb: &ObjectHash| {
-            !tombs.contains(tomb) && marks.tomb_names.iter().any(|(_, hash)| hash == tomb)
-        };
-        if !undone.iter().any(standing) {
-            delete(repo, ObjectName::Undone(*hash)).await?;
-        }
-    }
+    clear_undos(repo, marks).await?;
     for prefix in [layout::SNAPSHOTS, layout::LABELS] {
         for object in repo.store().list(prefix).await? {
             match ObjectName::parse(object.key.as_str()) {
@@ -136,6 +127,26 @@ async fn clear(repo: &Repository, snapshots: &[Listed], marks: &Marks) -> Result
                 Some(name @ ObjectName::Labels(id, _)) if gone(&id) => delete(repo, name).await?,
                 _ => {}
             }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes undos whose tombs are all gone. Which tombs stand is listed after the undos were, and by their names alone: a tomb
+/// that came after the first listing, or that could not be read, must not lose its undo.
+async fn clear_undos(repo: &Repository, marks: &Marks) -> Result<(), Error> {
+    if marks.undos.is_empty() {
+        return Ok(());
+    }
+    let listed = repo.store().list(layout::TOMBS).await?;
+    let hash = |object: &crate::store::Object| match ObjectName::parse(object.key.as_str())? {
+        ObjectName::Tomb(_, hash) => Some(hash),
+        _ => None,
+    };
+    let standing: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
+    for (hash, undone) in &marks.undos {
+        if !undone.iter().any(|tomb| standing.contains(tomb)) {
+            delete(repo, ObjectName::Undone(*hash)).await?;
         }
     }
     Ok(())
