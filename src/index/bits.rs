@@ -28,6 +28,32 @@ impl Bits {
     }
 }
 
+/// A set of slots of a view, for who walks what snapshots reach.
+#[derive(Debug)]
+pub struct BitSet(Bits);
+
+impl BitSet {
+    /// An empty set of slots below `len`.
+    pub fn new(len: usize) -> Self {
+        Self(Bits::new(len, false))
+    }
+
+    /// Whether the slot is in it.
+    pub fn get(&self, slot: usize) -> bool {
+        self.0.get(slot)
+    }
+
+    /// Puts a slot into it.
+    pub fn set(&mut self, slot: usize) {
+        self.0.set(slot, true);
+    }
+
+    /// Takes all out.
+    pub fn clear(&mut self) {
+        self.0.words.fill(0);
+    }
+}
+
 /// Bits that threads set and never clear. What a bit stands for is immutable, so no ordering is needed.
 #[derive(Debug)]
 pub(super) struct AtomicBits {

@@ -17,7 +17,7 @@ pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use verbs::{
-    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, VerifyArgs,
+    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -69,7 +69,7 @@ pub(crate) enum Verb {
     /// Remove what was forgotten and give its space back: condemns first, deletes when the grace has passed
     Prune(PruneArgs),
     /// Show what the repository holds and how much space that takes
-    Stats,
+    Stats(StatsArgs),
     /// Check the surroundings: store, credentials, rights, clock, local places, key
     Doctor,
     /// Show what opens the repository

@@ -49,6 +49,14 @@ pub(crate) struct SnapshotsArgs {
     pub(crate) all: bool,
 }
 
+/// `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Show what each snapshot needs that no other does
+    #[arg(long)]
+    pub(crate) snapshots: bool,
+}
+
 /// `ls`.
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {

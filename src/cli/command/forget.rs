@@ -6,7 +6,9 @@ use lifeboat::format::gc::TombReason;
 use lifeboat::ops::forget::{
     Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
 };
+use lifeboat::ops::gc::{Share, freed};
 use lifeboat::retention::{Group, Reason};
+use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
 use super::super::args::ForgetArgs;
@@ -30,9 +32,13 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
     };
     let repository = session.repository().await?;
     let plan = plan_forget(&repository, &options).await?;
-    if !options.dry_run {
+    let freed = if options.dry_run {
+        let gone = plan.dropped().map(|(info, _)| info.id).collect();
+        Some(freed(&repository, &gone).await?)
+    } else {
         apply_forget(&repository, &plan).await?;
-    }
+        None
+    };
     session.clear();
     warn_of_unreadable(session, &plan.unreadable);
     warn_of_clocks(session, &plan);
@@ -42,12 +48,12 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
                 session.output.json(&object(group, planned))?;
             }
         }
-        session.output.json(&summary(&plan, options.dry_run))?;
+        session.output.json(&summary(&plan, freed))?;
     } else if !session.voice().quiet {
         for (group, planned) in &plan.groups {
             session.output.text(&table(group, planned))?;
         }
-        session.output.text(&words(&plan, options.dry_run))?;
+        session.output.text(&words(&plan, freed))?;
     }
     Ok(if plan.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
 }
@@ -111,10 +117,15 @@ fn counts(plan: &ForgetPlan) -> (usize, usize) {
     (kept, plan.dropped().count())
 }
 
-fn words(plan: &ForgetPlan, dry_run: bool) -> String {
+fn words(plan: &ForgetPlan, freed: Option<Share>) -> String {
     let (kept, forgotten) = counts(plan);
-    if dry_run {
-        return format!("would keep {kept} and forget {forgotten}; nothing was changed\n");
+    if let Some(Share { bytes, stored }) = freed {
+        return format!(
+            "would keep {kept} and forget {forgotten}, which frees {} that nothing else needs, about {} in the store; \
+             nothing was changed\n",
+            ByteSize(bytes),
+            ByteSize(stored),
+        );
     }
     if forgotten == 0 {
         return format!("kept {kept}, nothing was forgotten\n");
@@ -145,14 +156,17 @@ fn object(group: &Group, planned: &Planned) -> Value {
     Value::Object(out)
 }
 
-fn summary(plan: &ForgetPlan, dry_run: bool) -> Value {
+fn summary(plan: &ForgetPlan, freed: Option<Share>) -> Value {
     let (kept, forgotten) = counts(plan);
+    let dry_run = freed.is_some();
     let until = (!dry_run && forgotten > 0).then(|| time::utc(undelete_until(plan.now).0));
     json!({
         "type": "summary",
         "kept": kept,
         "forgotten": forgotten,
         "dry_run": dry_run,
+        "bytes_freed": freed.map(|share| share.bytes),
+        "bytes_freed_stored": freed.map(|share| share.stored),
         "undelete_until": until,
     })
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Tag(args) => tag::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Prune(args) => prune::run(session, args).await,
-        Verb::Stats => stats::run(session).await,
+        Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, &args).await,
         Verb::Completions(args) => completions::run(&args),

@@ -1,15 +1,26 @@
 //! `stats`: how much there is.
 
+use std::collections::HashMap;
+
+use lifeboat::ops::gc::shares;
+use lifeboat::ops::snapshots::{SnapshotFilter, list};
 use lifeboat::ops::stats::{Stats, stats};
+use lifeboat::repo::Repository;
 use lifeboat::units::ByteSize;
 use serde_json::json;
 
+use super::super::args::StatsArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::render::table::Table;
+use super::super::render::{sanitize, time};
 use super::super::session::Session;
 
-pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
+pub(super) async fn run(session: &mut Session, args: StatsArgs) -> Result<Exit, CliError> {
     let repository = session.repository().await?;
+    if args.snapshots {
+        return each(session, &repository).await;
+    }
     let found = stats(&repository).await?;
     session.clear();
     if session.voice().json {
@@ -29,6 +40,42 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
         }))?;
     } else {
         session.output.text(&text(&found))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What each snapshot needs alone.
+async fn each(session: &mut Session, repository: &Repository) -> Result<Exit, CliError> {
+    let shares: HashMap<_, _> = shares(repository).await?.into_iter().collect();
+    let found = list(repository, &SnapshotFilter::default()).await?;
+    session.clear();
+    let mut table =
+        Table::new(&["ID", "STORED", "JOB", "SIZE", "ALONE", "IN THE STORE"], &[false, false, false, true, true, true]);
+    for info in &found.snapshots {
+        let Some(share) = shares.get(&info.id) else { continue };
+        let size = info.snapshot.totals.bytes;
+        if session.voice().json {
+            session.output.json(&json!({
+                "type": "snapshot_stats",
+                "id": info.id.to_string(),
+                "bytes": size,
+                "bytes_exclusive": share.bytes,
+                "bytes_shared": size.saturating_sub(share.bytes),
+                "bytes_exclusive_stored": share.stored,
+            }))?;
+            continue;
+        }
+        table.row(vec![
+            info.id.short(),
+            time::local(info.stored.0),
+            sanitize::name(&info.snapshot.job),
+            ByteSize(size).to_string(),
+            ByteSize(share.bytes).to_string(),
+            ByteSize(share.stored).to_string(),
+        ]);
+    }
+    if !session.voice().json {
+        session.output.text(&table.render())?;
     }
     Ok(Exit::Done)
 }

@@ -18,6 +18,7 @@ mod plan;
 mod reach;
 mod remove;
 mod seen;
+mod share;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use options::{PruneOptions, PruneReport};
 pub use plan::{PackFacts, Plan, Rules, plan};
+pub use share::{Share, freed, shares};
 
 use self::mover::{Emptied, Mover, age};
 use self::world::{World, look, may_have_moved, warn};

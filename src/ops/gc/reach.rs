@@ -14,7 +14,7 @@ use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::{Page, TreeRef};
 use crate::id::ChunkId;
-use crate::index::{LiveSet, Mark, View};
+use crate::index::{IndexError, LiveSet, Mark, View};
 use crate::ops::tree::{damaged_page, is_local_damage};
 use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
 
@@ -54,33 +54,77 @@ impl Broken {
     }
 }
 
-/// Marks what snapshots reach.
-pub(super) struct Reach<'a> {
+/// What to do with a page.
+pub(super) enum Step {
+    /// No copy is there.
+    Missing,
+    /// What is below it is known.
+    Skip,
+    /// Look what is below it.
+    Enter,
+}
+
+/// Takes note of what is reached.
+pub(super) trait Marker {
+    /// A page is reached; `key` names it and the way it is read.
+    fn page(&mut self, key: u128, id: &ChunkId, len: u32) -> Result<Step, IndexError>;
+    /// A page was read, and nothing that it names itself is missing.
+    fn entered(&mut self, key: u128);
+    /// A chunk of content is reached. False if no copy is there.
+    fn data(&mut self, id: &ChunkId, len: u32) -> Result<bool, IndexError>;
+}
+
+/// Marks what is live.
+pub(super) struct Live {
+    pub(super) set: LiveSet,
+    entered: HashSet<u128>,
+}
+
+impl Live {
+    /// Nothing is live yet.
+    pub(super) fn new(view: View) -> Self {
+        Self { set: LiveSet::new(view), entered: HashSet::new() }
+    }
+}
+
+impl Marker for Live {
+    fn page(&mut self, key: u128, id: &ChunkId, len: u32) -> Result<Step, IndexError> {
+        Ok(match self.set.mark(ChunkKind::Tree, id, len)? {
+            Mark::Missing => Step::Missing,
+            _ if self.entered.contains(&key) => Step::Skip,
+            _ => Step::Enter,
+        })
+    }
+
+    fn entered(&mut self, key: u128) {
+        self.entered.insert(key);
+    }
+
+    fn data(&mut self, id: &ChunkId, len: u32) -> Result<bool, IndexError> {
+        Ok(self.set.mark(ChunkKind::Data, id, len)? != Mark::Missing)
+    }
+}
+
+/// Goes through what snapshots reach.
+pub(super) struct Reach<'a, M> {
     repo: &'a Repository,
     reader: ChunkReader<'a>,
-    live: LiveSet,
-    entered: HashSet<u128>,
+    pub(super) marker: M,
     stack: Vec<std::vec::IntoIter<Item>>,
 }
 
-impl<'a> Reach<'a> {
+impl<'a, M: Marker> Reach<'a, M> {
     /// Nothing is reached yet.
-    pub(super) fn new(repo: &'a Repository, view: View) -> Result<Self, Error> {
+    pub(super) fn new(repo: &'a Repository, view: View, marker: M) -> Result<Self, Error> {
         let keys = Arc::new(DataKeys::default());
-        let mut reader = ChunkReader::new(repo, view.clone(), keys)?.keeping(SEGMENTS_KEPT);
+        let mut reader = ChunkReader::new(repo, view, keys)?.keeping(SEGMENTS_KEPT);
         if !repo.store().is_local() {
             reader.read_ahead(AHEAD);
         }
-        let (entered, stack) = (HashSet::new(), Vec::new());
-        Ok(Self { repo, reader, live: LiveSet::new(view), entered, stack })
+        Ok(Self { repo, reader, marker, stack: Vec::new() })
     }
 
-    /// What is live.
-    pub(super) fn finish(self) -> LiveSet {
-        self.live
-    }
-
-    /// Marks everything below the root of a snapshot.
+    /// Goes through everything below the root of a snapshot.
     pub(super) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
         let mut broken = Broken::default();
         let Some(root) = root else { return Ok(broken) };
@@ -105,11 +149,10 @@ impl<'a> Reach<'a> {
     }
 
     async fn enter(&mut self, item: Item, broken: &mut Broken) -> Result<Vec<Item>, Error> {
-        if self.live.mark(ChunkKind::Tree, &item.id, item.len)? == Mark::Missing {
-            return Err(Error::ChunkLost { chunk: item.id });
-        }
-        if self.entered.contains(&item.key()) {
-            return Ok(Vec::new());
+        match self.marker.page(item.key(), &item.id, item.len)? {
+            Step::Missing => return Err(Error::ChunkLost { chunk: item.id }),
+            Step::Skip => return Ok(Vec::new()),
+            Step::Enter => {}
         }
         let page = self.reader.read(ChunkKind::Tree, &item.id).await?;
         let page = page.ok_or(Error::ChunkLost { chunk: item.id })?;
@@ -120,7 +163,7 @@ impl<'a> Reach<'a> {
         })?;
         // A page with something missing is looked at again from each snapshot, so that each is known to be broken.
         if broken.count == before {
-            self.entered.insert(item.key());
+            self.marker.entered(item.key());
         }
         Ok(below)
     }
@@ -170,7 +213,7 @@ impl<'a> Reach<'a> {
 
     fn rows(&mut self, rows: &[ChunkRow], broken: &mut Broken) -> Result<(), RepoError> {
         for row in rows {
-            if self.live.mark(ChunkKind::Data, &row.id, row.len)? == Mark::Missing {
+            if !self.marker.data(&row.id, row.len)? {
                 broken.add(|| Error::ChunkLost { chunk: row.id });
             }
         }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::reach::{Broken, Reach};
+use super::reach::{Broken, Live, Reach};
 use super::seen::SeenSnapshots;
 use crate::class::Class;
 use crate::clock::Timestamp;
@@ -40,9 +40,9 @@ pub(super) struct World {
 }
 
 /// A snapshot to mark from.
-struct Root {
-    listed: Listed,
-    tree: Option<TreeRef>,
+pub(super) struct Root {
+    pub(super) listed: Listed,
+    pub(super) tree: Option<TreeRef>,
     parents: Vec<SnapshotId>,
 }
 
@@ -73,12 +73,12 @@ pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
     }
     let roots = read_roots(repo, &snapshots).await?;
     check_heads(repo, &snapshots, &roots).await?;
-    let mut reach = Reach::new(repo, index.view.clone())?;
+    let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
     for root in &roots {
         let broken = reach.snapshot(root.tree).await?;
         judge(repo, &root.listed, broken).await?;
     }
-    Ok(World { snapshots, condemnations, index, index_times, packs, live: reach.finish() })
+    Ok(World { snapshots, condemnations, index, index_times, packs, live: reach.marker.set })
 }
 
 pub(super) fn warn(repo: &Repository, message: &str) {
@@ -108,7 +108,7 @@ async fn list_packs(repo: &Repository, index: &LoadedIndex) -> Result<HashMap<Pa
 }
 
 /// Reads every snapshot. What no writer signed is skipped; a confirmed one that is damaged ends the collection.
-async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Result<Vec<Root>, Error> {
+pub(super) async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Result<Vec<Root>, Error> {
     let reads = futures::stream::iter(snapshots.iter().copied())
         .map(|listed| async move { read_root(repo, listed).await })
         .buffered(repo.env().limits.requests.max(1));
