@@ -2,7 +2,8 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 15] = [
+const VERBS: [(&str, &[&str]); 16] = [
+    ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),
     (
