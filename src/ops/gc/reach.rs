@@ -1,18 +1,20 @@
 //! Marking: every chunk that a snapshot reaches becomes live.
 //!
 //! # Invariants
-//! A page is entered once for each way it is read, however many snapshots share it. What cannot be reached is counted and
+//! A page is entered once for each way it is read, however many snapshots share it; but again if anything below the snapshot
+//! it was entered from could not be reached, so that each that shares it is known to be broken. What cannot be reached is counted and
 //! the rest is marked all the same, so that trouble in one place never makes anything else look dead.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::class::Class;
 use crate::error::Error;
+use crate::format::FormatError;
 use crate::format::content::{self, ChunkRow, Content, ListPage};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::{Page, TreeRef};
-use crate::format::FormatError;
 use crate::id::ChunkId;
 use crate::index::{LiveSet, Mark, View};
 use crate::ops::tree::{damaged_page, is_local_damage};
@@ -22,6 +24,15 @@ use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
 const SEGMENTS_KEPT: usize = 8;
 /// Bytes of a pack of trees that are fetched at once from a store that is far away.
 const AHEAD: u64 = 4 << 20;
+
+/// Whether a page may well be there, and another try, or another listing, would have shown what is below it. To pass it by would
+/// make that look dead, though its snapshot may be confirmed a moment later.
+fn is_of_the_store(error: &Error) -> bool {
+    match error {
+        Error::Repo(RepoError::Store(error)) | Error::Store(error) => error.class() == Class::Failed,
+        _ => false,
+    }
+}
 
 /// A page still to be entered.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +71,8 @@ pub(super) struct Reach<'a> {
     reader: ChunkReader<'a>,
     live: LiveSet,
     entered: HashSet<u128>,
+    /// Pages that were first entered from the snapshot in hand.
+    fresh: Vec<u128>,
     stack: Vec<std::vec::IntoIter<Item>>,
 }
 
@@ -71,8 +84,8 @@ impl<'a> Reach<'a> {
         if !repo.store().is_local() {
             reader.read_ahead(AHEAD);
         }
-        let (entered, stack) = (HashSet::new(), Vec::new());
-        Ok(Self { repo, reader, live: LiveSet::new(view), entered, stack })
+        let (entered, fresh, stack) = (HashSet::new(), Vec::new(), Vec::new());
+        Ok(Self { repo, reader, live: LiveSet::new(view), entered, fresh, stack })
     }
 
     /// What is live.
@@ -86,6 +99,7 @@ impl<'a> Reach<'a> {
         let Some(root) = root else { return Ok(broken) };
         let item = Item { list: false, level: root.level, id: root.id, len: root.len };
         self.stack.push(vec![item].into_iter());
+        self.fresh.clear();
         while let Some(items) = self.stack.last_mut() {
             let Some(item) = items.next() else {
                 self.stack.pop();
@@ -97,8 +111,14 @@ impl<'a> Reach<'a> {
             match self.enter(item, &mut broken).await {
                 Ok(below) if below.is_empty() => {}
                 Ok(below) => self.stack.push(below.into_iter()),
-                Err(error) if is_local_damage(&error) => broken.add(|| error),
+                Err(error) if is_local_damage(&error) && !is_of_the_store(&error) => broken.add(|| error),
                 Err(error) => return Err(error),
+            }
+        }
+        // Another snapshot that shares any of these pages is broken too, and must be found so.
+        if broken.count > 0 {
+            for page in &self.fresh {
+                self.entered.remove(page);
             }
         }
         Ok(broken)
@@ -113,15 +133,12 @@ impl<'a> Reach<'a> {
         }
         let page = self.reader.read(ChunkKind::Tree, &item.id).await?;
         let page = page.ok_or(Error::ChunkLost { chunk: item.id })?;
-        let before = broken.count;
         let below = self.look(item, &page, broken).map_err(|error| match error {
             RepoError::Format(rule) => damaged_page(&item.id, rule),
             error => error.into(),
         })?;
-        // A page with something missing is looked at again from each snapshot, so that each is known to be broken.
-        if broken.count == before {
-            self.entered.insert(item.key());
-        }
+        self.entered.insert(item.key());
+        self.fresh.push(item.key());
         Ok(below)
     }
 
