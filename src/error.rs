@@ -201,7 +201,9 @@ pub enum Error {
         all: u64,
     },
     /// Collecting without a delay would send a running backup back to its sources.
-    #[error("writer {writer} stored an index object within the last day and no snapshot since: it may be at work")]
+    #[error(
+        "writer {writer} stored an index object within the last day and no snapshot since: it may be at work"
+    )]
     WriterAtWork {
         /// The writer.
         writer: WriterId,

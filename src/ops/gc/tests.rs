@@ -10,10 +10,12 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+mod hostile;
+
 use super::*;
+use crate::filter::Filter;
 use crate::format::gc::TombReason;
 use crate::id::SnapshotId;
-use crate::filter::Filter;
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
 use crate::ops::testing::{back_up, env, new_repository, store_over};
