@@ -37,6 +37,7 @@ mod search;
 mod testing;
 mod view;
 
+pub use bits::BitSet;
 pub use cache::{Cache, CacheWarning, MappedTables};
 pub use compact::{CompactTables, Compaction};
 pub use header::Source;

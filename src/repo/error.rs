@@ -53,6 +53,17 @@ pub enum RepoError {
         /// The object.
         key: String,
     },
+    /// An object is larger than any of its kind may be; nothing of it was read. It is no failure of the store: whoever may
+    /// put objects can put such a one.
+    #[error("object {key} has {size} bytes, more than the {max} allowed")]
+    TooLarge {
+        /// The object.
+        key: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that an object of its kind may have.
+        max: u64,
+    },
     /// An object's signature is wrong, or its signer is unknown.
     #[error("object {key} is not signed by a registered writer")]
     BadSignature {
@@ -110,7 +121,7 @@ impl RepoError {
             Self::NotFound { .. } => Class::NoRepository,
             Self::WrongKey { .. } | Self::RoleForbids { .. } => Class::Denied,
             Self::Untrusted { .. } => Class::Tampered,
-            Self::HashMismatch { .. } | Self::BadSignature { .. } => Class::Damage,
+            Self::HashMismatch { .. } | Self::BadSignature { .. } | Self::TooLarge { .. } => Class::Damage,
             Self::Damaged { rule, .. } | Self::Format(rule) => match rule {
                 FormatError::Version { .. } => Class::NoRepository,
                 _ => Class::Damage,

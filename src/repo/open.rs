@@ -18,7 +18,7 @@ use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{RepositoryId, WriterId};
-use crate::store::{Key, Store};
+use crate::store::{Key, Store, StoreError};
 
 /// Most key slots that are tried.
 const SLOTS_MAX: usize = 64;
@@ -216,7 +216,10 @@ pub(super) fn object_key(name: ObjectName) -> Result<Key, RepoError> {
 pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Result<Bytes, RepoError> {
     let key = object_key(name)?;
     for _ in 0..READS {
-        let bytes = store.get(&key, max).await?;
+        let bytes = store.get(&key, max).await.map_err(|error| match error {
+            StoreError::TooLarge { key, size, max } => RepoError::TooLarge { key, size, max },
+            error => error.into(),
+        })?;
         if name.content_hash().is_none_or(|hash| hash == object_hash(&bytes)) {
             return Ok(bytes);
         }

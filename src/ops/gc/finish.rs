@@ -16,31 +16,40 @@ use super::remove::delete;
 use super::world::World;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::format::gc::PACKS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, PackId};
 use crate::index::IndexError;
 use crate::repo::{RepoError, Repository};
 
 /// Horizons that are kept: the highest counts, the one below it is for whoever listed before it was put.
-const HORIZONS_KEPT: usize = 2;
+const HORIZONS_KEPT: u64 = 2;
 /// An empty condemnation, by which a collection reads the store's clock, is nobody's any more after this.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Ends the condemnations of which no pack is left.
+/// Ends the condemnations of which no pack is there but such as must be `left` alone; these are condemned anew first, so that
+/// a pack that nobody can decode, which anyone may put, does not keep the others' condemnation for ever.
 pub(super) async fn end(
     repo: &Repository,
     world: World,
-    chosen: &HashSet<ObjectHash>,
+    (chosen, left): (&HashSet<ObjectHash>, &HashSet<PackId>),
     report: &mut PruneReport,
 ) -> Result<World, Error> {
-    let ended: Vec<_> = world
-        .condemnations
-        .iter()
-        .filter(|stored| chosen.contains(&stored.hash))
-        .filter(|stored| !stored.condemnation.packs.iter().any(|pack| world.packs.contains_key(pack)))
-        .collect();
+    let (mut ended, mut again) = (Vec::new(), HashSet::new());
+    for stored in world.condemnations.iter().filter(|stored| chosen.contains(&stored.hash)) {
+        let packs = &stored.condemnation.packs;
+        let here: Vec<PackId> = packs.iter().filter(|pack| world.packs.contains_key(pack)).copied().collect();
+        if here.is_empty() || here.len() < packs.len() && here.iter().all(|pack| left.contains(pack)) {
+            ended.push(stored);
+            again.extend(here);
+        }
+    }
     if ended.is_empty() {
         return Ok(world);
+    }
+    let again: Vec<PackId> = again.into_iter().collect();
+    for part in again.chunks(PACKS_MAX) {
+        repo.put_condemnation(part.to_vec()).await?;
     }
     let gone: HashSet<PackId> =
         ended.iter().flat_map(|stored| stored.condemnation.packs.iter().copied()).collect();
@@ -84,13 +93,11 @@ async fn compact(repo: &Repository, gone: HashSet<PackId>, report: &mut PruneRep
 pub(super) async fn tidy(repo: &Repository, world: &World, now: Timestamp) -> Result<(), Error> {
     let listed = repo.store().list(layout::HORIZON).await?;
     let names = listed.iter().filter_map(|object| ObjectName::parse(object.key.as_str()));
-    let mut horizons: Vec<_> = names.filter(|name| matches!(name, ObjectName::Horizon(..))).collect();
-    horizons.sort_unstable();
     let valid = repo.horizon().await?;
-    // One that no maintainer signed is not ours to delete.
-    horizons.retain(|name| matches!(name, ObjectName::Horizon(number, _) if *number <= valid));
-    let old = horizons.len().saturating_sub(HORIZONS_KEPT);
-    for name in horizons.into_iter().take(old) {
+    // By their numbers and not by how many there are: whoever may put objects could push the valid one out with names.
+    let old = |name: &ObjectName| matches!(name, ObjectName::Horizon(number, _) if number.saturating_add(HORIZONS_KEPT) <= valid);
+    for name in names.filter(old) {
+        // One that no maintainer signed is not ours to delete.
         if repo.read_horizon(name).await.is_ok() {
             delete(repo, name).await?;
         }

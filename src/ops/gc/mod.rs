@@ -14,6 +14,7 @@
 mod finish;
 mod mover;
 mod options;
+mod origin;
 mod plan;
 mod reach;
 mod remove;
@@ -35,11 +36,10 @@ use self::world::{World, look, may_have_moved, warn};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
-use crate::format::gc::PACKS_MAX;
+use crate::format::gc::{PACKS_MAX, SNAPSHOTS_MAX};
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, PackId};
 use crate::repo::{Repository, StoredCondemnation};
-use crate::store::Object;
 
 /// How often a look is repeated that met another collector's work.
 const LOOKS: usize = 4;
@@ -58,40 +58,46 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     repo.maintainer()?;
     let mut report = PruneReport::default();
     let clock = StoreClock::start(repo, options.dry_run).await?;
+    let result = remove_and_collect(repo, options, clock.now, &mut report).await;
+    // Whatever happened: a nightly run that is refused must not leave one object more each time.
+    let stopped = clock.stop(repo).await;
+    result?;
+    stopped?;
+    Ok(report)
+}
+
+async fn remove_and_collect(
+    repo: &Repository,
+    options: &PruneOptions,
+    now: Timestamp,
+    report: &mut PruneReport,
+) -> Result<(), Error> {
     if options.accept_missing && !options.dry_run {
         accept_missing(repo).await?;
     }
-    remove::remove(repo, options, clock.now, &mut report).await?;
-    let run = Run { repo, options, now: clock.now, before: &clock.before };
-    let result = run.collect(&mut report).await;
-    clock.stop(repo).await?;
-    result.map(|()| report)
+    remove::remove(repo, options, now, report).await?;
+    Run { repo, options, now }.collect(report).await
 }
 
 /// The store's time, read off an empty condemnation that was just put.
 struct StoreClock {
     now: Timestamp,
     mark: Option<ObjectHash>,
-    /// Condemnations that were listed then, before anything else.
-    before: HashSet<ObjectHash>,
 }
 
 impl StoreClock {
     async fn start(repo: &Repository, dry_run: bool) -> Result<Self, Error> {
         if dry_run {
-            return Ok(Self { now: repo.env().clock.now(), mark: None, before: HashSet::new() });
+            return Ok(Self { now: repo.env().clock.now(), mark: None });
         }
         let mark = repo.put_condemnation(Vec::new()).await?;
         let key = ObjectName::Condemned(mark).key();
         let listed = repo.store().list(layout::CONDEMNED).await?;
-        let put = listed.iter().find(|object| object.key.as_str() == key);
-        let now = put.map_or_else(|| repo.env().clock.now(), |object| object.modified);
-        let hash = |object: &Object| match ObjectName::parse(object.key.as_str())? {
-            ObjectName::Condemned(hash) => Some(hash),
-            _ => None,
-        };
-        let before = listed.iter().filter_map(hash).collect();
-        Ok(Self { now, mark: Some(mark), before })
+        match listed.iter().find(|object| object.key.as_str() == key) {
+            Some(put) => Ok(Self { now: put.modified, mark: Some(mark) }),
+            // Nothing that such a store does not list may be taken for gone.
+            None => Err(Error::WeakStore { url: repo.store().url().to_string() }),
+        }
     }
 
     async fn stop(self, repo: &Repository) -> Result<(), Error> {
@@ -105,8 +111,8 @@ impl StoreClock {
 /// Names snapshots that vanished as removed, because someone said that they may be.
 async fn accept_missing(repo: &Repository) -> Result<(), Error> {
     let missing = world::vanished(repo).await?;
-    if !missing.is_empty() {
-        repo.put_removal(missing).await?;
+    for part in missing.chunks(SNAPSHOTS_MAX) {
+        repo.put_removal(part.to_vec()).await?;
     }
     Ok(())
 }
@@ -115,13 +121,13 @@ struct Run<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
     now: Timestamp,
-    before: &'a HashSet<ObjectHash>,
 }
 
 impl Run<'_> {
     async fn collect(&self, report: &mut PruneReport) -> Result<(), Error> {
+        let known = self.condemned_before().await?;
         let mut world = self.look().await?;
-        let matured = self.matured(&world);
+        let matured = self.matured(&world, &known);
         if !matured.is_empty() && !self.options.dry_run {
             world = self.finish(world, &matured, report).await?;
         }
@@ -163,13 +169,24 @@ impl Run<'_> {
         }
     }
 
-    /// Condemnations whose time has come. One that was put after this run had listed snapshots is left to a later run,
-    /// whatever its age: a snapshot may have come between.
-    fn matured(&self, world: &World) -> Vec<ObjectHash> {
-        let due = |stored: &&StoredCondemnation| age(self.now, stored.stored) >= self.options.grace;
+    /// Condemnations that are durable before snapshots are listed. What another collector condemns after that listing, a
+    /// snapshot that is not in it may depend on, whatever clocks say.
+    async fn condemned_before(&self) -> Result<HashSet<ObjectHash>, Error> {
+        let listed = self.repo.store().list(layout::CONDEMNED).await?;
+        let named = listed.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
+            ObjectName::Condemned(hash) => Some(hash),
+            _ => None,
+        });
+        Ok(named.collect())
+    }
+
+    /// Condemnations whose time has come, of those that were `known` before this look began.
+    fn matured(&self, world: &World, known: &HashSet<ObjectHash>) -> Vec<ObjectHash> {
+        let due = |stored: &&StoredCondemnation| {
+            known.contains(&stored.hash) && age(self.now, stored.stored) >= self.options.grace
+        };
         let real = world.condemnations.iter().filter(|stored| !stored.condemnation.packs.is_empty());
-        let due = real.filter(|stored| self.before.contains(&stored.hash)).filter(due);
-        due.map(|stored| stored.hash).collect()
+        real.filter(due).map(|stored| stored.hash).collect()
     }
 
     /// What is known of each pack that nobody condemned.
@@ -200,11 +217,13 @@ impl Run<'_> {
         if self.options.force {
             return Ok(());
         }
-        let at_work = world.index_times.iter().find(|(writer, stored)| {
-            let later = |s: &crate::repo::Listed| s.writer == *writer && s.stored >= *stored;
-            age(self.now, *stored) < RECENT && !world.snapshots.iter().any(later)
+        let unused = unused_objects(world)?;
+        let at_work = world.index_times.iter().find(|(listed, stored)| {
+            let later = |s: &crate::repo::Listed| s.writer == listed.0 && s.stored >= *stored;
+            let recent = age(self.now, *stored) < RECENT && unused.contains(&listed.1);
+            recent && !world.snapshots.iter().any(later)
         });
-        at_work.map_or(Ok(()), |(writer, _)| Err(Error::WriterAtWork { writer: *writer }))
+        at_work.map_or(Ok(()), |((writer, _), _)| Err(Error::WriterAtWork { writer: *writer }))
     }
 
     /// Empties and deletes the packs of these condemnations; gives the last look at the repository.
@@ -248,7 +267,8 @@ impl Run<'_> {
         }
         report.left = left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())).collect();
         report.left.sort();
-        finish::end(self.repo, world, &chosen, report).await
+        let left = left.into_keys().collect();
+        finish::end(self.repo, world, (&chosen, &left), report).await
     }
 
     /// Moves what is needed out of these packs, as far as the store has room. False if there was nothing to move.
@@ -308,6 +328,23 @@ impl Run<'_> {
     async fn tidy(&self, world: &World) -> Result<(), Error> {
         if self.options.dry_run { Ok(()) } else { finish::tidy(self.repo, world, self.now).await }
     }
+}
+
+/// Index objects with a pack that nothing needs, as those of a run have that is at work. What a collection moved is needed, and
+/// what it merged was said before.
+fn unused_objects(world: &World) -> Result<HashSet<ObjectHash>, Error> {
+    let view = world.live.view();
+    let mut unused = HashSet::new();
+    for pack in view.packs() {
+        let (number, row) = pack?;
+        if world.live.usage(number).chunks == 0 && world.packs.contains_key(&row.id) {
+            let source = view.pack_source(number)?;
+            if source.supersedes.is_empty() {
+                unused.insert(source.object);
+            }
+        }
+    }
+    Ok(unused)
 }
 
 /// The packs of these condemnations that are still there, without those that must stay.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::origin::signed_origins;
 use super::world::World;
 use crate::clock::Timestamp;
 use crate::crypto::sign::SigningKey;
@@ -26,7 +27,7 @@ use crate::format::pack::{Directory, PACK_MAX, PackedChunk, Proof};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
 use crate::repo::{
     BufferPool, DataKeys, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, merkle_proofs,
-    segment_leaf,
+    open_directory, segment_leaf,
 };
 use crate::seal::{SegmentOpener, SegmentSealer};
 use crate::store::Key;
@@ -71,7 +72,7 @@ struct Open {
 }
 
 type SharedDirectory = Arc<(WriterMap, HashMap<ChunkId, (u16, u32)>)>;
-type WriterMap = Vec<WriterId>;
+type WriterMap = Vec<Option<WriterId>>;
 
 pub(super) struct Mover<'a> {
     repo: &'a Repository,
@@ -130,6 +131,9 @@ impl<'a> Mover<'a> {
             Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error.into()),
             Err(error) => return Ok(Emptied::Left(error.to_string())),
         };
+        if !is_filled(&directory) {
+            return Ok(Emptied::Left("its chunks do not fill its segments".into()));
+        }
         let needed = self.needed(world, pack, &directory).await?;
         if needed.is_empty() {
             return Ok(Emptied::Dead);
@@ -189,8 +193,8 @@ impl<'a> Mover<'a> {
             let Some(other) = self.directory(copy.pack_id, listed.size).await? else { continue };
             let (origins, chunks) = &*other;
             let found = chunks.get(&chunk.id).is_some_and(|(segment, len)| {
-                let from = origins.get(usize::from(*segment));
-                *len == chunk.len && from.is_some_and(|from| self.trusts(*from, origin))
+                let from = origins.get(usize::from(*segment)).copied().flatten();
+                *len == chunk.len && from.is_some_and(|from| self.trusts(from, origin))
             });
             if found {
                 return Ok(true);
@@ -204,19 +208,23 @@ impl<'a> Mover<'a> {
         copy == origin || self.repo.is_maintainer(&copy)
     }
 
-    /// Of another pack: the origin of each segment, and where each chunk is. None if it cannot be read.
+    /// Of another pack: the signed origin of each segment, and where each chunk is. None if it cannot be read. All of the pack
+    /// is fetched for it: what is about to be deleted hangs on those bytes, and on who made them.
     async fn directory(&mut self, pack: PackId, size: u64) -> Result<Option<SharedDirectory>, Error> {
         if let Some(known) = self.directories.get(&pack) {
             return Ok(Some(Arc::clone(known)));
         }
-        let directory = match self.repo.read_directory(pack, size).await {
-            Ok((_, directory)) => directory,
-            Err(RepoError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-            Err(_) => return Ok(None),
+        if size > PACK_MAX as u64 {
+            return Ok(None);
+        }
+        let bytes = match self.fetch(pack).await {
+            Ok(Some(bytes)) => bytes,
+            Err(Error::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Ok(None) | Err(_) => return Ok(None),
         };
-        let origin =
-            |segment: &crate::format::segment::SegmentEntry| directory.origins[usize::from(segment.origin)];
-        let origins = directory.segments.iter().map(origin).collect();
+        let opened = open_directory(&self.index_key, self.repo.id(), &bytes, bytes.len() as u64);
+        let Ok((_, directory)) = opened else { return Ok(None) };
+        let origins = signed_origins(self.repo, &bytes, &directory);
         let chunks = directory.chunks.iter().map(|chunk| (chunk.id, (chunk.segment, chunk.len))).collect();
         let shared = Arc::new((origins, chunks));
         if self.directories.len() >= DIRECTORIES_KEPT {
@@ -403,6 +411,21 @@ impl<'a> Mover<'a> {
         }
         self.put_index().await
     }
+}
+
+/// Whether the chunks of each segment lie one behind the other and fill it, as every writer leaves them: a segment is moved
+/// with the lengths of its chunks, and their places follow from these.
+fn is_filled(directory: &Directory) -> bool {
+    let mut ends = vec![0_u32; directory.segments.len()];
+    let mut last = 0;
+    let in_place = directory.chunks.iter().all(|chunk| {
+        let end = &mut ends[usize::from(chunk.segment)];
+        let good = chunk.segment >= last && chunk.offset == *end;
+        last = chunk.segment;
+        *end = chunk.offset.saturating_add(chunk.len);
+        good
+    });
+    in_place && directory.segments.iter().zip(&ends).all(|(segment, end)| segment.plain_len == *end)
 }
 
 /// The proof of each segment: the one it came with, or one made from the segments beside it.

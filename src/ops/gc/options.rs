@@ -54,7 +54,7 @@ impl Default for PruneOptions {
 impl PruneOptions {
     pub(super) fn rules(&self) -> Rules {
         Rules {
-            young: self.young.unwrap_or(2 * self.grace),
+            young: self.young.unwrap_or(self.grace.saturating_mul(2)),
             max_unused: self.max_unused,
             max_repack: self.max_repack,
         }

@@ -135,7 +135,8 @@ pub fn plan(mut packs: Vec<PackFacts>, rules: &Rules) -> Plan {
 fn choose(packs: &[PackFacts], rules: &Rules) -> Vec<bool> {
     let dead = |pack: &PackFacts| pack.size - live_stored(pack);
     let live: u64 = packs.iter().map(live_stored).sum();
-    let allowed = share(live, rules.max_unused, 1000);
+    let allowed = u128::from(live) * u128::from(rules.max_unused) / 1000;
+    let allowed = u64::try_from(allowed).unwrap_or(u64::MAX);
     let mut unused: u64 = packs.iter().map(dead).sum();
     let mut chosen = vec![false; packs.len()];
     let mut moved = 0_u64;
@@ -211,6 +212,8 @@ mod tests {
         assert_eq!(found.rewrite, [worn[0].id], "one in ten may stay unused");
         let strict = Rules { max_unused: 0, ..RULES };
         assert_eq!(plan(worn.to_vec(), &strict).rewrite.len(), 2);
+        let wide = Rules { max_unused: 10_000, ..RULES };
+        assert!(plan(worn[..1].to_vec(), &wide).is_empty(), "more may be unused than is needed");
         let none = Rules { max_repack: 1, ..strict };
         assert!(plan(worn.to_vec(), &none).is_empty(), "a budget is kept");
     }

@@ -1,12 +1,14 @@
 //! Marking: every chunk that a snapshot reaches becomes live.
 //!
 //! # Invariants
-//! A page is entered once for each way it is read, however many snapshots share it. What cannot be reached is counted and
+//! A page is entered once for each way it is read, however many snapshots share it; but again if anything below the snapshot
+//! it was entered from could not be reached, so that each that shares it is known to be broken. What cannot be reached is counted and
 //! the rest is marked all the same, so that trouble in one place never makes anything else look dead.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::class::Class;
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::content::{self, ChunkRow, Content, ListPage};
@@ -22,6 +24,15 @@ use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
 const SEGMENTS_KEPT: usize = 8;
 /// Bytes of a pack of trees that are fetched at once from a store that is far away.
 const AHEAD: u64 = 4 << 20;
+
+/// Whether a page may well be there, and another try, or another listing, would have shown what is below it. To pass it by would
+/// make that look dead, though its snapshot may be confirmed a moment later.
+fn is_of_the_store(error: &Error) -> bool {
+    match error {
+        Error::Repo(RepoError::Store(error)) | Error::Store(error) => error.class() == Class::Failed,
+        _ => false,
+    }
+}
 
 /// A page still to be entered.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +79,13 @@ pub(super) enum Step {
 pub(super) trait Marker {
     /// A page is reached; `key` names it and the way it is read.
     fn page(&mut self, key: u128, id: &ChunkId, len: u32) -> Result<Step, IndexError>;
-    /// A page was read, and nothing that it names itself is missing.
+    /// A page was read.
     fn entered(&mut self, key: u128);
+    /// The next snapshot begins.
+    fn begin_snapshot(&mut self) {}
+    /// Something below the snapshot at hand is missing: another one that shares any of its pages is broken too, and must be
+    /// found so.
+    fn forget_snapshot(&mut self) {}
     /// A chunk of content is reached. False if no copy is there.
     fn data(&mut self, id: &ChunkId, len: u32) -> Result<bool, IndexError>;
 }
@@ -78,12 +94,14 @@ pub(super) trait Marker {
 pub(super) struct Live {
     pub(super) set: LiveSet,
     entered: HashSet<u128>,
+    /// Pages that were first entered from the snapshot at hand.
+    fresh: Vec<u128>,
 }
 
 impl Live {
     /// Nothing is live yet.
     pub(super) fn new(view: View) -> Self {
-        Self { set: LiveSet::new(view), entered: HashSet::new() }
+        Self { set: LiveSet::new(view), entered: HashSet::new(), fresh: Vec::new() }
     }
 }
 
@@ -98,6 +116,17 @@ impl Marker for Live {
 
     fn entered(&mut self, key: u128) {
         self.entered.insert(key);
+        self.fresh.push(key);
+    }
+
+    fn begin_snapshot(&mut self) {
+        self.fresh.clear();
+    }
+
+    fn forget_snapshot(&mut self) {
+        for page in self.fresh.drain(..) {
+            self.entered.remove(&page);
+        }
     }
 
     fn data(&mut self, id: &ChunkId, len: u32) -> Result<bool, IndexError> {
@@ -130,6 +159,7 @@ impl<'a, M: Marker> Reach<'a, M> {
         let Some(root) = root else { return Ok(broken) };
         let item = Item { list: false, level: root.level, id: root.id, len: root.len };
         self.stack.push(vec![item].into_iter());
+        self.marker.begin_snapshot();
         while let Some(items) = self.stack.last_mut() {
             let Some(item) = items.next() else {
                 self.stack.pop();
@@ -141,9 +171,12 @@ impl<'a, M: Marker> Reach<'a, M> {
             match self.enter(item, &mut broken).await {
                 Ok(below) if below.is_empty() => {}
                 Ok(below) => self.stack.push(below.into_iter()),
-                Err(error) if is_local_damage(&error) => broken.add(|| error),
+                Err(error) if is_local_damage(&error) && !is_of_the_store(&error) => broken.add(|| error),
                 Err(error) => return Err(error),
             }
+        }
+        if broken.count > 0 {
+            self.marker.forget_snapshot();
         }
         Ok(broken)
     }
@@ -156,15 +189,11 @@ impl<'a, M: Marker> Reach<'a, M> {
         }
         let page = self.reader.read(ChunkKind::Tree, &item.id).await?;
         let page = page.ok_or(Error::ChunkLost { chunk: item.id })?;
-        let before = broken.count;
         let below = self.look(item, &page, broken).map_err(|error| match error {
             RepoError::Format(rule) => damaged_page(&item.id, rule),
             error => error.into(),
         })?;
-        // A page with something missing is looked at again from each snapshot, so that each is known to be broken.
-        if broken.count == before {
-            self.marker.entered(item.key());
-        }
+        self.marker.entered(item.key());
         Ok(below)
     }
 

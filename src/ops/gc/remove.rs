@@ -37,7 +37,7 @@ pub(super) async fn remove(
     }
     let due = due(&snapshots, &marks, (options, now), report);
     if due.is_empty() {
-        return if options.dry_run { Ok(()) } else { clear(repo, &snapshots, &marks).await };
+        return if options.dry_run { Ok(()) } else { clear(repo, &marks).await };
     }
     refuse_damage(&marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
@@ -46,10 +46,9 @@ pub(super) async fn remove(
         return Ok(());
     }
     for part in due.chunks(SNAPSHOTS_MAX) {
-        report.removed += remove_part(repo, part, now, report).await?;
+        report.removed += remove_part(repo, part, (options, now), report).await?;
     }
-    let marks = repo.read_marks().await?;
-    clear(repo, &repo.list_snapshots().await?, &marks).await
+    clear(repo, &repo.read_marks().await?).await
 }
 
 fn due(
@@ -58,13 +57,11 @@ fn due(
     (options, now): (&PruneOptions, Timestamp),
     report: &mut PruneReport,
 ) -> Vec<Listed> {
-    let window = i64::try_from(options.undo_window.as_nanos()).unwrap_or(i64::MAX);
     let mut due = Vec::new();
-    for listed in snapshots {
-        let Some(tomb) = marks.tombs.get(&listed.id) else { continue };
+    for listed in snapshots.iter().filter(|listed| marks.tombs.contains_key(&listed.id)) {
         if marks.is_held(&listed.id, now) {
             report.spared += 1;
-        } else if now.0.saturating_sub(tomb.stored.0) >= window {
+        } else if is_due(marks, listed, (options, now)) {
             due.push(*listed);
         } else {
             report.waiting += 1;
@@ -73,8 +70,17 @@ fn due(
     due
 }
 
+/// Whether a tomb stands whose window is over.
+fn is_due(marks: &Marks, listed: &Listed, (options, now): (&PruneOptions, Timestamp)) -> bool {
+    let window = i64::try_from(options.undo_window.as_nanos()).unwrap_or(i64::MAX);
+    marks.tombs.get(&listed.id).is_some_and(|tomb| now.0.saturating_sub(tomb.stored.0) >= window)
+}
+
 fn refuse_damage(marks: &Marks) -> Result<(), Error> {
-    let damaged = marks.problems.iter().find(|p| matches!(p.error, RepoError::HashMismatch { .. }));
+    // A tomb or a removal that cannot be read removes nothing.
+    let spares = |key: &str| key.starts_with(layout::HOLDS) || key.starts_with(layout::UNDONE);
+    let damaged =
+        marks.problems.iter().find(|p| matches!(p.error, RepoError::HashMismatch { .. }) && spares(&p.key));
     damaged.map_or(Ok(()), |problem| Err(Error::MarkDamaged { key: problem.key.clone() }))
 }
 
@@ -87,13 +93,14 @@ fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Err
 async fn remove_part(
     repo: &Repository,
     part: &[Listed],
-    now: Timestamp,
+    (options, now): (&PruneOptions, Timestamp),
     report: &mut PruneReport,
 ) -> Result<u64, Error> {
     let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
     let marks = repo.read_marks().await?;
     refuse_damage(&marks)?;
-    let stands = |listed: &&Listed| marks.tombs.contains_key(&listed.id) && !marks.is_held(&listed.id, now);
+    // Someone may have taken a tomb back and put a new one, whose window has only begun.
+    let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
     let spared = part.len() - gone.len();
     if spared > 0 {
@@ -113,13 +120,19 @@ async fn remove_part(
 
 /// Deletes tombs, undos, confirmations and labels that belong to no snapshot any more, and finishes removals that a crash
 /// interrupted.
-async fn clear(repo: &Repository, snapshots: &[Listed], marks: &Marks) -> Result<(), Error> {
-    let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
+async fn clear(repo: &Repository, marks: &Marks) -> Result<(), Error> {
+    // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
+    let listed: HashSet<SnapshotId> = repo.list_snapshots().await?.iter().map(|listed| listed.id).collect();
     let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains_key(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
     clear_undos(repo, marks).await?;
+    clear_beside(repo, gone).await
+}
+
+/// Deletes confirmations and labels of snapshots that are gone.
+async fn clear_beside(repo: &Repository, gone: impl Fn(&SnapshotId) -> bool) -> Result<(), Error> {
     for prefix in [layout::SNAPSHOTS, layout::LABELS] {
         for object in repo.store().list(prefix).await? {
             match ObjectName::parse(object.key.as_str()) {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+mod hostile;
+
 use super::*;
 use crate::filter::Filter;
 use crate::format::gc::TombReason;

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::format::layout::{self, ObjectName};
 use crate::format::tree::TreeRef;
-use crate::id::{PackId, SnapshotId, WriterId};
+use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::index::LiveSet;
 use crate::repo::{Listed, LoadedIndex, RepoError, Repository, StoredCondemnation, StoredSnapshot};
 
@@ -34,7 +34,7 @@ pub(super) struct World {
     pub(super) snapshots: Vec<Listed>,
     pub(super) condemnations: Vec<StoredCondemnation>,
     pub(super) index: LoadedIndex,
-    pub(super) index_times: Vec<(WriterId, Timestamp)>,
+    pub(super) index_times: Vec<((WriterId, ObjectHash), Timestamp)>,
     pub(super) packs: HashMap<PackId, ListedPack>,
     pub(super) live: LiveSet,
 }
@@ -86,10 +86,10 @@ pub(super) fn warn(repo: &Repository, message: &str) {
 }
 
 /// When the store got each index object, and whose it is.
-async fn list_index(repo: &Repository) -> Result<Vec<(WriterId, Timestamp)>, Error> {
+async fn list_index(repo: &Repository) -> Result<Vec<((WriterId, ObjectHash), Timestamp)>, Error> {
     let listed = repo.store().list(layout::INDEX).await?;
     let named = listed.into_iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
-        ObjectName::Index(writer, _) => Some((writer, object.modified)),
+        ObjectName::Index(writer, hash) => Some(((writer, hash), object.modified)),
         _ => None,
     });
     Ok(named.collect())
@@ -137,11 +137,13 @@ async fn read_root(repo: &Repository, listed: Listed) -> Result<Option<Root>, Er
 
 /// Whether the snapshot's own writer has confirmed it.
 async fn is_confirmed(repo: &Repository, listed: &Listed) -> Result<bool, Error> {
-    if !listed.confirmed {
-        return Ok(false);
-    }
+    if !listed.confirmed { Ok(false) } else { has_confirmation(repo, listed).await }
+}
+
+async fn has_confirmation(repo: &Repository, listed: &Listed) -> Result<bool, Error> {
     match repo.check_confirmation(*listed).await {
         Ok(()) => Ok(true),
+        Err(RepoError::Store(error)) if error.is_not_found() => Ok(false),
         Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error.into()),
         Err(_) => Ok(false),
     }
@@ -183,7 +185,8 @@ pub(super) async fn vanished(repo: &Repository) -> Result<Vec<SnapshotId>, Error
 /// What could not be reached of a confirmed snapshot ends the collection; an unconfirmed one never promised anything.
 async fn judge(repo: &Repository, listed: &Listed, broken: Broken) -> Result<(), Error> {
     let Some(first) = broken.first else { return Ok(()) };
-    if is_confirmed(repo, listed).await? {
+    // Asked anew: it may have been confirmed since it was listed.
+    if has_confirmation(repo, listed).await? {
         return Err(first);
     }
     let (id, count) = (listed.id.short(), broken.count);

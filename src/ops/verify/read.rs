@@ -30,7 +30,9 @@ pub(super) fn problem(error: RepoError) -> Problem {
     match error {
         RepoError::HashMismatch { .. } => Problem::HashMismatch,
         RepoError::Store(StoreError::NotFound { .. }) => Problem::Missing,
-        RepoError::Store(StoreError::TooLarge { size, .. }) => Problem::TooLarge { size },
+        RepoError::TooLarge { size, .. } | RepoError::Store(StoreError::TooLarge { size, .. }) => {
+            Problem::TooLarge { size }
+        }
         error => Problem::Invalid(error),
     }
 }
