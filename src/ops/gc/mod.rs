@@ -15,9 +15,8 @@ mod finish;
 mod mover;
 mod options;
 mod plan;
-mod reach;
+pub(super) mod reach;
 mod remove;
-mod seen;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -205,8 +204,12 @@ impl Run<'_> {
         let mut left: HashMap<PackId, String> = HashMap::new();
         for _ in 0..ROUNDS {
             let doomed = doomed(&world, &chosen, &left);
-            let total = doomed.iter().filter_map(|pack| world.packs.get(pack)).map(|listed| listed.size).sum();
-            self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Collect, total: Some(total) });
+            let total =
+                doomed.iter().filter_map(|pack| world.packs.get(pack)).map(|listed| listed.size).sum();
+            self.repo
+                .env()
+                .observer
+                .observe(&Event::PhaseStarted { phase: Phase::Collect, total: Some(total) });
             let mut mover = Mover::new(self.repo, &world)?;
             let mut full = Vec::new();
             for pack in doomed {

@@ -11,7 +11,6 @@ use std::collections::{HashMap, HashSet};
 use futures::{StreamExt, TryStreamExt};
 
 use super::reach::{Broken, Reach};
-use super::seen::SeenSnapshots;
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -20,7 +19,9 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::tree::TreeRef;
 use crate::id::{PackId, SnapshotId, WriterId};
 use crate::index::LiveSet;
-use crate::repo::{Listed, LoadedIndex, RepoError, Repository, StoredCondemnation, StoredSnapshot};
+use crate::repo::{
+    Listed, LoadedIndex, RepoError, Repository, SeenSnapshots, StoredCondemnation, StoredSnapshot,
+};
 
 /// A pack as a listing shows it.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,6 @@ pub(super) struct ListedPack {
     pub(super) size: u64,
     pub(super) stored: Timestamp,
 }
-
 
 /// One look at the repository.
 pub(super) struct World {
@@ -156,7 +156,7 @@ async fn check_heads(repo: &Repository, snapshots: &[Listed], roots: &[Root]) ->
             return Err(Error::SnapshotVanished { snapshot: *id });
         }
     }
-    if let Err(error) = SeenSnapshots::save(repo, &listed) {
+    if let Err(error) = seen.replace(repo, &listed) {
         warn(repo, &format!("the next collection cannot compare its listing with this one: {error}"));
     }
     Ok(())
