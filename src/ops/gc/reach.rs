@@ -40,11 +40,11 @@ impl Item {
 
 /// What could not be reached below one snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Broken {
+pub(in crate::ops) struct Broken {
     /// How many chunks and pages.
-    pub(super) count: u64,
+    pub(in crate::ops) count: u64,
     /// The first of them.
-    pub(super) first: Option<Error>,
+    pub(in crate::ops) first: Option<Error>,
 }
 
 impl Broken {
@@ -55,7 +55,7 @@ impl Broken {
 }
 
 /// Marks what snapshots reach.
-pub(super) struct Reach<'a> {
+pub(in crate::ops) struct Reach<'a> {
     repo: &'a Repository,
     reader: ChunkReader<'a>,
     live: LiveSet,
@@ -65,7 +65,7 @@ pub(super) struct Reach<'a> {
 
 impl<'a> Reach<'a> {
     /// Nothing is reached yet.
-    pub(super) fn new(repo: &'a Repository, view: View) -> Result<Self, Error> {
+    pub(in crate::ops) fn new(repo: &'a Repository, view: View) -> Result<Self, Error> {
         let keys = Arc::new(DataKeys::default());
         let mut reader = ChunkReader::new(repo, view.clone(), keys)?.keeping(SEGMENTS_KEPT);
         if !repo.store().is_local() {
@@ -76,12 +76,12 @@ impl<'a> Reach<'a> {
     }
 
     /// What is live.
-    pub(super) fn finish(self) -> LiveSet {
+    pub(in crate::ops) fn finish(self) -> LiveSet {
         self.live
     }
 
     /// Marks everything below the root of a snapshot.
-    pub(super) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
+    pub(in crate::ops) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
         let mut broken = Broken::default();
         let Some(root) = root else { return Ok(broken) };
         let item = Item { list: false, level: root.level, id: root.id, len: root.len };
