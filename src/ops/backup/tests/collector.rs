@@ -225,10 +225,12 @@ async fn content_that_was_moved_is_looked_up_and_no_source_is_read() {
     let first = world.half_dead().await;
     fs::remove_file(world.source().join("back")).unwrap();
     let before = first.list_snapshots().await.unwrap().len();
-    let (other, struck) = (elsewhere(&world, &first), AtomicBool::new(false));
+    let (other, stored) = (elsewhere(&world, &first), AtomicBool::new(false));
     let repo = first.with_store(world.through(move |op: &Op| {
-        let snapshot = op.kind == OpKind::Put && op.key.starts_with("snapshots/");
-        if snapshot && !struck.swap(true, Ordering::SeqCst) {
+        // Before the check: a moment earlier the pages of this run would have been nobody's.
+        if op.kind == OpKind::Put && op.key.starts_with("snapshots/") {
+            stored.store(true, Ordering::SeqCst);
+        } else if op.key.starts_with("gc/condemned") && stored.swap(false, Ordering::SeqCst) {
             collect(&other, NOW);
         }
         Fault::None
