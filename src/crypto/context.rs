@@ -20,6 +20,8 @@ pub const LOCAL_STATE: &str = "lifeboat v1 local state";
 pub const INDEX: &str = "lifeboat v1 index";
 /// From the base key of an object: the parent of the keys of single objects.
 pub const OBJECT_BLOCK: &str = "lifeboat v1 object block";
+/// From the base key of an object: its salt.
+pub const OBJECT_SALT: &str = "lifeboat v1 object salt";
 /// From a data key: the parent of the keys of single segments.
 pub const SEGMENT_KEY: &str = "lifeboat v1 segment key";
 /// From a data key: `N1 || N2` of segments.
@@ -32,7 +34,7 @@ pub const SLOT_WORDS: &str = "lifeboat v1 slot recovery words";
 pub const ENCAPSULATION: &str = "lifeboat v1 encapsulation";
 
 /// All of them.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     CHUNK_ID,
     CUTTER,
     PAGE_BOUNDARY,
@@ -42,6 +44,7 @@ pub const ALL: [&str; 14] = [
     LOCAL_STATE,
     INDEX,
     OBJECT_BLOCK,
+    OBJECT_SALT,
     SEGMENT_KEY,
     SEGMENT_NONCE,
     SLOT_KEY_FILE,

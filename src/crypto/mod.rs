@@ -28,7 +28,7 @@ pub use datakey::{DataKey, generate_data_key, open_data_key};
 pub use error::CryptoError;
 pub use hash::{ObjectHasher, chunk_id, object_hash};
 pub use key::SecretKey;
-pub use object::ObjectSealer;
+pub use object::{ObjectSealer, object_salt};
 pub use secrets::{Pins, Secrets, WriterSecret};
 
 #[cfg(test)]

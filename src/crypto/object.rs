@@ -4,7 +4,8 @@ use super::aead::{AeadKey, NONCE_LEN};
 use super::{CryptoError, SecretKey, context};
 use crate::format::envelope::ObjectKind;
 use crate::format::segment::TAG_LEN;
-use crate::id::RepositoryId;
+use crate::id::{ObjectHash, RepositoryId};
+use crate::random::{Random, RandomError, random_array};
 
 /// Seals or opens the blocks of one object.
 ///
@@ -12,8 +13,8 @@ use crate::id::RepositoryId;
 /// little-endian). Additional data, 26 bytes: suite (1), repository (16), object kind (1), block (4), count (4).
 ///
 /// # Invariants
-/// Blocks are sealed in ascending order, so that no nonce comes twice. The salt is fresh for every object that is
-/// sealed: that is the caller's duty.
+/// Blocks are sealed in ascending order, so that no nonce comes twice. The salt is another for every object that is
+/// sealed: [`object_salt`] makes one.
 #[derive(Debug)]
 pub struct ObjectSealer {
     key: AeadKey,
@@ -68,6 +69,21 @@ impl ObjectSealer {
         aad[22..].copy_from_slice(&count.to_le_bytes());
         aad
     }
+}
+
+/// A salt for an object whose plaintext `content` names: keyed BLAKE3 of 32 fresh random bytes and that hash.
+///
+/// A machine that was cloned while it ran may be given the same random bytes as its clone. What they seal then still has two
+/// salts, and so two keys, unless it is the same.
+pub fn object_salt(
+    base: &SecretKey,
+    random: &dyn Random,
+    content: &ObjectHash,
+) -> Result<[u8; 32], RandomError> {
+    let mut message = [0; 64];
+    message[..32].copy_from_slice(&random_array::<32>(random)?);
+    message[32..].copy_from_slice(content.as_bytes());
+    Ok(*base.derive(context::OBJECT_SALT).keyed_key(&message).expose())
 }
 
 fn nonce(block: u32) -> [u8; NONCE_LEN] {
@@ -131,6 +147,19 @@ mod tests {
         let mut out = Vec::new();
         this.open_block_into((1, 4), &sealed(), &mut out).unwrap();
         assert_eq!(out, b"block");
+    }
+
+    #[test]
+    fn a_salt_depends_on_key_randomness_and_content() {
+        use super::super::testing::Seeded;
+        let salt = |base: u8, seed, content: u8| {
+            let base = SecretKey::from_bytes([base; 32]);
+            object_salt(&base, &Seeded::new(seed), &ObjectHash::new([content; 32])).unwrap()
+        };
+        assert_eq!(salt(1, 1, 1), salt(1, 1, 1), "randomness that repeats");
+        for other in [salt(2, 1, 1), salt(1, 2, 1), salt(1, 1, 2)] {
+            assert_ne!(other, salt(1, 1, 1));
+        }
     }
 
     #[test]

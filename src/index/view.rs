@@ -222,6 +222,15 @@ impl View {
         rows.map(|_| SegmentEntry::decode(&mut reader).map_err(|_| level.level.damage())).collect()
     }
 
+    /// Whether a segment of this pack is fading.
+    pub fn has_fading(&self, number: PackNumber) -> Result<bool, IndexError> {
+        let (level, _) = self.level_pack(number)?;
+        if !level.level.header.fading {
+            return Ok(false);
+        }
+        Ok(self.segments(number)?.iter().any(|segment| segment.flags & FADING != 0))
+    }
+
     /// Number of the sealed data key of a segment of this pack.
     pub fn segment_key(
         &self,

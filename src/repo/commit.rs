@@ -23,12 +23,12 @@ const TAIL: u64 = 256 << 10;
 pub struct Dependencies(pub HashSet<PackId>);
 
 /// What the check after the commit says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckOutcome {
     /// Nothing the snapshot depends on is condemned or gone.
     Clean,
-    /// These packs are condemned or gone: their chunks must be stored again.
-    Lost(Vec<PackId>),
+    /// Something is: other copies of what it held must be found, or stored.
+    Lost,
 }
 
 /// A writer's latest snapshots: what the next one follows.
@@ -104,10 +104,14 @@ impl Repository {
     }
 
     /// Step 4: condemnations first, the horizon second; the packs again if the horizon moved, which updates `index`.
+    ///
+    /// What is condemned or gone is added to `lost`. The caller keeps that from check to check until it has found or stored
+    /// other copies: once the horizon was read again, the same check would come out clean.
     pub async fn check_commit(
         &self,
         index: &mut LoadedIndex,
         dependencies: &Dependencies,
+        lost: &mut HashSet<PackId>,
     ) -> Result<CheckOutcome, RepoError> {
         let mut problems = Vec::new();
         let condemned = self.condemned(&mut problems).await?;
@@ -117,16 +121,14 @@ impl Repository {
             return Err(problem.error);
         }
         let horizon = self.horizon().await?;
-        let mut lost: Vec<_> = dependencies.0.intersection(&condemned).copied().collect();
+        lost.extend(dependencies.0.intersection(&condemned));
         if horizon != index.horizon {
             index.horizon = horizon;
             index.packs = self.list_packs().await?;
             lost.extend(dependencies.0.iter().filter(|pack| !index.packs.contains(pack)));
         }
         index.condemned.extend(condemned);
-        lost.sort_unstable();
-        lost.dedup();
-        Ok(if lost.is_empty() { CheckOutcome::Clean } else { CheckOutcome::Lost(lost) })
+        Ok(if lost.is_empty() { CheckOutcome::Clean } else { CheckOutcome::Lost })
     }
 
     /// Reads a pack's directory by one or two requests. The pack's own hash is not checked: the directory's seal is.

@@ -23,6 +23,7 @@ use super::index_file::IndexFile;
 use super::load::ListedIndex;
 use super::open::{Repository, object_key};
 use super::pack::PackKeys;
+use crate::crypto::{ObjectHasher, object_salt};
 use crate::format::config::Authority;
 use crate::format::index::IndexHeader;
 use crate::format::layout::ObjectName;
@@ -154,7 +155,7 @@ impl Repository {
                 let compaction = view.compaction(&replace, &drop, most)?;
                 let objects = batch * BATCH..((batch + 1) * BATCH).min(compaction.len());
                 let more = objects.end < compaction.len();
-                Builder { repo: &repo, view: &view, replace: &replace }
+                Builder { repo: &repo, view: &view, replace: &replace, drop: &drop }
                     .build(&compaction, objects)
                     .map(|built| (built, more))
             });
@@ -198,6 +199,7 @@ struct Builder<'a> {
     repo: &'a Repository,
     view: &'a View,
     replace: &'a HashSet<ObjectHash>,
+    drop: &'a HashSet<PackId>,
 }
 
 impl Builder<'_> {
@@ -219,7 +221,9 @@ impl Builder<'_> {
         let mut files = Vec::new();
         for number in objects.clone() {
             let header = self.header(compaction, number, writer)?;
-            files.push(IndexFile::begin(&place, header, &keys, random)?);
+            let content = self.content_hash(&header, number, compaction.len());
+            let salt = object_salt(keys.index, random, &content)?;
+            files.push(IndexFile::begin(&place, header, &keys, salt)?);
         }
         compaction.write(objects.clone(), |number, block| {
             if self.repo.env.cancel.is_raised() {
@@ -256,6 +260,23 @@ impl Builder<'_> {
             records: tables.records,
             blocks: Vec::new(),
         })
+    }
+
+    /// Stands for the content of a new object before its rows are made: they follow from what is replaced, what is left out,
+    /// and the object's number.
+    fn content_hash(&self, header: &IndexHeader, number: usize, count: usize) -> ObjectHash {
+        let mut hasher = ObjectHasher::new();
+        let mut replace: Vec<_> = self.replace.iter().collect();
+        let mut drop: Vec<_> = self.drop.iter().collect();
+        replace.sort_unstable();
+        drop.sort_unstable();
+        for number in [number, count, replace.len(), drop.len()] {
+            hasher.update(&(number as u64).to_le_bytes());
+        }
+        replace.iter().for_each(|object| hasher.update(object.as_bytes()));
+        drop.iter().for_each(|pack| hasher.update(pack.as_bytes()));
+        hasher.update(&header.encode());
+        hasher.finish()
     }
 
     /// Where files are built: beside the cache, or where state is kept.

@@ -22,7 +22,7 @@ use crate::format::pack::padme;
 use crate::format::segment::TAG_LEN;
 use crate::id::ObjectHash;
 use crate::index::ScratchFile;
-use crate::random::{Random, random_array};
+use crate::random::Random;
 
 /// An index object under construction.
 pub(super) struct IndexFile {
@@ -41,14 +41,13 @@ pub(super) struct IndexFile {
 
 impl IndexFile {
     /// Begins an object with these tables; its blocks and their number follow from the counts in `header`, whose own list of
-    /// blocks is empty. The file lies in `place`.
+    /// blocks is empty. The file lies in `place`. The salt must be another for every content.
     pub(super) fn begin(
         place: &Path,
         mut header: IndexHeader,
         keys: &PackKeys<'_>,
-        random: &dyn Random,
+        salt: [u8; SALT_LEN],
     ) -> Result<Self, RepoError> {
-        let salt = random_array(random)?;
         header.blocks = block_list(&header);
         let header_len = header.encode().len();
         if header_len > HEADER_MAX {

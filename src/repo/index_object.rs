@@ -9,7 +9,7 @@
 use super::error::RepoError;
 use super::open::Repository;
 use super::pack::PackKeys;
-use crate::crypto::ObjectSealer;
+use crate::crypto::{ObjectHasher, ObjectSealer, object_salt};
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
@@ -18,8 +18,8 @@ use crate::format::pack::padme;
 use crate::format::segment::TAG_LEN;
 use crate::format::signed::SIGNATURE_LEN;
 use crate::format::wire::Reader;
-use crate::id::RepositoryId;
-use crate::random::{Random, random_array};
+use crate::id::{ObjectHash, RepositoryId};
+use crate::random::Random;
 
 pub(super) const SALT_LEN: usize = 32;
 pub(super) const HEAD_LEN: usize = PREAMBLE_LEN + SALT_LEN + 8;
@@ -30,7 +30,7 @@ pub fn seal_index_object(
     keys: &PackKeys<'_>,
     random: &dyn Random,
 ) -> Result<Vec<u8>, RepoError> {
-    let salt: [u8; SALT_LEN] = random_array(random)?;
+    let salt = object_salt(keys.index, random, &content_hash(tables)?)?;
     let count = tables.block_count() as u32 + 1;
     let mut blocks = Vec::new();
     let mut stored = Vec::new();
@@ -48,6 +48,16 @@ pub fn seal_index_object(
     out.resize(padme(len), 0);
     random.fill(&mut out[len..])?;
     Ok(out)
+}
+
+/// The hash of all that is sealed in an index object, as far as it is known before sealing: the header's list of blocks
+/// follows from the rest.
+fn content_hash(tables: &IndexTables) -> Result<ObjectHash, FormatError> {
+    let mut hasher = ObjectHasher::new();
+    let stored = vec![StoredBlock { stored_len: 0, sum: [0; 32] }; tables.block_count()];
+    hasher.update(&tables.header(&stored)?.encode());
+    tables.blocks().for_each(|block| hasher.update(&block.bytes));
+    Ok(hasher.finish())
 }
 
 /// What an index object begins with, up to the end of its sealed header, and the signature of that. The header is block 0

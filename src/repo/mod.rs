@@ -32,6 +32,7 @@ mod open;
 mod pack;
 mod read;
 mod reading;
+mod seen;
 mod snapshots;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
@@ -52,4 +53,5 @@ pub use open::Repository;
 pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};
 pub use read::ChunkReader;
 pub use reading::{COLD_FROM, ReadIndex};
+pub use seen::SeenSnapshots;
 pub use snapshots::{Listed, StoredSnapshot};

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::error::RepoError;
 use super::merkle::{merkle_root, origin_message, segment_leaf};
 use crate::crypto::sign::SigningKey;
-use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey};
+use crate::crypto::{ObjectHasher, ObjectSealer, SecretKey, object_hash, object_salt};
 use crate::format::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
 use crate::format::pack::{
     Directory, FOOTER_LEN, Footer, PACK_FULL, PACK_TARGET, PackedChunk, Proof, SEGMENTS_MAX,
@@ -22,7 +22,7 @@ use crate::format::pack::{
 use crate::format::segment::{SEGMENT_STORED_MAX, SegmentEntry, TAG_LEN};
 use crate::format::signed::SIGNATURE_LEN;
 use crate::id::{ChunkId, PackId, RepositoryId, WriterId};
-use crate::random::{Random, random_array};
+use crate::random::Random;
 
 /// What packs are sealed and signed with.
 #[derive(Debug)]
@@ -287,8 +287,8 @@ impl PackBuilder {
             chunks,
             proofs,
         };
-        let salt = random_array(random)?;
         let mut sealed = directory.encode(padme);
+        let salt = object_salt(keys.index, random, &object_hash(&sealed))?;
         ObjectSealer::new(keys.index, &salt, keys.repository, ObjectKind::Pack).seal_block(
             0,
             1,

@@ -8,7 +8,7 @@ use super::error::RepoError;
 use super::keys::RunKeys;
 use super::open::{Repository, object_key};
 use crate::clock::Timestamp;
-use crate::crypto::{ObjectSealer, object_hash};
+use crate::crypto::{ObjectSealer, object_hash, object_salt};
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind};
@@ -16,7 +16,6 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::format::snapshot::{Confirmation, SNAPSHOT_MAX, Snapshot, SnapshotObject};
 use crate::id::{SnapshotId, WriterId};
-use crate::random::random_array;
 
 /// A snapshot's name, as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +117,9 @@ impl Repository {
     ) -> Result<SnapshotId, RepoError> {
         snapshot.check()?;
         let (writer, signing) = self.writer()?;
-        let salt = random_array(&*self.env.random)?;
         let mut body = snapshot.encode_body();
         let key = keys.key(ChunkKind::Tree).base();
+        let salt = object_salt(key, &*self.env.random, &object_hash(&body))?;
         ObjectSealer::new(key, &salt, self.id(), ObjectKind::Snapshot).seal_block(0, 1, &mut body)?;
         let unsigned = SnapshotObject {
             writer,

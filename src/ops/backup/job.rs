@@ -39,6 +39,11 @@ impl JobPlace {
         self.dir.join("state")
     }
 
+    /// What a run knew whose snapshot could not be confirmed at once.
+    pub(super) fn aside(&self) -> PathBuf {
+        self.dir.join("state-unconfirmed")
+    }
+
     /// The journal.
     pub(super) fn journal(&self) -> PathBuf {
         self.dir.join("journal")

@@ -67,8 +67,6 @@ pub(super) struct Parts<'a> {
     pub sink: &'a Sink,
     pub walk: Walk,
     pub last: LastRun,
-    /// Every pack of the last run may be depended on: its chunks need not be looked up one by one.
-    pub trust_last: bool,
     pub hard_links: Arc<SecretKey>,
     pub holes: Holes,
     pub jobs: SyncSender<Job>,
@@ -269,7 +267,7 @@ impl<'a> Merge<'a> {
 
     /// Whether every chunk of a remembered file is in a pack that this run may depend on.
     fn still_there(&self, last: &Remembered) -> Result<bool, Error> {
-        if self.parts.trust_last {
+        if self.parts.sink.trusts_last() {
             return Ok(true);
         }
         let inline;
@@ -428,7 +426,7 @@ impl<'a> Merge<'a> {
             Slot::Leave => self.parts.assembler.leave(),
             Slot::Ready { node, rows, print, size, remember } => {
                 // If every pack of the last run may be depended on, that goes for the pages of a long list too.
-                if rows.is_empty() || self.parts.trust_last {
+                if rows.is_empty() || self.parts.sink.trusts_last() {
                     return self.parts.assembler.entry((&node, &rows), &print, size, remember);
                 }
                 // The pages of a long list are made again: they are known, or they are stored.

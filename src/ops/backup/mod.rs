@@ -10,6 +10,7 @@
 
 mod again;
 mod assemble;
+mod confirm;
 mod content;
 mod job;
 mod large;
@@ -28,9 +29,11 @@ mod tree;
 mod upload;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use confirm::{Settled, Stored};
 use job::JobPlace;
 pub use options::{BackupOptions, BackupSource, BackupSummary};
 use run::Gathered;
@@ -40,9 +43,8 @@ use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
 use crate::format::snapshot::Snapshot;
-use crate::id::SnapshotId;
 use crate::index::IndexError;
-use crate::repo::{CheckOutcome, Dependencies, Heads, LoadedIndex, Repository};
+use crate::repo::{Dependencies, Heads, LoadedIndex, Repository, SeenSnapshots};
 
 /// A run after which fewer entries than one in this many are left is refused.
 const SHRINK: u64 = 10;
@@ -65,14 +67,14 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let observer = &*env.observer;
     observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
     let state_key = repo.dedup_key(context::LOCAL_STATE)?;
-    let (state_path, journal) = (place.state(), place.journal());
-    let state = StateFile { path: &state_path, key: &state_key, repository: repo.id() };
+    let (state_path, aside, journal) = (place.state(), Aside(place.aside()), place.journal());
+    let mut state = StateFile { path: &state_path, aside: None, key: &state_key, repository: repo.id() };
     let mut heads = repo.heads().await?;
     let mut summary = BackupSummary::default();
     for attempt in 1..=HEALS {
         let mut index = repo.load_index().await?;
         report_problems(repo, &index);
-        let gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
+        let mut gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
             // The cache drops what is damaged, and the run begins again with what the store has.
             Err(Error::Index(IndexError::CacheDamaged { .. })) if attempt < HEALS => continue,
             other => other?,
@@ -88,23 +90,19 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         observer.observe(&Event::PhaseStarted { phase: Phase::Commit, total: None });
         let snapshot = describe(repo, &options, (&gathered, &summary), (&heads, began.0, start));
         let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
-        match repo.check_commit(&mut index, &gathered.dependencies).await? {
-            CheckOutcome::Clean => {
-                if repo.is_forgotten(heads.next, id).await? {
-                    let reason = "it was forgotten before it could be confirmed";
-                    return Err(Error::Unconfirmed { snapshot: id.into(), reason });
-                }
-                acknowledge(repo, (heads.next, id), gathered).await?;
+        let repeatable = matches!(options.source, BackupSource::Paths(_));
+        let stored = Stored { sequence: heads.next, id, root: gathered.root, repeatable };
+        let lost = std::mem::take(&mut gathered.lost);
+        match confirm::settle(repo, &stored, &mut index, &mut gathered.dependencies, lost).await? {
+            Settled::Clean => {
+                acknowledge(repo, &stored, gathered).await?;
                 summary.snapshot = Some(id);
                 break;
             }
-            CheckOutcome::Lost(_) if matches!(options.source, BackupSource::Paths(_)) => {
-                // What was lost is read and stored again, into a further snapshot.
+            Settled::Again => {
+                // What is gone is read and stored again, into a further snapshot.
                 heads = Heads { next: heads.next + 1, parents: vec![id] };
-            }
-            CheckOutcome::Lost(_) => {
-                let reason = "a collector removed packs it depends on, and the stream cannot be read again";
-                return Err(Error::Unconfirmed { snapshot: id.into(), reason });
+                state.aside = aside.keep(gathered).then_some(&aside.0);
             }
         }
         summary.unconfirmed = Some(id);
@@ -160,23 +158,42 @@ fn describe(
     }
 }
 
+/// What a run knew whose snapshot was not confirmed: its next try looks up what it would have to read. Gone with the run.
+struct Aside(PathBuf);
+
+impl Aside {
+    /// True if there is something to compare with.
+    fn keep(&self, gathered: Gathered) -> bool {
+        let Gathered { state, totals, dependencies: Dependencies(packs), .. } = gathered;
+        // Packs that are lost are among these, so nothing is taken over without a look.
+        let trailer = Trailer { totals, packs: packs.into_iter().collect() };
+        state.is_some_and(|state| state.complete(&trailer).and_then(|s| s.put_aside(&self.0)).is_ok())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // One that stays is never read: a run reads only what it wrote itself.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// The check came out clean: confirm, and only then replace the local state.
-async fn acknowledge(
-    repo: &Repository,
-    (sequence, id): (u64, SnapshotId),
-    gathered: Gathered,
-) -> Result<(), Error> {
-    repo.confirm_snapshot(sequence, id).await?;
-    let Dependencies(packs) = gathered.dependencies;
-    let trailer = Trailer { totals: gathered.totals, packs: packs.into_iter().collect() };
-    // The snapshot is confirmed: from here on, what fails costs the next run time and this one nothing.
-    if let Some(state) = gathered.state
+async fn acknowledge(repo: &Repository, stored: &Stored, gathered: Gathered) -> Result<(), Error> {
+    repo.confirm_snapshot(stored.sequence, stored.id).await?;
+    let warn = |message: String| repo.env().observer.observe(&Event::Warning { message: &message });
+    // The snapshot is confirmed: from here on, what fails costs a later run time or a comparison, and this one nothing.
+    if let Err(error) = SeenSnapshots::note(repo, stored.id) {
+        warn(format!("a collection on this machine will not miss the snapshot if it vanishes: {error}"));
+    }
+    let Gathered { state, totals, dependencies: Dependencies(packs), .. } = gathered;
+    let trailer = Trailer { totals, packs: packs.into_iter().collect() };
+    if let Some(state) = state
         && let Err(error) = state.complete(&trailer).and_then(CompleteState::install)
     {
-        let message = format!("the next run will read everything again: {error}");
-        repo.env().observer.observe(&Event::Warning { message: &message });
+        warn(format!("the next run will read everything again: {error}"));
     }
-    repo.env().observer.observe(&Event::Committed { snapshot: id });
+    repo.env().observer.observe(&Event::Committed { snapshot: stored.id });
     Ok(())
 }
 
@@ -185,13 +202,16 @@ impl BackupSummary {
         let tally = gathered.tally;
         (self.entries, self.files) = (gathered.totals.entries, gathered.totals.files);
         self.bytes = gathered.totals.bytes;
-        self.new_files = tally.new_files;
-        self.changed_files = tally.changed_files;
-        self.unchanged_files = tally.unchanged_files;
+        // Compared with the last run, not with an earlier try of this one.
+        if self.unconfirmed.is_none() {
+            self.new_files = tally.new_files;
+            self.changed_files = tally.changed_files;
+            self.unchanged_files = tally.unchanged_files;
+        }
         self.failed = tally.failed;
         self.missing.clone_from(&gathered.missing);
         self.excluded = gathered.excluded;
-        self.bytes_read = gathered.bytes_read;
+        self.bytes_read += gathered.bytes_read;
         self.new_bytes += gathered.new_bytes;
         self.stored_bytes += gathered.stored_bytes;
         self.resumed_bytes += gathered.resumed_bytes;

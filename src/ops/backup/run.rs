@@ -17,7 +17,7 @@ use super::merge::{Merge, Parts, Tally};
 use super::options::{BackupOptions, BackupSource};
 use super::sink::{Segmenter, Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
-use super::upload::{Uploaded, Uploader};
+use super::upload::{Place, Uploaded, Uploader};
 use super::worker::{self, Job, Outcome};
 use super::{stream, total};
 use crate::class::Class;
@@ -43,6 +43,8 @@ pub(super) struct Gathered {
     pub tally: Tally,
     pub state: Option<StateWriter>,
     pub dependencies: Dependencies,
+    /// Of these the packs that were condemned while the run went on.
+    pub lost: HashSet<PackId>,
     pub horizon: u64,
     pub entries_before: Option<u64>,
     pub missing: Vec<PathBuf>,
@@ -64,7 +66,7 @@ pub(super) struct Built {
 
 /// What the threads work on.
 enum Work {
-    Files { walk: Box<Walk>, last: Box<LastRun>, trust_last: bool },
+    Files { walk: Box<Walk>, last: Box<LastRun> },
     Stream { source: BackupSource, path: PathBuf },
 }
 
@@ -92,11 +94,11 @@ pub(super) async fn gather(
     };
     let sink = Arc::new(Sink::new(repo, parts)?);
     let last = LastRun::new(reader);
-    let trust_last = trust(&sink, &last, index)?;
+    trust(&sink, &last, index)?;
     let total = entries_before.and(last.trailer()).map(|trailer| trailer.totals.bytes);
     env.observer.observe(&Event::PhaseStarted { phase: Phase::Backup, total });
     let work = match walk {
-        Some(walk) => Work::Files { walk: Box::new(walk), last: Box::new(last), trust_last },
+        Some(walk) => Work::Files { walk: Box::new(walk), last: Box::new(last) },
         None => Work::Stream { source: options.source.clone(), path: options.stream_path() },
     };
     let writer = if options.dry_run || matches!(work, Work::Stream { .. }) {
@@ -105,7 +107,8 @@ pub(super) async fn gather(
         Some(StateWriter::create(&state, &*env.random)?)
     };
     let orphans = if options.dry_run { Vec::new() } else { orphans(repo, index, journal).await? };
-    let place = (index.horizon, &mut index.cache, &mut index.listed);
+    let LoadedIndex { horizon, cache, listed, condemned, .. } = &mut *index;
+    let place = Place { horizon: *horizon, cache, listed, condemned };
     let mut uploader = Uploader::new(repo, &sink, journal, place)?;
     let resumed_bytes = adopt(&mut uploader, orphans).await?;
     let plan = ThreadPlan::new(repo, options)?;
@@ -134,12 +137,14 @@ fn collect(
 ) -> Result<Gathered, Error> {
     let mut dependencies = used_packs(&sink)?;
     dependencies.extend(uploaded.packs.iter().copied());
+    let lost = dependencies.intersection(&uploaded.condemned).copied().collect();
     Ok(Gathered {
         root: built.root,
         totals: built.totals,
         tally: built.tally,
         state: built.state,
         dependencies: Dependencies(dependencies),
+        lost,
         horizon: index.horizon,
         entries_before,
         missing,
@@ -166,18 +171,23 @@ fn used_packs(sink: &Sink) -> Result<HashSet<PackId>, Error> {
 }
 
 /// If every pack of the last run may be depended on, its chunks need not be looked up one by one.
-fn trust(sink: &Sink, last: &LastRun, index: &LoadedIndex) -> Result<bool, Error> {
-    let Some(trailer) = last.trailer() else { return Ok(false) };
+///
+/// Packs that nothing of the last run is in any more are among them: who trusts does not learn that. They go once a collector
+/// condemns one of them, because the run that meets this looks everything up.
+fn trust(sink: &Sink, last: &LastRun, index: &LoadedIndex) -> Result<(), Error> {
+    let Some(trailer) = last.trailer() else { return Ok(()) };
     let mut numbers = Vec::with_capacity(trailer.packs.len());
     for pack in &trailer.packs {
         let usable = index.packs.contains(pack) && !index.condemned.contains(pack);
         match index.view.pack_by_id(pack)? {
-            Some(number) if usable && index.view.is_usable(number) => numbers.push(number),
-            _ => return Ok(false),
+            Some(number) if usable && index.view.is_usable(number) && !index.view.has_fading(number)? => {
+                numbers.push(number);
+            }
+            _ => return Ok(()),
         }
     }
-    numbers.into_iter().for_each(|number| sink.depend_on(number));
-    Ok(true)
+    sink.trust_last(&numbers);
+    Ok(())
 }
 
 /// Packs of an interrupted run: in the journal, in the store, and in no index object; with their sizes.
@@ -324,7 +334,7 @@ impl ThreadPlan {
     fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
         let _close = CloseOnDrop(sink);
         let built = match work {
-            Work::Files { walk, last, trust_last } => self.files(sink, (*walk, *last, trust_last), state),
+            Work::Files { walk, last } => self.files(sink, (*walk, *last), state),
             Work::Stream { source, path } => self.stream(sink, &source, &path),
         };
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
@@ -340,14 +350,14 @@ impl ThreadPlan {
     fn files(
         &self,
         sink: &Sink,
-        (walk, last, trust_last): (Walk, LastRun, bool),
+        (walk, last): (Walk, LastRun),
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
             let assembler =
                 Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
             let (holes, hard_links) = (self.holes, Arc::clone(&self.hard_links));
-            let parts = Parts { sink, walk, last, trust_last, hard_links, holes, jobs, answers, assembler };
+            let parts = Parts { sink, walk, last, hard_links, holes, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             let excluded = walk.stats();

@@ -7,6 +7,7 @@
 //! # Must not
 //! Talk to the store: finished packs leave through a channel, and the async side puts them.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::event::Observer;
 use crate::format::envelope::ChunkKind;
 use crate::format::segment::SEGMENT_PLAIN_MAX;
-use crate::id::{ChunkId, RepositoryId, WriterId};
+use crate::id::{ChunkId, PackId, RepositoryId, WriterId};
 use crate::index::{PackNumber, RunTable, View};
 use crate::random::Random;
 use crate::repo::{BufferPool, FinishedPack, PackBuilder, PackKeys, RunKeys};
@@ -64,6 +65,10 @@ pub(super) struct Sink {
     pub(super) running: RunTable,
     /// Packs of `base` the snapshot depends on, one bit a pack.
     pub(super) used: Vec<AtomicU64>,
+    /// Packs of `base` that were condemned since the run began: their chunks count as unknown.
+    lost: Vec<AtomicU64>,
+    /// Every pack of the last run may be depended on: its chunks need not be looked up one by one.
+    trust: AtomicBool,
     pub(super) new_bytes: AtomicU64,
     pub(super) new_chunks: AtomicU64,
     /// Raised when a part of the run failed: everything else ends as it stands.
@@ -107,6 +112,8 @@ impl Sink {
             published: RwLock::new(None),
             running: RunTable::new(),
             used: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            lost: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            trust: AtomicBool::new(false),
             new_bytes: AtomicU64::new(0),
             new_chunks: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -142,19 +149,44 @@ impl Sink {
 
     /// Whether the repository holds the chunk in a pack that this run may depend on; notes the dependency.
     pub(super) fn is_known(&self, id: &ChunkId) -> Result<bool, Error> {
-        if let Some(pack) = self.base.find_usable(id)? {
-            self.depend_on(pack);
-            return Ok(true);
+        match self.base.find_usable(id)? {
+            Some(pack) if !has(&self.lost, pack) => {
+                self.depend_on(pack);
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(false)
     }
 
     /// Notes that the snapshot depends on a pack of the base view.
     pub(super) fn depend_on(&self, pack: PackNumber) {
-        let (word, bit) = (pack.0 as usize / 64, 1 << (pack.0 % 64));
-        if self.used[word].load(Ordering::Relaxed) & bit == 0 {
-            self.used[word].fetch_or(bit, Ordering::Relaxed);
+        set(&self.used, pack);
+    }
+
+    /// Whether what the last run depended on may be taken over without a look at each chunk.
+    pub(super) fn trusts_last(&self) -> bool {
+        self.trust.load(Ordering::Acquire)
+    }
+
+    /// Takes the last run at its word, which depended on these packs.
+    pub(super) fn trust_last(&self, packs: &[PackNumber]) {
+        packs.iter().for_each(|pack| self.depend_on(*pack));
+        self.trust.store(true, Ordering::Release);
+    }
+
+    /// From here on nothing more is found in these packs. What was found there before stays noted: the check of the commit
+    /// meets it.
+    pub(super) fn avoid(&self, condemned: &HashSet<PackId>) -> Result<(), Error> {
+        for pack in self.base.packs() {
+            let (number, row) = pack?;
+            if condemned.contains(&row.id) {
+                set(&self.lost, number);
+                if has(&self.used, number) {
+                    self.trust.store(false, Ordering::Release);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Whether the caller must store the chunk: nobody did before, and nobody else in this run does.
@@ -226,6 +258,22 @@ impl Sink {
             }
         }
         Ok(())
+    }
+}
+
+fn place(pack: PackNumber) -> (usize, u64) {
+    (pack.0 as usize / 64, 1 << (pack.0 % 64))
+}
+
+fn has(bits: &[AtomicU64], pack: PackNumber) -> bool {
+    let (word, bit) = place(pack);
+    bits[word].load(Ordering::Relaxed) & bit != 0
+}
+
+fn set(bits: &[AtomicU64], pack: PackNumber) {
+    let (word, bit) = place(pack);
+    if bits[word].load(Ordering::Relaxed) & bit == 0 {
+        bits[word].fetch_or(bit, Ordering::Relaxed);
     }
 }
 

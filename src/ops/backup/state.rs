@@ -97,6 +97,8 @@ pub(super) struct Trailer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StateFile<'a> {
     pub path: &'a Path,
+    /// Where it is read, if not there: what a run that met a collector knew.
+    pub aside: Option<&'a Path>,
     pub key: &'a SecretKey,
     pub repository: RepositoryId,
 }
@@ -218,6 +220,12 @@ pub(super) struct CompleteState {
 }
 
 impl CompleteState {
+    /// Puts it where only the next try of this run looks: its snapshot is not confirmed.
+    pub(super) fn put_aside(self, path: &Path) -> Result<(), Error> {
+        std::fs::rename(&self.temporary, path)
+            .map_err(|source| Error::Local { path: path.to_owned(), source })
+    }
+
     /// Makes it the last run's state; called once the snapshot is confirmed.
     pub(super) fn install(self) -> Result<(), Error> {
         std::fs::rename(&self.temporary, &self.path)
@@ -239,7 +247,7 @@ pub(super) struct StateReader {
 impl StateReader {
     /// Opens a state file; `None` if there is none, or none that can be believed.
     pub(super) fn open(place: &StateFile<'_>) -> Option<Self> {
-        let mut file = File::open(place.path).ok()?;
+        let mut file = File::open(place.aside.unwrap_or(place.path)).ok()?;
         let mut head = [0; PREAMBLE_LEN + 32];
         file.read_exact(&mut head).ok()?;
         Preamble::expect(&head, ObjectKind::LocalState, &place.repository).ok()?;
@@ -367,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let key = SecretKey::from_bytes([8; 32]);
-        let place = StateFile { path: &path, key: &key, repository: RepositoryId::new([2; 16]) };
+        let place = StateFile { path: &path, aside: None, key: &key, repository: RepositoryId::new([2; 16]) };
         assert!(StateReader::open(&place).is_none());
         let totals = Totals { entries: 5000, files: 4999, bytes: 1 };
         let trailer = Trailer { totals, packs: vec![PackId::new([6; 32]); 3] };

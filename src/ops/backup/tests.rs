@@ -1,5 +1,6 @@
 //! The backup as a whole, over a store in memory.
 
+mod collector;
 mod hostile;
 mod streams;
 

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -25,6 +26,10 @@ use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
 const INDEX_PACKS: usize = 64;
 /// An index object is put at the latest after this many records: this bounds the run's table.
 const INDEX_RECORDS: usize = 1 << 16;
+/// Condemnations are listed, and what is durable is indexed, at the latest after this time.
+const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often it is looked whether that time has come.
+const TICK: Duration = Duration::from_secs(1);
 /// Packs on their way at the same time.
 const PUTS: usize = 4;
 
@@ -33,6 +38,8 @@ const PUTS: usize = 4;
 pub(super) struct Uploaded {
     /// Packs of this run, all durable and indexed.
     pub packs: HashSet<PackId>,
+    /// Packs that were condemned since the run began, as far as that was seen.
+    pub condemned: HashSet<PackId>,
     /// Bytes of packs and index objects.
     pub bytes: u64,
 }
@@ -46,6 +53,16 @@ struct Durable {
     directory: Directory,
 }
 
+/// What the uploader takes of what the run knows of the repository.
+pub(super) struct Place<'a> {
+    pub horizon: u64,
+    pub cache: &'a mut Cache,
+    /// Index objects that were listed when the run began, and those it put since.
+    pub listed: &'a mut Vec<ObjectHash>,
+    /// Packs that were condemned when the run began.
+    pub condemned: &'a HashSet<PackId>,
+}
+
 pub(super) struct Uploader<'a> {
     repo: &'a Repository,
     sink: &'a Sink,
@@ -54,10 +71,8 @@ pub(super) struct Uploader<'a> {
     unindexed: usize,
     /// Chunks of packs that are durable and in no index object yet.
     indexed: Vec<ChunkId>,
-    cache: &'a mut Cache,
-    /// Index objects that were listed when the run began, and those it put since.
-    listed: &'a mut Vec<ObjectHash>,
-    horizon: u64,
+    place: Place<'a>,
+    looked: Duration,
     done: Uploaded,
 }
 
@@ -68,19 +83,18 @@ impl<'a> Uploader<'a> {
         repo: &'a Repository,
         sink: &'a Sink,
         journal: &Path,
-        (horizon, cache, listed): (u64, &'a mut Cache, &'a mut Vec<ObjectHash>),
+        place: Place<'a>,
     ) -> Result<Self, Error> {
         let journal = if sink.dry_run { None } else { Some(Journal::open(journal)?) };
         Ok(Self {
             repo,
             sink,
             journal,
-            builder: IndexBuilder::new(sink.writer, horizon, Vec::new()),
+            builder: IndexBuilder::new(sink.writer, place.horizon, Vec::new()),
             unindexed: 0,
             indexed: Vec::new(),
-            cache,
-            listed,
-            horizon,
+            place,
+            looked: repo.env().clock.monotonic(),
             done: Uploaded::default(),
         })
     }
@@ -100,6 +114,10 @@ impl<'a> Uploader<'a> {
                     }
                     None => open = false,
                 },
+                () = tokio::time::sleep(TICK) => {}
+            }
+            if open {
+                self.look_if_due().await?;
             }
         }
         self.flush_index().await?;
@@ -127,9 +145,31 @@ impl<'a> Uploader<'a> {
         self.done.bytes += pack.size;
         self.index(pack)?;
         if self.unindexed >= INDEX_PACKS || self.builder.len_records() >= INDEX_RECORDS {
-            self.flush_index().await?;
+            self.look().await?;
         }
         Ok(())
+    }
+
+    async fn look_if_due(&mut self) -> Result<(), Error> {
+        let passed = self.repo.env().clock.monotonic().saturating_sub(self.looked);
+        if passed >= LOOK_EVERY && !self.sink.dry_run { self.look().await } else { Ok(()) }
+    }
+
+    /// Puts an index object, so that nobody takes what is durable for garbage, and then looks what was condemned: the run
+    /// uses nothing more of it.
+    async fn look(&mut self) -> Result<(), Error> {
+        self.flush_index().await?;
+        self.looked = self.repo.env().clock.monotonic();
+        let condemned = self.repo.condemned(&mut Vec::new()).await?;
+        let known = |pack: &PackId| self.place.condemned.contains(pack) || self.done.condemned.contains(pack);
+        let new: HashSet<PackId> = condemned.into_iter().filter(|pack| !known(pack)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.sink.avoid(&new)?;
+        let own = new.iter().any(|pack| self.done.packs.contains(pack));
+        self.done.condemned.extend(new);
+        if own { self.publish() } else { Ok(()) }
     }
 
     fn index(&mut self, pack: Durable) -> Result<(), Error> {
@@ -146,7 +186,7 @@ impl<'a> Uploader<'a> {
         if self.unindexed == 0 {
             return Ok(());
         }
-        let empty = IndexBuilder::new(self.sink.writer, self.horizon, Vec::new());
+        let empty = IndexBuilder::new(self.sink.writer, self.place.horizon, Vec::new());
         let tables = std::mem::replace(&mut self.builder, empty).finish();
         self.unindexed = 0;
         let keys = PackKeys {
@@ -157,13 +197,18 @@ impl<'a> Uploader<'a> {
             data_key: &[],
         };
         let hash = self.repo.put_index(&tables, &keys).await?;
-        self.listed.push(hash);
-        self.cache.add(hash, tables)?;
-        let mut view = self.cache.view(self.listed)?;
-        // What the run began with is in its base view, where dependencies are noted.
-        view.set_usable(|pack| self.done.packs.contains(pack))?;
-        *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
+        self.place.listed.push(hash);
+        self.place.cache.add(hash, tables)?;
+        self.publish()?;
         self.sink.running.forget(self.indexed.drain(..).collect::<Vec<_>>().iter());
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), Error> {
+        let mut view = self.place.cache.view(self.place.listed)?;
+        // What the run began with is in its base view, where dependencies are noted.
+        view.set_usable(|pack| self.done.packs.contains(pack) && !self.done.condemned.contains(pack))?;
+        *self.sink.published.write().unwrap_or_else(PoisonError::into_inner) = Some(view);
         Ok(())
     }
 }

@@ -16,9 +16,8 @@ mod mover;
 mod options;
 mod origin;
 mod plan;
-mod reach;
+pub(super) mod reach;
 mod remove;
-mod seen;
 mod share;
 #[cfg(test)]
 mod tests;

@@ -51,11 +51,11 @@ impl Item {
 
 /// What could not be reached below one snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Broken {
+pub(in crate::ops) struct Broken {
     /// How many chunks and pages.
-    pub(super) count: u64,
+    pub(in crate::ops) count: u64,
     /// The first of them.
-    pub(super) first: Option<Error>,
+    pub(in crate::ops) first: Option<Error>,
 }
 
 impl Broken {
@@ -66,7 +66,7 @@ impl Broken {
 }
 
 /// What to do with a page.
-pub(super) enum Step {
+pub(in crate::ops) enum Step {
     /// No copy is there.
     Missing,
     /// What is below it is known.
@@ -76,7 +76,7 @@ pub(super) enum Step {
 }
 
 /// Takes note of what is reached.
-pub(super) trait Marker {
+pub(in crate::ops) trait Marker {
     /// A page is reached; `key` names it and the way it is read.
     fn page(&mut self, key: u128, id: &ChunkId, len: u32) -> Result<Step, IndexError>;
     /// A page was read.
@@ -91,8 +91,8 @@ pub(super) trait Marker {
 }
 
 /// Marks what is live.
-pub(super) struct Live {
-    pub(super) set: LiveSet,
+pub(in crate::ops) struct Live {
+    pub(in crate::ops) set: LiveSet,
     entered: HashSet<u128>,
     /// Pages that were first entered from the snapshot at hand.
     fresh: Vec<u128>,
@@ -100,7 +100,7 @@ pub(super) struct Live {
 
 impl Live {
     /// Nothing is live yet.
-    pub(super) fn new(view: View) -> Self {
+    pub(in crate::ops) fn new(view: View) -> Self {
         Self { set: LiveSet::new(view), entered: HashSet::new(), fresh: Vec::new() }
     }
 }
@@ -135,16 +135,16 @@ impl Marker for Live {
 }
 
 /// Goes through what snapshots reach.
-pub(super) struct Reach<'a, M> {
+pub(in crate::ops) struct Reach<'a, M> {
     repo: &'a Repository,
     reader: ChunkReader<'a>,
-    pub(super) marker: M,
+    pub(in crate::ops) marker: M,
     stack: Vec<std::vec::IntoIter<Item>>,
 }
 
 impl<'a, M: Marker> Reach<'a, M> {
     /// Nothing is reached yet.
-    pub(super) fn new(repo: &'a Repository, view: View, marker: M) -> Result<Self, Error> {
+    pub(in crate::ops) fn new(repo: &'a Repository, view: View, marker: M) -> Result<Self, Error> {
         let keys = Arc::new(DataKeys::default());
         let mut reader = ChunkReader::new(repo, view, keys)?.keeping(SEGMENTS_KEPT);
         if !repo.store().is_local() {
@@ -154,7 +154,7 @@ impl<'a, M: Marker> Reach<'a, M> {
     }
 
     /// Goes through everything below the root of a snapshot.
-    pub(super) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
+    pub(in crate::ops) async fn snapshot(&mut self, root: Option<TreeRef>) -> Result<Broken, Error> {
         let mut broken = Broken::default();
         let Some(root) = root else { return Ok(broken) };
         let item = Item { list: false, level: root.level, id: root.id, len: root.len };

@@ -11,7 +11,6 @@ use std::collections::{HashMap, HashSet};
 use futures::{StreamExt, TryStreamExt};
 
 use super::reach::{Broken, Live, Reach};
-use super::seen::SeenSnapshots;
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -20,7 +19,9 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::tree::TreeRef;
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::index::LiveSet;
-use crate::repo::{Listed, LoadedIndex, RepoError, Repository, StoredCondemnation, StoredSnapshot};
+use crate::repo::{
+    Listed, LoadedIndex, RepoError, Repository, SeenSnapshots, StoredCondemnation, StoredSnapshot,
+};
 
 /// A pack as a listing shows it.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,8 @@ impl World {
 
 /// Looks.
 pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
+    // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
+    let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
     let mut problems = Vec::new();
     let condemnations = repo.condemnations(&mut problems).await?;
@@ -72,7 +75,7 @@ pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let roots = read_roots(repo, &snapshots).await?;
-    check_heads(repo, &snapshots, &roots).await?;
+    check_heads(repo, &seen, &snapshots, &roots).await?;
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
     for root in &roots {
         let broken = reach.snapshot(root.tree).await?;
@@ -151,9 +154,13 @@ async fn has_confirmation(repo: &Repository, listed: &Listed) -> Result<bool, Er
 
 /// Every snapshot that another one follows, and every one that was seen before, must be listed or removed by a maintainer:
 /// a listing that leaves something out must never make it garbage.
-async fn check_heads(repo: &Repository, snapshots: &[Listed], roots: &[Root]) -> Result<(), Error> {
+async fn check_heads(
+    repo: &Repository,
+    seen: &SeenSnapshots,
+    snapshots: &[Listed],
+    roots: &[Root],
+) -> Result<(), Error> {
     let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
-    let seen = SeenSnapshots::load(repo)?;
     let followed = roots.iter().flat_map(|root| root.parents.iter());
     let mut missing = followed.chain(seen.ids()).filter(|id| !listed.contains(id)).peekable();
     if missing.peek().is_some() {
@@ -163,7 +170,7 @@ async fn check_heads(repo: &Repository, snapshots: &[Listed], roots: &[Root]) ->
             return Err(Error::SnapshotVanished { snapshot: *id });
         }
     }
-    if let Err(error) = SeenSnapshots::save(repo, &listed) {
+    if let Err(error) = seen.replace(repo, &listed) {
         warn(repo, &format!("the next collection cannot compare its listing with this one: {error}"));
     }
     Ok(())
@@ -171,9 +178,9 @@ async fn check_heads(repo: &Repository, snapshots: &[Listed], roots: &[Root]) ->
 
 /// Snapshots that are gone and that nobody removed.
 pub(super) async fn vanished(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
+    let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
     let roots = read_roots(repo, &snapshots).await?;
-    let seen = SeenSnapshots::load(repo)?;
     let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
     let marks = repo.read_marks().await?;
     let followed = roots.iter().flat_map(|root| root.parents.iter());
