@@ -257,14 +257,16 @@ fn decode_chunks(
     if (reader.remaining() as u64) < u64::from(count) * PackedChunk::LEN as u64 {
         return Err(FormatError::Truncated);
     }
-    let mut chunks = Vec::with_capacity(count as usize);
+    let mut chunks: Vec<PackedChunk> = Vec::with_capacity(count as usize);
     for _ in 0..count {
         let id = ChunkId::new(reader.array()?);
         let chunk = PackedChunk { id, segment: reader.u16()?, offset: reader.u24()?, len: reader.u24()? };
         let inside = segments
             .get(usize::from(chunk.segment))
             .is_some_and(|segment| chunk.len > 0 && chunk.offset + chunk.len <= segment.plain_len);
-        if !inside {
+        let place = |chunk: &PackedChunk| (chunk.segment, chunk.offset);
+        let follows = chunks.last().is_none_or(|last| place(last) < place(&chunk));
+        if !inside || !follows {
             return Err(FormatError::Value { section: "3", what: "chunk table" });
         }
         chunks.push(chunk);

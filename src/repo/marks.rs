@@ -155,25 +155,6 @@ impl Repository {
         }
     }
 
-    /// Whether a maintainer wants this snapshot of this writer removed, or removed it already (Writer, 4d).
-    pub async fn is_forgotten(&self, sequence: u64, id: SnapshotId) -> Result<bool, RepoError> {
-        // A tomb goes only after its snapshot: looked for in this order, one of the two shows.
-        for object in self.store.list(&format!("{}{id}-", layout::TOMBS)).await? {
-            let Some(name @ ObjectName::Tomb(..)) = ObjectName::parse(object.key.as_str()) else { continue };
-            match self.read_said::<Tomb>(name).await {
-                Ok(tomb) if tomb.snapshot == id => return Ok(true),
-                Err(RepoError::Store(error)) if error.is_not_found() => {}
-                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
-                // What cannot be read may be one.
-                Err(RepoError::HashMismatch { .. }) => return Ok(true),
-                // Without authority it says nothing.
-                Ok(_) | Err(_) => {}
-            }
-        }
-        let (writer, _) = self.writer()?;
-        Ok(!self.is_listed(ObjectName::Snapshot(writer, sequence, id)).await?)
-    }
-
     /// All values of one kind below `prefix`, with their names and times. One that is gone since it was listed is left out.
     async fn all_said<T: Said>(
         &self,

@@ -7,12 +7,13 @@ use crate::id::{ChunkId, RepositoryId};
 /// A node of the tree.
 type Hash = [u8; 32];
 
-/// Leaf of a pack's hash tree: the hash of a segment's stored bytes, and the ids of its chunks in order.
-pub fn segment_leaf<'a>(stored: &[u8], chunks: impl IntoIterator<Item = &'a ChunkId>) -> Hash {
+/// Leaf of a pack's hash tree: the hash of a segment's stored bytes, and the ids and lengths of its chunks in order.
+pub fn segment_leaf<'a>(stored: &[u8], chunks: impl IntoIterator<Item = (&'a ChunkId, u32)>) -> Hash {
     let mut leaf = blake3::Hasher::new_derive_key("lifeboat v1 segment leaf");
     leaf.update(object_hash(stored).as_bytes());
-    for id in chunks {
+    for (id, len) in chunks {
         leaf.update(id.as_bytes());
+        leaf.update(&len.to_le_bytes());
     }
     *leaf.finalize().as_bytes()
 }

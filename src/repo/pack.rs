@@ -201,7 +201,7 @@ impl PackBuilder {
 
     /// Appends a sealed segment with its chunks, in order of their offsets.
     pub fn push(&mut self, mut entry: SegmentEntry, stored: &[u8], chunks: &[(ChunkId, u32)]) {
-        self.leaves.push(segment_leaf(stored, chunks.iter().map(|(id, _)| id)));
+        self.leaves.push(segment_leaf(stored, chunks.iter().map(|(id, len)| (id, *len))));
         (entry.data_key, entry.origin) = (OWN, OWN);
         self.append(entry, stored, chunks);
     }

@@ -150,6 +150,7 @@ def packs():
         ("first", directory(rows=[segment_row(33), segment_row(149, 216, 100, 0)]), table),
         ("behind-body", directory(rows=[segment_row(), segment_row(148, 253, 100, 0)]), table),
         ("no-key", directory(keys=()), table), ("no-origin", directory(origins=0), table),
+        ("chunk-order", directory(chunks=[(2, 0, 3000, 1000), (1, 0, 0, 3000), (3, 1, 0, 100)]), chunk),
         ("outside-segment", directory(chunks=[(1, 0, 3000, 1001)]), chunk),
         ("no-segment", directory(chunks=[(1, 2, 0, 1)]), chunk), ("no-length", directory(chunks=[(1, 0, 0, 0)]), chunk),
         ("proof-order", directory(proofs=(proof(1), proof(0))), moved), ("proof-twice", directory(proofs=(proof(), proof())), moved),

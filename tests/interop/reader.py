@@ -198,7 +198,7 @@ class Repository:
         for _ in range(chunks):
             chunk_id, segment = cursor.take(32), cursor.number(2)
             row, offset, size = rows[segment], cursor.number(3), cursor.number(3)
-            leaves[segment] += chunk_id
+            leaves[segment] += chunk_id + struct.pack("<I", size)
             self.places.setdefault(chunk_id[:16], []).append(
                 (blake3(data).digest(), data[11], row, keys[row[5]], offset, size))
         leaves = [derive("lifeboat v1 segment leaf", leaf) for leaf in leaves]

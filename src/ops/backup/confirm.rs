@@ -147,7 +147,9 @@ async fn wanted(repo: &Repository, stored: &Stored) -> Result<(), Error> {
     let tombs = repo.store().list(&format!("{}{}-", layout::TOMBS, stored.id)).await?;
     if !tombs.is_empty() {
         let marks = repo.read_marks().await?;
-        if marks.tombs.contains_key(&stored.id) || marks.removed.contains_key(&stored.id) {
+        // A tomb whose bytes are damaged may be one that counts.
+        let unread = marks.is_damaged();
+        if unread || marks.tombs.contains_key(&stored.id) || marks.removed.contains_key(&stored.id) {
             return Err(stored.unconfirmed("somebody has forgotten it already"));
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn signed_origins(
 ) -> Vec<Option<WriterId>> {
     let mut ids = vec![Vec::new(); directory.segments.len()];
     for chunk in &directory.chunks {
-        ids[usize::from(chunk.segment)].push(&chunk.id);
+        ids[usize::from(chunk.segment)].push((&chunk.id, chunk.len));
     }
     let leaves = directory.segments.iter().zip(ids).map(|(segment, ids)| {
         let start = segment.offset as usize;

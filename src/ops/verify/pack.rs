@@ -156,7 +156,7 @@ impl PackWorker {
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(_) => damaged.push(number as u16),
             }
-            leaves.push(segment_leaf(stored, own.iter().map(|chunk| &chunk.id)));
+            leaves.push(segment_leaf(stored, own.iter().map(|chunk| (&chunk.id, chunk.len))));
             outcome.chunks += own.len() as u64;
         }
         if !chunks.is_empty() {
