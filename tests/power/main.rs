@@ -334,7 +334,7 @@ async fn the_power_may_be_cut_after_another_process_went_on_from_a_killed_one() 
         let mut checked = 0;
         // Of the many calls of a backup or a collection another part for each second process, when it must be quick.
         let quick = seeds() < THOROUGH;
-        let step = if quick && run.moments.len() > FEW { FEW / 8 } else { 1 };
+        let step = if quick && run.moments.len() > FEW { FEW / 5 } else { 1 };
         for (first, second) in workload.second.iter().enumerate() {
             for number in (first * step / 2..run.moments.len()).step_by(step) {
                 let seeds = if quick { 2 } else { 6 };
