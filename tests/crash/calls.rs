@@ -4,23 +4,25 @@
 //! `LIFEBOAT_KILLS=all` tries every call; otherwise some, evenly spread.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
 
 use crate::place::{Place, snapshot_of};
 use crate::trace::{self, Next, Traced};
 use crate::world::{copy_tree, noise, number, write};
 
-/// What is run and may be killed anywhere; `SOURCE` stands for the source. `forget` and `prune` belong here.
-const COMMANDS: &[&[&str]] = &[&["backup", "--json", "--job", "crash", SOURCE]];
-/// What another process does while the commands are held. `prune --grace 0s` belongs here.
-const OTHERS: &[&[&str]] = &[&["backup", "--json", "--job", "another", SOURCE]];
+/// What is run and may be killed anywhere; `SOURCE` stands for the source, `OLD` for the snapshot that is removed.
+const COMMANDS: &[&[&str]] = &[&["backup", "--json", "--job", "crash", SOURCE], &["forget", OLD], PRUNE];
+/// What another process does while the commands are held.
+const OTHERS: &[&[&str]] = &[&["backup", "--json", "--job", "another", SOURCE], PRUNE];
+const PRUNE: &[&str] = &["prune", "--grace", "0s", "--max-unused", "0", "--reserve", "0", "--yes", "--force"];
 const SOURCE: &str = "SOURCE";
+const OLD: &str = "OLD";
 
-/// A repository with a snapshot, and a source that has changed since.
+/// A repository with two snapshots, and a source that has changed since.
 struct World {
     place: Place,
-    before: tempfile::TempDir,
-    first: String,
+    /// The one that is removed, and what it restores to.
+    old: (String, tempfile::TempDir),
+    first: (String, tempfile::TempDir),
 }
 
 impl World {
@@ -31,46 +33,82 @@ impl World {
         }
         write(place.source(), "changed", &noise(1, 300_000));
         place.init();
-        let first = place.back_up("the first backup");
-        let before = tempfile::tempdir().unwrap();
-        copy_tree(place.source(), before.path());
-        write(place.source(), "changed", &noise(2, 1_200_000));
-        write(place.source(), "new/file", &noise(3, 200_000));
-        Self { place, before, first }
+        let old = saved(&place);
+        write(place.source(), "changed", &noise(2, 300_000));
+        let first = saved(&place);
+        write(place.source(), "changed", &noise(3, 1_200_000));
+        write(place.source(), "new/file", &noise(4, 200_000));
+        Self { place, old, first }
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        let meant = |arg: &&'a str| match *arg {
+            SOURCE => self.place.source().to_str().unwrap(),
+            OLD => &self.old.0,
+            arg => arg,
+        };
+        args.iter().map(meant).collect()
+    }
+
+    /// What must be there is there, and the rest is whole or not there.
+    fn check(&self, place: &Place, happened: &Happened, what: &str) {
+        let mut kept = vec![self.first.0.clone()];
+        kept.extend(happened.acknowledged.iter().cloned());
+        let listed = place.look(&kept, what);
+        place.check(&self.first.0, self.first.1.path(), what);
+        for id in &happened.acknowledged {
+            place.check(id, place.source(), what);
+        }
+        // Commands that were begun and that ended.
+        let (old, ended) = (listed.contains(&self.old.0), happened.ended);
+        assert!(old || happened.forgetting, "{what}: {} was not to be removed and is gone", self.old.0);
+        assert!(!old || ended < COMMANDS.len(), "{what}: {} was removed and is there", self.old.0);
+        if old {
+            place.check(&self.old.0, self.old.1.path(), what);
+        }
     }
 }
 
-fn command(place: &Place, command: &[&str]) -> Command {
-    let source = place.source().to_str().unwrap();
-    let args: Vec<&str> = command.iter().map(|arg| if *arg == SOURCE { source } else { *arg }).collect();
-    let mut command = place.lifeboat(&args);
-    command.stdout(std::fs::File::create(place.path("out")).unwrap()).stderr(Stdio::null());
-    command
+/// Saves the source; gives the snapshot and what it must restore to.
+fn saved(place: &Place) -> (String, tempfile::TempDir) {
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(place.source(), copy.path());
+    (place.back_up("a backup"), copy)
 }
 
 /// What happened in one run of all commands.
+#[derive(Default)]
 struct Happened {
     /// Calls that were seen.
     calls: u64,
     /// Snapshots that were acknowledged.
     acknowledged: Vec<String>,
+    /// Commands that ended well.
+    ended: usize,
+    /// Whether the command began that forgets.
+    forgetting: bool,
     killed: bool,
 }
 
 /// Runs the commands; before each call `ask` is asked, with its number over all of them.
-fn run_all(place: &Place, mut ask: impl FnMut(u64) -> Next) -> Happened {
-    let mut happened = Happened { calls: 0, acknowledged: Vec::new(), killed: false };
+fn run_all(world: &World, place: &Place, mut ask: impl FnMut(u64) -> Next) -> Happened {
+    let mut happened = Happened::default();
     for args in COMMANDS {
         let before = happened.calls;
-        let Traced { status, calls } =
-            trace::run(&mut command(place, args), |call| ask(before + call)).unwrap();
+        happened.forgetting |= args.contains(&OLD);
+        let mut command = place.lifeboat(&world.args(args));
+        command.stdout(std::fs::File::create(place.path("out")).unwrap());
+        command.stderr(std::fs::File::create(place.path("said")).unwrap());
+        let Traced { status, calls } = trace::run(&mut command, |call| ask(before + call)).unwrap();
         happened.calls += calls;
         happened.acknowledged.extend(snapshot_of(&std::fs::read_to_string(place.path("out")).unwrap()));
         happened.killed = status.signal() == Some(libc::SIGKILL);
         if happened.killed {
             break;
         }
-        assert!(status.success(), "{args:?} failed by itself: {status}");
+        let said = std::fs::read_to_string(place.path("said")).unwrap();
+        assert!(status.success(), "{args:?} failed by itself: {status}\n{said}");
+        happened.ended += 1;
     }
     happened
 }
@@ -89,25 +127,25 @@ fn chosen(calls: u64, samples: u64) -> Vec<u64> {
 #[test]
 fn the_program_may_be_killed_before_every_call_that_changes_a_file() {
     let world = World::new();
-    let calls = run_all(&world.place.copy(), |_| Next::GoOn).calls;
-    assert!(calls > 50, "only {calls} calls");
+    let calls = run_all(&world, &world.place.copy(), |_| Next::GoOn).calls;
+    assert!(calls > 100, "only {calls} calls");
     let (mut killed, mut acknowledged) = (0, 0);
     let tried = chosen(calls, 150);
     for at in &tried {
         let what = format!("killed before call {at}");
         let place = world.place.copy();
-        let happened = run_all(&place, |call| if call == *at { Next::Kill } else { Next::GoOn });
+        let mut happened = run_all(&world, &place, |call| if call == *at { Next::Kill } else { Next::GoOn });
         killed += u64::from(happened.killed);
         acknowledged += happened.acknowledged.len();
-        let mut kept = vec![world.first.clone()];
-        kept.extend(happened.acknowledged.iter().cloned());
-        place.look(&kept, &what);
-        place.check(&world.first, world.before.path(), &what);
-        for id in &happened.acknowledged {
-            place.check(id, place.source(), &what);
-        }
-        kept.push(place.go_on(&what));
-        place.look(&kept, &what);
+        world.check(&place, &happened, &what);
+        // What a backup left behind the next one uses; what a collection left, the next collection.
+        happened.acknowledged.push(match happened.ended {
+            0 => place.go_on(&what),
+            _ => place.back_up(&what),
+        });
+        place.run(PRUNE, &what);
+        place.check_leftovers(&what);
+        world.check(&place, &happened, &what);
     }
     println!("{calls} calls, {} tried, {killed} killed, {acknowledged} had acknowledged", tried.len());
     assert!(killed * 10 > tried.len() as u64 * 8, "only {killed} of {} were killed", tried.len());
@@ -116,30 +154,22 @@ fn the_program_may_be_killed_before_every_call_that_changes_a_file() {
 #[test]
 fn the_program_may_be_held_before_every_call_while_another_works() {
     let world = World::new();
-    let calls = run_all(&world.place.copy(), |_| Next::GoOn).calls;
+    let calls = run_all(&world, &world.place.copy(), |_| Next::GoOn).calls;
     let tried = chosen(calls, 40);
     for at in &tried {
-        let what = format!("held before call {at}");
-        let place = world.place.copy();
-        let mut others = Vec::new();
-        let happened = run_all(&place, |call| {
-            if call == *at {
-                for args in OTHERS {
-                    let source = place.source().to_str().unwrap();
-                    let args: Vec<&str> =
-                        args.iter().map(|arg| if *arg == SOURCE { source } else { *arg }).collect();
-                    others.extend(snapshot_of(&place.run(&args, &what)));
+        for other in OTHERS {
+            let what = format!("held before call {at}, meanwhile {}", other[0]);
+            let place = world.place.copy();
+            let mut others = Vec::new();
+            let mut happened = run_all(&world, &place, |call| {
+                if call == *at {
+                    others.extend(snapshot_of(&place.run(&world.args(other), &what)));
                 }
-            }
-            Next::GoOn
-        });
-        assert!(!happened.killed && happened.acknowledged.len() == 1, "{what}");
-        let mut kept = vec![world.first.clone()];
-        kept.extend(others.iter().chain(&happened.acknowledged).cloned());
-        place.look(&kept, &what);
-        place.check(&world.first, world.before.path(), &what);
-        for id in &kept[1..] {
-            place.check(id, place.source(), &what);
+                Next::GoOn
+            });
+            assert!(!happened.killed && happened.acknowledged.len() == 1, "{what}");
+            happened.acknowledged.extend(others);
+            world.check(&place, &happened, &what);
         }
     }
     println!("{calls} calls, held before {} of them", tried.len());

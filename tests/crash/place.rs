@@ -80,22 +80,28 @@ impl Place {
         assert!(contents(&restored) == contents(wanted), "{what}: {id} differs from its source");
     }
 
-    /// Right after a death everything acknowledged is there, and there is no damage.
-    pub fn look(&self, kept: &[String], what: &str) {
-        let listed = self.run(&["snapshots", "--json"], what);
+    /// Right after a death everything acknowledged is there, and there is no damage. Gives the list of snapshots.
+    pub fn look(&self, kept: &[String], what: &str) -> String {
+        let listed = self.run(&["snapshots", "--all", "--json"], what);
         for id in kept {
             assert!(listed.contains(id.as_str()), "{what}: {id} was acknowledged and is gone\n{listed}");
         }
         self.run(&["verify", "--data"], what);
+        listed
     }
 
     /// A further backup works without any help, and restores as the source is.
     pub fn go_on(&self, what: &str) -> String {
         let id = self.back_up(what);
         self.check(&id, &self.source, what);
+        self.check_leftovers(what);
+        id
+    }
+
+    /// No packs were left behind by a run that was cut short.
+    pub fn check_leftovers(&self, what: &str) {
         let found = self.run(&["verify", "--data", "--json"], what);
         assert!(!found.contains("no index object"), "{what}: packs were left behind\n{found}");
-        id
     }
 }
 

@@ -13,12 +13,14 @@ use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::error::Error;
 use lifeboat::event::CountingObserver;
 use lifeboat::filter::Filter;
+use lifeboat::format::gc::TombReason;
 use lifeboat::id::SnapshotId;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
+use lifeboat::ops::gc::{PruneOptions, prune};
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::ops::restore::{RestoreOptions, restore};
 use lifeboat::ops::snapshots::{SnapshotFilter, resolve};
-use lifeboat::ops::verify::{Depth, Severity, verify};
+use lifeboat::ops::verify::{Depth, Problem, Severity, verify};
 use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
 use lifeboat::source::target::{Overwrite, OwnerPolicy};
@@ -36,8 +38,46 @@ pub struct Facts {
     pub key: Option<SecretKey>,
     /// Snapshots and what they must restore to.
     pub snapshots: Vec<(SnapshotId, PathBuf)>,
+    /// Snapshots that someone began to forget: whole, or not there.
+    pub leaving: Vec<Leaving>,
+    /// Snapshots that were removed.
+    pub gone: Vec<SnapshotId>,
     /// Objects outside of any repository: their content, or that there are none.
     pub objects: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+/// A snapshot that is being removed.
+#[derive(Clone)]
+pub struct Leaving {
+    id: SnapshotId,
+    version: PathBuf,
+    /// Whether its tomb was acknowledged: the next collection removes it.
+    forgotten: bool,
+}
+
+/// Everything at once, and as much of it as there can be.
+const NOW: PruneOptions = PruneOptions {
+    grace: Duration::ZERO,
+    undo_window: Duration::ZERO,
+    young: None,
+    max_unused: 0,
+    max_repack: u64::MAX,
+    reserve: 0,
+    yes: true,
+    force: true,
+    accept_missing: false,
+    dry_run: false,
+};
+
+/// How far a run has come: different for different facts of one run.
+pub type Stage = (bool, [usize; 3], Vec<bool>, BTreeMap<String, Option<Vec<u8>>>);
+
+impl Facts {
+    pub fn stage(&self) -> Stage {
+        let counts = [self.snapshots.len(), self.leaving.len(), self.gone.len()];
+        let forgotten = self.leaving.iter().map(|leaving| leaving.forgotten).collect();
+        (self.key.is_some(), counts, forgotten, self.objects.clone())
+    }
 }
 
 /// A directory that is backed up, with a copy of each of its versions.
@@ -133,6 +173,32 @@ impl Process {
         Ok(())
     }
 
+    /// Forgets the oldest snapshot.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let repo = self.open().await?;
+        let id = {
+            let mut facts = self.facts.lock().unwrap();
+            let (id, version) = facts.snapshots.remove(0);
+            facts.leaving.push(Leaving { id, version, forgotten: false });
+            id
+        };
+        let listed = repo.list_snapshots().await?.into_iter().find(|listed| listed.id == id).unwrap();
+        repo.put_tomb((listed.writer, listed.sequence, id), TombReason::Named).await?;
+        let mut facts = self.facts.lock().unwrap();
+        facts.leaving.iter_mut().filter(|leaving| leaving.id == id).for_each(|l| l.forgotten = true);
+        Ok(())
+    }
+
+    /// Removes what was forgotten and gives back all its space.
+    pub async fn prune(&self) -> Result<(), Error> {
+        prune(&self.open().await?, &NOW).await?;
+        let mut facts = self.facts.lock().unwrap();
+        let (gone, leaving) = facts.leaving.drain(..).partition(|leaving| leaving.forgotten);
+        facts.leaving = leaving;
+        facts.gone.extend(Vec::<Leaving>::into_iter(gone).map(|leaving| leaving.id));
+        Ok(())
+    }
+
     /// Stores an object of its own.
     pub async fn put(&self, key: &str, content: &[u8]) -> Result<(), object_store::Error> {
         self.local.put(&ObjectPath::parse(key).unwrap(), content.to_vec().into()).await?;
@@ -195,30 +261,52 @@ impl Process {
 
     async fn check_repository(&self, facts: &Facts) -> Result<(), String> {
         let repo = self.open().await.map_err(|error| format!("open: {}", chain(&error)))?;
-        self.check_damage(&repo).await?;
-        for (id, version) in &facts.snapshots {
-            check_snapshot(&repo, *id, version).await.map_err(|error| format!("snapshot {id}: {error}"))?;
-        }
+        check_damage(&repo, Severity::Damage).await?;
+        check_snapshots(&repo, facts).await?;
         drop(repo);
         self.go_on().await
     }
 
-    /// Only what no one was promised may be odd.
-    async fn check_damage(&self, repo: &Repository) -> Result<(), String> {
-        let report = verify(repo, Depth::Data).await.map_err(|error| chain(&error))?;
-        match report.findings.iter().find(|finding| finding.severity == Severity::Damage) {
-            Some(finding) => Err(format!("verify: {finding}")),
-            None => Ok(()),
-        }
-    }
-
+    /// The next backup and the next collection need no help, and leave nothing odd behind.
     async fn go_on(&self) -> Result<(), String> {
         self.back_up().await.map_err(|error| format!("the next backup: {}", chain(&error)))?;
         let repo = self.open().await.map_err(|error| chain(&error))?;
-        let (id, version) = self.facts.lock().unwrap().snapshots.last().cloned().unwrap();
-        check_snapshot(&repo, id, &version).await.map_err(|error| format!("the next backup: {error}"))?;
-        self.check_damage(&repo).await
+        let facts = self.facts.lock().unwrap().clone();
+        let last = Facts { snapshots: facts.snapshots.last().cloned().into_iter().collect(), ..facts };
+        check_snapshots(&repo, &last).await.map_err(|error| format!("the next backup: {error}"))?;
+        check_damage(&repo, Severity::Damage).await?;
+        drop(repo);
+        self.prune().await.map_err(|error| format!("the next collection: {}", chain(&error)))?;
+        let repo = self.open().await.map_err(|error| chain(&error))?;
+        let facts = self.facts.lock().unwrap().clone();
+        check_snapshots(&repo, &facts).await.map_err(|error| format!("the next collection: {error}"))?;
+        check_damage(&repo, Severity::Warning).await.map_err(|error| format!("the next collection: {error}"))
     }
+}
+
+/// Nothing may be as bad as this or worse. That a snapshot is not confirmed is nobody's fault.
+async fn check_damage(repo: &Repository, least: Severity) -> Result<(), String> {
+    let report = verify(repo, Depth::Data).await.map_err(|error| chain(&error))?;
+    let mut bad = report.findings.iter().filter(|finding| finding.severity <= least);
+    match bad.find(|finding| !matches!(finding.problem, Problem::Unconfirmed)) {
+        Some(finding) => Err(format!("verify: {finding}")),
+        None => Ok(()),
+    }
+}
+
+/// What was saved restores; what is being removed restores or is not there; what was removed is not there.
+async fn check_snapshots(repo: &Repository, facts: &Facts) -> Result<(), String> {
+    let listed = repo.list_snapshots().await.map_err(|error| chain(&error))?;
+    let is_listed = |id: &SnapshotId| listed.iter().any(|listed| listed.id == *id);
+    if let Some(id) = facts.gone.iter().find(|id| is_listed(id)) {
+        return Err(format!("snapshot {id} was removed, and is back"));
+    }
+    let leaving = facts.leaving.iter().filter(|leaving| is_listed(&leaving.id));
+    let leaving = leaving.map(|leaving| (leaving.id, &leaving.version));
+    for (id, version) in facts.snapshots.iter().map(|(id, version)| (*id, version)).chain(leaving) {
+        check_snapshot(repo, id, version).await.map_err(|error| format!("snapshot {id}: {error}"))?;
+    }
+    Ok(())
 }
 
 async fn check_snapshot(repo: &Repository, id: SnapshotId, version: &Path) -> Result<(), String> {

@@ -14,36 +14,59 @@ mod machine;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use disk::{Dice, SimDisk, State, Sync, Watch};
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::{self, StreamExt};
-use machine::{Facts, Process, Source, copy};
+use machine::{Facts, Process, Source, Stage, copy};
 
 /// What a process does.
-type Work = fn(&Process) -> BoxFuture<'_, ()>;
+type Work = fn(&Process) -> LocalBoxFuture<'_, ()>;
 
 /// A process that may end at any call, and another one that comes after it.
 struct Workload {
     name: &'static str,
+    /// What is done before, and ends well.
+    before: Work,
     first: Work,
-    second: Work,
+    /// Others that may come after it, each by itself.
+    second: &'static [Work],
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "an object", first: |p| put(p).boxed(), second: |p| put(p).boxed() },
+    Workload {
+        name: "an object",
+        before: |_| async {}.boxed_local(),
+        first: |p| put(p).boxed_local(),
+        second: &[|p| put(p).boxed_local()],
+    },
     Workload {
         name: "an object and none",
-        first: |p| put_and_delete(p).boxed(),
-        second: |p| delete(p).boxed(),
+        before: |_| async {}.boxed_local(),
+        first: |p| put_and_delete(p).boxed_local(),
+        second: &[|p| delete(p).boxed_local()],
     },
-    Workload { name: "a listing", first: |p| put_and_delete(p).boxed(), second: |p| list(p).boxed() },
-    BACKUP,
+    Workload {
+        name: "a listing",
+        before: |_| async {}.boxed_local(),
+        first: |p| put_and_delete(p).boxed_local(),
+        second: &[|p| list(p).boxed_local()],
+    },
+    Workload {
+        name: "backup",
+        before: |_| async {}.boxed_local(),
+        first: |p| two_backups(p).boxed_local(),
+        second: &[|p| backup_after(p).boxed_local(), |p| collection_after(p).boxed_local()],
+    },
+    Workload {
+        name: "forget and prune",
+        before: |p| two_backups(p).boxed_local(),
+        first: |p| forget_and_prune(p).boxed_local(),
+        second: &[|p| backup_after(p).boxed_local(), |p| collection_after(p).boxed_local()],
+    },
 ];
-
-const BACKUP: Workload =
-    Workload { name: "backup", first: |p| two_backups(p).boxed(), second: |p| backup_after(p).boxed() };
 
 async fn put(process: &Process) {
     process.create_root().await;
@@ -66,7 +89,6 @@ async fn list(process: &Process) {
     process.put_what_is_listed(&["some/where/object"]).await;
 }
 
-/// `forget` and `prune` belong here as further steps.
 async fn two_backups(process: &Process) {
     process.init().await.unwrap();
     process.back_up().await.unwrap();
@@ -78,6 +100,19 @@ async fn backup_after(process: &Process) {
     // An `init` that was killed after its last word may have left a repository that nobody has the key of.
     if process.init().await.is_ok() {
         process.back_up().await.unwrap();
+    }
+}
+
+async fn forget_and_prune(process: &Process) {
+    process.forget().await.unwrap();
+    process.prune().await.unwrap();
+    process.source.change();
+    process.back_up().await.unwrap();
+}
+
+async fn collection_after(process: &Process) {
+    if process.init().await.is_ok() {
+        process.prune().await.unwrap();
     }
 }
 
@@ -96,26 +131,39 @@ struct Run {
     home: tempfile::TempDir,
 }
 
-async fn record(work: Work, omit: Option<Sync>) -> Run {
+/// Remembers the moments of a process. The facts are taken first: what is acknowledged by now was so before this call.
+fn watch(
+    (facts, local): (&Arc<Mutex<Facts>>, &Path),
+    copies: PathBuf,
+    wanted: impl Fn(usize) -> bool + Send + std::marker::Sync + 'static,
+) -> (Watch, Arc<Mutex<Vec<Moment>>>) {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let (facts, local, kept, calls) =
+        (Arc::clone(facts), local.to_owned(), Arc::clone(&moments), AtomicUsize::new(0));
+    let watch = move |disk: &State, call: &str| {
+        let number = calls.fetch_add(1, Ordering::Relaxed);
+        if wanted(number) {
+            let facts = facts.lock().unwrap().clone();
+            let copied = copies.join(number.to_string());
+            copy(&local, &copied);
+            let call = call.to_owned();
+            kept.lock().unwrap().push(Moment { call, disk: disk.clone(), local: copied, facts });
+        }
+    };
+    (Arc::new(watch), moments)
+}
+
+async fn record(workload: &Workload, omit: Option<Sync>) -> Run {
     let (home, source) = (tempfile::tempdir().unwrap(), Arc::new(Source::new()));
-    let (facts, moments) = (Arc::new(Mutex::new(Facts::default())), Arc::new(Mutex::new(Vec::new())));
+    let facts = Arc::new(Mutex::new(Facts::default()));
     let local = home.path().join("local");
     std::fs::create_dir(&local).unwrap();
-    let watch: Watch = {
-        let (facts, moments, local, copies) =
-            (Arc::clone(&facts), Arc::clone(&moments), local.clone(), home.path().join("copies"));
-        Arc::new(move |disk, call| {
-            // Facts first: what is acknowledged by now was so before this call.
-            let facts = facts.lock().unwrap().clone();
-            let mut moments = moments.lock().unwrap();
-            let copied = copies.join(moments.len().to_string());
-            copy(&local, &copied);
-            moments.push(Moment { call: call.to_owned(), disk: disk.clone(), local: copied, facts });
-        })
-    };
-    let disk = SimDisk::new(State::new(), omit, Some(Arc::clone(&watch)));
+    let disk = SimDisk::new(State::new(), omit, None);
+    (workload.before)(&Process::new(disk.clone(), &local, Arc::clone(&source), Arc::clone(&facts))).await;
+    let (watch, moments) = watch((&facts, &local), home.path().join("copies"), |_| true);
+    let disk = SimDisk::new(disk.state(), omit, Some(Arc::clone(&watch)));
     let process = Process::new(disk.clone(), &local, Arc::clone(&source), facts);
-    work(&process).await;
+    (workload.first)(&process).await;
     watch(&disk.state(), "the end");
     drop((process, disk, watch));
     let moments = Arc::into_inner(moments).expect("nothing is at work any more").into_inner().unwrap();
@@ -174,57 +222,67 @@ fn tear(path: &Path, dice: &mut Dice) {
     std::fs::write(path, content).unwrap();
 }
 
+/// What the power leaves of a moment, and what is left of the local state: equal ones are one.
+type Seen = HashSet<([u8; 32], u64, Stage)>;
+
+/// The power is cut at this moment.
+fn cut(moment: &Moment, source: &Arc<Source>, (what, seed): (String, u64), seen: &mut Seen) -> Option<Case> {
+    let mut disk = moment.disk.after_power_cut(seed);
+    // Every damage to the local state is another case.
+    let local = if seed % 3 == 2 { seed } else { seed % 3 };
+    seen.insert((disk.fingerprint(), local, moment.facts.stage())).then(|| Case {
+        what: format!("{what} before `{}`, seed {seed}", moment.call),
+        disk,
+        local: local_after(&moment.local, seed),
+        facts: moment.facts.clone(),
+        source: Arc::clone(source),
+    })
+}
+
+fn seed_at(seed: u64, number: usize) -> u64 {
+    if seed < 4 { seed } else { seed * 100_003 + number as u64 }
+}
+
 /// The power is cut at every moment of a run.
 fn cuts_of(run: &Run, seeds: u64) -> Vec<Case> {
-    let mut seen = HashSet::new();
+    let mut seen = Seen::new();
     let mut cases = Vec::new();
     for seed in 0..seeds {
         for (number, moment) in run.moments.iter().enumerate() {
-            let seed_here = if seed < 4 { seed } else { seed * 100_003 + number as u64 };
-            let mut disk = moment.disk.after_power_cut(seed_here);
-            // Every damage to the local state is another case; otherwise equal disks are one.
-            let local = if seed_here % 3 == 2 { seed_here } else { seed_here % 3 };
-            let known = (disk.fingerprint(), local, moment.facts.snapshots.len(), moment.facts.key.is_some());
-            if seen.insert((known, moment.facts.objects.clone())) {
-                cases.push(Case {
-                    what: format!("cut {number} before `{}`, seed {seed_here}", moment.call),
-                    disk,
-                    local: local_after(&moment.local, seed_here),
-                    facts: moment.facts.clone(),
-                    source: Arc::clone(&run.source),
-                });
-            }
+            let what = (format!("cut {number}"), seed_at(seed, number));
+            cases.extend(cut(moment, &run.source, what, &mut seen));
         }
     }
     cases
 }
 
-/// The process is killed at a moment, another one goes on, and then the power is cut.
+/// Calls of the second process before one of which the power may be cut, too.
+const SECOND: usize = 80;
+
+/// The process is killed at a moment, another one goes on, and then the power is cut: when that one has ended, or before one
+/// of its calls.
 async fn cuts_after(run: &Run, number: usize, (work, omit, seeds): (Work, Option<Sync>, u64)) -> Vec<Case> {
     let moment = &run.moments[number];
-    let local = run.home.path().join(format!("second/{number}"));
+    let home = tempfile::tempdir_in(run.home.path()).unwrap();
+    let local = home.path().join("local");
     copy(&moment.local, &local);
-    let disk = SimDisk::new(moment.disk.clone(), omit, None);
     let facts = Arc::new(Mutex::new(moment.facts.clone()));
+    let during = Dice::new(number as u64).below(SECOND);
+    let (watch, moments) = watch((&facts, &local), home.path().join("copies"), move |call| call == during);
+    let disk = SimDisk::new(moment.disk.clone(), omit, Some(watch));
     work(&Process::new(disk.clone(), &local, Arc::clone(&run.source), Arc::clone(&facts))).await;
-    let (state, facts) = (disk.state(), facts.lock().unwrap().clone());
-    let mut seen = HashSet::new();
+    let end =
+        Moment { call: "the end".into(), disk: disk.state(), local, facts: facts.lock().unwrap().clone() };
+    drop(disk);
+    let mut moments = std::mem::take(&mut *moments.lock().unwrap());
+    moments.push(end);
+    let mut seen = Seen::new();
     let mut cases = Vec::new();
     for seed in 0..seeds {
-        let seed = if seed < 4 { seed } else { seed * 100_003 + number as u64 };
-        let mut disk = state.after_power_cut(seed);
-        if seen.insert(disk.fingerprint()) {
-            let what = format!(
-                "killed {number} before `{}`, then the work of another, then cut, seed {seed}",
-                moment.call
-            );
-            cases.push(Case {
-                what,
-                disk,
-                local: local_after(&local, seed),
-                facts: facts.clone(),
-                source: Arc::clone(&run.source),
-            });
+        for then in &moments {
+            let what =
+                format!("killed {number} before `{}`, then the work of another, then cut", moment.call);
+            cases.extend(cut(then, &run.source, (what, seed_at(seed, number)), &mut seen));
         }
     }
     cases
@@ -244,6 +302,9 @@ async fn first_failure(cases: Vec<Case>) -> Option<String> {
 /// From so many states on, each workload is asked about each kind of sync.
 const THOROUGH: u64 = 20;
 
+/// Calls of a workload that are always tried all.
+const FEW: usize = 40;
+
 /// States tried at each call.
 fn seeds() -> u64 {
     std::env::var("LIFEBOAT_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
@@ -252,7 +313,7 @@ fn seeds() -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_power_may_be_cut_at_every_system_call() {
     for workload in WORKLOADS {
-        let run = record(workload.first, None).await;
+        let run = record(workload, None).await;
         let cases = cuts_of(&run, seeds());
         println!(
             "{}: {} calls, {} different cases after a cut",
@@ -269,13 +330,19 @@ async fn the_power_may_be_cut_at_every_system_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_power_may_be_cut_after_another_process_went_on_from_a_killed_one() {
     for workload in WORKLOADS {
-        let run = record(workload.first, None).await;
+        let run = record(workload, None).await;
         let mut checked = 0;
-        for number in 0..run.moments.len() {
-            let cases = cuts_after(&run, number, (workload.second, None, seeds().min(6))).await;
-            checked += cases.len();
-            if let Some(failure) = first_failure(cases).await {
-                panic!("{}: {failure}", workload.name);
+        // Of the many calls of a backup or a collection another part for each second process, when it must be quick.
+        let quick = seeds() < THOROUGH;
+        let step = if quick && run.moments.len() > FEW { FEW / 5 } else { 1 };
+        for (first, second) in workload.second.iter().enumerate() {
+            for number in (first * step / 2..run.moments.len()).step_by(step) {
+                let seeds = if quick { 2 } else { 6 };
+                let cases = cuts_after(&run, number, (*second, None, seeds)).await;
+                checked += cases.len();
+                if let Some(failure) = first_failure(cases).await {
+                    panic!("{}: {failure}", workload.name);
+                }
             }
         }
         println!("{}: killed at {} calls, {checked} different cases", workload.name, run.moments.len() - 1);
@@ -284,14 +351,16 @@ async fn the_power_may_be_cut_after_another_process_went_on_from_a_killed_one() 
 
 /// How a workload shows that a kind of sync is left out, if it does.
 async fn caught(workload: &Workload, omit: Sync) -> Option<String> {
-    let run = record(workload.first, Some(omit)).await;
+    let run = record(workload, Some(omit)).await;
     if let Some(failure) = first_failure(cuts_of(&run, 6)).await {
         return Some(failure);
     }
     for number in 0..run.moments.len() {
-        let cases = cuts_after(&run, number, (workload.second, Some(omit), 2)).await;
-        if let Some(failure) = first_failure(cases).await {
-            return Some(failure);
+        for second in workload.second {
+            let cases = cuts_after(&run, number, (*second, Some(omit), 2)).await;
+            if let Some(failure) = first_failure(cases).await {
+                return Some(failure);
+            }
         }
     }
     None

@@ -170,7 +170,9 @@ async fn check_heads(
             return Err(Error::SnapshotVanished { snapshot: *id });
         }
     }
-    if let Err(error) = seen.replace(repo, &listed) {
+    // One that is not confirmed may not be durable yet: a power cut may take it away, and nobody is to wonder then.
+    let confirmed = snapshots.iter().filter(|listed| listed.confirmed).map(|listed| listed.id).collect();
+    if let Err(error) = seen.replace(repo, &confirmed) {
         warn(repo, &format!("the next collection cannot compare its listing with this one: {error}"));
     }
     Ok(())

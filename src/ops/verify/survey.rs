@@ -152,12 +152,9 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
         }
     }
     let (listed, alone) = names.pair();
-    for listed in alone {
-        let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
-        findings.push(Finding::damage(key, Problem::Missing));
-    }
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
-    let snapshots = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
+    let (snapshots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
+    report_missing(repo, &alone, orphans, &mut findings).await?;
     let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
     bytes += names.snapshot_bytes + names.index.iter().map(|(.., size)| size).sum::<u64>();
     let mut survey = Survey {
@@ -201,11 +198,37 @@ async fn check_small(
     Ok(bytes)
 }
 
+/// A snapshot that follows one which is not there: its key, and the one that is missed.
+type Orphan = (String, SnapshotId);
+
+/// Reports the snapshots that are missed and that no maintainer removed.
+async fn report_missing(
+    repo: &Repository,
+    alone: &[Listed],
+    orphans: Vec<Orphan>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
+    if alone.is_empty() && orphans.is_empty() {
+        return Ok(());
+    }
+    // Read after snapshots were listed: a removal is put before what it names is deleted.
+    let removed = repo.read_marks().await?.removed;
+    for listed in alone.iter().filter(|listed| !removed.contains_key(&listed.id)) {
+        let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
+        findings.push(Finding::damage(key, Problem::Missing));
+    }
+    for (key, parent) in orphans.into_iter().filter(|(_, parent)| !removed.contains_key(parent)) {
+        findings.push(Finding::warning(key, Problem::ParentMissing { parent }));
+    }
+    Ok(())
+}
+
+/// Reads every snapshot; gives also those that follow one which is not there.
 async fn read_snapshots(
     repo: &Repository,
     (listed, tombs): (Vec<Listed>, &HashSet<SnapshotId>),
     findings: &mut Vec<Finding>,
-) -> Result<Vec<Root>, Error> {
+) -> Result<(Vec<Root>, Vec<Orphan>), Error> {
     let observer = &*repo.env().observer;
     let known: HashSet<_> = listed.iter().map(|listed| listed.id).collect();
     let mut reads = futures::stream::iter(listed)
@@ -220,7 +243,7 @@ async fn read_snapshots(
             (listed, (key, read), (confirmation, confirmed))
         })
         .buffer_unordered(repo.env().limits.requests.max(1));
-    let mut roots = Vec::new();
+    let (mut roots, mut orphans) = (Vec::new(), Vec::new());
     while let Some((listed, (key, read), (confirmation, confirmed))) = reads.next().await {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
@@ -234,7 +257,7 @@ async fn read_snapshots(
             Ok(stored) => {
                 for parent in stored.snapshot.parents {
                     if !known.contains(&parent) && !tombs.contains(&parent) {
-                        findings.push(Finding::warning(key.clone(), Problem::ParentMissing { parent }));
+                        orphans.push((key.clone(), parent));
                     }
                 }
                 roots.push(Root { listed, tree: stored.snapshot.root });
@@ -245,7 +268,7 @@ async fn read_snapshots(
     roots.sort_by_key(|root| {
         (!root.listed.confirmed, root.listed.writer, root.listed.sequence, root.listed.id)
     });
-    Ok(roots)
+    Ok((roots, orphans))
 }
 
 struct Loaded {
