@@ -70,13 +70,13 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
     };
     let removed = if dry_run { "would be removed" } else { "removed" };
     if report.removed > 0 {
-        line(format!("{} forgotten {removed}", snapshots(report.removed)));
+        line(format!("{} {removed}", forgotten(report.removed)));
     }
     if report.waiting > 0 {
-        line(format!("{} forgotten, can still be taken back with undelete", snapshots(report.waiting)));
+        line(format!("{} can still be taken back with undelete", forgotten(report.waiting)));
     }
     if report.spared > 0 {
-        line(format!("{} spared: held, or taken back in time", snapshots(report.spared)));
+        line(format!("{} spared: held, or taken back in time", forgotten(report.spared)));
     }
     if report.deleted > 0 {
         line(format!(
@@ -132,6 +132,6 @@ fn packs(count: u64) -> String {
     if count == 1 { "1 pack".to_owned() } else { format!("{count} packs") }
 }
 
-fn snapshots(count: u64) -> String {
-    if count == 1 { "1 snapshot".to_owned() } else { format!("{count} snapshots") }
+fn forgotten(count: u64) -> String {
+    if count == 1 { "1 forgotten snapshot".to_owned() } else { format!("{count} forgotten snapshots") }
 }
