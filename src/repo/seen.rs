@@ -2,15 +2,15 @@
 //! collections listed. One that is gone without a removal means that a listing cannot be trusted.
 //!
 //! # Invariants
-//! Runs of several jobs and a collection may use the file at the same time: whoever changes it holds its lock, and what was
-//! noted since a collection read it stays.
+//! One empty file a snapshot, named by its id: runs of several jobs and a collection may use them at the same time without a
+//! lock, and one that was stopped in the middle makes nobody wait.
 //!
 //! # Crash
-//! A torn last line is passed over. Losing the file loses the comparison with earlier times, nothing else.
+//! Some names are there, others are not. Losing them loses the comparison with earlier times, nothing else.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use super::error::RepoError;
 use super::open::Repository;
 use crate::id::SnapshotId;
 
-const NAME: &str = "snapshots-seen";
+const NAME: &str = "seen";
 
 /// The snapshots that were known when it was read.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl SeenSnapshots {
     /// Notes one more; durable when it returns.
     pub fn note(repo: &Repository, snapshot: SnapshotId) -> Result<(), RepoError> {
         let path = path(repo);
-        append(&path, snapshot).map_err(|source| RepoError::Local { path, source })
+        add(&path, [snapshot].iter()).map_err(|source| RepoError::Local { path, source })
     }
 
     /// From now on `listed` is what is known, and what others noted since this was read.
@@ -53,48 +53,36 @@ impl SeenSnapshots {
     }
 }
 
-fn read(path: &Path) -> io::Result<HashSet<SnapshotId>> {
-    match fs::read(path) {
-        // A line without its end was torn.
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
-            .split_inclusive('\n')
-            .filter_map(|line| line.strip_suffix('\n')?.parse().ok())
-            .collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(HashSet::new()),
-        Err(error) => Err(error),
+fn read(folder: &Path) -> io::Result<HashSet<SnapshotId>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(error),
+    };
+    let mut known = HashSet::new();
+    for entry in entries {
+        known.extend(entry?.file_name().to_str().and_then(|name| name.parse::<SnapshotId>().ok()));
     }
+    Ok(known)
 }
 
-/// Holds the lock until it is dropped.
-fn lock(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+fn add<'a>(folder: &Path, snapshots: impl Iterator<Item = &'a SnapshotId>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for snapshot in snapshots {
+        let name = folder.join(snapshot.to_string());
+        File::options().create(true).append(true).mode(0o600).open(name)?;
     }
-    let lock = path.with_extension("lock");
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(lock)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
-    Ok(file)
+    File::open(folder)?.sync_all()
 }
 
-fn append(path: &Path, snapshot: SnapshotId) -> io::Result<()> {
-    let _lock = lock(path)?;
-    let mut file = File::options().create(true).append(true).mode(0o600).open(path)?;
-    // The empty line ends one that was torn.
-    file.write_all(format!("\n{snapshot}\n").as_bytes())?;
-    file.sync_data()
-}
-
-fn rewrite(path: &Path, known: &HashSet<SnapshotId>, listed: &HashSet<SnapshotId>) -> io::Result<()> {
-    let _lock = lock(path)?;
-    let now = read(path)?;
-    let kept: HashSet<&SnapshotId> = now.difference(known).chain(listed).collect();
-    let mut lines: Vec<_> = kept.into_iter().map(|id| format!("{id}\n")).collect();
-    lines.sort_unstable();
-    let fresh = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(lines.concat().as_bytes())?;
-    file.sync_data()?;
-    fs::rename(&fresh, path)
+fn rewrite(folder: &Path, known: &HashSet<SnapshotId>, listed: &HashSet<SnapshotId>) -> io::Result<()> {
+    for gone in known.difference(listed) {
+        match fs::remove_file(folder.join(gone.to_string())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    add(folder, listed.difference(known))
 }
 
 #[cfg(test)]
@@ -106,42 +94,35 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_meanwhile_stays_and_a_torn_line_harms_no_other() {
+    fn what_was_noted_meanwhile_stays_and_what_is_no_name_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("below").join(NAME);
-        assert!(read(&path).unwrap().is_empty());
-        for id in ids(&[1, 2]) {
-            append(&path, id).unwrap();
-        }
-        let known = read(&path).unwrap();
+        let folder = dir.path().join("below").join(NAME);
+        assert!(read(&folder).unwrap().is_empty());
+        add(&folder, ids(&[1, 2]).iter()).unwrap();
+        fs::write(folder.join("something else"), b"").unwrap();
+        let known = read(&folder).unwrap();
         assert_eq!(known, ids(&[1, 2]));
-        append(&path, SnapshotId::new([3; 32])).unwrap();
-        rewrite(&path, &known, &ids(&[2, 4])).unwrap();
-        assert_eq!(read(&path).unwrap(), ids(&[2, 3, 4]), "1 is gone and 3 came meanwhile");
-
-        let len = fs::metadata(&path).unwrap().len();
-        File::options().write(true).open(&path).unwrap().set_len(len - 5).unwrap();
-        assert_eq!(read(&path).unwrap().len(), 2);
-        append(&path, SnapshotId::new([5; 32])).unwrap();
-        assert!(read(&path).unwrap().contains(&SnapshotId::new([5; 32])));
-        assert_eq!(read(&path).unwrap().len(), 3);
+        add(&folder, ids(&[3]).iter()).unwrap();
+        rewrite(&folder, &known, &ids(&[2, 4])).unwrap();
+        assert_eq!(read(&folder).unwrap(), ids(&[2, 3, 4]), "1 is gone and 3 came meanwhile");
+        rewrite(&folder, &known, &ids(&[2, 4])).unwrap();
     }
 
     #[test]
     fn jobs_that_end_together_lose_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(NAME);
+        let folder = dir.path().join(NAME);
         std::thread::scope(|scope| {
-            for job in 0..8 {
-                let path = &path;
+            for job in 0..8_u8 {
+                let folder = &folder;
                 scope.spawn(move || {
                     for number in 0..4 {
-                        append(path, SnapshotId::new([job * 4 + number; 32])).unwrap();
-                        rewrite(path, &HashSet::new(), &HashSet::new()).unwrap();
+                        add(folder, ids(&[job * 4 + number]).iter()).unwrap();
+                        rewrite(folder, &HashSet::new(), &HashSet::new()).unwrap();
                     }
                 });
             }
         });
-        assert_eq!(read(&path).unwrap().len(), 32);
+        assert_eq!(read(&folder).unwrap().len(), 32);
     }
 }
