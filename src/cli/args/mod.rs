@@ -17,7 +17,8 @@ pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use verbs::{
-    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
+    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs,
+    VerifyArgs,
 };
 
 use clap::{Parser, Subcommand};

@@ -49,8 +49,10 @@ async fn each(session: &mut Session, repository: &Repository) -> Result<Exit, Cl
     let shares: HashMap<_, _> = shares(repository).await?.into_iter().collect();
     let found = list(repository, &SnapshotFilter::default()).await?;
     session.clear();
-    let mut table =
-        Table::new(&["ID", "STORED", "JOB", "SIZE", "ALONE", "IN THE STORE"], &[false, false, false, true, true, true]);
+    let mut table = Table::new(
+        &["ID", "STORED", "JOB", "SIZE", "ALONE", "IN THE STORE"],
+        &[false, false, false, true, true, true],
+    );
     for info in &found.snapshots {
         let Some(share) = shares.get(&info.id) else { continue };
         let size = info.snapshot.totals.bytes;

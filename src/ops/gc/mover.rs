@@ -438,7 +438,8 @@ fn proofs(bytes: &[u8], directory: &Directory) -> Vec<Proof> {
         }
         let start = segment.offset as usize;
         let stored = bytes.get(start..start + segment.stored_len as usize).unwrap_or_default();
-        let ids = directory.chunks.iter().filter(|c| usize::from(c.segment) == number).map(|c| (&c.id, c.len));
+        let ids =
+            directory.chunks.iter().filter(|c| usize::from(c.segment) == number).map(|c| (&c.id, c.len));
         let (places, leaves) = &mut own[usize::from(segment.origin)];
         places.push(number);
         leaves.push(segment_leaf(stored, ids));
