@@ -300,6 +300,8 @@ struct Shared {
     last: Mutex<HashMap<ThreadId, Last>>,
     omit: Option<Sync>,
     watch: Option<Watch>,
+    /// Another process removes each object just before, and dies before it has synced.
+    outrun: bool,
 }
 
 /// The disk. Clones share it.
@@ -309,7 +311,16 @@ pub struct SimDisk(Arc<Shared>);
 impl SimDisk {
     /// A disk in this state. Syncs of the kind `omit` do nothing.
     pub fn new(state: State, omit: Option<Sync>, watch: Option<Watch>) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(state), last: Mutex::default(), omit, watch }))
+        Self::with(state, (omit, watch), false)
+    }
+
+    /// The same; another process does each removal of an object first, and dies before it has synced it.
+    pub fn outrun(state: State, omit: Option<Sync>, watch: Option<Watch>) -> Self {
+        Self::with(state, (omit, watch), true)
+    }
+
+    fn with(state: State, (omit, watch): (Option<Sync>, Option<Watch>), outrun: bool) -> Self {
+        Self(Arc::new(Shared { state: Mutex::new(state), last: Mutex::default(), omit, watch, outrun }))
     }
 
     pub fn state(&self) -> State {
@@ -499,12 +510,13 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        let outrun = self.0.outrun && !path.starts_with(Path::new(ROOT).join("tmp"));
         let removed = self.call("remove", path, |state| {
             let number = state.find(path)?;
             state.file(number)?;
             let (directory, name) = state.parent(path)?;
             state.change(Change { directory, name: name.to_owned(), to: None, from: None });
-            Ok(())
+            if outrun { Err(code(libc::ENOENT)) } else { Ok(()) }
         });
         self.note(if removed.is_ok() { Last::Removed } else { Last::Missed });
         removed

@@ -223,6 +223,43 @@ async fn a_snapshot_that_vanished_ends_the_collection_until_someone_says_that_it
     world.check().await;
 }
 
+async fn name_of(repo: &Repository, id: SnapshotId) -> (ObjectName, ObjectName) {
+    let listed = repo.list_snapshots().await.unwrap().into_iter().find(|listed| listed.id == id).unwrap();
+    let (writer, sequence) = (listed.writer, listed.sequence);
+    (ObjectName::Snapshot(writer, sequence, id), ObjectName::Confirmation(writer, sequence, id))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removal_names_is_not_missing() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 10_000));
+    let first = world.save().await;
+    world.save().await;
+    world.forget(first).await;
+    // As far as a removal came that was cut short: the confirmation is alone.
+    remove::delete(&world.repo, name_of(&world.repo, first).await.0).await.unwrap();
+    let findings = || async { verify(&world.repo, Depth::Structure).await.unwrap().findings };
+    assert!(!findings().await.is_empty(), "nobody said that it may be gone");
+    world.repo.put_removal(vec![first]).await.unwrap();
+    assert!(findings().await.is_empty());
+    prune(&world.repo, &NOW).await.unwrap();
+    assert!(findings().await.is_empty(), "the second follows one that was removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_never_confirmed_may_vanish() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 10_000));
+    world.save().await;
+    let second = world.save().await;
+    let (body, confirmation) = name_of(&world.repo, second).await;
+    remove::delete(&world.repo, confirmation).await.unwrap();
+    prune(&world.repo, &NOW).await.unwrap();
+    // Its writer died before its name was durable, and the power was cut.
+    remove::delete(&world.repo, body).await.unwrap();
+    prune(&world.repo, &NOW).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_snapshots_at_once_need_a_yes() {
     let mut world = World::new().await;
