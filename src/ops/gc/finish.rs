@@ -35,7 +35,7 @@ pub(super) async fn end(
     (chosen, left): (&HashSet<ObjectHash>, &HashSet<PackId>),
     report: &mut PruneReport,
 ) -> Result<World, Error> {
-    let (mut ended, mut again) = (Vec::new(), HashSet::new());
+    let (mut ended, mut again) = (Vec::new(), BTreeSet::new());
     for stored in world.condemnations.iter().filter(|stored| chosen.contains(&stored.hash)) {
         let packs = &stored.condemnation.packs;
         let here: Vec<PackId> = packs.iter().filter(|pack| world.packs.contains_key(pack)).copied().collect();
