@@ -89,14 +89,17 @@ impl StoreClock {
         if dry_run {
             return Ok(Self { now: repo.env().clock.now(), mark: None });
         }
-        let mark = repo.put_condemnation(Vec::new()).await?;
-        let key = ObjectName::Condemned(mark).key();
-        let listed = repo.store().list(layout::CONDEMNED).await?;
-        match listed.iter().find(|object| object.key.as_str() == key) {
-            Some(put) => Ok(Self { now: put.modified, mark: Some(mark) }),
-            // Nothing that such a store does not list may be taken for gone.
-            None => Err(Error::WeakStore { url: repo.store().url().to_string() }),
+        // A machine that slept in between may find that another collector has cleared its mark: then a new one tells.
+        for _ in 0..2 {
+            let mark = repo.put_condemnation(Vec::new()).await?;
+            let key = ObjectName::Condemned(mark).key();
+            let listed = repo.store().list(layout::CONDEMNED).await?;
+            if let Some(put) = listed.iter().find(|object| object.key.as_str() == key) {
+                return Ok(Self { now: put.modified, mark: Some(mark) });
+            }
         }
+        // Nothing that such a store does not list may be taken for gone.
+        Err(Error::WeakStore { url: repo.store().url().to_string() })
     }
 
     async fn stop(self, repo: &Repository) -> Result<(), Error> {
