@@ -301,6 +301,7 @@ impl Judge {
     /// An object is in the store, by whomever.
     pub fn stored(&mut self, step: u64, (key, bytes): (&str, &Bytes), all: &Objects) {
         let hash = object_hash(bytes);
+        let is_new = !self.ever.contains_key(key);
         let before = *self.ever.entry(key.to_owned()).or_insert(hash);
         self.demand(before == hash, "I6", || format!("{key} is put with another content"));
         match ObjectName::parse(key) {
@@ -320,6 +321,10 @@ impl Judge {
             }
             Some(ObjectName::Tomb(id, _)) => {
                 self.tombs.entry(id).or_insert(step);
+                // It may have been on its way while an earlier one was taken back.
+                if is_new {
+                    self.forget(id);
+                }
             }
             None => self.violations.push(format!("{key} is no name of an object")),
             _ => {}

@@ -260,16 +260,6 @@ impl World {
         text
     }
 
-    /// A hash of what happened.
-    pub fn trace_hash(&self) -> blake3::Hash {
-        let inner = self.lock();
-        let mut hasher = blake3::Hasher::new();
-        for Line { step, actor, verb, key, fault, .. } in &inner.trace {
-            hasher.update(format!("{step} {actor:?} {verb} {key} {fault:?}\n").as_bytes());
-        }
-        hasher.finalize()
-    }
-
     pub fn remark(&self, actor: usize, text: String) {
         let mut inner = self.lock();
         let line = Line {

@@ -27,7 +27,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_secs(60);
 /// Longest sleep without a look at the clock and the wish to stop.
 const STEP: Duration = Duration::from_millis(50);
-/// How often packs may be condemned while their content was just looked up, before that is given up.
+/// How often packs may be condemned or deleted while their content is looked up, before that is given up.
 const LOOKS: usize = 16;
 
 /// A snapshot that is stored and not confirmed.
@@ -105,14 +105,24 @@ enum Look {
 
 /// Looks everything up again, as a run does that begins now: index objects first, packs second, condemnations third.
 async fn look_again(repo: &Repository, root: Option<TreeRef>) -> Result<Look, Error> {
-    // A damaged cache was dropped when it is found: the second load fetches the index again.
-    match look_once(repo, root).await {
-        Err(Error::Index(error) | Error::Repo(RepoError::Index(error)))
-            if matches!(error, IndexError::CacheDamaged { .. }) =>
-        {
-            look_once(repo, root).await
+    for _ in 1..LOOKS {
+        match look_once(repo, root).await {
+            Err(error) if passes(&error) => {}
+            other => return other,
         }
-        other => other,
+    }
+    look_once(repo, root).await
+}
+
+/// Whether another look may go better: a damaged cache was dropped when it was found, and a pack that was listed and then
+/// deleted by a collector is listed no more, while its content has another place.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Index(error) | Error::Repo(RepoError::Index(error)) => {
+            matches!(error, IndexError::CacheDamaged { .. })
+        }
+        Error::Store(error) | Error::Repo(RepoError::Store(error)) => error.is_not_found(),
+        _ => false,
     }
 }
 

@@ -30,7 +30,7 @@ const INDEX_RECORDS: usize = 1 << 16;
 const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How often it is looked whether that time has come.
 const TICK: Duration = Duration::from_secs(1);
-/// Packs on their way at the same time.
+/// Packs on their way at the same time, unless fewer requests are allowed.
 const PUTS: usize = 4;
 
 /// What the bridge leaves behind.
@@ -102,12 +102,13 @@ impl<'a> Uploader<'a> {
     /// Puts packs as they come until the other side is done, then the last index object.
     pub(super) async fn run(mut self, mut packs: UnboundedReceiver<FinishedPack>) -> Result<Uploaded, Error> {
         let mut puts = FuturesUnordered::new();
+        let most = self.repo.env().limits.requests.clamp(1, PUTS);
         let mut open = true;
         while open || !puts.is_empty() {
             tokio::select! {
                 biased;
                 Some(durable) = puts.next(), if !puts.is_empty() => self.durable(durable?).await?,
-                pack = packs.recv(), if open && puts.len() < PUTS => match pack {
+                pack = packs.recv(), if open && puts.len() < most => match pack {
                     Some(pack) => {
                         self.note(pack.id).await?;
                         puts.push(put(self.repo, pack));

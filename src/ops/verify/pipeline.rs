@@ -130,9 +130,10 @@ where
             return Err(Error::Cancelled);
         }
         while fetches.len() < env.limits.requests.max(1) {
-            let next = again.front().or_else(|| jobs.peek()).map(|task| task.job.size);
+            // Second looks come last: what passes has had its time, and the order follows from the objects alone.
+            let next = jobs.peek().or_else(|| again.front()).map(|task| task.job.size);
             let Some(size) = next.filter(|size| held == 0 || held + size <= BUDGET) else { break };
-            let Some(task) = again.pop_front().or_else(|| jobs.next()) else { break };
+            let Some(task) = jobs.next().or_else(|| again.pop_front()) else { break };
             held += size;
             fetches.push(async move {
                 let bytes = store.get(&task.job.key, size).await;

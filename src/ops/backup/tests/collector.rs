@@ -246,6 +246,34 @@ async fn content_that_was_moved_is_looked_up_and_no_source_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_goes_while_its_content_is_looked_up_is_looked_up_again() {
+    let world = World::new();
+    let first = world.half_dead().await;
+    let (other, stage) = (elsewhere(&world, &first), AtomicU64::new(0));
+    let repo = first.with_env(world.leaping()).with_store(world.through(move |op: &Op| {
+        let strikes = match stage.load(Ordering::SeqCst) {
+            // Nothing reaches the packs of this run yet.
+            0 => (op.kind == OpKind::Put && op.key.starts_with("snapshots/")).then_some(CONDEMN),
+            // They were listed a moment ago.
+            1 => (op.kind == OpKind::GetRange && op.key.starts_with("packs/")).then_some(NOW),
+            _ => None,
+        };
+        if let Some(options) = strikes {
+            stage.fetch_add(1, Ordering::SeqCst);
+            collect(&other, options);
+        }
+        Fault::None
+    }));
+    let script = format!("cat {}", world.source().join("back").display());
+    let saved = backup(&repo, world.stream(&script)).await.unwrap();
+    let found = restored(&first, saved.snapshot.unwrap(), Path::new("/stream")).await;
+    assert!(found.into_values().eq([noise(2, 400_000)]));
+    assert!(!verify(&first, Depth::Data).await.unwrap().has_damage());
+    // Both collections struck where they were meant to.
+    assert_eq!(repo.load_index().await.unwrap().horizon, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_waits_until_a_collector_has_moved_what_it_needs() {
     let world = World::new();
     let first = world.half_dead().await;
