@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use lifeboat::error::Error;
-use lifeboat::format::gc::TombReason;
 use lifeboat::format::layout::ObjectName;
-use lifeboat::id::{SnapshotId, WriterId};
+use lifeboat::id::SnapshotId;
+use lifeboat::ops::forget::{ForgetOptions, apply_forget, plan_forget};
 use lifeboat::ops::gc::{PruneOptions, prune};
-use lifeboat::repo::{RepoError, Repository};
+use lifeboat::ops::hold::{Until, hold, list_holds, remove_hold};
+use lifeboat::ops::snapshots::{SnapshotFilter, SnapshotInfo, list};
+use lifeboat::ops::tag::{TagEdit, tag};
+use lifeboat::ops::undelete::undelete;
+use lifeboat::repo::Repository;
+use lifeboat::retention::{Every, Limit};
 
 use crate::actors::Machine;
 use crate::chance::Dice;
@@ -87,8 +93,12 @@ async fn round(
     for _ in 0..dice.below(3) {
         forget(machine, repo, dice).await?;
     }
-    if dice.one_in(3) {
-        take_back(machine, repo, dice).await?;
+    match dice.below(9) {
+        0..3 => take_back(machine, repo, dice).await?,
+        3 | 4 => keep(machine, repo, dice).await?,
+        5 => let_go(machine, repo, dice).await?,
+        6 => label(machine, repo, dice).await?,
+        _ => {}
     }
     let report = prune(repo, &manner.options).await?;
     Ok(format!(
@@ -104,45 +114,98 @@ async fn round(
     ))
 }
 
-type Name = (WriterId, u64, SnapshotId);
+fn short(id: SnapshotId) -> String {
+    id.to_string()[..8].to_owned()
+}
 
-fn choose(names: Vec<Name>, dice: &mut Dice) -> Option<Name> {
+/// One of the snapshots that are listed and confirmed; now and then one that is not.
+async fn choose(repo: &Repository, dice: &mut Dice) -> Result<Option<SnapshotInfo>, Error> {
+    let unconfirmed = dice.one_in(3);
+    let mut listed = list(repo, &SnapshotFilter::default()).await?.snapshots;
+    listed.retain(|info| info.confirmed || unconfirmed);
     let which = dice.next();
-    (!names.is_empty()).then(|| names[(which % names.len() as u64) as usize])
+    Ok((!listed.is_empty()).then(|| listed.swap_remove((which % listed.len() as u64) as usize)))
 }
 
-/// Gives one snapshot a tomb.
-async fn forget(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), RepoError> {
-    let listed = repo.list_snapshots().await?;
-    let names = listed.iter().filter(|l| l.confirmed || dice.one_in(2)).map(|l| (l.writer, l.sequence, l.id));
-    let Some(name) = choose(names.collect(), dice) else { return Ok(()) };
-    machine.world.lock().judge.forget(name.2);
-    machine.remark(format!("forgets {}", &name.2.to_string()[..8]));
-    repo.put_tomb(name, TombReason::Named).await.map(drop)
+/// Forgets one snapshot by its name, or all but some by a policy.
+async fn forget(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
+    let mut options = ForgetOptions { allow_empty: true, ..ForgetOptions::new(TimeZone::UTC) };
+    if dice.one_in(4) {
+        let most = Limit::Count(1 + dice.below(3) as u32);
+        options.policy = options.policy.keep(Every::Snapshot, most);
+    } else {
+        let Some(info) = choose(repo, dice).await? else { return Ok(()) };
+        options.named = vec![info.id.to_string()];
+    }
+    let plan = match plan_forget(repo, &options).await {
+        Err(Error::Held { .. }) => return Ok(()),
+        // It went meanwhile.
+        Err(Error::NoSnapshot { .. }) => return Ok(()),
+        plan => plan?,
+    };
+    for (info, _) in plan.dropped() {
+        machine.world.lock().judge.forget(info.id);
+        machine.remark(format!("forgets {}", short(info.id)));
+    }
+    apply_forget(repo, &plan).await
 }
 
-/// Takes a tomb back, and believes it only after a look.
-async fn take_back(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), RepoError> {
+/// Takes back what was forgotten.
+async fn take_back(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
     let marks = repo.read_marks().await?;
     let tombed: BTreeSet<SnapshotId> = marks.tomb_names.iter().map(|(id, _)| *id).collect();
     let tombed: Vec<SnapshotId> = tombed.into_iter().collect();
     let which = dice.next();
-    // A tomb that could not be read would not be taken back.
-    if tombed.is_empty() || marks.is_damaged() {
+    if tombed.is_empty() {
         return Ok(());
     }
     let id = tombed[(which % tombed.len() as u64) as usize];
     let since = machine.world.lock().judge.times_forgotten(id);
-    let tombs = marks.tomb_names.iter().filter(|(of, _)| *of == id).map(|(_, hash)| *hash).collect();
-    repo.put_undo(tombs).await?;
-    let marks = repo.read_marks().await?;
-    let listed = repo.list_snapshots().await?;
-    let stands = listed.iter().any(|listed| listed.id == id);
-    if stands && !marks.is_damaged() && !marks.removed.contains_key(&id) && !marks.tombs.contains_key(&id) {
-        machine.remark(format!("took {} back", &id.to_string()[..8]));
+    let done = match undelete(repo, &[id.to_string()]).await {
+        Err(Error::NoSnapshot { .. }) => return Ok(()),
+        done => done?,
+    };
+    if done.back.contains(&id) {
+        machine.remark(format!("took {} back", short(id)));
         machine.world.lock().judge.take_back(id, since);
     }
     Ok(())
+}
+
+/// Puts a hold.
+async fn keep(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
+    let Some(info) = choose(repo, dice).await? else { return Ok(()) };
+    match hold(repo, &[info.clone()], Until::Removed, &TimeZone::UTC).await {
+        Ok((hash, _)) => {
+            machine.remark(format!("holds {}", short(info.id)));
+            machine.world.lock().judge.hold(info.id, hash);
+            Ok(())
+        }
+        Err(Error::TooLate { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a hold.
+async fn let_go(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
+    let holds = list_holds(repo).await?;
+    let which = dice.next();
+    let Some(info) = (!holds.is_empty()).then(|| &holds[(which % holds.len() as u64) as usize]) else {
+        return Ok(());
+    };
+    machine.world.lock().judge.let_go(&info.stored.hash);
+    match remove_hold(repo, &info.stored.hash.to_string()).await {
+        Ok(_) | Err(Error::NoHold { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a snapshot another tag.
+async fn label(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
+    let Some(info) = choose(repo, dice).await? else { return Ok(()) };
+    let edit = TagEdit { add: vec![format!("tag{}", dice.below(3))], ..TagEdit::default() };
+    machine.remark(format!("tags {}", short(info.id)));
+    tag(repo, &[info], &edit).await.map(drop)
 }
 
 /// One collection, in good weather.
@@ -164,10 +227,11 @@ pub fn leftovers(machine: &Machine) -> Vec<String> {
         left.push(format!("pack {pack} is garbage and stays"));
     }
     for key in objects.keys() {
-        // What was taken back keeps its tomb, and an undo beside it.
+        // What was taken back keeps its tomb, and an undo beside it; what is held keeps both.
         if let Some(ObjectName::Tomb(id, hash)) = ObjectName::parse(key)
             && inner.judge.confirmed.contains_key(&id)
-            && !inner.judge.is_undone(&hash, &objects)
+            && !inner.judge.is_undone(&hash)
+            && !inner.judge.has_hold(&id, &objects)
         {
             left.push(format!("snapshot {id} is forgotten and stays"));
         }

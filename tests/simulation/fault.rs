@@ -23,6 +23,8 @@ pub enum Fault {
     Corrupt(u64),
     /// The second half of the content is zeroes.
     Torn,
+    /// What is there is said not to be there.
+    Hides,
     /// The listing fails after so many objects.
     ListFails(u64),
     /// The machine dies before the effect.
@@ -77,10 +79,11 @@ impl Weather {
                 2 => Fault::Twice,
                 _ => Fault::Late(1 + amount % 40),
             },
-            Request::Get(..) => match which % 5 {
+            Request::Get(..) => match which % 6 {
                 0 | 1 => Fault::Before,
                 2 => Fault::Short(amount),
                 3 => Fault::Corrupt(amount),
+                4 => Fault::Hides,
                 _ => Fault::Torn,
             },
             Request::List(..) => match which % 2 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lifeboat::crypto::object_hash;
 use lifeboat::format::envelope::ObjectKind;
-use lifeboat::format::gc::{Condemnation, Removal, Undo};
+use lifeboat::format::gc::{Condemnation, Hold, Removal, Undo};
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::pack::Directory;
 use lifeboat::format::signed::Signed;
@@ -57,8 +57,16 @@ pub struct Judge {
     /// Snapshots that someone asked to be removed, and how often.
     forgotten: HashMap<SnapshotId, u32>,
     condemnations: HashMap<String, (u64, HashSet<PackId>)>,
-    /// When each snapshot got its first tomb.
-    tombs: HashMap<SnapshotId, u64>,
+    /// The tombs that each snapshot got, and when.
+    tombs: HashMap<SnapshotId, Vec<(ObjectHash, u64)>>,
+    /// Holds that were acknowledged, with what they hold.
+    holds: HashMap<ObjectHash, SnapshotId>,
+    /// What every hold names that was ever put.
+    named: HashMap<ObjectHash, Vec<SnapshotId>>,
+    /// Holds that someone asked to remove.
+    let_go: HashSet<ObjectHash>,
+    /// Tombs that were taken back.
+    undone: HashSet<ObjectHash>,
     deeds: Vec<Deeds>,
     /// What each snapshot that was put should hold; its confirmation may come late.
     trees: HashMap<SnapshotId, Arc<Tree>>,
@@ -94,6 +102,10 @@ impl Judge {
             forgotten: HashMap::new(),
             condemnations: HashMap::new(),
             tombs: HashMap::new(),
+            holds: HashMap::new(),
+            named: HashMap::new(),
+            let_go: HashSet::new(),
+            undone: HashSet::new(),
             deeds: Vec::new(),
             trees: HashMap::new(),
             violations: Vec::new(),
@@ -139,13 +151,30 @@ impl Judge {
         }
     }
 
+    /// A hold is acknowledged.
+    pub fn hold(&mut self, id: SnapshotId, hold: ObjectHash) {
+        self.holds.insert(hold, id);
+    }
+
+    /// Someone asks for a hold to be removed.
+    pub fn let_go(&mut self, hold: &ObjectHash) {
+        self.let_go.insert(*hold);
+    }
+
+    /// Whether a hold was acknowledged that nobody asked to remove.
+    pub fn is_held(&self, id: &SnapshotId) -> bool {
+        self.holds.iter().any(|(hold, held)| held == id && !self.let_go.contains(hold))
+    }
+
+    /// Whether a hold on it is in the store, acknowledged or not.
+    pub fn has_hold(&self, id: &SnapshotId, objects: &Objects) -> bool {
+        let stands = |hold: &ObjectHash| objects.contains_key(&ObjectName::Hold(*hold).key());
+        self.named.iter().any(|(hold, named)| named.contains(id) && stands(hold))
+    }
+
     /// Whether an undo names this tomb.
-    pub fn is_undone(&self, tomb: &ObjectHash, objects: &Objects) -> bool {
-        let undos = objects.range("gc/undone/".to_owned()..);
-        undos.take_while(|(key, _)| key.starts_with("gc/undone/")).any(|(_, object)| {
-            let signed = Signed::decode(&object.bytes, ObjectKind::Undo, None);
-            signed.is_ok_and(|(_, s)| Undo::decode(s.value).is_ok_and(|undo| undo.tombs.contains(tomb)))
-        })
+    pub fn is_undone(&self, tomb: &ObjectHash) -> bool {
+        self.undone.contains(tomb)
     }
 
     /// Whether this condemnation names packs.
@@ -207,16 +236,15 @@ impl Judge {
                     deeds.snapshot > 0 && deeds.has_listed(&["gc/condemned", "gc/horizon"], deeds.snapshot);
                 let looked =
                     deeds.listed.iter().rev().find(|(room, _)| room == "tombs").map_or(0, |(_, at)| *at);
-                let tomb = self.tombs.get(&id).copied().unwrap_or(u64::MAX);
-                // A tomb that was taken back does no harm; whose undo it is, the end of the history shows.
-                let taken_back = objects.keys().any(|key| key.starts_with("gc/undone/"));
-                let told = (tomb < looked && !taken_back) || looked < deeds.snapshot;
+                let tombs = self.tombs.get(&id).into_iter().flatten();
+                let tomb = tombs.filter(|(tomb, _)| !self.is_undone(tomb)).map(|(_, at)| *at).min();
+                let told = tomb.is_some_and(|at| at < looked) || looked < deeds.snapshot;
                 let stands = objects.contains_key(&ObjectName::Snapshot(writer, sequence, id).key());
                 let forgotten = self.forgotten.contains_key(&id);
                 self.demand(bad.is_none(), "I1", || format!("{key} is put before {bad:?}"));
                 self.demand(checked, "I5", || format!("{key} is put without a check"));
                 self.demand(!told, "tomb", || {
-                    format!("{key} is put; a tomb since {tomb}, looked for at {looked}")
+                    format!("{key} is put; a tomb since {tomb:?}, looked for at {looked}")
                 });
                 self.demand(stands || forgotten, "I1", || format!("{key} confirms what is not there"));
             }
@@ -260,6 +288,7 @@ impl Judge {
                 let known = !self.confirmed.contains_key(&id) || self.forgotten.contains_key(&id);
                 self.demand(named, "removal", || format!("{key} is deleted and no removal names it"));
                 self.demand(known, "removal", || format!("{key} is deleted and nobody asked for it"));
+                self.demand(!self.is_held(&id), "hold", || format!("{key} is deleted and held"));
             }
             _ => {}
         }
@@ -319,13 +348,23 @@ impl Judge {
                     _ => {}
                 }
             }
-            Some(ObjectName::Tomb(id, _)) => {
-                self.tombs.entry(id).or_insert(step);
+            Some(ObjectName::Tomb(id, hash)) if is_new => {
+                self.tombs.entry(id).or_default().push((hash, step));
                 // It may have been on its way while an earlier one was taken back.
-                if is_new {
-                    self.forget(id);
-                }
+                self.forget(id);
             }
+            Some(ObjectName::Hold(hash)) => {
+                let signed = Signed::decode(bytes, ObjectKind::Hold, None);
+                let hold = signed.ok().and_then(|(_, signed)| Hold::decode(signed.value).ok());
+                self.named.insert(hash, hold.map(|hold| hold.snapshots).unwrap_or_default());
+            }
+            Some(ObjectName::Undone(_)) => {
+                let signed = Signed::decode(bytes, ObjectKind::Undo, None);
+                let undo = signed.ok().and_then(|(_, signed)| Undo::decode(signed.value).ok());
+                self.undone.extend(undo.into_iter().flat_map(|undo| undo.tombs));
+            }
+            // What asks for the store's time.
+            None if key.starts_with("probe/") => {}
             None => self.violations.push(format!("{key} is no name of an object")),
             _ => {}
         }

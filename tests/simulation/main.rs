@@ -34,7 +34,7 @@ use setup::Setup;
 /// Histories that are run twice, to see that they are the same.
 const REPEATED: u64 = 40;
 /// Histories of a run that asks for no number.
-const SEEDS: u64 = 2500;
+const SEEDS: u64 = 5000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -348,6 +348,7 @@ impl Inner {
         let answer = match fault {
             Fault::Before => Err(unreachable()),
             Fault::Full => Err(full()),
+            Fault::Hides => Err(not_found(request.key())),
             Fault::Late(steps) => {
                 self.late.push((self.step + steps, request.clone()));
                 Err(unreachable())
