@@ -80,6 +80,23 @@ fn latest_passes_by_what_is_forgotten() {
 }
 
 #[test]
+fn forget_collects_as_well_if_it_is_asked_to() {
+    let (place, ids) = three();
+    let before = place.files("repo").len();
+    let run = place.run(["forget", &ids[0], "--prune", "-n", "--json"]).exits(0);
+    assert_eq!((&run.last()["type"], &run.last()["dry_run"]), (&json!("prune"), &json!(true)));
+    assert_eq!(place.files("repo").len(), before, "a dry run stores nothing");
+    let run = place.run(["forget", &ids[0], "--prune", "--json"]).exits(0);
+    // It has only just been forgotten.
+    assert_eq!((&run.last()["snapshots_waiting"], &run.last()["snapshots_removed"]), (&json!(1), &json!(0)));
+    let run = place.run(["forget", &ids[1], "--prune"]).exits(0);
+    assert!(run.out.contains("2 forgotten snapshots can still be taken back"), "{run:?}");
+    // Nothing is collected when nothing may be forgotten.
+    let run = place.run(["forget", &ids[2], "--prune"]).exits(7);
+    assert!(run.out.is_empty(), "{run:?}");
+}
+
+#[test]
 fn forget_refuses_to_leave_nothing() {
     let (place, ids) = three();
     let other = place.run(["backup", "--json", "src", "--job", "other"]).exits(0).last();

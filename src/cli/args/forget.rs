@@ -29,6 +29,10 @@ pub(crate) struct ForgetArgs {
     #[arg(long)]
     pub(crate) allow_empty: bool,
 
+    /// Then collect, as `prune` without options does
+    #[arg(long)]
+    pub(crate) prune: bool,
+
     /// Say what would be forgotten, and forget nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

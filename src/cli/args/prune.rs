@@ -49,7 +49,7 @@ pub(crate) struct PruneArgs {
 
     /// Say what would be done, and do nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
 }
 
 impl PruneArgs {

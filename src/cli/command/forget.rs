@@ -1,4 +1,4 @@
-//! `forget`: a policy held against what there is.
+//! `forget`: a policy held against what there is, and a collection afterwards if that is wanted.
 
 use jiff::tz::TimeZone;
 use lifeboat::class::Class;
@@ -6,7 +6,7 @@ use lifeboat::format::gc::TombReason;
 use lifeboat::ops::forget::{
     Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
 };
-use lifeboat::ops::gc::{Share, freed};
+use lifeboat::ops::gc::{PruneOptions, Share, freed};
 use lifeboat::retention::{Group, Reason};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
@@ -18,6 +18,7 @@ use super::super::render::json::put_bytes;
 use super::super::render::table::Table;
 use super::super::render::{sanitize, time};
 use super::super::session::Session;
+use super::prune::collect;
 use super::snapshots::warn_of_unreadable;
 
 pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit, CliError> {
@@ -55,7 +56,14 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         }
         session.output.text(&words(&plan, freed))?;
     }
-    Ok(if plan.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+    let damaged = !plan.unreadable.is_empty();
+    let mut exit = if damaged { Exit::Class(Class::Damage) } else { Exit::Done };
+    if args.prune {
+        let options = PruneOptions { dry_run: args.dry_run, ..PruneOptions::default() };
+        let pruned = collect(session, &repository, &options).await?;
+        exit = if damaged { exit } else { pruned };
+    }
+    Ok(exit)
 }
 
 /// A clock that was wrong keeps a snapshot for ever, so somebody has to look.

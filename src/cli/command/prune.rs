@@ -1,7 +1,8 @@
 //! `prune`: removes what was forgotten, and gives space back.
 
 use lifeboat::class::Class;
-use lifeboat::ops::gc::{Plan, PruneReport, prune};
+use lifeboat::ops::gc::{Plan, PruneOptions, PruneReport, prune};
+use lifeboat::repo::Repository;
 use lifeboat::units::ByteSize;
 use serde_json::json;
 
@@ -13,14 +14,22 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, CliError> {
     let repository = session.repository().await?;
-    let options = args.options();
-    let report = prune(&repository, &options).await?;
+    collect(session, &repository, &args.options()).await
+}
+
+/// Collects, and says what came of it.
+pub(super) async fn collect(
+    session: &mut Session,
+    repository: &Repository,
+    options: &PruneOptions,
+) -> Result<Exit, CliError> {
+    let report = prune(repository, options).await?;
     session.clear();
     let voice = session.voice();
     if voice.json {
-        session.output.json(&object(&report, args.dry_run))?;
+        session.output.json(&object(&report, options.dry_run))?;
     } else if !voice.quiet {
-        session.output.text(&text(&report, args.dry_run))?;
+        session.output.text(&text(&report, options.dry_run))?;
     }
     for (key, reason) in &report.left {
         session.say_always(&format!("damage: {key} was condemned and left alone: {reason}"));
