@@ -3,6 +3,10 @@
 use crate::chance::Dice;
 use crate::store::Request;
 
+/// Objects whose loss loses no content.
+pub const MARKS: [&str; 7] =
+    ["gc/condemned/", "gc/horizon/", "gc/removed/", "gc/undone/", "tombs/", "holds/", "labels/"];
+
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -25,6 +29,8 @@ pub enum Fault {
     Torn,
     /// What is there is said not to be there.
     Hides,
+    /// From now on a bit of what is stored is another, if it is a mark: anything else would be lost.
+    Rots(u64),
     /// The listing fails after so many objects.
     ListFails(u64),
     /// The machine dies before the effect.
@@ -41,6 +47,7 @@ pub struct Weather {
     pub faults: u64,
     pub deaths: u64,
     pub sleeps: u64,
+    pub rot: u64,
 }
 
 impl Weather {
@@ -48,22 +55,27 @@ impl Weather {
         let faults = dice.pick(&[0, 0, 60, 25, 10]);
         let deaths = dice.pick(&[0, 0, 80, 40]);
         let sleeps = dice.pick(&[0, 80, 30, 12]);
-        Self { faults, deaths, sleeps }
+        let rot = dice.pick(&[0, 0, 0, 0, 0, 0, 0, 60]);
+        Self { faults, deaths, sleeps, rot }
     }
 
     /// Decides about a request. Draws the same amount of chance whatever it decides.
     pub fn decide(&self, dice: &mut Dice, request: &Request) -> Fault {
         let (fault, death, sleep) =
             (dice.one_in(self.faults), dice.one_in(self.deaths), dice.one_in(self.sleeps));
-        let (which, amount) = (dice.next(), dice.next());
+        let (which, amount, rot) = (dice.next(), dice.next(), dice.one_in(self.rot));
         if death {
             return if which % 2 == 0 { Fault::Dies } else { Fault::DiesAfter };
         }
         if sleep {
             return Fault::Sleeps(5 + amount % 120);
         }
-        if !fault {
-            return Fault::None;
+        match request {
+            Request::Get(key, _) if rot && MARKS.iter().any(|marks| key.starts_with(marks)) => {
+                return Fault::Rots(amount);
+            }
+            _ if !fault => return Fault::None,
+            _ => {}
         }
         match request {
             Request::Put(..) => match which % 6 {

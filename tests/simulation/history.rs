@@ -9,7 +9,7 @@ use lifeboat::ops::verify::{Depth, Problem, Severity, verify};
 use crate::actors::{Failed, Machine, restore_one, restorer, verifier, writer};
 use crate::chance::Dice;
 use crate::collector::{Manner, collect, collector, leftovers};
-use crate::fault::Weather;
+use crate::fault::{MARKS, Weather};
 use crate::judge::Judge;
 use crate::setup::Setup;
 use crate::tree::Tree;
@@ -87,11 +87,15 @@ pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> Report {
     (outcome, verdict, world)
 }
 
-/// Everyone is done and the network is good: two more collections, and everything must be in order.
+/// Everyone is done and the network is good: two more collections, and everything must be in order. Where a mark is damaged
+/// for good, collections may refuse and leave things; what was acknowledged is there all the same.
 async fn close(machine: &Machine, manner: Manner) {
     let complain = |text: String| machine.world.lock().judge.violations.push(text);
+    let rotten = machine.world.lock().is_rotten;
     for _ in 0..if manner.collects() { 2 } else { 0 } {
-        if let Err(text) = collect(machine, manner.at_last()).await {
+        if let Err(text) = collect(machine, manner.at_last()).await
+            && !rotten
+        {
             complain(format!("a collection in good weather failed: {text}"));
         }
     }
@@ -105,7 +109,8 @@ async fn close(machine: &Machine, manner: Manner) {
             for finding in &report.findings {
                 // A snapshot that was never confirmed may have lost its chunks: nobody was told of it.
                 let unconfirmed = matches!(finding.problem, Problem::Unconfirmed);
-                if finding.severity == Severity::Damage && !unconfirmed {
+                let mark = rotten && MARKS.iter().any(|marks| finding.key.starts_with(marks));
+                if finding.severity == Severity::Damage && !unconfirmed && !mark {
                     complain(format!("verify: {finding}"));
                 }
             }
@@ -122,7 +127,7 @@ async fn close(machine: &Machine, manner: Manner) {
             Err(Failed::Wrong(text)) => complain(format!("{id} restores wrongly: {text}")),
         }
     }
-    if manner.collects() {
+    if manner.collects() && !rotten {
         leftovers(machine).into_iter().for_each(complain);
     }
 }

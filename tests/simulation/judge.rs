@@ -59,6 +59,8 @@ pub struct Judge {
     condemnations: HashMap<String, (u64, HashSet<PackId>)>,
     /// The tombs that each snapshot got, and when.
     tombs: HashMap<SnapshotId, Vec<(ObjectHash, u64)>>,
+    /// What every removal names that was ever put.
+    removals: HashMap<String, Vec<SnapshotId>>,
     /// Holds that were acknowledged, with what they hold.
     holds: HashMap<ObjectHash, SnapshotId>,
     /// What every hold names that was ever put.
@@ -102,6 +104,7 @@ impl Judge {
             forgotten: HashMap::new(),
             condemnations: HashMap::new(),
             tombs: HashMap::new(),
+            removals: HashMap::new(),
             holds: HashMap::new(),
             named: HashMap::new(),
             let_go: HashSet::new(),
@@ -284,7 +287,7 @@ impl Judge {
                 self.demand(left == 0, "I4", || format!("{key} is removed and {left} of its packs stand"));
             }
             Some(ObjectName::Snapshot(_, _, id)) => {
-                let named = self.is_removal_of(&id, objects);
+                let named = self.is_removed_by_name(&id, objects);
                 let known = !self.confirmed.contains_key(&id) || self.forgotten.contains_key(&id);
                 self.demand(named, "removal", || format!("{key} is deleted and no removal names it"));
                 self.demand(known, "removal", || format!("{key} is deleted and nobody asked for it"));
@@ -294,12 +297,8 @@ impl Judge {
         }
     }
 
-    fn is_removal_of(&self, id: &SnapshotId, objects: &Objects) -> bool {
-        let removals = objects.range("gc/removed/".to_owned()..);
-        removals.take_while(|(key, _)| key.starts_with("gc/removed/")).any(|(_, object)| {
-            let signed = Signed::decode(&object.bytes, ObjectKind::Removal, None);
-            signed.is_ok_and(|(_, s)| Removal::decode(s.value).is_ok_and(|r| r.snapshots.contains(id)))
-        })
+    fn is_removed_by_name(&self, id: &SnapshotId, objects: &Objects) -> bool {
+        self.removals.iter().any(|(key, named)| named.contains(id) && objects.contains_key(key))
     }
 
     /// A machine got its answer.
@@ -357,6 +356,11 @@ impl Judge {
                 let signed = Signed::decode(bytes, ObjectKind::Hold, None);
                 let hold = signed.ok().and_then(|(_, signed)| Hold::decode(signed.value).ok());
                 self.named.insert(hash, hold.map(|hold| hold.snapshots).unwrap_or_default());
+            }
+            Some(ObjectName::Removed(_)) => {
+                let signed = Signed::decode(bytes, ObjectKind::Removal, None);
+                let removal = signed.ok().and_then(|(_, signed)| Removal::decode(signed.value).ok());
+                self.removals.insert(key.to_owned(), removal.map(|r| r.snapshots).unwrap_or_default());
             }
             Some(ObjectName::Undone(_)) => {
                 let signed = Signed::decode(bytes, ObjectKind::Undo, None);

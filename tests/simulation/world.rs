@@ -83,6 +83,8 @@ pub struct Inner {
     trace: Vec<Line>,
     /// No turns and no faults any more.
     is_calm: bool,
+    /// Some mark is damaged for good: what goes by it has to stop.
+    pub is_rotten: bool,
 }
 
 pub struct World {
@@ -106,6 +108,7 @@ impl World {
             step: 0,
             trace: Vec::new(),
             is_calm: false,
+            is_rotten: false,
         };
         let clock = Arc::new(AtomicI64::new(BEGIN));
         Arc::new(Self { inner: Mutex::new(inner), changed: Notify::new(), clock })
@@ -151,7 +154,7 @@ impl World {
     pub fn is_excused(&self, life: Life) -> bool {
         let inner = self.lock();
         let actor = &inner.actors[life.actor];
-        actor.is_dead || actor.faults > 0
+        inner.is_rotten || actor.is_dead || actor.faults > 0
     }
 
     pub async fn ask(&self, life: Life, request: Request) -> Result<Answer> {
@@ -353,6 +356,10 @@ impl Inner {
                 self.late.push((self.step + steps, request.clone()));
                 Err(unreachable())
             }
+            Fault::Rots(at) => {
+                self.rot(request.key(), at);
+                self.apply(request, now)
+            }
             _ => self.apply(request, now),
         };
         let answer = match fault {
@@ -367,6 +374,12 @@ impl Inner {
         let good = answer.is_ok() && !matches!(fault, Fault::ListFails(_));
         self.judge.answered(at, request, good);
         answer
+    }
+
+    fn rot(&mut self, key: &str, at: u64) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        object.bytes = flipped(&object.bytes, at);
+        self.is_rotten = true;
     }
 
     fn die(&mut self, actor: usize) {
@@ -431,6 +444,16 @@ fn chrono_time<T: From<std::time::SystemTime>>(nanos: i64) -> T {
     T::from(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanos as u64))
 }
 
+/// These bytes with one bit another.
+fn flipped(bytes: &Bytes, at: u64) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    let len = bytes.len().max(1);
+    if let Some(byte) = bytes.get_mut(at as usize % len) {
+        *byte ^= 1 << (at % 8);
+    }
+    bytes.into()
+}
+
 /// Content and listings that are not what they should be.
 fn spoil(answer: Answer, fault: Fault) -> Answer {
     match (answer, fault) {
@@ -439,12 +462,7 @@ fn spoil(answer: Answer, fault: Fault) -> Answer {
             Answer::Content { meta, range, bytes: bytes.slice(..keep.min(bytes.len())) }
         }
         (Answer::Content { meta, range, bytes }, Fault::Corrupt(at)) => {
-            let mut bytes = bytes.to_vec();
-            let len = bytes.len().max(1);
-            if let Some(byte) = bytes.get_mut(at as usize % len) {
-                *byte ^= 1 << (at % 8);
-            }
-            Answer::Content { meta, range, bytes: bytes.into() }
+            Answer::Content { meta, range, bytes: flipped(&bytes, at) }
         }
         (Answer::Content { meta, range, bytes }, Fault::Torn) => {
             let mut bytes = bytes.to_vec();
