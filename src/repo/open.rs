@@ -206,8 +206,11 @@ impl Repository {
     }
 }
 
-/// The key of an object.
+/// The key of an object. A number that no name can carry is refused: what is put under it, no listing would ever show.
 pub(super) fn object_key(name: ObjectName) -> Result<Key, RepoError> {
+    if name.number().is_some_and(|number| number > layout::NUMBER_MAX) {
+        return Err(FormatError::Value { section: "1", what: "number in a name" }.into());
+    }
     Key::new(name.key()).map_err(|error| RepoError::Store(error.into()))
 }
 

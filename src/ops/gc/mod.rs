@@ -161,7 +161,7 @@ impl Run<'_> {
         self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Mark, total: None });
         let mut looks = 1;
         loop {
-            match look(self.repo).await {
+            match look(self.repo, !self.options.dry_run).await {
                 Err(error) if may_have_moved(&error) && looks < LOOKS => looks += 1,
                 other => {
                     self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Mark });
