@@ -236,11 +236,19 @@ impl Repository {
     async fn listed_horizon(&self) -> Result<(u64, Vec<Problem>), RepoError> {
         let mut turn = 1;
         loop {
+            let version = self.registry_version();
             match self.find_horizon().await {
                 // Gone since it was listed: a higher one stands.
-                Err(RepoError::Store(error)) if error.is_not_found() && turn < LOADS_MAX => turn += 1,
-                other => return other,
+                Err(RepoError::Store(error)) if error.is_not_found() && turn < LOADS_MAX => {}
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    self.refresh_registry().await?;
+                    if self.registry_version() == version || turn == LOADS_MAX {
+                        return Ok(found);
+                    }
+                }
             }
+            turn += 1;
         }
     }
 

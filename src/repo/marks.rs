@@ -175,7 +175,28 @@ impl Repository {
         names: Vec<(ObjectName, Timestamp)>,
         problems: &mut Vec<Problem>,
     ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
-        let read = futures::stream::iter(names)
+        let version = self.registry_version();
+        let mut read = self.read_under(&names).await?;
+        self.refresh_registry().await?;
+        if self.registry_version() != version {
+            // A maintainer was registered since.
+            read = self.read_under(&names).await?;
+        }
+        let mut found = Vec::new();
+        for value in read {
+            match value {
+                Ok(value) => found.push(value),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read_under<T: Said>(
+        &self,
+        names: &[(ObjectName, Timestamp)],
+    ) -> Result<Vec<Result<(ObjectName, T, Timestamp), Problem>>, RepoError> {
+        let read = futures::stream::iter(names.iter().copied())
             .map(|(name, modified)| async move {
                 match self.read_said::<T>(name).await {
                     Ok(value) => Ok(Some(Ok((name, value, modified)))),
@@ -190,14 +211,7 @@ impl Repository {
                 }
             })
             .buffered(self.env.limits.requests.max(1));
-        let mut found = Vec::new();
-        for value in read.try_collect::<Vec<_>>().await?.into_iter().flatten() {
-            match value {
-                Ok(value) => found.push(value),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        Ok(found)
+        Ok(read.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
 
     /// Reads tombs, removals, undos and holds, each listing after the one before: what is put before a removal is listed

@@ -92,7 +92,13 @@ fn add(folder: &Path, snapshots: impl IntoIterator<Item = (SnapshotId, String)>)
     for (snapshot, key) in snapshots {
         let name = folder.join(snapshot.to_string());
         // The name is what counts. A key that did not become durable with it costs reading the snapshot once.
-        File::options().create(true).write(true).truncate(true).mode(0o600).open(name)?.write_all(key.as_bytes())?;
+        File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(name)?
+            .write_all(key.as_bytes())?;
     }
     File::open(folder)?.sync_all()
 }
@@ -150,7 +156,10 @@ mod tests {
         add(&folder, named(&[4])).unwrap();
         assert_eq!(known(&folder), ids(&[2, 3, 4]), "1 is gone and 3 came meanwhile");
         remove(&folder, &ids(&[1])).unwrap();
-        assert_eq!(fs::read(folder.join(ids(&[2])[0].to_string())).unwrap(), ids(&[2])[0].to_string().as_bytes());
+        assert_eq!(
+            fs::read(folder.join(ids(&[2])[0].to_string())).unwrap(),
+            ids(&[2])[0].to_string().as_bytes()
+        );
     }
 
     #[test]

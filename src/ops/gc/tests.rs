@@ -12,6 +12,7 @@ use object_store::memory::InMemory;
 
 mod hostile;
 mod listing;
+mod registry;
 
 use super::*;
 use crate::filter::Filter;

@@ -58,6 +58,18 @@ impl World {
 
 /// Looks. What is confirmed is remembered for the next collection on this machine if it is to `learn`.
 pub(super) async fn look(repo: &Repository, learn: bool) -> Result<World, Error> {
+    let version = repo.registry_version();
+    let looked = look_once(repo, learn).await;
+    repo.refresh_registry().await?;
+    if repo.registry_version() == version {
+        return looked;
+    }
+    // What a writer signed who was registered since must not look forged.
+    repo.intact_registry()?;
+    look_once(repo, learn).await
+}
+
+async fn look_once(repo: &Repository, learn: bool) -> Result<World, Error> {
     // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
     let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;

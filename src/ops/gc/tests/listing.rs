@@ -192,13 +192,14 @@ async fn what_an_unconfirmed_snapshot_lacks_is_looked_for_twice() {
         let faulty = through(&world, move |op| match op.kind {
             OpKind::GetRange | OpKind::Get if op.key.starts_with(layout::PACKS) => {
                 match count.fetch_add(1, Ordering::SeqCst) == at {
-                    true => Fault::Corrupt(5),
+                    true => Fault::Corrupt(100),
                     false => Fault::None,
                 }
             }
             _ => Fault::None,
         });
-        prune(&faulty, &PruneOptions { max_unused: 100, ..NOW }).await.unwrap();
+        let options = PruneOptions { max_unused: 100, ..NOW };
+        prune(&faulty, &options).await.unwrap();
         assert_eq!(world.repo.list_packs().await.unwrap(), packs, "request {at}");
     }
     world.check().await;
