@@ -103,6 +103,17 @@ pub enum Error {
         /// How many match.
         count: usize,
     },
+    /// The snapshot that a selector means, or may mean, cannot be read. An older one does not stand in for it.
+    #[error("{selector:?} may mean snapshot {snapshot}, which cannot be read")]
+    UnreadableSnapshot {
+        /// What was asked for.
+        selector: String,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Why not.
+        #[source]
+        cause: Box<Error>,
+    },
     /// A selector is not well formed.
     #[error("{selector:?} is not a snapshot selector")]
     BadSelector {
@@ -239,6 +250,14 @@ pub enum Error {
         /// The snapshot.
         snapshot: SnapshotId,
     },
+    /// A snapshot that this machine has seen confirmed is there and cannot be read.
+    #[error(
+        "snapshot {snapshot} was confirmed and cannot be read any more, or its writer is not known: nothing was collected"
+    )]
+    SnapshotUnreadable {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
     /// A collection would remove many snapshots at once.
     #[error("{removed} of {all} snapshots would be removed at once: nothing was removed")]
     ManyRemoved {
@@ -284,10 +303,14 @@ impl Error {
             | Self::HoldIsOver
             | Self::TagsTooLong(_)
             | Self::StoredPathTooLong { .. } => Class::Usage,
+            Self::UnreadableSnapshot { cause, .. } => cause.class(),
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
-            Self::Damaged { .. } | Self::ChunkLost { .. } | Self::MarkDamaged { .. } => Class::Damage,
+            Self::Damaged { .. }
+            | Self::ChunkLost { .. }
+            | Self::MarkDamaged { .. }
+            | Self::SnapshotUnreadable { .. } => Class::Damage,
             Self::NoSource { .. }
             | Self::CommandFailed(_)
             | Self::NoSnapshot { .. }

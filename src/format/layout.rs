@@ -35,6 +35,9 @@ pub const PREFIXES: [&str; 13] = [
     CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS, LABELS,
 ];
 
+/// The highest number in a name: it has ten digits.
+pub const NUMBER_MAX: u64 = 9_999_999_999;
+
 /// The name of an object, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectName {
@@ -95,6 +98,18 @@ impl ObjectName {
             Self::Tomb(snapshot, hash) => format!("{TOMBS}{snapshot}-{hash}"),
             Self::Hold(hash) => format!("{HOLDS}{hash}"),
             Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
+        }
+    }
+
+    /// The number in the name, if names of this kind have one. One above [`NUMBER_MAX`] makes a key that nothing parses.
+    pub fn number(&self) -> Option<u64> {
+        match *self {
+            Self::Config(n, _)
+            | Self::Writer(_, n, _)
+            | Self::Snapshot(_, n, _)
+            | Self::Confirmation(_, n, _)
+            | Self::Horizon(n, _) => Some(n),
+            _ => None,
         }
     }
 
@@ -187,7 +202,7 @@ mod tests {
             ObjectName::Writer(writer, 0, hash),
             ObjectName::Pack(hash.into()),
             ObjectName::Index(writer, hash),
-            ObjectName::Snapshot(writer, 9_999_999_999, hash.into()),
+            ObjectName::Snapshot(writer, NUMBER_MAX, hash.into()),
             ObjectName::Confirmation(writer, 1, hash.into()),
             ObjectName::Condemned(hash),
             ObjectName::Horizon(12, hash),

@@ -1,5 +1,6 @@
 //! The commit of a snapshot: index objects, the snapshot, the check, the confirmation (`docs/protocol.md`, Writer 3 and 4).
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use super::index_object::seal_index_object;
 use super::load::{LoadedIndex, Problem};
 use super::open::{Repository, object_key};
 use super::pack::{FinishedPack, PackKeys, open_directory};
+use super::seen::SeenSnapshots;
+use super::snapshots::Listed;
 use crate::crypto::object_hash;
 use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
 use crate::format::layout::ObjectName;
@@ -17,6 +20,10 @@ use crate::id::{ObjectHash, PackId, SnapshotId};
 
 /// Bytes of a pack's tail that are fetched at first; most directories fit.
 const TAIL: u64 = 256 << 10;
+
+/// How many names may turn out to be no snapshot of the writer; after that only those count that this machine has seen
+/// confirmed. Anyone who may put objects can put names without end.
+const HEADS_READ: usize = 50;
 
 /// The packs a snapshot depends on: new ones, dedup hits, and everything inherited from the last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,12 +48,44 @@ pub struct Heads {
 }
 
 impl Repository {
-    /// The heads of this key's writer.
+    /// The heads of this key's writer: of the snapshots that it signed those with the highest number. Those that this
+    /// machine has seen confirmed need not be read.
+    ///
+    /// A snapshot that is passed by because too many names stand above it costs its number, which is given again, and its
+    /// place among the parents.
     pub async fn heads(&self) -> Result<Heads, RepoError> {
-        let listed = self.list_snapshots_of(self.writer()?.0).await?;
-        let last = listed.iter().map(|snapshot| snapshot.sequence).max();
-        let parents = listed.iter().filter(|s| Some(s.sequence) == last).map(|s| s.id).collect();
+        let mut listed = self.list_snapshots_of(self.writer()?.0).await?;
+        listed.sort_unstable_by_key(|snapshot| Reverse((snapshot.sequence, snapshot.id)));
+        let (mut last, mut parents, mut left) = (None, Vec::new(), HEADS_READ);
+        for snapshot in listed {
+            if last.is_some_and(|last| snapshot.sequence < last) {
+                break;
+            }
+            if self.is_signed(snapshot, &mut left).await? {
+                last = Some(snapshot.sequence);
+                parents.push(snapshot.id);
+            }
+        }
         Ok(Heads { next: last.map_or(0, |last| last + 1), parents })
+    }
+
+    /// Whether a snapshot of this writer and number stands under this name, as far as `left` more reads in vain can tell.
+    async fn is_signed(&self, listed: Listed, left: &mut usize) -> Result<bool, RepoError> {
+        if SeenSnapshots::is_noted(self, &listed) {
+            return Ok(true);
+        }
+        if *left == 0 {
+            return Ok(false);
+        }
+        match self.check_snapshot(listed).await {
+            Ok(()) => Ok(true),
+            Err(RepoError::Store(error)) if !error.is_not_found() => Err(error.into()),
+            Err(error @ RepoError::Cancelled) => Err(error),
+            Err(_) => {
+                *left -= 1;
+                Ok(false)
+            }
+        }
     }
 
     /// Adds a finished pack to an index object under construction.
@@ -116,8 +155,7 @@ impl Repository {
         let mut problems = Vec::new();
         let condemned = self.condemned(&mut problems).await?;
         // A condemnation that cannot be read may name a pack that this snapshot depends on.
-        let damaged = |problem: &Problem| matches!(problem.error, RepoError::HashMismatch { .. });
-        if let Some(problem) = problems.into_iter().find(damaged) {
+        if let Some(problem) = problems.into_iter().find(Problem::is_damage) {
             return Err(problem.error);
         }
         let horizon = self.horizon().await?;

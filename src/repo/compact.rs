@@ -99,7 +99,7 @@ impl CompactPlan {
 impl Repository {
     /// What a registered writer may sign; none if it is not registered.
     pub fn authority(&self, writer: &WriterId) -> Option<Authority> {
-        self.writers.get(writer).map(|(_, authority)| *authority)
+        self.registry.get(writer).map(|(_, authority)| authority)
     }
 
     /// Plans a compaction of the objects in `view`, which came from `listed`: of all of them if this key is a maintainer's, of

@@ -139,6 +139,19 @@ impl RepoError {
         }
     }
 
+    /// Whether an object's bytes are not what its name says: what stood in it, nobody knows.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::HashMismatch { .. })
+    }
+
+    /// Whether an object was had, and is none that counts: anyone who may put objects can put such a one.
+    pub fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. } | Self::BadSignature { .. } | Self::Damaged { .. } | Self::Format(_)
+        )
+    }
+
     /// Names the object whose bytes broke the format.
     pub fn at(key: &str) -> impl FnOnce(FormatError) -> Self + '_ {
         move |rule| Self::Damaged { key: key.to_owned(), rule }

@@ -52,7 +52,7 @@ impl Repository {
 
     /// Whether labels by this author count for a snapshot of this writer.
     pub fn may_label(&self, author: WriterId, snapshot_writer: WriterId) -> bool {
-        match self.writers.get(&author) {
+        match self.registry.get(&author) {
             Some((_, Authority::Maintainer)) => true,
             Some((_, Authority::Writer)) => author == snapshot_writer,
             None => false,

@@ -30,6 +30,13 @@ pub struct Problem {
     pub error: RepoError,
 }
 
+impl Problem {
+    /// Whether nobody knows what stood in the object.
+    pub fn is_damage(&self) -> bool {
+        self.error.is_damage()
+    }
+}
+
 /// An index object, as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListedIndex {
@@ -138,9 +145,10 @@ impl Repository {
     }
 
     async fn load_through(&self, cache: &mut Cache) -> Result<Found, RepoError> {
-        let horizon = self.horizon().await?;
+        let (horizon, damaged) = self.listed_horizon().await?;
         let listed = self.list_index().await?;
         let (objects, mut problems) = self.fetch_missing(cache, listed).await?;
+        problems.extend(damaged);
         let packs = self.list_packs().await?;
         let condemned = self.condemned(&mut problems).await?;
         let mut view = cache.view(&hashes(&objects))?;
@@ -211,30 +219,61 @@ impl Repository {
         Some(self.env.places.cache.as_ref()?.join(self.id().to_string()).join("compact"))
     }
 
-    pub(super) async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
+    /// Whether a listing shows the object now.
+    pub async fn is_listed(&self, name: ObjectName) -> Result<bool, RepoError> {
         let key = name.key();
         Ok(self.store.list(&key).await?.iter().any(|object| object.key.as_str() == key))
     }
 
-    /// The highest horizon that a maintainer set; zero if no collection ever ended.
+    /// The highest horizon that a maintainer set; zero if no collection ever ended. Damage of one that may be higher is an
+    /// error: who compares two of them must not take a collection that ended for none.
     pub async fn horizon(&self) -> Result<u64, RepoError> {
+        let (horizon, damaged) = self.listed_horizon().await?;
+        damaged.into_iter().next().map_or(Ok(horizon), |problem| Err(problem.error))
+    }
+
+    /// The highest horizon that could be read, and those above it that are damaged.
+    async fn listed_horizon(&self) -> Result<(u64, Vec<Problem>), RepoError> {
+        let mut turn = 1;
+        loop {
+            let version = self.registry_version();
+            match self.find_horizon().await {
+                // Gone since it was listed: a higher one stands.
+                Err(RepoError::Store(error)) if error.is_not_found() && turn < LOADS_MAX => {}
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    self.refresh_registry().await?;
+                    if self.registry_version() == version || turn == LOADS_MAX {
+                        return Ok(found);
+                    }
+                }
+            }
+            turn += 1;
+        }
+    }
+
+    async fn find_horizon(&self) -> Result<(u64, Vec<Problem>), RepoError> {
         let objects = self.store.list(layout::HORIZON).await?;
         let names = objects.iter().filter_map(|object| ObjectName::parse(object.key.as_str()));
         let mut names: Vec<_> = names.filter(|name| matches!(name, ObjectName::Horizon(..))).collect();
         names.sort_unstable();
+        let mut damaged = Vec::new();
         for name in names.into_iter().rev() {
             match self.read_horizon(name).await {
-                Ok(horizon) => return Ok(horizon.number),
-                // Gone since it was listed: a higher one stands.
-                Err(RepoError::Store(error)) if error.is_not_found() => {
-                    return Box::pin(self.horizon()).await;
+                Ok(horizon) => {
+                    let higher = |number: Option<u64>| number > Some(horizon.number);
+                    let damaged = damaged.into_iter().filter(|(number, _)| higher(*number));
+                    return Ok((horizon.number, damaged.map(|(_, problem)| problem).collect()));
                 }
                 Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+                Err(error) if error.is_damage() => {
+                    damaged.push((name.number(), Problem { key: name.key(), error }));
+                }
                 // Without authority it says nothing.
                 Err(_) => {}
             }
         }
-        Ok(0)
+        Ok((0, damaged.into_iter().map(|(_, problem)| problem).collect()))
     }
 
     /// All packs there are.

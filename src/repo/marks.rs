@@ -83,7 +83,7 @@ impl Marks {
 
     /// Whether an object could not be read as it was written: a hold may be among them.
     pub fn is_damaged(&self) -> bool {
-        self.problems.iter().any(|problem| matches!(problem.error, RepoError::HashMismatch { .. }))
+        self.problems.iter().any(Problem::is_damage)
     }
 }
 
@@ -107,7 +107,7 @@ said!(Condemnation => Condemnation, Horizon => Horizon, Tomb => Tomb, Undo => Un
 
 /// Fails if one of these objects could not be read as it was written.
 fn refuse_damage(problems: Vec<Problem>) -> Result<(), RepoError> {
-    match problems.into_iter().find(|problem| matches!(problem.error, RepoError::HashMismatch { .. })) {
+    match problems.into_iter().find(Problem::is_damage) {
         Some(problem) => Err(problem.error),
         None => Ok(()),
     }
@@ -168,30 +168,50 @@ impl Repository {
         self.said_under(named.collect(), problems).await
     }
 
-    /// The values under these names. One that is gone is left out.
+    /// The values under these names. One that is gone is left out; one that is listed still, and not to be had, is an error:
+    /// a hold would hold nothing, and a condemnation would have ended before the horizon moved.
     async fn said_under<T: Said>(
         &self,
         names: Vec<(ObjectName, Timestamp)>,
         problems: &mut Vec<Problem>,
     ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
-        let read = futures::stream::iter(names)
-            .map(|(name, modified)| async move {
-                match self.read_said::<T>(name).await {
-                    Ok(value) => Ok(Some(Ok((name, value, modified)))),
-                    Err(RepoError::Store(error)) if error.is_not_found() => Ok(None),
-                    Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
-                    Err(error) => Ok(Some(Err(Problem { key: name.key(), error }))),
-                }
-            })
-            .buffered(self.env.limits.requests.max(1));
+        let version = self.registry_version();
+        let mut read = self.read_under(&names).await?;
+        self.refresh_registry().await?;
+        if self.registry_version() != version {
+            // A maintainer was registered since.
+            read = self.read_under(&names).await?;
+        }
         let mut found = Vec::new();
-        for value in read.try_collect::<Vec<_>>().await?.into_iter().flatten() {
+        for value in read {
             match value {
                 Ok(value) => found.push(value),
                 Err(problem) => problems.push(problem),
             }
         }
         Ok(found)
+    }
+
+    async fn read_under<T: Said>(
+        &self,
+        names: &[(ObjectName, Timestamp)],
+    ) -> Result<Vec<Result<(ObjectName, T, Timestamp), Problem>>, RepoError> {
+        let read = futures::stream::iter(names.iter().copied())
+            .map(|(name, modified)| async move {
+                match self.read_said::<T>(name).await {
+                    Ok(value) => Ok(Some(Ok((name, value, modified)))),
+                    Err(RepoError::Store(error)) if error.is_not_found() => {
+                        match self.is_listed(name).await? {
+                            true => Err(error.into()),
+                            false => Ok(None),
+                        }
+                    }
+                    Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
+                    Err(error) => Ok(Some(Err(Problem { key: name.key(), error }))),
+                }
+            })
+            .buffered(self.env.limits.requests.max(1));
+        Ok(read.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
 
     /// Reads tombs, removals, undos and holds, each listing after the one before: what is put before a removal is listed

@@ -32,6 +32,7 @@ mod open;
 mod pack;
 mod read;
 mod reading;
+mod registry;
 mod seen;
 mod snapshots;
 

@@ -1,19 +1,19 @@
 //! Opening a repository: a key slot gives secrets and what to trust, the signed config gives everything else.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use super::env::Env;
 use super::error::RepoError;
 use super::reading::COLD_FROM;
+use super::registry::Registry;
 use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
 use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{CryptoError, SecretKey, Secrets, context, object_hash};
+use crate::event::Event;
 use crate::format::FormatError;
-use crate::format::config::{Authority, Config, Purpose, WriterEntry};
+use crate::format::config::{Authority, Config, Purpose};
 use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
@@ -35,7 +35,7 @@ pub struct Repository {
     pub(super) config: Config,
     pub(super) secrets: Secrets,
     pub(super) index_key: Option<SecretKey>,
-    pub(super) writers: HashMap<WriterId, (VerifyingKey, Authority)>,
+    pub(super) registry: Registry,
     pub(super) recipients: [Vec<PublicKey>; 2],
     /// Bytes of missing index objects from which on readers do without them.
     pub(super) cold_from: u64,
@@ -68,7 +68,11 @@ impl Repository {
             .collect();
         candidates.sort();
         let config = read_config(&store, &opened, &candidates).await?;
-        let writers = read_writers(&store, &opened).await?;
+        let registry = Registry::open(&store, (opened.pins.repository, opened.pins.root)).await?;
+        for key in registry.damaged() {
+            let message = format!("object {key} is damaged: what it says of a writer is not known");
+            env.observer.observe(&Event::Warning { message: &message });
+        }
         let mut recipients = [Vec::new(), Vec::new()];
         for recipient in &config.recipients {
             let kind = match recipient.purpose {
@@ -79,7 +83,7 @@ impl Repository {
         }
         let secrets = opened.secrets;
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
-        Ok(Self { store, env, config, secrets, index_key, writers, recipients, cold_from: COLD_FROM })
+        Ok(Self { store, env, config, secrets, index_key, registry, recipients, cold_from: COLD_FROM })
     }
 
     /// The repository's name.
@@ -105,11 +109,6 @@ impl Repository {
     /// The secrets its key opened.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
-    }
-
-    /// The registered writers.
-    pub fn writers(&self) -> impl Iterator<Item = &WriterId> {
-        self.writers.keys()
     }
 
     /// The same repository through another store, for tests with faults.
@@ -138,7 +137,7 @@ impl Repository {
             config: self.config.clone(),
             secrets: self.secrets.clone(),
             index_key: self.index_key.clone(),
-            writers: self.writers.clone(),
+            registry: self.registry.clone(),
             recipients: self.recipients.clone(),
             cold_from: self.cold_from,
         }
@@ -163,14 +162,14 @@ impl Repository {
 
     /// Whether the registry gives this writer the authority of a maintainer.
     pub fn is_maintainer(&self, writer: &WriterId) -> bool {
-        self.writers.get(writer).is_some_and(|(_, held)| *held == Authority::Maintainer)
+        self.registry.get(writer).is_some_and(|(_, held)| held == Authority::Maintainer)
     }
 
     /// The maintainer this key signs as: the registry must say so.
     pub fn maintainer(&self) -> Result<(WriterId, SigningKey), RepoError> {
         let (id, key) = self.writer()?;
-        match self.writers.get(&id) {
-            Some((known, Authority::Maintainer)) if *known == key.verifying_key() => Ok((id, key)),
+        match self.registry.get(&id) {
+            Some((known, Authority::Maintainer)) if known == key.verifying_key() => Ok((id, key)),
             _ => Err(RepoError::RoleForbids { action: "remove anything" }),
         }
     }
@@ -196,18 +195,39 @@ impl Repository {
         message: &[u8],
         signature: &[u8; 64],
     ) -> Result<(), RepoError> {
-        let known = self.writers.get(&writer);
+        let known = self.registry.get(&writer);
         let known =
             known.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
-        known
-            .filter(|(verifying, _)| verifying.verify(message, signature).is_ok())
-            .map(|_| ())
-            .ok_or_else(|| RepoError::BadSignature { key: key.to_owned() })
+        if known.is_some_and(|(verifying, _)| verifying.verify(message, signature).is_ok()) {
+            return Ok(());
+        }
+        self.registry.doubt();
+        Err(RepoError::BadSignature { key: key.to_owned() })
+    }
+
+    /// Reads the registry again if a signature was refused since it was read: a writer may be new.
+    pub async fn refresh_registry(&self) -> Result<(), RepoError> {
+        let root = VerifyingKey::from_bytes(self.config.root)?;
+        self.registry.refresh(&self.store, (self.id(), root)).await
+    }
+
+    /// Changes when the registry says something else than before.
+    pub fn registry_version(&self) -> u64 {
+        self.registry.version()
+    }
+
+    /// Fails if an entry of the registry is damaged: what its writer signed could look forged, and what was taken from one
+    /// could be back. Nothing may be removed then.
+    pub fn intact_registry(&self) -> Result<(), RepoError> {
+        self.registry.damaged().into_iter().next().map_or(Ok(()), |key| Err(RepoError::HashMismatch { key }))
     }
 }
 
-/// The key of an object.
+/// The key of an object. A number that no name can carry is refused: what is put under it, no listing would ever show.
 pub(super) fn object_key(name: ObjectName) -> Result<Key, RepoError> {
+    if name.number().is_some_and(|number| number > layout::NUMBER_MAX) {
+        return Err(FormatError::Value { section: "1", what: "number in a name" }.into());
+    }
     Key::new(name.key()).map_err(|error| RepoError::Store(error.into()))
 }
 
@@ -306,47 +326,4 @@ async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Co
         return Err(RepoError::Untrusted { repository: opened.pins.repository, reason });
     }
     Ok(config)
-}
-
-async fn read_writers(
-    store: &Store,
-    opened: &Opened,
-) -> Result<HashMap<WriterId, (VerifyingKey, Authority)>, RepoError> {
-    let repository = opened.pins.repository;
-    let mut newest: HashMap<WriterId, (u64, VerifyingKey, Authority)> = HashMap::new();
-    for object in store.list(layout::WRITERS).await? {
-        let Some(name @ ObjectName::Writer(id, number, _)) = ObjectName::parse(object.key.as_str()) else {
-            continue;
-        };
-        if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
-            continue;
-        }
-        let bytes = match get_checked(store, name, SIGNED_MAX as u64).await {
-            Ok(bytes) => bytes,
-            // Without the entry everything its writer signed would look forged: that must not come from a bad connection.
-            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
-            Err(_) => continue,
-        };
-        let Some((key, authority)) = read_entry(opened, (id, number), &bytes) else { continue };
-        if newest.insert(id, (number, key, authority)).is_some_and(|(found, ..)| found == number) {
-            let reason = "two entries of one writer have the same number";
-            return Err(RepoError::Untrusted { repository, reason });
-        }
-    }
-    Ok(newest.into_iter().map(|(id, (_, key, authority))| (id, (key, authority))).collect())
-}
-
-/// A valid entry of this writer with this number; none if it is anything else.
-fn read_entry(
-    opened: &Opened,
-    (id, number): (WriterId, u64),
-    bytes: &[u8],
-) -> Option<(VerifyingKey, Authority)> {
-    let decoded = Signed::decode(bytes, ObjectKind::Writer, Some(&opened.pins.repository));
-    let (preamble, signed) = decoded.ok()?;
-    opened.pins.root.verify(signed.message, &signed.signature).ok()?;
-    let entry = WriterEntry::decode(signed.value).ok()?;
-    let key = VerifyingKey::from_bytes(entry.key).ok()?;
-    let in_place = entry.writer == id && u64::from(preamble.key_generation) == number;
-    in_place.then_some((key, entry.authority))
 }

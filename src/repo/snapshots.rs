@@ -32,6 +32,18 @@ pub struct Listed {
     pub stored: Timestamp,
 }
 
+impl Listed {
+    /// Its name.
+    pub fn name(&self) -> ObjectName {
+        ObjectName::Snapshot(self.writer, self.sequence, self.id)
+    }
+
+    /// The name of its confirmation.
+    pub fn confirmation(&self) -> ObjectName {
+        ObjectName::Confirmation(self.writer, self.sequence, self.id)
+    }
+}
+
 /// A snapshot that was read and verified.
 #[derive(Debug, Clone)]
 pub struct StoredSnapshot {
@@ -60,28 +72,23 @@ impl Repository {
                 Some(ObjectName::Snapshot(writer, sequence, id)) => {
                     found.push(Listed { writer, sequence, id, confirmed: false, stored: object.modified });
                 }
-                Some(ObjectName::Confirmation(_, _, id)) => {
-                    confirmed.insert(id);
+                Some(ObjectName::Confirmation(writer, sequence, id)) => {
+                    confirmed.insert((writer, sequence, id));
                 }
                 _ => {}
             }
         }
         for listed in &mut found {
-            listed.confirmed = confirmed.contains(&listed.id);
+            listed.confirmed = confirmed.contains(&(listed.writer, listed.sequence, listed.id));
         }
         Ok(found)
     }
 
     /// Reads a snapshot: hash, signature, body.
     pub async fn read_snapshot(&self, listed: Listed) -> Result<StoredSnapshot, RepoError> {
-        let name = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id);
-        let key = name.key();
-        let bytes = self.get_object(name, SNAPSHOT_MAX as u64).await?;
-        let object = SnapshotObject::decode(&bytes, &self.id()).map_err(RepoError::at(&key))?;
-        if (object.writer, object.sequence) != (listed.writer, listed.sequence) {
-            return Err(RepoError::BadSignature { key });
-        }
-        self.verify(&key, (object.writer, Authority::Writer), object.message, &object.signature)?;
+        let key = listed.name().key();
+        let bytes = self.get_object(listed.name(), SNAPSHOT_MAX as u64).await?;
+        let object = self.signed_snapshot(listed, &bytes)?;
         let data_key = self.open_data_key(object.data_key)?;
         if data_key.kind() != ChunkKind::Tree {
             let rule = FormatError::Value { section: "10", what: "kind of the data key" };
@@ -94,9 +101,49 @@ impl Repository {
         Ok(StoredSnapshot { listed, snapshot })
     }
 
-    /// Checks that a confirmation is signed by the snapshot's writer or by a maintainer.
+    /// Checks that a snapshot's writer signed it under this name; a key that may only write can do so.
+    pub async fn check_snapshot(&self, listed: Listed) -> Result<(), RepoError> {
+        let bytes = self.get_object(listed.name(), SNAPSHOT_MAX as u64).await?;
+        self.signed_snapshot(listed, &bytes).map(drop)
+    }
+
+    /// What the object holds, if it was signed for this place.
+    fn signed_snapshot<'a>(&self, listed: Listed, bytes: &'a [u8]) -> Result<SnapshotObject<'a>, RepoError> {
+        let key = listed.name().key();
+        let object = SnapshotObject::decode(bytes, &self.id()).map_err(RepoError::at(&key))?;
+        if (object.writer, object.sequence) != (listed.writer, listed.sequence) {
+            return Err(RepoError::BadSignature { key });
+        }
+        self.verify(&key, (object.writer, Authority::Writer), object.message, &object.signature)?;
+        Ok(object)
+    }
+
+    /// Whether a confirmation stands beside the snapshot now. One that cannot be had is an error, not none.
+    pub async fn is_confirmed(&self, listed: Listed) -> Result<bool, RepoError> {
+        match self.check_confirmation(listed).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_invalid() => Ok(false),
+            Err(RepoError::Store(error)) if error.is_not_found() => {
+                match self.is_listed(listed.confirmation()).await? {
+                    true => Err(error.into()),
+                    false => Ok(false),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that a confirmation is signed by the snapshot's writer or by a maintainer. No hash in its name tells whether
+    /// it was spoilt on its way, so one that is not is read once more.
     pub async fn check_confirmation(&self, listed: Listed) -> Result<(), RepoError> {
-        let name = ObjectName::Confirmation(listed.writer, listed.sequence, listed.id);
+        match self.read_confirmation(listed).await {
+            Err(error) if error.is_invalid() => self.read_confirmation(listed).await,
+            other => other,
+        }
+    }
+
+    async fn read_confirmation(&self, listed: Listed) -> Result<(), RepoError> {
+        let name = listed.confirmation();
         let key = name.key();
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let decoded = Signed::decode(&bytes, ObjectKind::Confirmation, Some(&self.id()));

@@ -7,6 +7,7 @@ use lifeboat::ops::forget::{
     Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
 };
 use lifeboat::ops::gc::{PruneOptions, Share, freed};
+use lifeboat::repo::Listed;
 use lifeboat::retention::{Group, Reason};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
@@ -34,7 +35,7 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
     let repository = session.repository().await?;
     let plan = plan_forget(&repository, &options).await?;
     let freed = if options.dry_run {
-        let gone = plan.dropped().map(|(info, _)| info.id).collect();
+        let gone = plan.tombs().map(|((_, _, id), _)| id).collect();
         Some(freed(&repository, &gone).await?)
     } else {
         apply_forget(&repository, &plan).await?;
@@ -49,10 +50,17 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
                 session.output.json(&object(group, planned))?;
             }
         }
+        for (listed, fate) in &plan.unread {
+            session.output.json(&unread(listed, fate))?;
+        }
         session.output.json(&summary(&plan, freed))?;
     } else if !session.voice().quiet {
         for (group, planned) in &plan.groups {
             session.output.text(&table(group, planned))?;
+        }
+        for (listed, fate) in &plan.unread {
+            let (id, why) = (listed.id.short(), why(fate).join(", "));
+            session.output.text(&format!("{id} cannot be read: {}, {why}\n\n", verdict(fate)))?;
         }
         session.output.text(&words(&plan, freed))?;
     }
@@ -122,7 +130,7 @@ fn table(group: &Group, snapshots: &[Planned]) -> String {
 
 fn counts(plan: &ForgetPlan) -> (usize, usize) {
     let kept = plan.snapshots().filter(|planned| matches!(planned.fate, Fate::Keep(_))).count();
-    (kept, plan.dropped().count())
+    (kept, plan.tombs().count())
 }
 
 fn words(plan: &ForgetPlan, freed: Option<Share>) -> String {
@@ -162,6 +170,18 @@ fn object(group: &Group, planned: &Planned) -> Value {
     put_bytes(&mut out, "host", &group.host);
     put_bytes(&mut out, "job", &group.job);
     Value::Object(out)
+}
+
+fn unread(listed: &Listed, fate: &Fate) -> Value {
+    json!({
+        "type": "verdict",
+        "id": listed.id.to_string(),
+        "stored": time::utc(listed.stored.0),
+        "confirmed": listed.confirmed,
+        "readable": false,
+        "verdict": verdict(fate),
+        "reasons": why(fate),
+    })
 }
 
 fn summary(plan: &ForgetPlan, freed: Option<Share>) -> Value {

@@ -55,6 +55,9 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. } => {
             "see what there is: lifeboat snapshots".to_owned()
         }
+        Error::UnreadableSnapshot { .. } => {
+            "see what is damaged: lifeboat verify; take another one by its id: lifeboat snapshots".to_owned()
+        }
         Error::BadSelector { .. } => {
             "use an id or its beginning, latest, latest~2 or @2026-03-01T14:00".to_owned()
         }
@@ -88,6 +91,9 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::SnapshotVanished { .. } => {
             "find out who deleted it; if that is in order, go on with --accept-missing".to_owned()
         }
+        Error::SnapshotUnreadable { snapshot } => format!(
+            "see what is damaged: lifeboat verify; restore it from a replica, or give the snapshot up: lifeboat forget {snapshot}"
+        ),
         Error::MarkDamaged { .. } => {
             "restore the object from a replica, or delete it if no hold stands".to_owned()
         }

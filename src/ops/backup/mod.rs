@@ -183,7 +183,7 @@ async fn acknowledge(repo: &Repository, stored: &Stored, gathered: Gathered) -> 
     repo.confirm_snapshot(stored.sequence, stored.id).await?;
     let warn = |message: String| repo.env().observer.observe(&Event::Warning { message: &message });
     // The snapshot is confirmed: from here on, what fails costs a later run time or a comparison, and this one nothing.
-    if let Err(error) = SeenSnapshots::note(repo, stored.id) {
+    if let Err(error) = SeenSnapshots::note(repo, (repo.writer()?.0, stored.sequence, stored.id)) {
         warn(format!("a collection on this machine will not miss the snapshot if it vanishes: {error}"));
     }
     let Gathered { state, totals, dependencies: Dependencies(packs), .. } = gathered;

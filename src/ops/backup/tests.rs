@@ -1,6 +1,7 @@
 //! The backup as a whole, over a store in memory.
 
 mod collector;
+mod heads;
 mod hostile;
 mod streams;
 

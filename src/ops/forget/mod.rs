@@ -21,8 +21,10 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::ops::gc::PruneOptions;
-use crate::ops::snapshots::{SnapshotFilter, SnapshotList, check_confirmations, list, resolve_in};
-use crate::repo::{RepoError, Repository};
+use crate::ops::snapshots::{
+    SnapshotFilter, SnapshotList, check_confirmations, judge_unread, list, resolve_in,
+};
+use crate::repo::{Listed, RepoError, Repository};
 use crate::retention::Policy;
 
 /// What to forget.
@@ -30,7 +32,7 @@ use crate::retention::Policy;
 pub struct ForgetOptions {
     /// What to keep; without rules nothing is forgotten by it.
     pub policy: Policy,
-    /// Selectors of snapshots to forget; then no policy is applied.
+    /// Selectors of snapshots to forget; then no policy is applied. One that cannot be read is named by its whole id.
     pub named: Vec<String>,
     /// Also those that were never confirmed and are older than [`UNCONFIRMED_AGE`].
     pub unconfirmed: bool,
@@ -84,7 +86,11 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
     }
     let mut found = list(repo, &SnapshotFilter::default()).await?;
     check_confirmations(repo, &mut found.snapshots).await?;
-    let named = resolve_in(&mut found, &options.named, &options.filter)?;
+    let (whole, named): (Vec<String>, Vec<String>) =
+        options.named.iter().cloned().partition(|selector| found.unread_by_id(selector).is_some());
+    let unread: Vec<Listed> = whole.iter().filter_map(|selector| found.take_unread(selector)).collect();
+    judge_unread(repo, &mut found).await?;
+    let named = resolve_in(&mut found, &named, &options.filter)?;
     let now = if options.dry_run { None } else { repo.store().time().await? };
     let now = now.unwrap_or_else(|| about_now(repo, &found));
     let held = standing_holds(repo, now).await?;
@@ -93,7 +99,9 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
         true => world.named(named)?,
         false => world.by_policy(&options.policy, (&options.filter, options.unconfirmed), &options.zone),
     };
-    let mut plan = ForgetPlan { now, groups, unreadable: Vec::new() };
+    let tombs = repo.standing_tombs(&unread.iter().map(|listed| listed.id).collect()).await?;
+    let unread = world.unread(unread, &tombs)?;
+    let mut plan = ForgetPlan { now, groups, unread, unreadable: Vec::new() };
     let emptied = world.emptied(&plan);
     if !emptied.is_empty() && !options.allow_empty {
         return Err(Error::NothingLeft { groups: emptied });
@@ -105,12 +113,12 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
 /// Puts a tomb for each snapshot that the plan forgets.
 pub async fn apply_forget(repo: &Repository, plan: &ForgetPlan) -> Result<(), Error> {
     repo.maintainer()?;
-    futures::stream::iter(plan.dropped())
-        .map(|(info, reason)| async move {
+    futures::stream::iter(plan.tombs())
+        .map(|(snapshot, reason)| async move {
             if repo.env().cancel.is_raised() {
                 return Err(Error::Cancelled);
             }
-            Ok::<_, Error>(repo.put_tomb((info.writer, info.sequence, info.id), reason).await?)
+            Ok::<_, Error>(repo.put_tomb(snapshot, reason).await?)
         })
         .buffer_unordered(repo.env().limits.requests.max(1))
         .try_for_each(|_| async { Ok(()) })

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::TombReason;
-use crate::id::{ObjectHash, SnapshotId};
+use crate::id::{ObjectHash, SnapshotId, WriterId};
 use crate::ops::snapshots::{SnapshotFilter, SnapshotInfo};
-use crate::repo::StoredTomb;
+use crate::repo::{Listed, StoredTomb};
 use crate::retention::{Candidate, Group, Policy, Reason};
 
 /// A snapshot that is not confirmed after this long, by the store's clock, may be forgotten as such: 30 days.
@@ -43,6 +43,8 @@ pub struct ForgetPlan {
     pub now: Timestamp,
     /// The snapshots that were judged, newest first, by machine and job.
     pub groups: BTreeMap<Group, Vec<Planned>>,
+    /// Snapshots that cannot be read and that somebody named by their whole ids.
+    pub unread: Vec<(Listed, Fate)>,
     /// Snapshots and labels that could not be read, by key; they are left alone.
     pub unreadable: Vec<(String, Error)>,
 }
@@ -53,7 +55,17 @@ impl ForgetPlan {
         self.groups.values().flatten()
     }
 
-    /// Those that this plan forgets, with the reason.
+    /// The tombs that this plan puts: writer, number and id of a snapshot, and the reason.
+    pub fn tombs(&self) -> impl Iterator<Item = ((WriterId, u64, SnapshotId), TombReason)> {
+        let read = self.dropped().map(|(info, reason)| ((info.writer, info.sequence, info.id), reason));
+        let unread = self.unread.iter().filter_map(|(listed, fate)| match fate {
+            Fate::Forget(reason) => Some(((listed.writer, listed.sequence, listed.id), *reason)),
+            Fate::Keep(_) | Fate::Forgotten(_) => None,
+        });
+        read.chain(unread)
+    }
+
+    /// Those that can be read and that this plan forgets, with the reason.
     pub fn dropped(&self) -> impl Iterator<Item = (&SnapshotInfo, TombReason)> {
         self.snapshots().filter_map(|planned| match planned.fate {
             Fate::Forget(reason) => Some((&planned.info, reason)),
@@ -124,6 +136,23 @@ impl World<'_> {
         Ok(groups)
     }
 
+    /// Snapshots that cannot be read, which somebody named by their whole ids; with the tombs that stand.
+    ///
+    /// # Errors
+    /// [`Error::Held`] for one with a hold.
+    pub(super) fn unread(
+        &self,
+        named: Vec<Listed>,
+        tombs: &HashMap<SnapshotId, StoredTomb>,
+    ) -> Result<Vec<(Listed, Fate)>, Error> {
+        let fate = |listed: Listed| match (self.held.get(&listed.id), tombs.get(&listed.id)) {
+            (_, Some(tomb)) => Ok((listed, Fate::Forgotten(*tomb))),
+            (Some(hold), None) => Err(Error::Held { snapshot: listed.id, hold: *hold }),
+            (None, None) => Ok((listed, Fate::Forget(TombReason::Named))),
+        };
+        named.into_iter().map(fate).collect()
+    }
+
     /// The groups that would lose their last confirmed snapshot.
     pub(super) fn emptied(&self, plan: &ForgetPlan) -> Vec<Group> {
         let dropped: HashSet<_> = plan.dropped().map(|(info, _)| info.id).collect();
@@ -149,10 +178,11 @@ impl World<'_> {
         }
     }
 
-    /// Whether nobody will confirm it any more.
+    /// Whether nobody will confirm it any more. One whose confirmation is damaged was confirmed once.
     fn is_stale(&self, info: &SnapshotInfo) -> bool {
         let age = self.now.0.saturating_sub(info.stored.0);
-        !info.confirmed && !self.held.contains_key(&info.id) && age > UNCONFIRMED_AGE
+        let open = !info.confirmed && !info.has_confirmation;
+        open && !self.held.contains_key(&info.id) && age > UNCONFIRMED_AGE
     }
 }
 
@@ -160,7 +190,6 @@ impl World<'_> {
 mod tests {
     use super::*;
     use crate::format::snapshot::Snapshot;
-    use crate::id::WriterId;
     use crate::retention::{Every, Limit};
 
     const HOUR: i64 = 3_600_000_000_000;
@@ -175,6 +204,7 @@ mod tests {
             writer: WriterId::new([1; 16]),
             sequence: u64::from(number),
             confirmed: true,
+            has_confirmation: true,
             stored,
             forgotten: None,
             labels: None,
@@ -195,7 +225,7 @@ mod tests {
     }
 
     fn dropped(groups: BTreeMap<Group, Vec<Planned>>) -> (ForgetPlan, Vec<u8>) {
-        let plan = ForgetPlan { now: NOW, groups, unreadable: Vec::new() };
+        let plan = ForgetPlan { now: NOW, groups, unread: Vec::new(), unreadable: Vec::new() };
         let mut numbers: Vec<_> = plan.dropped().map(|(info, _)| info.id.as_bytes()[0]).collect();
         numbers.sort_unstable();
         (plan, numbers)
@@ -260,7 +290,7 @@ mod tests {
             vec![info(1, "a", HOUR), info(2, "a", UNCONFIRMED_AGE), info(3, "a", UNCONFIRMED_AGE + 1)];
         all.push(info(4, "a", 2 * UNCONFIRMED_AGE));
         for info in &mut all[..3] {
-            info.confirmed = false;
+            (info.confirmed, info.has_confirmation) = (false, false);
         }
         let held = HashMap::new();
         let world = World { all: &all, held: &held, now: NOW };

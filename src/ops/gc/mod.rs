@@ -55,6 +55,7 @@ const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
 pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneReport, Error> {
     repo.maintainer()?;
+    repo.intact_registry()?;
     let mut report = PruneReport::default();
     let clock = StoreClock::start(repo, options.dry_run).await?;
     let result = remove_and_collect(repo, options, clock.now, &mut report).await;
@@ -161,7 +162,7 @@ impl Run<'_> {
         self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Mark, total: None });
         let mut looks = 1;
         loop {
-            match look(self.repo).await {
+            match look(self.repo, !self.options.dry_run).await {
                 Err(error) if may_have_moved(&error) && looks < LOOKS => looks += 1,
                 other => {
                     self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Mark });

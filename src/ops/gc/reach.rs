@@ -142,15 +142,24 @@ pub(in crate::ops) struct Reach<'a, M> {
     stack: Vec<std::vec::IntoIter<Item>>,
 }
 
+fn reader(repo: &Repository, view: View) -> Result<ChunkReader<'_>, Error> {
+    let mut reader = ChunkReader::new(repo, view, Arc::new(DataKeys::default()))?.keeping(SEGMENTS_KEPT);
+    if !repo.store().is_local() {
+        reader.read_ahead(AHEAD);
+    }
+    Ok(reader)
+}
+
 impl<'a, M: Marker> Reach<'a, M> {
     /// Nothing is reached yet.
     pub(in crate::ops) fn new(repo: &'a Repository, view: View, marker: M) -> Result<Self, Error> {
-        let keys = Arc::new(DataKeys::default());
-        let mut reader = ChunkReader::new(repo, view, keys)?.keeping(SEGMENTS_KEPT);
-        if !repo.store().is_local() {
-            reader.read_ahead(AHEAD);
-        }
-        Ok(Self { repo, reader, marker, stack: Vec::new() })
+        Ok(Self { repo, reader: reader(repo, view)?, marker, stack: Vec::new() })
+    }
+
+    /// From now on everything is fetched again that was fetched so far; what is marked stays.
+    pub(in crate::ops) fn read_anew(&mut self, view: View) -> Result<(), Error> {
+        self.reader = reader(self.repo, view)?;
+        Ok(())
     }
 
     /// Goes through everything below the root of a snapshot.

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, RepoError, Repository};
+use crate::repo::{Listed, Marks, Repository};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -79,8 +79,7 @@ fn is_due(marks: &Marks, listed: &Listed, (options, now): (&PruneOptions, Timest
 fn refuse_damage(marks: &Marks) -> Result<(), Error> {
     // A tomb or a removal that cannot be read removes nothing.
     let spares = |key: &str| key.starts_with(layout::HOLDS) || key.starts_with(layout::UNDONE);
-    let damaged =
-        marks.problems.iter().find(|p| matches!(p.error, RepoError::HashMismatch { .. }) && spares(&p.key));
+    let damaged = marks.problems.iter().find(|problem| problem.is_damage() && spares(&problem.key));
     damaged.map_or(Ok(()), |problem| Err(Error::MarkDamaged { key: problem.key.clone() }))
 }
 

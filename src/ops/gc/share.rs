@@ -6,12 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::StreamExt;
+
 use super::reach::{Live, Marker, Reach, Step};
 use super::world::{Root, read_roots};
+use crate::class::Class;
 use crate::error::Error;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::{BitSet, IndexError, LiveSet, View};
-use crate::repo::Repository;
+use crate::repo::{Listed, Repository};
 
 /// Bytes that only some snapshots need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,15 +27,17 @@ pub struct Share {
 
 /// What would be free if these snapshots were removed: what they need and no other does.
 pub async fn freed(repo: &Repository, forgotten: &HashSet<SnapshotId>) -> Result<Share, Error> {
-    let roots = read_roots(repo, &repo.list_snapshots().await?).await?;
+    let listed = repo.list_snapshots().await?;
+    let (gone, kept): (Vec<Listed>, Vec<Listed>) =
+        listed.into_iter().partition(|listed| forgotten.contains(&listed.id));
+    let kept = read_roots(repo, &kept).await?.read;
     let view = repo.load_index().await?.view;
     let mut reach = Reach::new(repo, view.clone(), Live::new(view.clone()))?;
-    let (gone, kept): (Vec<&Root>, Vec<&Root>) = roots.iter().partition(|r| forgotten.contains(&r.listed.id));
-    for root in kept {
+    for root in &kept {
         reach.snapshot(root.tree).await?;
     }
     let before = amounts(&reach.marker.set)?;
-    for root in gone {
+    for root in readable(repo, gone).await? {
         reach.snapshot(root.tree).await?;
     }
     let mut share = Share::default();
@@ -42,6 +47,22 @@ pub async fn freed(repo: &Repository, forgotten: &HashSet<SnapshotId>) -> Result
         share.stored += part(size, added, plain);
     }
     Ok(share)
+}
+
+/// Those that can be read: what another one would free nobody knows, and it may be just what is to go.
+async fn readable(repo: &Repository, listed: Vec<Listed>) -> Result<Vec<Root>, Error> {
+    let mut reads = futures::stream::iter(listed)
+        .map(|listed| async move { read_roots(repo, &[listed]).await })
+        .buffered(repo.env().limits.requests.max(1));
+    let mut found = Vec::new();
+    while let Some(roots) = reads.next().await {
+        match roots {
+            Ok(roots) => found.extend(roots.read),
+            Err(error) if error.class() == Class::Damage => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 fn part(size: u64, bytes: u64, plain: u64) -> u64 {
@@ -70,7 +91,7 @@ fn amounts(live: &LiveSet) -> Result<HashMap<PackId, (u64, u64, u64)>, IndexErro
 
 /// What each snapshot needs alone, in the order of the listing.
 pub async fn shares(repo: &Repository) -> Result<Vec<(SnapshotId, Share)>, Error> {
-    let roots = read_roots(repo, &repo.list_snapshots().await?).await?;
+    let roots = read_roots(repo, &repo.list_snapshots().await?).await?.read;
     let view = repo.load_index().await?.view;
     let mut reach = Reach::new(repo, view.clone(), Sharing::new(view.clone()))?;
     for root in &roots {

@@ -11,6 +11,8 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 mod hostile;
+mod listing;
+mod registry;
 
 use super::*;
 use crate::filter::Filter;
@@ -254,6 +256,9 @@ async fn a_snapshot_that_was_never_confirmed_may_vanish() {
     let second = world.save().await;
     let (body, confirmation) = name_of(&world.repo, second).await;
     remove::delete(&world.repo, confirmation).await.unwrap();
+    // Nobody has ever seen it confirmed.
+    let state = world.dir.path().join("state").join(world.repo.id().to_string());
+    fs::remove_file(state.join("seen").join(second.to_string())).unwrap();
     prune(&world.repo, &NOW).await.unwrap();
     // Its writer died before its name was durable, and the power was cut.
     remove::delete(&world.repo, body).await.unwrap();

@@ -4,9 +4,10 @@
 //! # Invariants
 //! Snapshots are listed first, then condemnations, then index objects, then packs: a pack that is counted on was listed
 //! after all that condemned it and could be seen. A snapshot that was there before and is gone without a removal, or
-//! anything of a confirmed one that cannot be read, ends the collection.
+//! anything of a confirmed one that cannot be read, ends the collection. One that this machine has seen confirmed is
+//! confirmed, whatever became of the object that said so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -55,8 +56,20 @@ impl World {
     }
 }
 
-/// Looks.
-pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
+/// Looks. What is confirmed is remembered for the next collection on this machine if it is to `learn`.
+pub(super) async fn look(repo: &Repository, learn: bool) -> Result<World, Error> {
+    let version = repo.registry_version();
+    let looked = look_once(repo, learn).await;
+    repo.refresh_registry().await?;
+    if repo.registry_version() == version {
+        return looked;
+    }
+    // What a writer signed who was registered since must not look forged.
+    repo.intact_registry()?;
+    look_once(repo, learn).await
+}
+
+async fn look_once(repo: &Repository, learn: bool) -> Result<World, Error> {
     // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
     let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
@@ -69,17 +82,25 @@ pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
     for problem in problems {
         // Bytes that are not what their name says may have been an index object, or a condemnation: without it a chunk would
         // look dead, or a doomed copy good. What nobody entitled has signed is passed over.
-        if matches!(problem.error, RepoError::HashMismatch { .. }) {
+        if problem.is_damage() {
             return Err(problem.error.into());
         }
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let roots = read_roots(repo, &snapshots).await?;
-    check_heads(repo, &seen, &snapshots, &roots).await?;
+    check_heads(repo, &seen, (&snapshots, &roots)).await?;
+    if learn {
+        remember(repo, &seen, (&snapshots, &roots)).await?;
+    }
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
-    for root in &roots {
-        let broken = reach.snapshot(root.tree).await?;
-        judge(repo, &root.listed, broken).await?;
+    for root in &roots.read {
+        let mut broken = reach.snapshot(root.tree).await?;
+        if broken.count > 0 {
+            // Once more, with nothing that was kept: one bad read must make nothing look dead.
+            reach.read_anew(index.view.clone())?;
+            broken = reach.snapshot(root.tree).await?;
+        }
+        judge(repo, &root.listed, (&seen, broken)).await?;
     }
     Ok(World { snapshots, condemnations, index, index_times, packs, live: reach.marker.set })
 }
@@ -110,69 +131,122 @@ async fn list_packs(repo: &Repository, index: &LoadedIndex) -> Result<HashMap<Pa
     Ok(named.collect())
 }
 
+/// What the snapshots of a listing turned out to be.
+pub(super) struct Roots {
+    /// Those that could be read.
+    pub(super) read: Vec<Root>,
+    /// Those that could not, and that nobody confirmed.
+    unread: Vec<SnapshotId>,
+    /// Those that are not there any more.
+    gone: Vec<SnapshotId>,
+}
+
+enum Read {
+    Root(Root),
+    Unread(SnapshotId, RepoError),
+    Gone(SnapshotId),
+}
+
 /// Reads every snapshot. What no writer signed is skipped; a confirmed one that is damaged ends the collection.
-pub(super) async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Result<Vec<Root>, Error> {
+pub(super) async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Result<Roots, Error> {
     let reads = futures::stream::iter(snapshots.iter().copied())
         .map(|listed| async move { read_root(repo, listed).await })
         .buffered(repo.env().limits.requests.max(1));
-    Ok(reads.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+    let mut roots = Roots { read: Vec::new(), unread: Vec::new(), gone: Vec::new() };
+    for read in reads.try_collect::<Vec<_>>().await? {
+        match read {
+            Read::Root(root) => roots.read.push(root),
+            Read::Gone(id) => roots.gone.push(id),
+            Read::Unread(id, error) => {
+                warn(repo, &format!("snapshot {} was skipped: {error}", id.short()));
+                roots.unread.push(id);
+            }
+        }
+    }
+    Ok(roots)
 }
 
-async fn read_root(repo: &Repository, listed: Listed) -> Result<Option<Root>, Error> {
+async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
     let error = match repo.read_snapshot(listed).await {
         Ok(StoredSnapshot { snapshot, .. }) => {
-            return Ok(Some(Root { listed, tree: snapshot.root, parents: snapshot.parents }));
+            return Ok(Read::Root(Root { listed, tree: snapshot.root, parents: snapshot.parents }));
         }
-        // Removed since it was listed.
-        Err(RepoError::Store(error)) if error.is_not_found() => return Ok(None),
+        Err(RepoError::Store(error)) if error.is_not_found() => {
+            return match repo.is_listed(listed.name()).await? {
+                // Neither removed nor to be had: what it needs must not look dead.
+                true => Err(error.into()),
+                false => Ok(Read::Gone(listed.id)),
+            };
+        }
         Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. } | RepoError::Cancelled)) => {
             return Err(error.into());
         }
         Err(error) => error,
     };
     let forged = matches!(error, RepoError::BadSignature { .. });
-    if !forged && is_confirmed(repo, &listed).await? {
+    // Asked anew: it may have been confirmed since it was listed.
+    if !forged && repo.is_confirmed(listed).await? {
         return Err(error.into());
     }
-    warn(repo, &format!("snapshot {} was skipped: {error}", listed.id.short()));
-    Ok(None)
+    Ok(Read::Unread(listed.id, error))
 }
 
-/// Whether the snapshot's own writer has confirmed it.
-async fn is_confirmed(repo: &Repository, listed: &Listed) -> Result<bool, Error> {
-    if !listed.confirmed { Ok(false) } else { has_confirmation(repo, listed).await }
-}
-
-async fn has_confirmation(repo: &Repository, listed: &Listed) -> Result<bool, Error> {
-    match repo.check_confirmation(*listed).await {
-        Ok(()) => Ok(true),
-        Err(RepoError::Store(error)) if error.is_not_found() => Ok(false),
-        Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error.into()),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Every snapshot that another one follows, and every one that was seen before, must be listed or removed by a maintainer:
-/// a listing that leaves something out must never make it garbage.
+/// Every snapshot that another one follows, and every one that was seen before, must be there or be removed by a maintainer:
+/// a listing that leaves something out must never make it garbage. One that was seen confirmed must be read as well: if its
+/// writer is not known any more, that is damage of the registry and no forgery.
 async fn check_heads(
     repo: &Repository,
     seen: &SeenSnapshots,
-    snapshots: &[Listed],
-    roots: &[Root],
+    (snapshots, roots): (&[Listed], &Roots),
 ) -> Result<(), Error> {
-    let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
-    let followed = roots.iter().flat_map(|root| root.parents.iter());
-    let mut missing = followed.chain(seen.ids()).filter(|id| !listed.contains(id)).peekable();
-    if missing.peek().is_some() {
-        // Read after the listing: what another collector deleted before it was named before that.
+    if let Some(snapshot) = unexplained(repo, seen, (snapshots, roots)).await?.first() {
+        return Err(Error::SnapshotVanished { snapshot: *snapshot });
+    }
+    let read: HashSet<&SnapshotId> = roots.read.iter().map(|root| &root.listed.id).collect();
+    let mut lost = roots.unread.iter().filter(|id| seen.contains(id) && !read.contains(id)).peekable();
+    if lost.peek().is_some() {
+        // Anyone may put garbage under the name of one that was removed.
         let marks = repo.read_marks().await?;
-        if let Some(id) = missing.find(|id| !marks.removed.contains_key(id)) {
-            return Err(Error::SnapshotVanished { snapshot: *id });
+        if let Some(id) = lost.find(|id| !marks.removed.contains_key(id)) {
+            return Err(Error::SnapshotUnreadable { snapshot: *id });
         }
     }
-    // One that is not confirmed may not be durable yet: a power cut may take it away, and nobody is to wonder then.
-    let confirmed = snapshots.iter().filter(|listed| listed.confirmed).map(|listed| listed.id).collect();
-    if let Err(error) = seen.replace(repo, &confirmed) {
+    Ok(())
+}
+
+/// Snapshots that ought to be there, are not, and that no removal names.
+async fn unexplained(
+    repo: &Repository,
+    seen: &SeenSnapshots,
+    (snapshots, roots): (&[Listed], &Roots),
+) -> Result<BTreeSet<SnapshotId>, Error> {
+    let listed: HashSet<&SnapshotId> = snapshots.iter().map(|listed| &listed.id).collect();
+    let followed = roots.read.iter().flat_map(|root| root.parents.iter());
+    let unlisted = followed.chain(seen.ids()).filter(|id| !listed.contains(id));
+    let mut missing: BTreeSet<SnapshotId> = unlisted.chain(&roots.gone).copied().collect();
+    if !missing.is_empty() {
+        // Read after the listing: what another collector deleted before it was named before that.
+        let marks = repo.read_marks().await?;
+        missing.retain(|id| !marks.removed.contains_key(id));
+    }
+    Ok(missing)
+}
+
+/// Notes what a later collection on this machine must find: what is confirmed by now. One that is not may not be durable
+/// yet: a power cut may take it away, and nobody is to wonder then. Only what was removed is missed no more.
+async fn remember(
+    repo: &Repository,
+    seen: &SeenSnapshots,
+    (snapshots, roots): (&[Listed], &Roots),
+) -> Result<(), Error> {
+    let listed: HashSet<&SnapshotId> = snapshots.iter().map(|listed| &listed.id).collect();
+    let removed: Vec<SnapshotId> = seen.ids().filter(|id| !listed.contains(id)).copied().collect();
+    let roots = roots.read.iter().map(|root| root.listed);
+    let checks = futures::stream::iter(roots.filter(|root| root.confirmed && !seen.contains(&root.id)))
+        .map(|listed| async move { Ok::<_, RepoError>(repo.is_confirmed(listed).await?.then_some(listed)) })
+        .buffered(repo.env().limits.requests.max(1));
+    let new: Vec<Listed> = checks.try_collect::<Vec<_>>().await?.into_iter().flatten().collect();
+    if let Err(error) = SeenSnapshots::update(repo, &removed, &new) {
         warn(repo, &format!("the next collection cannot compare its listing with this one: {error}"));
     }
     Ok(())
@@ -183,19 +257,18 @@ pub(super) async fn vanished(repo: &Repository) -> Result<Vec<SnapshotId>, Error
     let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
     let roots = read_roots(repo, &snapshots).await?;
-    let listed: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
-    let marks = repo.read_marks().await?;
-    let followed = roots.iter().flat_map(|root| root.parents.iter());
-    let missing = followed.chain(seen.ids()).filter(|id| !listed.contains(id));
-    let missing: HashSet<_> = missing.filter(|id| !marks.removed.contains_key(id)).copied().collect();
-    Ok(missing.into_iter().collect())
+    Ok(unexplained(repo, &seen, (&snapshots, &roots)).await?.into_iter().collect())
 }
 
 /// What could not be reached of a confirmed snapshot ends the collection; an unconfirmed one never promised anything.
-async fn judge(repo: &Repository, listed: &Listed, broken: Broken) -> Result<(), Error> {
+async fn judge(
+    repo: &Repository,
+    listed: &Listed,
+    (seen, broken): (&SeenSnapshots, Broken),
+) -> Result<(), Error> {
     let Some(first) = broken.first else { return Ok(()) };
     // Asked anew: it may have been confirmed since it was listed.
-    if has_confirmation(repo, listed).await? {
+    if seen.contains(&listed.id) || repo.is_confirmed(*listed).await? {
         return Err(first);
     }
     let (id, count) = (listed.id.short(), broken.count);

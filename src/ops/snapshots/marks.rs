@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use super::cache::BodyCache;
 use super::{SnapshotInfo, SnapshotList, is_fatal};
 use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::id::SnapshotId;
-use crate::repo::{RepoError, Repository, StoredLabels};
+use crate::repo::{Listed, RepoError, Repository, StoredLabels};
 
 /// Gives each snapshot found its tags and its tomb, and writes the cache.
 pub(super) async fn apply(
@@ -80,7 +80,7 @@ pub(super) async fn read(
 }
 
 /// Checks the confirmations of snapshots, and takes those that nobody entitled has signed for none. Each is fetched once:
-/// what was signed stays so.
+/// what was signed stays so. One that cannot be had is an error: nobody may take its snapshot for an unconfirmed one.
 pub async fn check_confirmations(repo: &Repository, snapshots: &mut [SnapshotInfo]) -> Result<(), Error> {
     let mut cache = BodyCache::open(repo);
     let mut forged = HashSet::new();
@@ -90,17 +90,15 @@ pub async fn check_confirmations(repo: &Repository, snapshots: &mut [SnapshotInf
         .map(SnapshotInfo::listed)
         .collect();
     let mut checks = futures::stream::iter(unknown)
-        .map(|listed| async move { (listed.id, repo.check_confirmation(listed).await) })
+        .map(|listed| async move { (listed.id, repo.is_confirmed(listed).await) })
         .buffer_unordered(repo.env().limits.requests.max(1));
     while let Some((id, checked)) = checks.next().await {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
-        match checked {
-            Ok(()) => cache.add_confirmed(&id),
-            Err(RepoError::Store(error)) if error.is_not_found() => drop(forged.insert(id)),
-            Err(error) if is_fatal(&error) => return Err(error.into()),
-            Err(_) => drop(forged.insert(id)),
+        match checked? {
+            true => cache.add_confirmed(&id),
+            false => drop(forged.insert(id)),
         }
     }
     drop(checks);
@@ -109,4 +107,25 @@ pub async fn check_confirmations(repo: &Repository, snapshots: &mut [SnapshotInf
     }
     cache.save(usize::MAX);
     Ok(())
+}
+
+/// Leaves of the snapshots that could not be read those that count: they are confirmed, and nobody forgot them.
+pub(in crate::ops) async fn judge_unread(repo: &Repository, list: &mut SnapshotList) -> Result<(), Error> {
+    let unread = std::mem::take(&mut list.unread);
+    list.unread = counting(repo, unread).await?;
+    Ok(())
+}
+
+/// Of these snapshots those that are confirmed and that nobody forgot.
+pub(super) async fn counting(repo: &Repository, mut listed: Vec<Listed>) -> Result<Vec<Listed>, Error> {
+    listed.retain(|listed| listed.confirmed);
+    if listed.is_empty() {
+        return Ok(listed);
+    }
+    let tombs = repo.standing_tombs(&listed.iter().map(|listed| listed.id).collect()).await?;
+    listed.retain(|listed| !tombs.contains_key(&listed.id));
+    let checks = futures::stream::iter(listed)
+        .map(|listed| async move { Ok::<_, RepoError>(repo.is_confirmed(listed).await?.then_some(listed)) })
+        .buffered(repo.env().limits.requests.max(1));
+    Ok(checks.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }

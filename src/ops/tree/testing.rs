@@ -144,6 +144,7 @@ pub(crate) fn snapshot_of(root: TreeRef) -> SnapshotInfo {
         writer: crate::id::WriterId::new([0; 16]),
         sequence: 0,
         confirmed: true,
+        has_confirmation: true,
         stored: Timestamp(0),
         snapshot: Snapshot { root: Some(root), ..Snapshot::empty() },
     }

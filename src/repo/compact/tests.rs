@@ -212,7 +212,7 @@ async fn a_plain_writer_replaces_and_supersedes_only_its_own() {
     let (view, mut listed) = world.view().await;
     let (writer, _) = world.repo.writer().unwrap();
     let mut plain = world.repo.clone();
-    plain.writers.get_mut(&writer).unwrap().1 = Authority::Writer;
+    plain.registry = plain.registry.with_authority(writer, Authority::Writer);
     let own = |repo: &Repository, listed: &[ListedIndex]| {
         repo.plan_compaction((&view, listed), HashSet::new()).unwrap().replace.len()
     };

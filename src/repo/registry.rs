@@ -1,0 +1,150 @@
+//! The registry of writers: whose signatures count, and for what.
+//!
+//! # Invariants
+//! Of a writer's entries the valid one with the highest number counts. One whose bytes are not what its name says may have
+//! taken something from its writer: it is reported, so that whoever removes anything can refuse.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::error::RepoError;
+use super::open::get_checked;
+use crate::crypto::sign::VerifyingKey;
+use crate::format::config::{Authority, WriterEntry};
+use crate::format::envelope::ObjectKind;
+use crate::format::layout::{self, ObjectName};
+use crate::format::signed::{SIGNED_MAX, Signed};
+use crate::id::{RepositoryId, WriterId};
+use crate::store::Store;
+
+/// What is known of one writer.
+pub(super) type Known = (VerifyingKey, Authority);
+
+/// What the registry said when it was read last. Clones share it.
+#[derive(Clone)]
+pub(super) struct Registry(Arc<Shared>);
+
+struct Shared {
+    entries: RwLock<Entries>,
+    /// A signature was refused since it was read.
+    doubted: AtomicBool,
+    version: AtomicU64,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Entries {
+    writers: HashMap<WriterId, Known>,
+    /// Keys of entries that are damaged, and that are not older than a valid one of their writer.
+    damaged: Vec<String>,
+}
+
+impl Registry {
+    /// Reads it; `root` is the repository's root key, which signs every entry.
+    pub(super) async fn open(store: &Store, root: (RepositoryId, VerifyingKey)) -> Result<Self, RepoError> {
+        Ok(Self::of(read(store, root).await?))
+    }
+
+    fn of(entries: Entries) -> Self {
+        let (doubted, version) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self(Arc::new(Shared { entries: RwLock::new(entries), doubted, version }))
+    }
+
+    /// What is known of this writer.
+    pub(super) fn get(&self, writer: &WriterId) -> Option<Known> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.writers.get(writer).copied()
+    }
+
+    /// Keys of damaged entries.
+    pub(super) fn damaged(&self) -> Vec<String> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).damaged.clone()
+    }
+
+    /// Notes that a signature was refused.
+    pub(super) fn doubt(&self) {
+        self.0.doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// Grows when something else is known than before.
+    pub(super) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::SeqCst)
+    }
+
+    /// Reads it again if a signature was refused. A writer that was known stays known.
+    pub(super) async fn refresh(
+        &self,
+        store: &Store,
+        root: (RepositoryId, VerifyingKey),
+    ) -> Result<(), RepoError> {
+        if !self.0.doubted.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let mut fresh = read(store, root).await?;
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        for (writer, known) in &entries.writers {
+            fresh.writers.entry(*writer).or_insert(*known);
+        }
+        if fresh != *entries {
+            *entries = fresh;
+            self.0.version.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Another registry, in which this writer has no more authority than that.
+    #[cfg(test)]
+    pub(super) fn with_authority(&self, writer: WriterId, authority: Authority) -> Self {
+        let mut entries = self.0.entries.read().unwrap().clone();
+        entries.writers.get_mut(&writer).unwrap().1 = authority;
+        Self::of(entries)
+    }
+}
+
+async fn read(store: &Store, (repository, root): (RepositoryId, VerifyingKey)) -> Result<Entries, RepoError> {
+    let mut newest: HashMap<WriterId, (u64, Known)> = HashMap::new();
+    let mut damaged: Vec<(WriterId, u64, String)> = Vec::new();
+    for object in store.list(layout::WRITERS).await? {
+        let Some(name @ ObjectName::Writer(id, number, _)) = ObjectName::parse(object.key.as_str()) else {
+            continue;
+        };
+        if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
+            continue;
+        }
+        let bytes = match get_checked(store, name, SIGNED_MAX as u64).await {
+            Ok(bytes) => bytes,
+            // Without the entry everything its writer signed would look forged: that must not come from a bad connection.
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+            Err(error) if error.is_damage() => {
+                damaged.push((id, number, name.key()));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let Some(known) = read_entry((repository, root), (id, number), &bytes) else { continue };
+        if newest.insert(id, (number, known)).is_some_and(|(found, ..)| found == number) {
+            let reason = "two entries of one writer have the same number";
+            return Err(RepoError::Untrusted { repository, reason });
+        }
+    }
+    damaged.retain(|(id, number, _)| newest.get(id).is_none_or(|(found, _)| found < number));
+    Ok(Entries {
+        writers: newest.into_iter().map(|(id, (_, known))| (id, known)).collect(),
+        damaged: damaged.into_iter().map(|(.., key)| key).collect(),
+    })
+}
+
+/// A valid entry of this writer with this number; none if it is anything else.
+fn read_entry(
+    (repository, root): (RepositoryId, VerifyingKey),
+    (id, number): (WriterId, u64),
+    bytes: &[u8],
+) -> Option<Known> {
+    let decoded = Signed::decode(bytes, ObjectKind::Writer, Some(&repository));
+    let (preamble, signed) = decoded.ok()?;
+    root.verify(signed.message, &signed.signature).ok()?;
+    let entry = WriterEntry::decode(signed.value).ok()?;
+    let key = VerifyingKey::from_bytes(entry.key).ok()?;
+    let in_place = entry.writer == id && u64::from(preamble.key_generation) == number;
+    in_place.then_some((key, entry.authority))
+}
