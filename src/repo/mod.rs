@@ -32,6 +32,7 @@ mod open;
 mod pack;
 mod read;
 mod reading;
+mod sealed;
 mod seen;
 mod snapshots;
 

@@ -141,12 +141,12 @@ fn snapshot(bytes: &[u8], _: u64) -> Outcome {
         "writer {} sequence {} salt {} data key {} body {} signature {}",
         object.writer,
         object.sequence,
-        hex(&object.salt),
-        hex(object.data_key),
-        hex(object.body),
-        hex(&object.signature)
+        hex(&object.sealed.salt),
+        hex(object.sealed.data_key),
+        hex(object.sealed.body),
+        hex(&object.sealed.signature)
     );
-    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.signature].concat()))
+    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
 }
 
 fn labels(bytes: &[u8], _: u64) -> Outcome {
@@ -154,12 +154,12 @@ fn labels(bytes: &[u8], _: u64) -> Outcome {
     let text = format!(
         "author {} salt {} data key {} body {} signature {}",
         object.author,
-        hex(&object.salt),
-        hex(object.data_key),
-        hex(object.body),
-        hex(&object.signature)
+        hex(&object.sealed.salt),
+        hex(object.sealed.data_key),
+        hex(object.sealed.body),
+        hex(&object.sealed.signature)
     );
-    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.signature].concat()))
+    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
 }
 
 fn data_key(bytes: &[u8], _: u64) -> Outcome {

@@ -433,7 +433,7 @@ async fn randomness_that_repeats_gives_no_two_objects_one_salt() {
             }
             Some(ObjectName::Index(..)) => salts.push(bytes[32..64].try_into().unwrap()),
             Some(ObjectName::Snapshot(..)) => {
-                salts.push(SnapshotObject::decode(&bytes, &repo.id()).unwrap().salt);
+                salts.push(SnapshotObject::decode(&bytes, &repo.id()).unwrap().sealed.salt);
             }
             _ => {}
         }
