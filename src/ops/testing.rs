@@ -10,11 +10,8 @@ use futures::StreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::cancel::Cancel;
-use crate::clock::SystemClock;
 use crate::crypto::keyfile;
 use crate::crypto::slot::Unlock;
-use crate::event::CountingObserver;
 use crate::format::gc::TombReason;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
@@ -23,9 +20,8 @@ use crate::ops::gc::PruneOptions;
 use crate::ops::init::{InitOptions, init};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::random::SystemRandom;
 use crate::repo::{Env, Limits, Places, Repository};
-use crate::store::{Store, StoreEnv, StoreOptions};
+use crate::store::{Store, StoreOptions};
 
 /// Removes everything that can be removed, without any delay.
 pub(crate) const NOW: PruneOptions = PruneOptions {
@@ -78,23 +74,16 @@ impl World {
 
 /// Two workers, no cache, a state directory that is not there.
 pub(crate) fn env() -> Env {
-    Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits { workers: 2, requests: 4 },
-        places: Places { state: PathBuf::from("/nonexistent"), cache: None },
-    }
+    Env::system(
+        Limits { workers: 2, requests: 4 },
+        Places { state: PathBuf::from("/nonexistent"), cache: None },
+    )
 }
 
 /// A store over any implementation of the trait that does not try twice.
 pub(crate) fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
-    let env = env();
     let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
-    let store_env =
-        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
-    Store::from_object_store(objects, &options, store_env)
+    Store::from_object_store(objects, &options, env().store_env())
 }
 
 /// A store in memory.
