@@ -17,20 +17,17 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use lifeboat::cancel::Cancel;
 use lifeboat::clock::{Clock, SystemClock};
 use lifeboat::crypto::keyfile;
 use lifeboat::crypto::slot::Unlock;
-use lifeboat::event::CountingObserver;
 use lifeboat::format::envelope::ChunkKind;
 use lifeboat::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
 use lifeboat::format::segment::{Codec, SegmentEntry};
 use lifeboat::id::{ChunkId, ObjectHash, PackId, WriterId};
 use lifeboat::index::{Cache, RunTable, View};
 use lifeboat::ops::init::{InitOptions, init};
-use lifeboat::random::SystemRandom;
 use lifeboat::repo::{CompactPlan, Env, Limits, Places, Repository};
-use lifeboat::store::{Store, StoreEnv, StoreOptions, StoreUrl};
+use lifeboat::store::{Store, StoreOptions, StoreUrl};
 
 /// Chunks an index object.
 const OBJECT: u64 = 1 << 20;
@@ -172,20 +169,11 @@ fn sampled<T>(what: &str, work: impl FnOnce() -> T) -> T {
 
 /// Compacts everything into a new repository, and loads what came of it.
 fn compact(view: &View, listed: &[ObjectHash], place: &std::path::Path) {
-    let env = Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits::default(),
-        places: Places { state: place.join("state"), cache: Some(place.join("cache")) },
-    };
-    let store_env = StoreEnv {
-        clock: Arc::clone(&env.clock),
-        random: Arc::clone(&env.random),
-        observer: Arc::clone(&env.observer),
-        cancel: env.cancel.clone(),
-    };
+    let env = Env::system(
+        Limits::default(),
+        Places { state: place.join("state"), cache: Some(place.join("cache")) },
+    );
+    let store_env = env.store_env();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let url: StoreUrl = place.join("repository").to_str().unwrap().parse().unwrap();
     let repo = runtime.block_on(async {

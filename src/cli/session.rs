@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifeboat::cancel::Cancel;
-use lifeboat::clock::{Clock, SystemClock};
+use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::error::Error;
 use lifeboat::event::{Event, Observer};
 use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, RepoError, Repository};
-use lifeboat::store::{Store, StoreEnv};
+use lifeboat::store::Store;
 
 use super::environment::Surroundings;
 use super::error::CliError;
@@ -86,12 +86,7 @@ impl Session {
 
     /// The store of the repository; nothing is made in it.
     pub(crate) async fn store(&self) -> Result<Store, CliError> {
-        let env = StoreEnv {
-            clock: Arc::clone(&self.env.clock) as Arc<dyn Clock>,
-            random: Arc::clone(&self.env.random),
-            observer: Arc::clone(&self.env.observer),
-            cancel: self.env.cancel.clone(),
-        };
+        let env = self.env.store_env();
         Ok(Store::open(&self.settings.place.url(), &self.settings.store, env).await?)
     }
 

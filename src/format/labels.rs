@@ -9,18 +9,13 @@
 
 use super::FormatError;
 use super::cbor::{Cbor, encode};
-use super::envelope::{ChunkKind, ObjectKind, PREAMBLE_LEN, Preamble};
-use super::pack::{DATA_KEY_MAX, padme};
-use super::signed::SIGNATURE_LEN;
+use super::envelope::ObjectKind;
+use super::sealed::{SealedForm, SealedObject, padded_body};
 use super::wire::Reader;
 use crate::id::{RepositoryId, SnapshotId, WriterId};
 
-const SECTION: &str = "11";
-
-/// Most bytes of a labels object.
-pub const LABELS_MAX: usize = 1 << 20;
-/// Most bytes of a body: what is left beside preamble, data key and signature.
-const BODY_MAX: usize = LABELS_MAX - DATA_KEY_MAX - 1024;
+/// How a labels object is sealed.
+pub const LABELS: SealedForm = SealedForm { kind: ObjectKind::Labels, section: "11", max: 1 << 20 };
 const TEXT_MAX: usize = 64 << 10;
 const LIST_MAX: u64 = 16 << 10;
 
@@ -46,23 +41,14 @@ impl Labels {
             }
             Ok(())
         });
-        let mut out = Vec::with_capacity(padme(value.len() + 4));
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        out.extend_from_slice(&value);
-        out.resize(padme(out.len()), 0);
-        out
+        padded_body(&value)
     }
 
     /// Reads the plaintext of a body.
     pub fn decode_body(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes);
-        let len = reader.u32()? as usize;
-        let value = reader.bytes(len)?;
-        if reader.bytes(reader.remaining())?.iter().any(|byte| *byte != 0) {
-            return Err(FormatError::Value { section: SECTION, what: "padding" });
-        }
+        let value = LABELS.value(bytes)?;
         let (mut snapshot, mut number, mut tags) = (None, None, None);
-        let mut d = Cbor::new(value, SECTION, "labels");
+        let mut d = Cbor::new(value, LABELS.section, "labels");
         d.map(|d, key| {
             match key {
                 0 => snapshot = Some(SnapshotId::new(d.fixed()?)),
@@ -73,16 +59,16 @@ impl Labels {
             Ok(true)
         })?;
         d.finish(value.len())?;
-        let missing = FormatError::Value { section: SECTION, what: "labels" };
-        let ((snapshot, number), tags) = snapshot.zip(number).zip(tags).ok_or(missing)?;
+        let missing = || LABELS.broken("labels");
+        let ((snapshot, number), tags) = snapshot.zip(number).zip(tags).ok_or_else(missing)?;
         Ok(Self { snapshot, number, tags })
     }
 
     /// Demands that a reader accepts what [`Self::encode_body`] makes of this.
     pub fn check(&self) -> Result<(), FormatError> {
         let body = self.encode_body();
-        if body.len() > BODY_MAX {
-            return Err(FormatError::Value { section: SECTION, what: "length of the labels" });
+        if body.len() > LABELS.body_max() {
+            return Err(LABELS.broken("length of the labels"));
         }
         Self::decode_body(&body).map(|_| ())
     }
@@ -93,50 +79,21 @@ impl Labels {
 pub struct LabelsObject<'a> {
     /// Who wrote it.
     pub author: WriterId,
-    /// Salt of the body's key.
-    pub salt: [u8; 32],
-    /// The sealed metadata key the body's key comes from.
-    pub data_key: &'a [u8],
-    /// The body, sealed.
-    pub body: &'a [u8],
-    /// What the signature covers.
-    pub message: &'a [u8],
-    /// The author's signature.
-    pub signature: [u8; SIGNATURE_LEN],
+    /// The rest, which a reader of the repository can open.
+    pub sealed: SealedObject<'a>,
 }
 
 impl<'a> LabelsObject<'a> {
     /// The bytes to sign.
     pub fn encode_unsigned(&self, repository: RepositoryId) -> Vec<u8> {
-        let preamble = Preamble::new(ObjectKind::Labels, ChunkKind::Tree, repository);
-        let mut out = preamble.encode().to_vec();
-        out.extend_from_slice(self.author.as_bytes());
-        out.extend_from_slice(&self.salt);
-        out.extend_from_slice(&(self.data_key.len() as u16).to_le_bytes());
-        out.extend_from_slice(self.data_key);
-        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
-        out.extend_from_slice(self.body);
-        out
+        self.sealed.encode_unsigned(repository, &[self.author.as_bytes()])
     }
 
     /// Takes an object apart.
     pub fn decode(bytes: &'a [u8], repository: &RepositoryId) -> Result<Self, FormatError> {
-        Preamble::expect(bytes, ObjectKind::Labels, repository)?;
-        let mut reader = Reader::new(bytes);
-        reader.bytes(PREAMBLE_LEN)?;
-        let author = WriterId::new(reader.array()?);
-        let salt = reader.array()?;
-        let key_len = reader.u16()? as usize;
-        if key_len > DATA_KEY_MAX {
-            return Err(FormatError::Value { section: SECTION, what: "length of a sealed data key" });
-        }
-        let data_key = reader.bytes(key_len)?;
-        let body_len = reader.u32()? as usize;
-        let body = reader.bytes(body_len)?;
-        let signature = reader.array()?;
-        reader.finish()?;
-        let message = bytes.get(..bytes.len() - SIGNATURE_LEN).ok_or(FormatError::Truncated)?;
-        Ok(Self { author, salt, data_key, body, message, signature })
+        let author = |reader: &mut Reader<'_>| Ok(WriterId::new(reader.array()?));
+        let (author, sealed) = SealedObject::decode(LABELS, bytes, repository, author)?;
+        Ok(Self { author, sealed })
     }
 }
 

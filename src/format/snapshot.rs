@@ -6,18 +6,15 @@
 
 use super::FormatError;
 use super::cbor::{Cbor, Out, Written, encode};
-use super::envelope::{ObjectKind, PREAMBLE_LEN, Preamble};
+use super::envelope::ObjectKind;
 use super::node::Totals;
-use super::pack::{DATA_KEY_MAX, padme};
-use super::signed::SIGNATURE_LEN;
+use super::sealed::{SealedForm, SealedObject, padded_body};
 use super::tree::TreeRef;
 use super::wire::Reader;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, RunId, SnapshotId, WriterId};
 
-/// Most bytes of a snapshot object.
-pub const SNAPSHOT_MAX: usize = 4 << 20;
-/// Most bytes of a body: what is left beside preamble, data key and signature.
-const BODY_MAX: usize = SNAPSHOT_MAX - DATA_KEY_MAX - 1024;
+/// How a snapshot object is sealed.
+pub const SNAPSHOT: SealedForm = SealedForm { kind: ObjectKind::Snapshot, section: "10", max: 4 << 20 };
 const TEXT_MAX: usize = 64 << 10;
 const LIST_MAX: u64 = 16 << 10;
 
@@ -61,12 +58,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The plaintext of the body: length, CBOR value, zeroes up to a PADME length.
     pub fn encode_body(&self) -> Vec<u8> {
-        let value = encode(|e| self.encode_fields(e));
-        let mut out = Vec::with_capacity(padme(value.len() + 4));
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        out.extend_from_slice(&value);
-        out.resize(padme(out.len()), 0);
-        out
+        padded_body(&encode(|e| self.encode_fields(e)))
     }
 
     fn encode_fields(&self, e: &mut Out<'_>) -> Written {
@@ -103,14 +95,9 @@ impl Snapshot {
 
     /// Reads the plaintext of a body.
     pub fn decode_body(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes);
-        let len = reader.u32()? as usize;
-        let value = reader.bytes(len)?;
-        if reader.bytes(reader.remaining())?.iter().any(|byte| *byte != 0) {
-            return Err(FormatError::Value { section: "10", what: "padding" });
-        }
+        let value = SNAPSHOT.value(bytes)?;
         let mut snapshot = Self::empty();
-        let mut d = Cbor::new(value, "10", "snapshot");
+        let mut d = Cbor::new(value, SNAPSHOT.section, "snapshot");
         d.map(|d, key| decode_field(&mut snapshot, d, key))?;
         d.finish(value.len())?;
         Ok(snapshot)
@@ -119,8 +106,8 @@ impl Snapshot {
     /// Demands that a reader accepts what [`Self::encode_body`] makes of this.
     pub fn check(&self) -> Result<(), FormatError> {
         let body = self.encode_body();
-        if body.len() > BODY_MAX {
-            return Err(FormatError::Value { section: "10", what: "length of the snapshot" });
+        if body.len() > SNAPSHOT.body_max() {
+            return Err(SNAPSHOT.broken("length of the snapshot"));
         }
         Self::decode_body(&body).map(|_| ())
     }
@@ -197,52 +184,21 @@ pub struct SnapshotObject<'a> {
     pub writer: WriterId,
     /// Its number among the writer's snapshots.
     pub sequence: u64,
-    /// Salt of the body's key.
-    pub salt: [u8; 32],
-    /// The sealed metadata key the body's key comes from.
-    pub data_key: &'a [u8],
-    /// The body, sealed.
-    pub body: &'a [u8],
-    /// What the signature covers.
-    pub message: &'a [u8],
-    /// The writer's signature.
-    pub signature: [u8; SIGNATURE_LEN],
+    /// The rest, which a reader of the repository can open.
+    pub sealed: SealedObject<'a>,
 }
 
 impl<'a> SnapshotObject<'a> {
     /// The bytes to sign.
     pub fn encode_unsigned(&self, repository: RepositoryId) -> Vec<u8> {
-        let preamble = Preamble::new(ObjectKind::Snapshot, super::envelope::ChunkKind::Tree, repository);
-        let mut out = preamble.encode().to_vec();
-        out.extend_from_slice(self.writer.as_bytes());
-        out.extend_from_slice(&self.sequence.to_le_bytes());
-        out.extend_from_slice(&self.salt);
-        out.extend_from_slice(&(self.data_key.len() as u16).to_le_bytes());
-        out.extend_from_slice(self.data_key);
-        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
-        out.extend_from_slice(self.body);
-        out
+        self.sealed.encode_unsigned(repository, &[self.writer.as_bytes(), &self.sequence.to_le_bytes()])
     }
 
     /// Takes an object apart.
     pub fn decode(bytes: &'a [u8], repository: &RepositoryId) -> Result<Self, FormatError> {
-        Preamble::expect(bytes, ObjectKind::Snapshot, repository)?;
-        let mut reader = Reader::new(bytes);
-        reader.bytes(PREAMBLE_LEN)?;
-        let writer = WriterId::new(reader.array()?);
-        let sequence = reader.u64()?;
-        let salt = reader.array()?;
-        let key_len = reader.u16()? as usize;
-        if key_len > DATA_KEY_MAX {
-            return Err(FormatError::Value { section: "10", what: "length of a sealed data key" });
-        }
-        let data_key = reader.bytes(key_len)?;
-        let body_len = reader.u32()? as usize;
-        let body = reader.bytes(body_len)?;
-        let signature = reader.array()?;
-        reader.finish()?;
-        let message = bytes.get(..bytes.len() - SIGNATURE_LEN).ok_or(FormatError::Truncated)?;
-        Ok(Self { writer, sequence, salt, data_key, body, message, signature })
+        let head = |reader: &mut Reader<'_>| Ok((WriterId::new(reader.array()?), reader.u64()?));
+        let ((writer, sequence), sealed) = SealedObject::decode(SNAPSHOT, bytes, repository, head)?;
+        Ok(Self { writer, sequence, sealed })
     }
 }
 

@@ -1,44 +1,89 @@
 //! A world for tests: memory for storage, the machine's clock, no cache.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
+use futures::StreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::cancel::Cancel;
-use crate::clock::SystemClock;
 use crate::crypto::keyfile;
 use crate::crypto::slot::Unlock;
-use crate::event::CountingObserver;
+use crate::format::gc::TombReason;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
+use crate::ops::gc::PruneOptions;
 use crate::ops::init::{InitOptions, init};
-use crate::random::SystemRandom;
+use crate::ops::restore::{RestoreOptions, restore};
+use crate::ops::snapshots::{SnapshotFilter, resolve};
 use crate::repo::{Env, Limits, Places, Repository};
-use crate::store::{Store, StoreEnv, StoreOptions};
+use crate::store::{Store, StoreOptions};
+
+/// Removes everything that can be removed, without any delay.
+pub(crate) const NOW: PruneOptions = PruneOptions {
+    grace: Duration::ZERO,
+    undo_window: Duration::ZERO,
+    young: Some(Duration::ZERO),
+    max_unused: 0,
+    max_repack: u64::MAX,
+    reserve: 0,
+    yes: true,
+    force: true,
+    accept_missing: false,
+    dry_run: false,
+};
+
+/// A source, a place for local state, and a store in memory; the directory is gone when the test ends.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) objects: Arc<InMemory>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let world = Self { dir: tempfile::tempdir().unwrap(), objects: Arc::new(InMemory::new()) };
+        fs::create_dir(world.source()).unwrap();
+        world
+    }
+
+    pub(crate) fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.source().join(name), content).unwrap();
+    }
+
+    pub(crate) fn env(&self) -> Env {
+        self.env_at("state")
+    }
+
+    /// With local state of another name: as another machine is.
+    pub(crate) fn env_at(&self, state: &str) -> Env {
+        Env { places: Places { state: self.dir.path().join(state), cache: None }, ..env() }
+    }
+
+    pub(crate) async fn repository(&self) -> Repository {
+        new_repository(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, self.env()).await
+    }
+}
 
 /// Two workers, no cache, a state directory that is not there.
 pub(crate) fn env() -> Env {
-    Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits { workers: 2, requests: 4 },
-        places: Places { state: PathBuf::from("/nonexistent"), cache: None },
-    }
+    Env::system(
+        Limits { workers: 2, requests: 4 },
+        Places { state: PathBuf::from("/nonexistent"), cache: None },
+    )
 }
 
 /// A store over any implementation of the trait that does not try twice.
 pub(crate) fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
-    let env = env();
     let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
-    let store_env =
-        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
-    Store::from_object_store(objects, &options, store_env)
+    Store::from_object_store(objects, &options, env().store_env())
 }
 
 /// A store in memory.
@@ -80,4 +125,53 @@ pub(crate) async fn put_snapshot(
     let id = repo.put_snapshot(sequence, &snapshot, &keys).await.unwrap();
     repo.confirm_snapshot(sequence, id).await.unwrap();
     id
+}
+
+/// Forgets one snapshot, as someone does who names it.
+pub(crate) async fn forget(repo: &Repository, id: SnapshotId) {
+    let listed = repo.list_snapshots().await.unwrap().into_iter().find(|l| l.id == id).unwrap();
+    repo.put_tomb((listed.writer, listed.sequence, id), TombReason::Named).await.unwrap();
+}
+
+/// What a snapshot has below a stored path, as a restore brings it back.
+pub(crate) async fn restored(repo: &Repository, id: SnapshotId, path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = resolve(repo, &id.to_string(), &SnapshotFilter::default()).await.unwrap();
+    let target = dir.path().join("restored");
+    let path = path.as_os_str().as_encoded_bytes().to_vec();
+    restore(repo, RestoreOptions::new(snapshot, path, target.clone())).await.unwrap();
+    contents(&target)
+}
+
+/// The files below a directory and what is in them.
+pub(crate) fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.map(|e| (e.path().strip_prefix(root).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
+}
+
+/// Puts what `from` has and `to` lacks.
+pub(crate) async fn add_objects(from: &InMemory, to: &InMemory) {
+    let mut objects = from.list(None);
+    while let Some(meta) = objects.next().await {
+        let location = meta.unwrap().location;
+        if to.head(&location).await.is_err() {
+            let bytes = from.get(&location).await.unwrap().bytes().await.unwrap();
+            to.put(&location, bytes.into()).await.unwrap();
+        }
+    }
+}
+
+/// A store of its own with the same objects.
+pub(crate) async fn copy_objects(from: &InMemory) -> Arc<InMemory> {
+    let to = InMemory::new();
+    add_objects(from, &to).await;
+    Arc::new(to)
+}
+
+/// Bytes that neither compress nor repeat, others for each seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
 }

@@ -151,7 +151,18 @@ pub(super) async fn put_signed(
     key: &SigningKey,
     name: impl FnOnce(ObjectHash) -> ObjectName,
 ) -> Result<ObjectHash, RepoError> {
-    let mut bytes = signed_message(Preamble::new(kind, ChunkKind::Data, repository), value);
+    let message = signed_message(Preamble::new(kind, ChunkKind::Data, repository), value);
+    sign_and_put(store, message, key, name).await
+}
+
+/// Signs an object and puts it under the name that its hash gives.
+pub(super) async fn sign_and_put(
+    store: &Store,
+    message: Vec<u8>,
+    key: &SigningKey,
+    name: impl FnOnce(ObjectHash) -> ObjectName,
+) -> Result<ObjectHash, RepoError> {
+    let mut bytes = message;
     let signature = key.sign(&bytes);
     bytes.extend_from_slice(&signature);
     let hash = object_hash(&bytes);

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
-use crate::clock::Clock;
-use crate::event::Observer;
-use crate::random::Random;
+use crate::clock::{Clock, SystemClock};
+use crate::event::{CountingObserver, Observer};
+use crate::random::{Random, SystemRandom};
+use crate::store::StoreEnv;
 
 /// Everything a run takes from outside besides the store. Clones share it.
 #[derive(Clone)]
@@ -23,6 +24,30 @@ pub struct Env {
     pub limits: Limits,
     /// Where local files live.
     pub places: Places,
+}
+
+impl Env {
+    /// The machine's clock and randomness; nobody is told anything, and nobody stops it yet.
+    pub fn system(limits: Limits, places: Places) -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            observer: Arc::new(CountingObserver::default()),
+            cancel: Cancel::new(),
+            limits,
+            places,
+        }
+    }
+
+    /// The same world for a store: what stops this stops that.
+    pub fn store_env(&self) -> StoreEnv {
+        StoreEnv {
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            observer: Arc::clone(&self.observer),
+            cancel: self.cancel.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Env {

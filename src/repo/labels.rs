@@ -6,17 +6,15 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
+use super::create::sign_and_put;
 use super::error::RepoError;
-use super::open::{Repository, object_key};
+use super::open::Repository;
 use super::snapshots::Listed;
-use crate::crypto::{ObjectSealer, object_hash};
-use crate::format::FormatError;
 use crate::format::config::Authority;
-use crate::format::envelope::{ChunkKind, ObjectKind};
-use crate::format::labels::{LABELS_MAX, Labels, LabelsObject};
+use crate::format::envelope::ChunkKind;
+use crate::format::labels::{LABELS, Labels, LabelsObject};
 use crate::format::layout::{self, ObjectName};
+use crate::format::sealed::SealedObject;
 use crate::id::{ObjectHash, SnapshotId, WriterId};
 use crate::random::random_array;
 
@@ -63,17 +61,9 @@ impl Repository {
     pub async fn read_labels(&self, name: ObjectName) -> Result<StoredLabels, RepoError> {
         let key = name.key();
         let ObjectName::Labels(snapshot, hash) = name else { return Err(RepoError::BadSignature { key }) };
-        let bytes = self.get_object(name, LABELS_MAX as u64).await?;
+        let bytes = self.get_object(name, LABELS.max as u64).await?;
         let object = LabelsObject::decode(&bytes, &self.id()).map_err(RepoError::at(&key))?;
-        self.verify(&key, (object.author, Authority::Writer), object.message, &object.signature)?;
-        let data_key = self.open_data_key(object.data_key)?;
-        if data_key.kind() != ChunkKind::Tree {
-            let rule = FormatError::Value { section: "11", what: "kind of the data key" };
-            return Err(RepoError::at(&key)(rule));
-        }
-        let mut body = object.body.to_vec();
-        ObjectSealer::new(data_key.base(), &object.salt, self.id(), ObjectKind::Labels)
-            .open_block(0, 1, &mut body)?;
+        let body = self.open_sealed(&key, object.author, &object.sealed)?;
         let labels = Labels::decode_body(&body).map_err(RepoError::at(&key))?;
         if labels.snapshot != snapshot {
             return Err(RepoError::BadSignature { key });
@@ -100,22 +90,11 @@ impl Repository {
         let keys = self.new_run_keys()?;
         let salt = random_array(&*self.env.random)?;
         let mut body = labels.encode_body();
-        ObjectSealer::new(keys.key(ChunkKind::Tree).base(), &salt, self.id(), ObjectKind::Labels)
-            .seal_block(0, 1, &mut body)?;
-        let unsigned = LabelsObject {
-            author,
-            salt,
-            data_key: keys.sealed(ChunkKind::Tree),
-            body: &body,
-            message: &[],
-            signature: [0; 64],
-        };
-        let mut bytes = unsigned.encode_unsigned(self.id());
-        let signature = signing.sign(&bytes);
-        bytes.extend_from_slice(&signature);
-        let hash = object_hash(&bytes);
-        let name = ObjectName::Labels(snapshot.id, hash);
-        self.store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
+        self.seal_body(LABELS, (&keys, &salt), &mut body)?;
+        let sealed = SealedObject::unsigned(LABELS, salt, keys.sealed(ChunkKind::Tree), &body);
+        let message = LabelsObject { author, sealed }.encode_unsigned(self.id());
+        let named = |hash| ObjectName::Labels(snapshot.id, hash);
+        let hash = sign_and_put(&self.store, message, &signing, named).await?;
         Ok(StoredLabels { hash, author, labels })
     }
 }

@@ -33,6 +33,7 @@ mod pack;
 mod read;
 mod reading;
 mod registry;
+mod sealed;
 mod seen;
 mod snapshots;
 

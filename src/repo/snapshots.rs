@@ -2,20 +2,19 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
-
+use super::create::{put_signed, sign_and_put};
 use super::error::RepoError;
 use super::keys::RunKeys;
-use super::open::{Repository, object_key};
+use super::open::Repository;
 use crate::clock::Timestamp;
-use crate::crypto::{ObjectSealer, object_hash, object_salt};
-use crate::format::FormatError;
+use crate::crypto::{object_hash, object_salt};
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::layout::{self, ObjectName};
+use crate::format::sealed::SealedObject;
 use crate::format::signed::{SIGNED_MAX, Signed};
-use crate::format::snapshot::{Confirmation, SNAPSHOT_MAX, Snapshot, SnapshotObject};
-use crate::id::{SnapshotId, WriterId};
+use crate::format::snapshot::{Confirmation, SNAPSHOT, Snapshot, SnapshotObject};
+use crate::id::{ObjectHash, SnapshotId, WriterId};
 
 /// A snapshot's name, as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,34 +86,27 @@ impl Repository {
     /// Reads a snapshot: hash, signature, body.
     pub async fn read_snapshot(&self, listed: Listed) -> Result<StoredSnapshot, RepoError> {
         let key = listed.name().key();
-        let bytes = self.get_object(listed.name(), SNAPSHOT_MAX as u64).await?;
-        let object = self.signed_snapshot(listed, &bytes)?;
-        let data_key = self.open_data_key(object.data_key)?;
-        if data_key.kind() != ChunkKind::Tree {
-            let rule = FormatError::Value { section: "10", what: "kind of the data key" };
-            return Err(RepoError::at(&key)(rule));
-        }
-        let mut body = object.body.to_vec();
-        ObjectSealer::new(data_key.base(), &object.salt, self.id(), ObjectKind::Snapshot)
-            .open_block(0, 1, &mut body)?;
+        let bytes = self.get_object(listed.name(), SNAPSHOT.max as u64).await?;
+        let object = self.placed_snapshot(listed, &bytes)?;
+        let body = self.open_sealed(&key, object.writer, &object.sealed)?;
         let snapshot = Snapshot::decode_body(&body).map_err(RepoError::at(&key))?;
         Ok(StoredSnapshot { listed, snapshot })
     }
 
     /// Checks that a snapshot's writer signed it under this name; a key that may only write can do so.
     pub async fn check_snapshot(&self, listed: Listed) -> Result<(), RepoError> {
-        let bytes = self.get_object(listed.name(), SNAPSHOT_MAX as u64).await?;
-        self.signed_snapshot(listed, &bytes).map(drop)
+        let bytes = self.get_object(listed.name(), SNAPSHOT.max as u64).await?;
+        let SnapshotObject { writer, sealed, .. } = self.placed_snapshot(listed, &bytes)?;
+        self.verify(&listed.name().key(), (writer, Authority::Writer), sealed.message, &sealed.signature)
     }
 
-    /// What the object holds, if it was signed for this place.
-    fn signed_snapshot<'a>(&self, listed: Listed, bytes: &'a [u8]) -> Result<SnapshotObject<'a>, RepoError> {
+    /// What the object says, if it was meant for this place.
+    fn placed_snapshot<'a>(&self, listed: Listed, bytes: &'a [u8]) -> Result<SnapshotObject<'a>, RepoError> {
         let key = listed.name().key();
         let object = SnapshotObject::decode(bytes, &self.id()).map_err(RepoError::at(&key))?;
         if (object.writer, object.sequence) != (listed.writer, listed.sequence) {
             return Err(RepoError::BadSignature { key });
         }
-        self.verify(&key, (object.writer, Authority::Writer), object.message, &object.signature)?;
         Ok(object)
     }
 
@@ -167,23 +159,11 @@ impl Repository {
         let mut body = snapshot.encode_body();
         let key = keys.key(ChunkKind::Tree).base();
         let salt = object_salt(key, &*self.env.random, &object_hash(&body))?;
-        ObjectSealer::new(key, &salt, self.id(), ObjectKind::Snapshot).seal_block(0, 1, &mut body)?;
-        let unsigned = SnapshotObject {
-            writer,
-            sequence,
-            salt,
-            data_key: keys.sealed(ChunkKind::Tree),
-            body: &body,
-            message: &[],
-            signature: [0; 64],
-        };
-        let mut bytes = unsigned.encode_unsigned(self.id());
-        let signature = signing.sign(&bytes);
-        bytes.extend_from_slice(&signature);
-        let id = SnapshotId::from(object_hash(&bytes));
-        let name = ObjectName::Snapshot(writer, sequence, id);
-        self.store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
-        Ok(id)
+        self.seal_body(SNAPSHOT, (keys, &salt), &mut body)?;
+        let sealed = SealedObject::unsigned(SNAPSHOT, salt, keys.sealed(ChunkKind::Tree), &body);
+        let message = SnapshotObject { writer, sequence, sealed }.encode_unsigned(self.id());
+        let named = |hash: ObjectHash| ObjectName::Snapshot(writer, sequence, hash.into());
+        Ok(sign_and_put(&self.store, message, &signing, named).await?.into())
     }
 
     /// Puts the confirmation of a snapshot: only after its check came out clean.
@@ -192,14 +172,7 @@ impl Repository {
         let said = Confirmation { writer, sequence, snapshot: id.into() };
         let value = said.encode();
         let named = |_| ObjectName::Confirmation(writer, sequence, id);
-        super::create::put_signed(
-            &self.store,
-            (ObjectKind::Confirmation, self.id()),
-            &value,
-            &signing,
-            named,
-        )
-        .await?;
+        put_signed(&self.store, (ObjectKind::Confirmation, self.id()), &value, &signing, named).await?;
         Ok(())
     }
 }

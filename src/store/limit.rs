@@ -1,31 +1,10 @@
-//! Waiting: rates of bytes a second, and pauses that a raised [`Cancel`] ends.
+//! Rates of bytes a second, and waiting for them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::options::StoreEnv;
-
-/// The run was asked to stop while it waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stopped;
-
-/// Longest sleep without a look at the clock and the flag; short, so that a stop is felt at once.
-const STEP: Duration = Duration::from_millis(50);
-
-/// Waits until `pause` has passed on the injected clock. Sleeps in small real steps, so a simulated clock may run faster.
-pub(super) async fn wait(env: &StoreEnv, pause: Duration) -> Result<(), Stopped> {
-    let end = env.clock.monotonic().saturating_add(pause);
-    loop {
-        if env.cancel.is_raised() {
-            return Err(Stopped);
-        }
-        let left = end.saturating_sub(env.clock.monotonic());
-        if left.is_zero() {
-            return Ok(());
-        }
-        tokio::time::sleep(left.min(STEP)).await;
-    }
-}
+use crate::cancel::Stopped;
 
 /// A token bucket of one second's worth. Whoever takes more than is there leaves a debt that the next one waits for, so a
 /// large object is sent in one go and the average still holds.
@@ -52,7 +31,7 @@ impl Limit {
     /// Waits for earlier debts, then takes `bytes`.
     pub(super) async fn take(&self, env: &StoreEnv, bytes: u64) -> Result<(), Stopped> {
         let pause = self.reserve(bytes, env.clock.monotonic());
-        if pause.is_zero() { Ok(()) } else { wait(env, pause).await }
+        if pause.is_zero() { Ok(()) } else { env.cancel.wait(&*env.clock, pause).await }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::error::{Operation, StoreError};
-use super::limit::wait;
 use super::options::StoreEnv;
 use crate::event::Event;
 use crate::random::{Random, random_array};
@@ -51,7 +50,8 @@ where
             return Err(error);
         }
         env.observer.observe(&Event::Retrying { key, attempt, error: &error });
-        wait(env, pause).await.map_err(|_| StoreError::Cancelled { operation, key: key.to_owned() })?;
+        let waited = env.cancel.wait(&*env.clock, pause).await;
+        waited.map_err(|_| StoreError::Cancelled { operation, key: key.to_owned() })?;
         attempt += 1;
     }
 }

@@ -6,21 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use lifeboat::cancel::Cancel;
-use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::error::Error;
-use lifeboat::event::CountingObserver;
 use lifeboat::id::SnapshotId;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::ops::restore::{RestoreOptions, restore};
 use lifeboat::ops::snapshots::{SnapshotFilter, resolve};
-use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
-use lifeboat::source::target::{Overwrite, OwnerPolicy};
-use lifeboat::store::{Store, StoreEnv, StoreOptions};
+use lifeboat::store::{Store, StoreOptions};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -43,14 +38,10 @@ pub struct Copy {
 }
 
 pub fn env(state: &Path) -> Env {
-    Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits { workers: 2, requests: 2 },
-        places: Places { state: state.join("state"), cache: Some(state.join("cache")) },
-    }
+    Env::system(
+        Limits { workers: 2, requests: 2 },
+        Places { state: state.join("state"), cache: Some(state.join("cache")) },
+    )
 }
 
 pub fn store_over(objects: Arc<dyn ObjectStore>) -> Store {
@@ -63,10 +54,8 @@ pub fn patient_store_over(objects: Arc<dyn ObjectStore>) -> Store {
 }
 
 fn store_with(objects: Arc<dyn ObjectStore>, retry_for: Duration) -> Store {
-    let env = env(Path::new("/nonexistent"));
-    let store_env =
-        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
-    Store::from_object_store(objects, &StoreOptions { retry_for, ..StoreOptions::default() }, store_env)
+    let options = StoreOptions { retry_for, ..StoreOptions::default() };
+    Store::from_object_store(objects, &options, env(Path::new("/nonexistent")).store_env())
 }
 
 pub async fn open(store: Store, state: &Path, key: &SecretKey) -> Result<Repository, RepoError> {
@@ -99,17 +88,7 @@ pub async fn check_snapshots(repo: &Repository, snapshots: &[(SnapshotId, &Path)
         let target = tempfile::tempdir().unwrap();
         // The paths as stored are those of the source, wherever its copy is now.
         let path = snapshot.snapshot.paths[0].clone();
-        let options = RestoreOptions {
-            snapshot,
-            path,
-            target: target.path().join("restored"),
-            owner: OwnerPolicy::default(),
-            sparse: false,
-            overwrite: Overwrite::default(),
-            filter: lifeboat::filter::Filter::default(),
-            dry_run: false,
-            verify: false,
-        };
+        let options = RestoreOptions::new(snapshot, path, target.path().join("restored"));
         let summary = restore(repo, options).await.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!((summary.failed, summary.damaged.len()), (0, 0), "{what}");
         assert_eq!(contents(&target.path().join("restored")), contents(source), "{what}: {id}");

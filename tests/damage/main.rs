@@ -12,12 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lifeboat::filter::FilterBuilder;
 use lifeboat::ops::restore::{RestoreOptions, restore};
 use lifeboat::ops::snapshots::{SnapshotFilter, list};
 use lifeboat::ops::verify::{Depth, verify, verify_packs_without_key};
 use lifeboat::repo::RepoError;
-use lifeboat::source::target::{Overwrite, OwnerPolicy};
 use world::{World, env, store_of};
 
 /// Bits that the sample flips in all.
@@ -226,17 +224,8 @@ async fn restore_all(world: &World, objects: &BTreeMap<String, Bytes>, what: &st
     for snapshot in list.snapshots {
         let newest = snapshot.id == world.last;
         let target = tempfile::tempdir().unwrap();
-        let options = RestoreOptions {
-            path: snapshot.snapshot.paths[0].clone(),
-            snapshot,
-            target: target.path().join("restored"),
-            owner: OwnerPolicy::default(),
-            sparse: false,
-            overwrite: Overwrite::default(),
-            filter: FilterBuilder::new().build().unwrap(),
-            dry_run: false,
-            verify: false,
-        };
+        let path = snapshot.snapshot.paths[0].clone();
+        let options = RestoreOptions::new(snapshot, path, target.path().join("restored"));
         let Ok(summary) = restore(&repo, options).await else { continue };
         let found = world::contents(&target.path().join("restored"));
         for (path, content) in &found {

@@ -6,19 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lifeboat::cancel::Cancel;
 use lifeboat::chunk::ChunkParams;
-use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
-use lifeboat::event::CountingObserver;
 use lifeboat::format::gc::TombReason;
 use lifeboat::id::{PackId, SnapshotId};
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
-use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
-use lifeboat::store::{Key, Store, StoreEnv, StoreOptions};
+use lifeboat::store::{Key, Store, StoreOptions};
 use object_store::memory::InMemory;
 
 /// A repository as bytes, and the key that opens it.
@@ -32,21 +28,13 @@ pub struct World {
 }
 
 pub fn env(state: &Path) -> Env {
-    Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits { workers: 1, requests: 4 },
-        places: Places { state: state.to_owned(), cache: None },
-    }
+    Env::system(Limits { workers: 1, requests: 4 }, Places { state: state.to_owned(), cache: None })
 }
 
 /// A store in memory that holds these objects.
 pub async fn store_of(objects: &BTreeMap<String, Bytes>) -> Store {
     let env = env(Path::new("/nonexistent"));
-    let store_env =
-        StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
+    let store_env = env.store_env();
     let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
     let store = Store::from_object_store(Arc::new(InMemory::new()), &options, store_env);
     for (key, bytes) in objects {

@@ -6,13 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use lifeboat::cancel::Cancel;
-use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::error::Error;
-use lifeboat::event::CountingObserver;
-use lifeboat::filter::Filter;
 use lifeboat::format::gc::TombReason;
 use lifeboat::id::SnapshotId;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
@@ -21,11 +17,9 @@ use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::ops::restore::{RestoreOptions, restore};
 use lifeboat::ops::snapshots::{SnapshotFilter, resolve};
 use lifeboat::ops::verify::{Depth, Problem, Severity, verify};
-use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
-use lifeboat::source::target::{Overwrite, OwnerPolicy};
 use lifeboat::store::local::{LocalOptions, LocalStore};
-use lifeboat::store::{Store, StoreEnv, StoreOptions};
+use lifeboat::store::{Store, StoreOptions};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -129,8 +123,7 @@ impl Process {
     pub fn new(disk: SimDisk, state: &Path, source: Arc<Source>, facts: Arc<Mutex<Facts>>) -> Self {
         let env = env(state);
         let options = StoreOptions { retry_for: Duration::ZERO, ..StoreOptions::default() };
-        let store_env =
-            StoreEnv { clock: env.clock, random: env.random, observer: env.observer, cancel: env.cancel };
+        let store_env = env.store_env();
         let local = LocalStore::on_disk(disk, ROOT.into(), LocalOptions::default(), &store_env).unwrap();
         let store = Store::from_object_store(Arc::new(local.clone()), &options, store_env);
         Self { facts, source, local, store, state: state.to_owned() }
@@ -316,17 +309,8 @@ async fn check_snapshot(repo: &Repository, id: SnapshotId, version: &Path) -> Re
         return Err("is not confirmed".to_owned());
     }
     let target = tempfile::tempdir().unwrap();
-    let options = RestoreOptions {
-        path: snapshot.snapshot.paths[0].clone(),
-        snapshot,
-        target: target.path().join("restored"),
-        owner: OwnerPolicy::default(),
-        sparse: false,
-        overwrite: Overwrite::default(),
-        filter: Filter::default(),
-        dry_run: false,
-        verify: false,
-    };
+    let path = snapshot.snapshot.paths[0].clone();
+    let options = RestoreOptions::new(snapshot, path, target.path().join("restored"));
     let summary = restore(repo, options).await.map_err(|error| chain(&error))?;
     if (summary.failed, summary.damaged.len()) != (0, 0) {
         return Err(format!("{} failed, {} damaged", summary.failed, summary.damaged.len()));
@@ -338,14 +322,10 @@ async fn check_snapshot(repo: &Repository, id: SnapshotId, version: &Path) -> Re
 }
 
 fn env(state: &Path) -> Env {
-    Env {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-        limits: Limits { workers: 2, requests: 2 },
-        places: Places { state: state.join("state"), cache: Some(state.join("cache")) },
-    }
+    Env::system(
+        Limits { workers: 2, requests: 2 },
+        Places { state: state.join("state"), cache: Some(state.join("cache")) },
+    )
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use lifeboat::class::Class;
 use lifeboat::error::Error;
-use lifeboat::filter::Filter;
 use lifeboat::id::SnapshotId;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::restore::{RestoreOptions, restore};
 use lifeboat::ops::snapshots::{SnapshotFilter, resolve};
 use lifeboat::ops::verify::{Depth, verify};
 use lifeboat::repo::{RepoError, Repository};
-use lifeboat::source::target::{Overwrite, OwnerPolicy};
+use lifeboat::source::target::OwnerPolicy;
 
 use crate::chance::Dice;
 use crate::reading::STORED;
@@ -185,17 +184,9 @@ pub async fn restore_one(
     let _ = std::fs::remove_dir_all(&target);
     let options = SnapshotFilter::default();
     let snapshot = resolve(repo, &id.to_string(), &options).await.map_err(|e| Failed::Not(chain(&e)))?;
-    let options = RestoreOptions {
-        snapshot,
-        path: STORED.as_bytes().to_vec(),
-        target: target.clone(),
-        owner: OwnerPolicy::Skip,
-        sparse: false,
-        overwrite: Overwrite::default(),
-        filter: Filter::default(),
-        dry_run: false,
-        verify: false,
-    };
+    let path = STORED.as_bytes().to_vec();
+    let options =
+        RestoreOptions { owner: OwnerPolicy::Skip, ..RestoreOptions::new(snapshot, path, target.clone()) };
     let summary = restore(repo, options).await.map_err(|e| Failed::Not(chain(&e)))?;
     if summary.failed + summary.damaged_count > 0 {
         return Err(Failed::Not(format!("{} failed, {} damaged", summary.failed, summary.damaged_count)));

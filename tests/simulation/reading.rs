@@ -74,9 +74,9 @@ impl Reader {
     ) -> Result<Found, String> {
         let repository = self.repo.id();
         let object = SnapshotObject::decode(snapshot, &repository).map_err(|e| e.to_string())?;
-        let key = self.keys.get(&self.repo, object.data_key).map_err(|e| e.to_string())?;
-        let mut body = object.body.to_vec();
-        ObjectSealer::new(key.base(), &object.salt, repository, ObjectKind::Snapshot)
+        let key = self.keys.get(&self.repo, object.sealed.data_key).map_err(|e| e.to_string())?;
+        let mut body = object.sealed.body.to_vec();
+        ObjectSealer::new(key.base(), &object.sealed.salt, repository, ObjectKind::Snapshot)
             .open_block(0, 1, &mut body)
             .map_err(|e| e.to_string())?;
         let snapshot = Snapshot::decode_body(&body).map_err(|e| e.to_string())?;

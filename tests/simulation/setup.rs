@@ -15,7 +15,7 @@ use lifeboat::event::CountingObserver;
 use lifeboat::id::ChunkId;
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::repo::{Env, Limits, Places, Repository};
-use lifeboat::store::{Store, StoreEnv, StoreOptions};
+use lifeboat::store::{Store, StoreOptions};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -43,13 +43,8 @@ pub fn env(seed: u64, (store_clock, skew): (&Arc<AtomicI64>, i64), places: Place
 }
 
 pub fn store_over(objects: Arc<dyn ObjectStore>, env: &Env, retry_for: Duration) -> Store {
-    let store_env = StoreEnv {
-        clock: Arc::clone(&env.clock),
-        random: Arc::clone(&env.random),
-        observer: Arc::clone(&env.observer),
-        cancel: env.cancel.clone(),
-    };
-    Store::from_object_store(objects, &StoreOptions { retry_for, ..StoreOptions::default() }, store_env)
+    let options = StoreOptions { retry_for, ..StoreOptions::default() };
+    Store::from_object_store(objects, &options, env.store_env())
 }
 
 pub fn places(dir: &Path, with_cache: bool) -> Places {

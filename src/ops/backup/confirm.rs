@@ -25,8 +25,6 @@ const LIMIT: Duration = Duration::from_secs(8 * 24 * 3600);
 const GONE_LIMIT: Duration = Duration::from_secs(3600);
 /// How often it is looked whether there are new index objects.
 const POLL: Duration = Duration::from_secs(60);
-/// Longest sleep without a look at the clock and the wish to stop.
-const STEP: Duration = Duration::from_millis(50);
 /// How often packs may be condemned or deleted while their content is looked up, before that is given up.
 const LOOKS: usize = 16;
 
@@ -214,19 +212,9 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// Sleeps in small real steps, so that a simulated clock may run faster.
     async fn pause(&self, stored: &Stored) -> Result<(), Error> {
         let env = self.repo.env();
-        let end = env.clock.monotonic().saturating_add(POLL);
-        loop {
-            if env.cancel.is_raised() {
-                return Err(stored.unconfirmed("the run was stopped while it waited for a collector"));
-            }
-            let left = end.saturating_sub(env.clock.monotonic());
-            if left.is_zero() {
-                return Ok(());
-            }
-            tokio::time::sleep(left.min(STEP)).await;
-        }
+        let waited = env.cancel.wait(&*env.clock, POLL).await;
+        waited.map_err(|_| stored.unconfirmed("the run was stopped while it waited for a collector"))
     }
 }

@@ -113,20 +113,9 @@ pub(super) fn content_of(rows: &[ChunkRow], pages: &mut dyn PageStore) -> Result
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::testing::Memory;
     use super::*;
     use crate::id::ChunkId;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Memory(HashMap<ChunkId, Vec<u8>>);
-
-    impl PageStore for Memory {
-        fn store_page(&mut self, page: &[u8]) -> Result<ChunkId, Error> {
-            let id = ChunkId::new(*blake3::hash(page).as_bytes());
-            self.0.insert(id, page.to_vec());
-            Ok(id)
-        }
-    }
 
     fn row(n: u64) -> ChunkRow {
         ChunkRow { id: ChunkId::new(*blake3::hash(&n.to_le_bytes()).as_bytes()), len: 7 }

@@ -25,40 +25,11 @@ use crate::format::gc::Condemnation;
 use crate::format::layout::ObjectName;
 use crate::format::signed::signed_message;
 use crate::id::PackId;
-use crate::ops::testing::{env, new_repository};
+use crate::ops::testing::{World, env, noise};
 use crate::repo::{Env, Repository};
 use crate::store::fault::{Fault, FaultStore, Op, OpKind};
 
-struct World {
-    dir: tempfile::TempDir,
-    objects: Arc<InMemory>,
-}
-
 impl World {
-    fn new() -> Self {
-        let world = Self { dir: tempfile::tempdir().unwrap(), objects: Arc::new(InMemory::new()) };
-        fs::create_dir(world.source()).unwrap();
-        world
-    }
-
-    fn source(&self) -> std::path::PathBuf {
-        self.dir.path().join("source")
-    }
-
-    fn env(&self) -> Env {
-        let mut env = env();
-        env.places.state = self.dir.path().join("state");
-        env
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        fs::write(self.source().join(name), content).unwrap();
-    }
-
-    async fn repository(&self) -> Repository {
-        new_repository(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, self.env()).await
-    }
-
     fn options(&self) -> BackupOptions {
         options(&self.source())
     }
@@ -78,13 +49,6 @@ impl World {
 
 fn options(path: &Path) -> BackupOptions {
     BackupOptions::new(BackupSource::Paths(vec![path.to_owned()]))
-}
-
-/// Bytes that neither compress nor repeat.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
 }
 
 fn condemnation(repo: &Repository, packs: Vec<PackId>) -> (String, Vec<u8>) {

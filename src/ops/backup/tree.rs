@@ -136,13 +136,13 @@ fn ends_page(boundary: &SecretKey, level: u8, name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
-    use crate::format::tree::Page;
     use std::collections::HashMap;
 
+    /// Keeps pages in memory, under the plain hash of each.
     #[derive(Default)]
-    struct Memory(HashMap<ChunkId, Vec<u8>>);
+    pub(in super::super) struct Memory(pub(in super::super) HashMap<ChunkId, Vec<u8>>);
 
     impl PageStore for Memory {
         fn store_page(&mut self, page: &[u8]) -> Result<ChunkId, Error> {
@@ -151,6 +151,13 @@ mod tests {
             Ok(id)
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Memory;
+    use super::*;
+    use crate::format::tree::Page;
 
     fn names_below(memory: &Memory, root: TreeRef, out: &mut Vec<Vec<u8>>) {
         let page = &memory.0[&root.id];

@@ -1,80 +1,69 @@
 //! Whole collections over a store in memory.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 mod hostile;
 mod listing;
 mod registry;
 
 use super::*;
-use crate::filter::Filter;
-use crate::format::gc::TombReason;
 use crate::id::SnapshotId;
-use crate::ops::restore::{RestoreOptions, restore};
-use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::ops::testing::{back_up, env, new_repository, store_over};
+use crate::ops::testing::{self, back_up, contents, copy_objects, forget, noise, restored, store_over};
 use crate::ops::verify::{Depth, verify};
-use crate::repo::{Env, Places};
-use crate::source::target::{Overwrite, OwnerPolicy};
 use crate::store::fault::{Fault, FaultStore, Op, OpKind};
 
+/// Removes without any delay, and leaves as many dead bytes alone as a collection usually does.
+const NOW: PruneOptions = PruneOptions { young: None, max_unused: 50, ..testing::NOW };
+
 struct World {
-    dir: tempfile::TempDir,
-    objects: Arc<InMemory>,
+    base: testing::World,
     repo: Repository,
     /// What each snapshot must restore to.
     saved: BTreeMap<SnapshotId, BTreeMap<PathBuf, Vec<u8>>>,
 }
 
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
-}
+impl Deref for World {
+    type Target = testing::World;
 
-fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
-    let files = files.filter(|entry| entry.file_type().is_file());
-    files.map(|e| (e.path().strip_prefix(root).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
+    fn deref(&self) -> &testing::World {
+        &self.base
+    }
 }
-
-const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: None,
-    max_unused: 50,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    dry_run: false,
-};
 
 impl World {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("source")).unwrap();
-        let env = Env { places: Places { state: dir.path().join("state"), cache: None }, ..env() };
-        let objects = Arc::new(InMemory::new());
-        let repo = new_repository(Arc::clone(&objects) as Arc<dyn ObjectStore>, env).await;
-        Self { dir, objects, repo, saved: BTreeMap::new() }
+        let base = testing::World::new();
+        let repo = base.repository().await;
+        Self { base, repo, saved: BTreeMap::new() }
     }
 
-    fn source(&self) -> PathBuf {
-        self.dir.path().join("source")
+    /// Two snapshots, the first of which has another content of `a` than the second.
+    async fn changed(len: usize) -> (Self, SnapshotId) {
+        let mut world = Self::new().await;
+        world.write("a", &noise(1, len));
+        let first = world.save().await;
+        world.write("a", &noise(2, len));
+        world.save().await;
+        (world, first)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.source().join(name), bytes).unwrap();
+    /// Three snapshots, one of them forgotten.
+    async fn one_of_three_forgotten() -> Self {
+        let mut world = Self::new().await;
+        for n in 0..3 {
+            world.write("a", &noise(n, 10_000));
+            world.save().await;
+        }
+        let first = *world.saved.keys().next().unwrap();
+        world.forget(first).await;
+        world
     }
 
     async fn save(&mut self) -> SnapshotId {
@@ -84,8 +73,7 @@ impl World {
     }
 
     async fn forget(&mut self, id: SnapshotId) {
-        let listed = self.repo.list_snapshots().await.unwrap().into_iter().find(|l| l.id == id).unwrap();
-        self.repo.put_tomb((listed.writer, listed.sequence, id), TombReason::Named).await.unwrap();
+        forget(&self.repo, id).await;
         self.saved.remove(&id);
     }
 
@@ -94,21 +82,7 @@ impl World {
         let report = verify(&self.repo, Depth::Data).await.unwrap();
         assert!(!report.has_damage(), "{:?}", report.findings);
         for (id, content) in &self.saved {
-            let target = self.dir.path().join("target");
-            let options = RestoreOptions {
-                snapshot: resolve(&self.repo, &id.to_string(), &SnapshotFilter::default()).await.unwrap(),
-                path: self.source().into_os_string().into_encoded_bytes(),
-                target: target.clone(),
-                owner: OwnerPolicy::default(),
-                sparse: false,
-                overwrite: Overwrite::default(),
-                filter: Filter::default(),
-                dry_run: false,
-                verify: false,
-            };
-            restore(&self.repo, options).await.unwrap();
-            assert_eq!(contents(&target), *content);
-            fs::remove_dir_all(&target).unwrap();
+            assert_eq!(restored(&self.repo, *id, &self.source()).await, *content);
         }
     }
 
@@ -147,11 +121,7 @@ async fn what_only_forgotten_snapshots_needed_is_given_back_and_the_rest_restore
 
 #[tokio::test(flavor = "multi_thread")]
 async fn within_the_windows_nothing_goes_and_it_can_be_taken_back() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 300_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 300_000));
-    world.save().await;
+    let (mut world, first) = World::changed(300_000).await;
     let content = world.saved[&first].clone();
     world.forget(first).await;
     let window = PruneOptions { undo_window: Duration::from_secs(3600), ..NOW };
@@ -167,11 +137,7 @@ async fn within_the_windows_nothing_goes_and_it_can_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condemned_pack_waits_for_its_time_and_a_later_run_finishes() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 300_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 300_000));
-    world.save().await;
+    let (mut world, first) = World::changed(300_000).await;
     world.forget(first).await;
     let slow = PruneOptions { grace: Duration::from_secs(3600), young: Some(Duration::ZERO), ..NOW };
     let report = prune(&world.repo, &slow).await.unwrap();
@@ -190,11 +156,7 @@ async fn a_condemned_pack_waits_for_its_time_and_a_later_run_finishes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_snapshot_is_not_removed() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 100_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 100_000));
-    world.save().await;
+    let (mut world, first) = World::changed(100_000).await;
     let content = world.saved[&first].clone();
     world.repo.put_hold(vec![first], None).await.unwrap();
     world.forget(first).await;
@@ -206,11 +168,7 @@ async fn a_held_snapshot_is_not_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_vanished_ends_the_collection_until_someone_says_that_it_may() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 100_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 100_000));
-    world.save().await;
+    let (mut world, first) = World::changed(100_000).await;
     prune(&world.repo, &NOW).await.unwrap();
     for object in world.repo.store().list(layout::SNAPSHOTS).await.unwrap() {
         if object.key.as_str().contains(&first.to_string()) {
@@ -267,13 +225,7 @@ async fn a_snapshot_that_was_never_confirmed_may_vanish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_snapshots_at_once_need_a_yes() {
-    let mut world = World::new().await;
-    for n in 0..3 {
-        world.write("a", &noise(n, 10_000));
-        world.save().await;
-    }
-    let first = *world.saved.keys().next().unwrap();
-    world.forget(first).await;
+    let world = World::one_of_three_forgotten().await;
     let asked = prune(&world.repo, &PruneOptions { yes: false, ..NOW }).await.unwrap_err();
     assert!(matches!(asked, Error::ManyRemoved { removed: 1, all: 3 }), "{asked}");
     world.check().await;
@@ -293,7 +245,7 @@ async fn a_collection_may_be_killed_at_every_request() {
     world.save().await;
     world.forget(first).await;
     for stop in (0..).step_by(3) {
-        let objects = Arc::new(copy(&world.objects).await) as Arc<dyn ObjectStore>;
+        let objects: Arc<dyn ObjectStore> = copy_objects(&world.objects).await;
         let struck = Arc::new(AtomicBool::new(false));
         let fault = {
             let struck = Arc::clone(&struck);
@@ -308,8 +260,7 @@ async fn a_collection_may_be_killed_at_every_request() {
             }
         };
         let faulty = FaultStore::new(Arc::clone(&objects), fault);
-        let state = world.dir.path().join(format!("state-{stop}"));
-        let env = Env { places: Places { state, cache: None }, ..env() };
+        let env = world.env_at(&format!("state-{stop}"));
         let killed = world.repo.with_store(store_over(Arc::new(faulty))).with_env(env.clone());
         let ended = prune(&killed, &NOW).await;
         assert_eq!(ended.is_err(), struck.load(Ordering::SeqCst), "request {stop}: {ended:?}");
@@ -326,17 +277,4 @@ async fn a_collection_may_be_killed_at_every_request() {
             return;
         }
     }
-}
-
-async fn copy(from: &InMemory) -> InMemory {
-    use futures::StreamExt;
-    use object_store::ObjectStoreExt;
-    let to = InMemory::new();
-    let mut objects = from.list(None);
-    while let Some(meta) = objects.next().await {
-        let location = meta.unwrap().location;
-        let bytes = from.get(&location).await.unwrap().bytes().await.unwrap();
-        to.put(&location, bytes.into()).await.unwrap();
-    }
-    to
 }

@@ -74,6 +74,23 @@ pub struct RestoreOptions {
     pub verify: bool,
 }
 
+impl RestoreOptions {
+    /// All that is below `path`, without any rule, over what stands in the target.
+    pub fn new(snapshot: SnapshotInfo, path: Vec<u8>, target: PathBuf) -> Self {
+        Self {
+            snapshot,
+            path,
+            target,
+            owner: OwnerPolicy::default(),
+            sparse: false,
+            overwrite: Overwrite::default(),
+            filter: Filter::default(),
+            dry_run: false,
+            verify: false,
+        }
+    }
+}
+
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreSummary {

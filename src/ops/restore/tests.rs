@@ -16,23 +16,13 @@ use crate::format::node::Problem;
 use crate::ops::cat::cat;
 use crate::ops::ls::{LsOptions, ls};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::ops::testing::{back_up, env, new_repository, store_over};
+use crate::ops::testing::{self, back_up, env, new_repository, store_over};
 use crate::ops::tree::testing::{Forge, copies, flip, remove};
 use crate::repo::Env;
 use crate::store::fault::{FaultStore, OpKind};
 
 fn options(snapshot: SnapshotInfo, target: &Path) -> RestoreOptions {
-    RestoreOptions {
-        snapshot,
-        path: Vec::new(),
-        target: target.to_owned(),
-        owner: OwnerPolicy::Names,
-        sparse: false,
-        overwrite: Overwrite::Always,
-        filter: Filter::default(),
-        dry_run: false,
-        verify: false,
-    }
+    RestoreOptions::new(snapshot, Vec::new(), target.to_owned())
 }
 
 async fn repository() -> (Arc<InMemory>, Repository) {
@@ -51,11 +41,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// Different bytes for different seeds.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut out = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut out);
-    out
+    testing::noise(seed, len)
 }
 
 fn make_tree(dir: &Path) {

@@ -26,7 +26,7 @@ use crate::crypto::{ObjectSealer, SecretKey, context, object_hash};
 use crate::format::envelope::ObjectKind;
 use crate::format::labels::Labels;
 use crate::format::segment::TAG_LEN;
-use crate::format::snapshot::{SNAPSHOT_MAX, Snapshot};
+use crate::format::snapshot::{SNAPSHOT, Snapshot};
 use crate::format::wire::Reader;
 use crate::id::{ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::random::{Random, random_array};
@@ -267,4 +267,4 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-const _: () = assert!(FRAME + SNAPSHOT_MAX < u32::MAX as usize, "a frame's length fits its field");
+const _: () = assert!(FRAME + SNAPSHOT.max < u32::MAX as usize, "a frame's length fits its field");

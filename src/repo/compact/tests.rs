@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::format::index::IndexTables;
 use crate::index::View;
-use crate::ops::testing::{back_up, env, new_repository, store_over};
+use crate::ops::testing::{back_up, env, new_repository, noise, store_over};
 use crate::repo::Env;
 use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
@@ -55,7 +55,7 @@ impl World {
         fs::create_dir(&source).unwrap();
         for run in 0..runs {
             for file in 0..20 {
-                fs::write(source.join(format!("{run}-{file}")), noise(30_000, run * 100 + file)).unwrap();
+                fs::write(source.join(format!("{run}-{file}")), noise(run * 100 + file, 30_000)).unwrap();
             }
             back_up(&repo, &source).await;
         }
@@ -98,14 +98,6 @@ impl World {
         said.dedup();
         said
     }
-}
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut out = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut out);
-    out
 }
 
 fn whole_plan(listed: &[ListedIndex]) -> CompactPlan {

@@ -7,34 +7,15 @@ use std::time::Duration;
 use super::*;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::crypto::context;
-use crate::filter::Filter;
-use crate::format::gc::TombReason;
 use crate::format::layout;
 use crate::format::snapshot::SnapshotObject;
-use crate::id::SnapshotId;
 use crate::ops::backup::state::{StateFile, StateReader};
 use crate::ops::gc::{PruneOptions, prune};
-use crate::ops::restore::{RestoreOptions, restore};
-use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::ops::testing::store_over;
+use crate::ops::testing::{NOW, contents, copy_objects, forget, restored, store_over};
 use crate::ops::verify::{Depth, verify};
 use crate::random::{Random, RandomError};
 use crate::repo::PackKeys;
-use crate::source::target::{Overwrite, OwnerPolicy};
 
-/// Removes everything that can be removed, without any delay.
-const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: Some(Duration::ZERO),
-    max_unused: 0,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    dry_run: false,
-};
 /// Condemns, and leaves the rest to a later collection.
 const CONDEMN: PruneOptions = PruneOptions { grace: Duration::from_secs(24 * 3600), ..NOW };
 
@@ -59,49 +40,7 @@ fn collect(repo: &Repository, options: PruneOptions) {
 
 /// The repository as another machine has it.
 fn elsewhere(world: &World, repo: &Repository) -> Repository {
-    let mut env = env();
-    env.places.state = world.dir.path().join("elsewhere");
-    repo.with_env(env)
-}
-
-async fn forget(repo: &Repository, id: SnapshotId) {
-    let listed = repo.list_snapshots().await.unwrap().into_iter().find(|l| l.id == id).unwrap();
-    repo.put_tomb((listed.writer, listed.sequence, id), TombReason::Named).await.unwrap();
-}
-
-fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
-    let files = files.filter(|entry| entry.file_type().is_file());
-    files.map(|e| (e.path().strip_prefix(root).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
-}
-
-async fn restored(repo: &Repository, id: SnapshotId, path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let target = tempfile::tempdir().unwrap();
-    let options = RestoreOptions {
-        snapshot: resolve(repo, &id.to_string(), &SnapshotFilter::default()).await.unwrap(),
-        path: path.as_os_str().as_encoded_bytes().to_vec(),
-        target: target.path().join("restored"),
-        owner: OwnerPolicy::default(),
-        sparse: false,
-        overwrite: Overwrite::default(),
-        filter: Filter::default(),
-        dry_run: false,
-        verify: false,
-    };
-    restore(repo, options).await.unwrap();
-    contents(target.path())
-}
-
-async fn copy(from: &InMemory) -> Arc<InMemory> {
-    use futures::StreamExt;
-    let to = InMemory::new();
-    let mut objects = from.list(None);
-    while let Some(meta) = objects.next().await {
-        let location = meta.unwrap().location;
-        let bytes = from.get(&location).await.unwrap().bytes().await.unwrap();
-        to.put(&location, bytes.into()).await.unwrap();
-    }
-    Arc::new(to)
+    repo.with_env(world.env_at("elsewhere"))
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -152,7 +91,7 @@ async fn struck_at_every_request(streams: bool) {
     let script = format!("cat {}", world.source().join("back").display());
     let (mut confirmed, mut given_up) = (0, 0);
     for stop in 0.. {
-        let objects = copy(&world.objects).await;
+        let objects = copy_objects(&world.objects).await;
         let inner = Arc::clone(&objects) as Arc<dyn ObjectStore>;
         let state = world.dir.path().join(format!("state-{stop}"));
         copy_dir(&world.env().places.state, &state);
@@ -461,7 +400,7 @@ async fn randomness_that_repeats_gives_no_two_objects_one_salt() {
             }
             Some(ObjectName::Index(..)) => salts.push(bytes[32..64].try_into().unwrap()),
             Some(ObjectName::Snapshot(..)) => {
-                salts.push(SnapshotObject::decode(&bytes, &repo.id()).unwrap().salt);
+                salts.push(SnapshotObject::decode(&bytes, &repo.id()).unwrap().sealed.salt);
             }
             _ => {}
         }

@@ -1,35 +1,27 @@
 //! Collections that somebody disturbs: other machines at any moment, or one that may put objects and means harm.
 
+use std::fs;
 use std::sync::atomic::AtomicUsize;
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 
 use super::*;
 use crate::crypto::sign::SigningKey;
 use crate::format::envelope::ChunkKind;
+use crate::format::gc::TombReason;
 use crate::format::index::IndexBuilder;
 use crate::format::signed::SIGNED_MAX;
+use crate::ops::testing::add_objects;
 use crate::random::SystemRandom;
 use crate::repo::{BufferPool, PackBuilder, PackKeys};
 use crate::seal::SegmentSealer;
 
-/// Puts what `from` has and `to` lacks.
-async fn add(from: &InMemory, to: &InMemory) {
-    let mut objects = from.list(None);
-    while let Some(meta) = objects.next().await {
-        let location = meta.unwrap().location;
-        if to.head(&location).await.is_err() {
-            let bytes = from.get(&location).await.unwrap().bytes().await.unwrap();
-            to.put(&location, bytes.into()).await.unwrap();
-        }
-    }
-}
-
 /// Collects in a copy of `before`; at the listing of this number everything that `later` has more happens at once. None if there
 /// were not so many listings before it condemned anything: a writer would have seen that.
 async fn disturbed(world: &World, before: &InMemory, later: &Arc<InMemory>, at: usize) -> Option<Repository> {
-    let objects = Arc::new(copy(before).await);
+    let objects = copy_objects(before).await;
     let count = Arc::new(AtomicUsize::new(0));
     let fault = {
         let (objects, later, count) = (Arc::clone(&objects), Arc::clone(later), Arc::clone(&count));
@@ -41,16 +33,13 @@ async fn disturbed(world: &World, before: &InMemory, later: &Arc<InMemory>, at: 
                 count.store(usize::MAX / 2, Ordering::SeqCst);
             }
             if op.kind == OpKind::List && count.fetch_add(1, Ordering::SeqCst) == at {
-                add(&later, &objects).now_or_never().unwrap();
+                add_objects(&later, &objects).now_or_never().unwrap();
             }
             Fault::None
         }
     };
     let objects: Arc<dyn ObjectStore> = objects;
-    let env = Env {
-        places: Places { state: world.dir.path().join(format!("disturbed-{at}")), cache: None },
-        ..env()
-    };
+    let env = world.env_at(&format!("disturbed-{at}"));
     let faulty = FaultStore::new(Arc::clone(&objects), fault);
     let repo = world.repo.with_store(store_over(Arc::new(faulty))).with_env(env.clone());
     prune(&repo, &NOW).await.unwrap();
@@ -65,14 +54,10 @@ fn over(world: &World, objects: &Arc<InMemory>) -> Repository {
 /// A snapshot is stored and confirmed, and after that another collector condemns what it needs: at any moment of this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_collector_condemns_meanwhile_is_not_deleted_under_a_new_snapshot() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 300_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 300_000));
-    world.save().await;
+    let (mut world, first) = World::changed(300_000).await;
     world.forget(first).await;
     prune(&world.repo, &PruneOptions { young: Some(Duration::from_secs(3600)), ..NOW }).await.unwrap();
-    let later = Arc::new(copy(&world.objects).await);
+    let later = copy_objects(&world.objects).await;
     let elsewhere = over(&world, &later);
     world.write("a", &noise(1, 300_000));
     back_up(&elsewhere, &world.source()).await;
@@ -93,7 +78,7 @@ async fn a_tomb_that_was_taken_back_meanwhile_stays_taken_back() {
         world.write("a", &noise(n, 10_000));
         world.save().await;
     }
-    let later = Arc::new(copy(&world.objects).await);
+    let later = copy_objects(&world.objects).await;
     let elsewhere = over(&world, &later);
     let kept = elsewhere.list_snapshots().await.unwrap()[0];
     let tomb = (kept.writer, kept.sequence, kept.id);
@@ -110,11 +95,7 @@ async fn a_tomb_that_was_taken_back_meanwhile_stays_taken_back() {
 /// Objects that are larger than any may be, under every kind of name, stop neither a backup nor a collection.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_are_too_large_stop_nobody() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 100_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 100_000));
-    world.save().await;
+    let (mut world, first) = World::changed(100_000).await;
     world.forget(first).await;
     let listed = world.repo.list_snapshots().await.unwrap()[0];
     let hash = ObjectHash::new([0xee; 32]);
@@ -140,11 +121,7 @@ async fn objects_that_are_too_large_stop_nobody() {
 /// A pack that nobody can decode is left alone, and does not keep the condemnation of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_garbage_pack_does_not_keep_the_condemnation_of_others() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 100_000));
-    let first = world.save().await;
-    world.write("a", &noise(2, 100_000));
-    world.save().await;
+    let (mut world, first) = World::changed(100_000).await;
     world.forget(first).await;
     let garbage = PackId::new([0xee; 32]);
     let location = object_store::path::Path::from(ObjectName::Pack(garbage).key());
@@ -292,13 +269,7 @@ async fn a_collector_does_not_take_itself_for_a_writer_at_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_run_leaves_nothing_and_no_option_is_too_large() {
-    let mut world = World::new().await;
-    for n in 0..3 {
-        world.write("a", &noise(n, 10_000));
-        world.save().await;
-    }
-    let first = *world.saved.keys().next().unwrap();
-    world.forget(first).await;
+    let world = World::one_of_three_forgotten().await;
     prune(&world.repo, &PruneOptions { yes: false, ..NOW }).await.unwrap_err();
     assert!(world.repo.store().list(layout::CONDEMNED).await.unwrap().is_empty());
     let long = PruneOptions { grace: Duration::MAX, undo_window: Duration::MAX, max_unused: u64::MAX, ..NOW };
