@@ -268,12 +268,16 @@ impl IndexTables {
         let pack = self.packs.get(record.pack as usize).ok_or_else(|| bad("pack of a record"))?;
         let segment = self.segments_of(pack).get(usize::from(record.segment));
         let segment = segment.ok_or_else(|| bad("segment of a record"))?;
-        // Both are 24-bit numbers: the sum cannot overflow.
-        if record.offset + record.len > segment.plain_len {
-            return Err(bad("range of a record"));
-        }
-        Ok(())
+        check_range(record, segment)
     }
+}
+
+fn check_range(record: &Record, segment: &SegmentEntry) -> Result<(), FormatError> {
+    // Both are 24-bit numbers: the sum cannot overflow.
+    if record.offset + record.len > segment.plain_len {
+        return Err(bad("range of a record"));
+    }
+    Ok(())
 }
 
 fn table_blocks<'a, T>(

@@ -286,14 +286,20 @@ mod tests {
     use crate::index::testing::{Model, Object, all_ids};
     use crate::index::view::View;
 
-    fn small_level() -> (Model, Vec<u8>) {
-        let objects: Vec<_> = (0..2).map(Object::numbered).collect();
+    /// The level that objects are merged to.
+    fn level_of(objects: &[Object]) -> Vec<u8> {
         let inputs: Vec<_> = objects
             .iter()
             .map(|object| Input::Tables { object: object.hash, tables: &object.tables })
             .collect();
         let mut bytes = Vec::new();
         write_level(&inputs, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn small_level() -> (Model, Vec<u8>) {
+        let objects: Vec<_> = (0..2).map(Object::numbered).collect();
+        let bytes = level_of(&objects);
         (Model::new(objects), bytes)
     }
 
@@ -403,12 +409,7 @@ mod tests {
     fn a_search_finds_the_first_row_wherever_ids_lie() {
         // Ids in clumps: interpolation guesses wrong every time.
         let objects: Vec<_> = (0..120).map(Object::numbered).collect();
-        let inputs: Vec<_> = objects
-            .iter()
-            .map(|object| Input::Tables { object: object.hash, tables: &object.tables })
-            .collect();
-        let mut bytes = Vec::new();
-        write_level(&inputs, &mut bytes).unwrap();
+        let bytes = level_of(&objects);
         let level = Level::open("clumps", Backing::Memory(bytes.clone())).unwrap();
         assert!(level.header.shards.len() > 2);
         assert_eq!(

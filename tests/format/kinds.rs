@@ -14,6 +14,7 @@ use lifeboat::format::labels::{Labels, LabelsObject};
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::node::Node;
 use lifeboat::format::pack::{Directory, Footer};
+use lifeboat::format::sealed::SealedObject;
 use lifeboat::format::segment::SegmentEntry;
 use lifeboat::format::signed::{Signed, signed_message};
 use lifeboat::format::snapshot::{Confirmation, Snapshot, SnapshotObject};
@@ -135,30 +136,21 @@ fn signed(bytes: &[u8], kind: u64) -> Outcome {
     Ok((text, [&signed_message(preamble, object.value)[..], &object.signature].concat()))
 }
 
+fn sealed(object: &SealedObject<'_>) -> String {
+    let (data_key, body) = (hex(object.data_key), hex(object.body));
+    let (salt, signature) = (hex(&object.salt), hex(&object.signature));
+    format!("salt {salt} data key {data_key} body {body} signature {signature}")
+}
+
 fn snapshot(bytes: &[u8], _: u64) -> Outcome {
     let object = SnapshotObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
-    let text = format!(
-        "writer {} sequence {} salt {} data key {} body {} signature {}",
-        object.writer,
-        object.sequence,
-        hex(&object.sealed.salt),
-        hex(object.sealed.data_key),
-        hex(object.sealed.body),
-        hex(&object.sealed.signature)
-    );
+    let text = format!("writer {} sequence {} {}", object.writer, object.sequence, sealed(&object.sealed));
     Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
 }
 
 fn labels(bytes: &[u8], _: u64) -> Outcome {
     let object = LabelsObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
-    let text = format!(
-        "author {} salt {} data key {} body {} signature {}",
-        object.author,
-        hex(&object.sealed.salt),
-        hex(object.sealed.data_key),
-        hex(object.sealed.body),
-        hex(&object.sealed.signature)
-    );
+    let text = format!("author {} {}", object.author, sealed(&object.sealed));
     Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
 }
 

@@ -1,7 +1,9 @@
 //! The rows of an index object as they are stored, one table behind the other: for an object that is too large to be decoded as
 //! a whole.
 
-use super::{BlockKind, IndexHeader, PackRow, RECORD_LEN, Record, bad, check_segments, decode_segments};
+use super::{
+    BlockKind, IndexHeader, PackRow, RECORD_LEN, Record, bad, check_range, check_segments, decode_segments,
+};
 use crate::format::FormatError;
 use crate::format::segment::SegmentEntry;
 use crate::format::wire::Reader;
@@ -84,10 +86,6 @@ impl<'a> StoredRows<'a> {
         let start = usize::from(record.segment) * SegmentEntry::LEN;
         let row = rows.get(start..start + SegmentEntry::LEN).ok_or_else(|| bad("segment of a record"))?;
         let segment = SegmentEntry::decode(&mut Reader::new(row))?;
-        // Both are 24-bit numbers: the sum cannot overflow.
-        if record.offset + record.len > segment.plain_len {
-            return Err(bad("range of a record"));
-        }
-        Ok(())
+        check_range(record, &segment)
     }
 }

@@ -28,12 +28,7 @@ pub(crate) fn open_dir(parent: impl AsFd, name: &[u8], follow: bool) -> io::Resu
     if !follow {
         flags |= OFlags::NOFOLLOW;
     }
-    let open = |flags| retry_on_intr(|| rustix::fs::openat(&parent, name, flags, Mode::empty()));
-    let fd = match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags),
-        other => other,
-    };
-    Ok(fd?)
+    super::file::open_untouched(parent, name, flags)
 }
 
 /// The type of the file system on which an entry stands; neither opens nor mounts anything.

@@ -11,6 +11,11 @@ use rustix::io::{Errno, retry_on_intr};
 /// alone where the system lets us.
 pub(crate) fn open(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    open_untouched(dir, name, flags)
+}
+
+/// Opens with these flags, and leaves the access time alone where the system lets us.
+pub(super) fn open_untouched(dir: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let open = |flags| retry_on_intr(|| rustix::fs::openat(&dir, name, flags, Mode::empty()));
     let fd = match open(flags | OFlags::NOATIME) {
         Err(Errno::PERM) => open(flags),
