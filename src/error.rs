@@ -6,7 +6,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
-use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
+use crate::id::{ChunkId, ObjectHash, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::retention::Group;
@@ -132,12 +132,6 @@ pub enum Error {
         /// The path asked for.
         path: PathBuf,
     },
-    /// The restore target would overwrite something.
-    #[error("the target {} is not empty", target.display())]
-    TargetNotEmpty {
-        /// The target.
-        target: PathBuf,
-    },
     /// The target has less room than the restore needs.
     #[error("the target needs {needed} bytes and has {free}")]
     TargetTooSmall {
@@ -163,14 +157,6 @@ pub enum Error {
     InsideRepository {
         /// The path.
         path: PathBuf,
-    },
-    /// The repository is another one than last time at this place.
-    #[error("the repository here is {found}, last time it was {expected}")]
-    RepositoryChanged {
-        /// Known from last time.
-        expected: RepositoryId,
-        /// Found now.
-        found: RepositoryId,
     },
     /// A new repository needs something that opens it.
     #[error("a new repository needs a passphrase, a key file or recovery words")]
@@ -322,7 +308,6 @@ impl Error {
             | Self::AmbiguousHold { .. }
             | Self::Remains { .. } => Class::Failed,
             Self::Shrunk { .. }
-            | Self::TargetNotEmpty { .. }
             | Self::WeakStore { .. }
             | Self::NothingLeft { .. }
             | Self::Held { .. }
@@ -332,7 +317,7 @@ impl Error {
             Self::Unconfirmed { .. } => Class::Unconfirmed,
             Self::TargetTooSmall { .. } => Class::NoSpace,
             Self::Local { source, .. } | Self::Output(source) => io_class(source),
-            Self::RepositoryChanged { .. } | Self::SnapshotVanished { .. } => Class::Tampered,
+            Self::SnapshotVanished { .. } => Class::Tampered,
             Self::Cancelled => Class::Cancelled,
         }
     }

@@ -13,8 +13,6 @@ use crate::id::SnapshotId;
 pub enum Phase {
     /// Opening the repository and loading its index.
     Open,
-    /// Counting what there is to do.
-    Scan,
     /// Reading sources and storing what is new.
     Backup,
     /// Making the snapshot and checking it.
@@ -41,7 +39,7 @@ pub enum Event<'a> {
         /// Bytes to go through, if known.
         total: Option<u64>,
     },
-    /// A phase ended.
+    /// A phase ended; not sent if an error ended it.
     PhaseFinished {
         /// Which.
         phase: Phase,

@@ -1,8 +1,10 @@
 //! Exit codes, each by a way to reach it. `docs/exit-codes.md` is the contract.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Place, Run, damage, noise};
 
@@ -82,6 +84,28 @@ fn code_7_when_it_would_be_dangerous() {
     assert!(run.err.contains("exists already"), "{run:?}");
 }
 
+/// A stream cannot be read again. Whoever does not want to wait for a collector that may still name the new place stops it.
+#[test]
+fn code_8_when_a_collector_removed_what_a_stream_counted_on() {
+    let place = Place::with_repository();
+    let content = noise(1 << 20, 3);
+    place.write("src/big", &content);
+    place.backup();
+    let mut run = place.start(["backup", "-", "--job", "x"]);
+    let mut input = run.stdin.take().unwrap();
+    // A pipe holds far less: when all is written, the run has seen what the repository has.
+    input.write_all(&content).unwrap();
+    place.run(["forget", "latest", "--allow-empty"]).exits(0);
+    place.run(["prune", "--grace", "0s", "--undo-window", "0s", "--force", "--yes"]).exits(0);
+    drop(input);
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("waiting until")), "the run had nothing to wait for");
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(8));
+    let snapshot = place.run(["snapshots", "--json"]).exits(0).last();
+    assert_eq!(snapshot["confirmed"], false);
+}
+
 #[test]
 fn code_10_without_a_repository() {
     let place = Place::with_repository();
@@ -143,6 +167,20 @@ fn code_14_without_room_for_the_output() {
         let expected = if args[0] == "cat" { 1 } else { 14 };
         Run::of(output).exits(expected);
     }
+}
+
+#[test]
+fn code_15_when_the_store_was_tampered_with() {
+    let place = Place::with_repository();
+    let id = place.backup();
+    place.write("src/a", b"changed\n");
+    place.backup();
+    for file in place.files("repo/snapshots").iter().filter(|path| path.to_string_lossy().contains(&id)) {
+        fs::remove_file(file).unwrap();
+    }
+    let run = place.run(["prune"]).exits(15);
+    assert!(run.err.contains(&id[..8]) && run.err.contains("--accept-missing"), "{run:?}");
+    place.run(["prune", "--accept-missing"]).exits(0);
 }
 
 #[test]

@@ -149,5 +149,13 @@ fn every_verb_has_a_manual_page() {
         }
     }
     assert!(place.path("target/lifeboat.1").exists());
+    let until = std::fs::read_to_string(place.path("target/lifeboat-hold-add.1")).unwrap();
+    assert!(until.contains("\\-\\-until"), "{until}");
+    for page in std::fs::read_dir(place.path("target")).unwrap() {
+        let text = std::fs::read_to_string(page.unwrap().path()).unwrap().replace('\\', "");
+        for named in text.lines().filter_map(|line| line.strip_suffix("(1)")) {
+            assert!(place.path(&format!("target/{named}.1")).exists(), "no page {named}");
+        }
+    }
     assert_eq!(place.run(["man", "no/such/dir"]).code, 1);
 }

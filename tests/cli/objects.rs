@@ -87,6 +87,39 @@ fn every_verb_has_its_objects() {
 }
 
 #[test]
+fn every_phase_that_begins_ends_before_the_next() {
+    let place = Place::with_repository();
+    place.backup();
+    place.write("src/more", b"more\n");
+    place.backup();
+    place.run(["forget", "latest~1"]).exits(0);
+    let now = ["prune", "--json", "--grace", "0s", "--undo-window", "0s", "--force", "--yes"];
+    for (verb, phases) in [
+        (&["backup", "--json", "src"][..], &["open", "backup", "commit"][..]),
+        (&["restore", "--json", "latest", "--target", "target"], &["plan", "restore"]),
+        (&["verify", "--json", "--data"], &["verify"]),
+        (&now, &["mark", "collect"]),
+    ] {
+        let err = place.run(verb).exits(0).err;
+        let (mut open, mut ended) = (None, Vec::new());
+        for line in err.lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let phase = || event["phase"].as_str().unwrap().to_owned();
+            match event["type"].as_str().unwrap() {
+                "phase_started" => assert_eq!(open.replace(phase()), None, "{err}"),
+                "phase_finished" => {
+                    assert_eq!(open.take(), Some(phase()), "{err}");
+                    ended.push(phase());
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(open, None, "{err}");
+        assert!(phases.iter().all(|phase| ended.iter().any(|ended| ended == phase)), "{err}");
+    }
+}
+
+#[test]
 fn errors_are_objects_on_standard_error() {
     let place = Place::with_repository();
     let run = place.run(["ls", "ffff", "--json"]).exits(1);

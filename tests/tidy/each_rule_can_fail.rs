@@ -133,6 +133,15 @@ fn foreign_text_and_too_many_dependencies_are_found() {
 }
 
 #[test]
+fn benchmarks_that_would_measure_nothing_are_found() {
+    let mut findings = Vec::new();
+    let paths = ["benches/a.rs", "benches/b.rs", "src/c.rs"].map(str::to_owned);
+    let manifest = "[[bench]]\nname = \"a\"\nharness = false\n\n[[bench]]\nname = \"b\"\n";
+    check_benches(&paths, manifest, &mut findings);
+    assert!(findings.len() == 1 && findings[0].starts_with("benches/b.rs:1: "), "{findings:?}");
+}
+
+#[test]
 fn pages_that_do_not_exist_are_found() {
     let mut findings = Vec::new();
     let text = concat!(

@@ -222,6 +222,18 @@ fn sources(paths: &[String], findings: &mut Vec<String>) -> Vec<Source> {
     sources
 }
 
+/// Benchmarks bring their own `main`; without its entry in the manifest one is built as a test without tests, and measures nothing.
+fn check_benches(paths: &[String], manifest: &str, findings: &mut Vec<String>) {
+    let names = paths.iter().filter_map(|path| path.strip_prefix("benches/")?.strip_suffix(".rs"));
+    for name in names.filter(|name| !name.contains('/')) {
+        if !manifest.contains(&format!("[[bench]]\nname = \"{name}\"\nharness = false\n")) {
+            findings.push(format!(
+                "benches/{name}.rs:1: Cargo.toml has no [[bench]] for it with harness = false"
+            ));
+        }
+    }
+}
+
 #[test]
 fn the_house_is_tidy() {
     let mut findings = Vec::new();
@@ -243,6 +255,7 @@ fn the_house_is_tidy() {
         check_text(path, &text, &mut findings);
         check_pages(path, &text, |page| Path::new(ROOT).join(page).exists(), &mut findings);
     }
+    check_benches(&paths, &read("Cargo.toml"), &mut findings);
     let count = dependencies(&read("Cargo.toml"));
     if !(1..DEPENDENCIES_MAX).contains(&count) {
         findings.push(format!(

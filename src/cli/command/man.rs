@@ -1,4 +1,4 @@
-//! `man`: the manual pages, one for the program and one for each verb.
+//! `man`: the manual pages, one for the program and one for each verb, also for those of a verb.
 
 use std::path::Path;
 
@@ -11,14 +11,20 @@ use super::super::exit::Exit;
 
 /// Writes the pages into a directory.
 pub(crate) fn run(args: &ManArgs) -> Result<Exit, CliError> {
-    let mut program = Cli::command();
+    // `help` needs no page, so that no page may name one.
+    let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
-    write(&args.dir, "lifeboat.1", program.clone())?;
-    for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        let name = format!("lifeboat-{}", verb.get_name());
-        write(&args.dir, &format!("{name}.1"), verb.clone().name(name))?;
-    }
+    pages(&args.dir, "lifeboat", &program)?;
     Ok(Exit::Done)
+}
+
+/// One page for the command, and one for each command in it: those of `hold add` are not on that of `hold`.
+fn pages(dir: &Path, name: &str, command: &clap::Command) -> Result<(), CliError> {
+    write(dir, &format!("{name}.1"), command.clone().name(name.to_owned()))?;
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        pages(dir, &format!("{name}-{}", verb.get_name()), verb)?;
+    }
+    Ok(())
 }
 
 fn write(dir: &Path, file: &str, command: clap::Command) -> Result<(), CliError> {

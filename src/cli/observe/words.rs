@@ -61,7 +61,6 @@ pub(super) fn change(change: EntryChange) -> &'static str {
 pub(super) fn doing(phase: Phase) -> &'static str {
     match phase {
         Phase::Open => "opening the repository",
-        Phase::Scan => "counting",
         Phase::Backup => "saving",
         Phase::Commit => "finishing the snapshot",
         Phase::Plan => "planning",
@@ -76,7 +75,6 @@ pub(super) fn doing(phase: Phase) -> &'static str {
 pub(super) fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Open => "open",
-        Phase::Scan => "scan",
         Phase::Backup => "backup",
         Phase::Commit => "commit",
         Phase::Plan => "plan",

@@ -80,9 +80,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
-        Error::RepositoryChanged { .. } => {
-            "find out who replaced it; if it was you, move the state directory of this place away".to_owned()
-        }
         Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),
         Error::WriterAtWork { .. } => {
             "wait for it to end, give a --grace, or go on with --force: that run will read some files again"

@@ -72,6 +72,9 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let mut heads = repo.heads().await?;
     let mut summary = BackupSummary::default();
     for attempt in 1..=HEALS {
+        if attempt > 1 {
+            observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
+        }
         let mut index = repo.load_index().await?;
         report_problems(repo, &index);
         let mut gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
@@ -97,13 +100,16 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
             Settled::Clean => {
                 acknowledge(repo, &stored, gathered).await?;
                 summary.snapshot = Some(id);
-                break;
             }
             Settled::Again => {
                 // What is gone is read and stored again, into a further snapshot.
                 heads = Heads { next: heads.next + 1, parents: vec![id] };
                 state.aside = aside.keep(gathered).then_some(&aside.0);
             }
+        }
+        observer.observe(&Event::PhaseFinished { phase: Phase::Commit });
+        if summary.snapshot.is_some() {
+            break;
         }
         summary.unconfirmed = Some(id);
     }

@@ -96,6 +96,7 @@ pub(super) async fn gather(
     let last = LastRun::new(reader);
     trust(&sink, &last, index)?;
     let total = entries_before.and(last.trailer()).map(|trailer| trailer.totals.bytes);
+    env.observer.observe(&Event::PhaseFinished { phase: Phase::Open });
     env.observer.observe(&Event::PhaseStarted { phase: Phase::Backup, total });
     let work = match walk {
         Some(walk) => Work::Files { walk: Box::new(walk), last: Box::new(last) },

@@ -263,6 +263,7 @@ impl Run<'_> {
             }
             let moved = self.make_room(&mut mover, &mut world, full).await?;
             report.add(&mover.totals);
+            self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Collect });
             if !moved {
                 break;
             }

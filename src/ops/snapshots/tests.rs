@@ -130,25 +130,45 @@ async fn bodies_come_from_the_cache_and_damage_of_it_costs_reading_only() {
     assert_eq!(reads(), 0, "a damaged cache is written anew");
 }
 
-/// The bar: 10,000 snapshots listed in under 0.3 s from a warm cache (release, one core).
+/// `tests/long` makes it ten thousand; `cargo bench --bench snapshots` measures the time.
 #[tokio::test]
-#[ignore = "measures; run it in release with --nocapture"]
-async fn ten_thousand_snapshots_are_listed_quickly() {
-    let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+async fn requests_of_a_warm_list_do_not_grow_with_the_snapshots() {
+    let count = std::env::var("LIFEBOAT_SNAPSHOTS").map_or(300, |text| text.parse().unwrap());
+    let cache = tempfile::tempdir().unwrap();
+    let objects = Arc::new(FaultStore::recording(Arc::new(InMemory::new())));
     let mut env = env();
     env.places.cache = Some(cache.path().to_owned());
-    let objects = object_store::local::LocalFileSystem::new_with_prefix(dir.path()).unwrap();
-    let repo = new_repository(Arc::new(objects), env.clone()).await;
-    for n in 0..10_000 {
-        put(&repo, n, |s| s.paths = vec![b"/etc".to_vec(), b"/home".to_vec()]).await;
+    let repo = new_repository(objects.clone(), env).await;
+    let requests = || {
+        let record = objects.take_record();
+        let reads = record.iter().filter(|op| op.kind != OpKind::List).count();
+        (record.len() - reads, reads)
+    };
+    let all = SnapshotFilter::default();
+    let latest = async || resolve(&repo, "latest", &all).await.unwrap().id;
+    put(&repo, 0, |_| {}).await;
+    list(&repo, &all).await.unwrap();
+    requests();
+    list(&repo, &all).await.unwrap();
+    let (lists, _) = requests();
+    let mut last = latest().await;
+    let of_latest = requests();
+    for n in 1..count {
+        last = put(&repo, n, |s| s.paths = vec![b"/etc".to_vec(), b"/home".to_vec()]).await;
     }
-    for run in ["cold", "warm", "warm"] {
-        let start = env.clock.monotonic();
-        let found = list(&repo, &SnapshotFilter::default()).await.unwrap();
-        let took = env.clock.monotonic() - start;
-        println!("{run}: {} snapshots in {took:?}", found.snapshots.len());
+    requests();
+    let cold = list(&repo, &all).await.unwrap();
+    assert_eq!((cold.snapshots.len() as u64, cold.unreadable.len()), (count, 0));
+    assert_eq!(
+        requests(),
+        (lists, count as usize - 1),
+        "each new body once, and the listings of one snapshot"
+    );
+    for _ in 0..2 {
+        let warm = list(&repo, &all).await.unwrap();
+        assert!(warm.snapshots == cold.snapshots);
+        assert_eq!(requests(), (lists, 0));
     }
-    let start = env.clock.monotonic();
-    resolve(&repo, "latest", &SnapshotFilter::default()).await.unwrap();
-    println!("latest in {:?}", env.clock.monotonic() - start);
+    assert_eq!(latest().await, last);
+    assert_eq!(requests(), of_latest, "one confirmation and one body, however many there are");
 }

@@ -180,37 +180,3 @@ fn a_read_only_target_fails_clearly() {
     assert!(shown.contains("dir/file") && shown.contains("Read-only"), "{shown}");
     assert_failures(&target.finish_dir(&dir, &plain(0o700)).unwrap(), &[Attribute::Mode, Attribute::Times]);
 }
-
-/// `cargo test --release creation_speed -- --ignored --nocapture`, with `TMPDIR` on a fresh file system: ext4 is slow
-/// for minutes after many files were deleted.
-#[test]
-#[ignore = "measures; run it in release with --nocapture"]
-fn creation_speed() {
-    const FILES: usize = 60_000;
-    let clock = crate::clock::SystemClock::new();
-    for threads in [1, 2] {
-        let (_dir, target) = target();
-        let dirs: Vec<_> = (0..FILES / 100)
-            .map(|n| target.make_dir(&target.root(), n.to_string().as_bytes()).unwrap())
-            .collect();
-        let start = crate::clock::Clock::monotonic(&clock);
-        std::thread::scope(|scope| {
-            for thread in 0..threads {
-                let (target, dirs) = (&target, &dirs);
-                scope.spawn(move || {
-                    for dir in dirs.iter().skip(thread).step_by(threads) {
-                        for number in 0..100_u32 {
-                            write(target, dir, number.to_string().as_bytes(), &[7; 600]).unwrap();
-                        }
-                    }
-                });
-            }
-        });
-        let micros = (crate::clock::Clock::monotonic(&clock) - start).as_secs_f64() * 1e6;
-        println!(
-            "{threads} threads: {:.1} µs a file, {:.0} files/s",
-            micros / FILES as f64,
-            FILES as f64 / micros * 1e6
-        );
-    }
-}

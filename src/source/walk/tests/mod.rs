@@ -377,31 +377,3 @@ fn caches_large_files_and_the_repository_are_left_out_and_counted() {
     let stats = walk.stats();
     assert_eq!((stats.in_caches, stats.too_large, stats.skipped), (2, 1, 1));
 }
-
-/// Figures for people: `cargo test --release -- --ignored --nocapture walk_speed` with `LIFEBOAT_WALK` naming a tree.
-#[test]
-#[ignore = "measures; run it in release with --nocapture"]
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
-fn walk_speed() {
-    let Some(tree) = std::env::var_os("LIFEBOAT_WALK") else { return };
-    // User and system time of the process, in hundredths of a second.
-    let cpu = || {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
-        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum::<f64>()
-    };
-    for threads in [0, 1, 2, 0, 1, 2] {
-        let (start, before) = (std::time::Instant::now(), cpu());
-        let (mut walk, _) = Walk::new(WalkOptions { threads, ..options(bare(Path::new(&tree))) }).unwrap();
-        let mut count = 0_u32;
-        while let Some(item) = walk.next().unwrap() {
-            count += u32::from(!matches!(item, Item::Leave));
-        }
-        let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu() - before);
-        let per = cpu * 1e6 / f64::from(count);
-        println!(
-            "{threads} helpers: {count} entries in {wall:.3} s, {:.0}/s, {per:.2} us CPU each",
-            f64::from(count) / wall
-        );
-    }
-}
