@@ -12,6 +12,7 @@ mod cache;
 mod marks;
 mod selector;
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use futures::StreamExt;
@@ -114,7 +115,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     let mut cache = BodyCache::open(repo);
     let mut unknown = Vec::new();
     for listed in &listed {
-        match cache.get(&listed.id) {
+        match cache.get(listed) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(*listed, snapshot)),
             None => unknown.push(*listed),
         }
@@ -128,7 +129,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
         }
         match read {
             Ok(stored) => {
-                cache.add(listed.id, &stored.snapshot);
+                cache.add(&listed, &stored.snapshot);
                 found.snapshots.push(SnapshotInfo::new(listed, stored.snapshot));
             }
             // Removed since it was listed.
@@ -266,6 +267,9 @@ impl SnapshotInfo {
 async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<SnapshotInfo, Error> {
     let mut matching: Vec<_> = listed(repo).await?;
     matching.retain(|listed| listed.id.to_string().starts_with(prefix));
+    if matching.len() > 1 {
+        matching = without_copies(repo, matching).await?;
+    }
     match matching[..] {
         [] => Err(Error::NoSnapshot { selector: selector.to_owned() }),
         [listed] => read(repo, listed).await,
@@ -273,10 +277,35 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
     }
 }
 
+/// Of a snapshot that has several names the one under which it really stands: anybody who may put objects can put a name
+/// beside it. What cannot be read under any keeps one, so that whoever asks for it is told why.
+async fn without_copies(repo: &Repository, matching: Vec<Listed>) -> Result<Vec<Listed>, Error> {
+    let mut names: HashMap<SnapshotId, usize> = HashMap::new();
+    for listed in &matching {
+        *names.entry(listed.id).or_default() += 1;
+    }
+    let is_single = |listed: &Listed| names.get(&listed.id) == Some(&1);
+    let (mut good, several): (Vec<_>, Vec<_>) = matching.into_iter().partition(is_single);
+    let mut reads = futures::stream::iter(several)
+        .map(|listed| async move { (listed, repo.read_snapshot(listed).await) })
+        .buffered(repo.env().limits.requests.max(1));
+    let mut bad = Vec::new();
+    while let Some((listed, read)) = reads.next().await {
+        match read {
+            Ok(_) => good.push(listed),
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            Err(_) => bad.push(listed),
+        }
+    }
+    let mut found: HashSet<SnapshotId> = good.iter().map(|listed| listed.id).collect();
+    good.extend(bad.into_iter().filter(|listed| found.insert(listed.id)));
+    Ok(good)
+}
+
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
     let mut cache = BodyCache::open(repo);
-    let snapshot = match cache.get(&listed.id) {
+    let snapshot = match cache.get(&listed) {
         Some(snapshot) => snapshot,
         None => repo.read_snapshot(listed).await?.snapshot,
     };
@@ -312,6 +341,8 @@ fn is_fatal(error: &RepoError) -> bool {
     }
 }
 
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

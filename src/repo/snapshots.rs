@@ -60,14 +60,14 @@ impl Repository {
                 Some(ObjectName::Snapshot(writer, sequence, id)) => {
                     found.push(Listed { writer, sequence, id, confirmed: false, stored: object.modified });
                 }
-                Some(ObjectName::Confirmation(_, _, id)) => {
-                    confirmed.insert(id);
+                Some(ObjectName::Confirmation(writer, sequence, id)) => {
+                    confirmed.insert((writer, sequence, id));
                 }
                 _ => {}
             }
         }
         for listed in &mut found {
-            listed.confirmed = confirmed.contains(&listed.id);
+            listed.confirmed = confirmed.contains(&(listed.writer, listed.sequence, listed.id));
         }
         Ok(found)
     }
