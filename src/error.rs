@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
+use crate::format::layout::UNDONE;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
@@ -255,8 +256,8 @@ pub enum Error {
         /// The writer.
         writer: WriterId,
     },
-    /// A mark of a maintainer cannot be read: it may have been a hold.
-    #[error("object {key} is damaged and may be a hold: no snapshot was removed")]
+    /// A mark of a maintainer cannot be read: it may have been a hold, or have taken a tomb back.
+    #[error("object {key} is damaged and {}: no snapshot was removed", doubt(key))]
     MarkDamaged {
         /// The object.
         key: String,
@@ -313,6 +314,11 @@ impl Error {
             Self::Cancelled => Class::Cancelled,
         }
     }
+}
+
+/// What a damaged mark may have said.
+fn doubt(key: &str) -> &'static str {
+    if key.starts_with(UNDONE) { "may say that a snapshot was taken back" } else { "may be a hold" }
 }
 
 fn group_name(group: &Group) -> String {

@@ -2,6 +2,7 @@
 
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
+use lifeboat::format::layout::UNDONE;
 use lifeboat::repo::RepoError;
 use lifeboat::source::SourceError;
 use lifeboat::store::StoreError;
@@ -88,6 +89,11 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::SnapshotVanished { .. } => {
             "find out who deleted it; if that is in order, go on with --accept-missing".to_owned()
         }
+        // Deleted, it would protect nothing any more: what it had taken back would be removed.
+        Error::MarkDamaged { key } if key.starts_with(UNDONE) => {
+            "restore the object from a replica; or undelete the snapshots concerned again, then delete it"
+                .to_owned()
+        }
         Error::MarkDamaged { .. } => {
             "restore the object from a replica, or delete it if no hold stands".to_owned()
         }
@@ -145,6 +151,16 @@ fn init(context: &Context) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_damaged_mark_is_answered_by_what_it_may_be() {
+        let hint_for = |key: &str| {
+            let error = Error::MarkDamaged { key: key.to_owned() };
+            hint(&CliError::Library(error), &Context::default()).unwrap()
+        };
+        assert!(hint_for("gc/holds/ab").contains("if no hold stands"));
+        let undo = hint_for("gc/undone/ab");
+        assert!(undo.contains("undelete") && !undo.contains("hold"), "{undo}");
+    }
     #[test]
     fn a_missing_repository_is_answered_with_the_command_that_makes_it() {
         let context = Context { init: Some("lifeboat init -r /x".to_owned()), ..Context::default() };

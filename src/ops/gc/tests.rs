@@ -11,6 +11,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 mod hostile;
+mod refused;
 
 use super::*;
 use crate::filter::Filter;
