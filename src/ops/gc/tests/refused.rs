@@ -26,6 +26,63 @@ async fn forgotten() -> (World, SnapshotId) {
     (world, first)
 }
 
+/// A removal under which nothing was deleted must not go on naming what is there: nobody could take it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_failed_names_nothing() {
+    for failing_list in [layout::TOMBS, layout::HOLDS, layout::CONDEMNED] {
+        let (world, first) = forgotten().await;
+        let named = AtomicBool::new(false);
+        let repo = failing(&world, move |op| match op.kind {
+            OpKind::Put if op.key.starts_with(layout::REMOVED) => {
+                named.store(true, Ordering::SeqCst);
+                Fault::None
+            }
+            OpKind::List if named.load(Ordering::SeqCst) && failing_list.starts_with(&op.key) => {
+                Fault::Before(Failure::Denied)
+            }
+            _ => Fault::None,
+        });
+        let ended = prune(&repo, &NOW).await;
+        assert!(ended.is_err(), "{failing_list}");
+        let there = world.repo.list_snapshots().await.unwrap().iter().any(|listed| listed.id == first);
+        let removals = world.repo.store().list(layout::REMOVED).await.unwrap().len();
+        assert_eq!(removals, usize::from(!there), "{failing_list}");
+        let done = undelete(&world.repo, &[first.to_string()]).await.unwrap();
+        assert_eq!(done.back, if there { vec![first] } else { Vec::new() }, "{failing_list}");
+    }
+}
+
+/// The second removal, which names only what is not spared, is taken away with the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_failed_half_way_names_nothing() {
+    let (mut world, first) = forgotten().await;
+    world.write("a", &noise(3, 100_000));
+    let third = world.save().await;
+    world.write("a", &noise(4, 100_000));
+    world.save().await;
+    world.forget(third).await;
+    let plain = world.repo.clone();
+    let (named, deleted) = (AtomicBool::new(false), AtomicBool::new(false));
+    let repo = failing(&world, move |op| {
+        let of_removal = op.key.starts_with(layout::REMOVED);
+        match op.kind {
+            // A hold that comes between the removal and the listing of holds.
+            OpKind::Put if of_removal && !named.swap(true, Ordering::SeqCst) => {
+                plain.put_hold(vec![first], None).now_or_never().unwrap().unwrap();
+                Fault::None
+            }
+            OpKind::Delete if of_removal && !deleted.swap(true, Ordering::SeqCst) => {
+                Fault::Before(Failure::Denied)
+            }
+            _ => Fault::None,
+        }
+    });
+    prune(&repo, &NOW).await.unwrap_err();
+    let there: Vec<_> = world.repo.list_snapshots().await.unwrap().iter().map(|listed| listed.id).collect();
+    let marks = world.repo.read_marks().await.unwrap();
+    assert!(marks.removed.keys().all(|id| !there.contains(id)), "{:?}", marks.removed);
+}
+
 /// An undo that cannot be read stops removals: not as a hold, but as what it may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_undo_is_called_one() {
