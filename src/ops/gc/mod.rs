@@ -130,7 +130,12 @@ impl Run<'_> {
         let known = self.condemned_before().await?;
         let mut world = self.look().await?;
         let matured = self.matured(&world, &known);
+        let hurried = self.options.grace.is_zero();
         if !matured.is_empty() && !self.options.dry_run {
+            // What another collector condemned a moment ago is as new to a backup as what this one condemns.
+            if hurried {
+                self.refuse_at_work(&world)?;
+            }
             world = self.finish(world, &matured, report).await?;
         }
         let facts = self.facts(&world)?;
@@ -139,7 +144,6 @@ impl Run<'_> {
             self.account(&world, report);
             return self.tidy(&world).await;
         }
-        let hurried = self.options.grace.is_zero();
         if hurried {
             self.refuse_at_work(&world)?;
         }

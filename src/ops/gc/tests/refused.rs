@@ -83,6 +83,32 @@ async fn a_removal_that_failed_half_way_names_nothing() {
     assert!(marks.removed.keys().all(|id| !there.contains(id)), "{:?}", marks.removed);
 }
 
+/// A collection without a delay finishes what others condemned only when no backup may be counting on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_delay_what_another_collector_condemned_waits_for_writers_too() {
+    let (world, _) = forgotten().await;
+    let slow = PruneOptions { grace: Duration::from_secs(3600), young: Some(Duration::ZERO), ..NOW };
+    let report = prune(&world.repo, &slow).await.unwrap();
+    assert!(report.condemned >= 1 && report.deleted == 0, "{report:?}");
+    // A run that stored an index object and no snapshot.
+    world.write("b", &noise(3, 100_000));
+    let stopped = failing(&world, |op| match op.kind {
+        OpKind::Put if op.key.starts_with(layout::SNAPSHOTS) => Fault::Stop,
+        _ => Fault::None,
+    });
+    let options = BackupOptions {
+        job: Some("test".into()),
+        ..BackupOptions::new(BackupSource::Paths(vec![world.source()]))
+    };
+    backup(&stopped, options).await.unwrap_err();
+    let packs = world.repo.list_packs().await.unwrap();
+    let refused = prune(&world.repo, &PruneOptions { force: false, ..NOW }).await;
+    assert!(matches!(refused, Err(Error::WriterAtWork { .. })), "{refused:?}");
+    assert_eq!(world.repo.list_packs().await.unwrap(), packs);
+    assert!(prune(&world.repo, &NOW).await.unwrap().deleted >= 1);
+    world.check().await;
+}
+
 /// An undo that cannot be read stops removals: not as a hold, but as what it may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_undo_is_called_one() {
