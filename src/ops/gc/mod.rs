@@ -271,8 +271,9 @@ impl Run<'_> {
             }
             world = self.look().await?;
         }
-        report.left = left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())).collect();
+        report.left.extend(left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())));
         report.left.sort();
+        report.left.dedup();
         let left = left.into_keys().collect();
         finish::end(self.repo, world, (&chosen, &left), report).await
     }

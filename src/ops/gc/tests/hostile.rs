@@ -157,6 +157,15 @@ async fn a_garbage_pack_does_not_keep_the_condemnation_of_others() {
         assert_eq!(condemned.len(), 1);
         assert_eq!(condemned[0].condemnation.packs, [garbage]);
     }
+    // With something new to condemn and to finish behind it, it is still told.
+    world.write("a", &noise(3, 100_000));
+    let next = world.save().await;
+    world.write("a", &noise(4, 100_000));
+    world.save().await;
+    world.forget(next).await;
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert!(report.deleted >= 1, "{report:?}");
+    assert_eq!((report.condemned, report.left.len()), (1, 1));
 }
 
 /// Names of horizons do not push the valid one out: its number would be given again.
