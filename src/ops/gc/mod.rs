@@ -257,14 +257,11 @@ impl Run<'_> {
                         self.delete(&mut world, pack, report).await?;
                     }
                     Emptied::Full => full.push(pack),
-                    Emptied::Left(reason) => {
-                        warn(self.repo, &format!("pack {} was left alone: {reason}", pack.short()));
-                        left.insert(pack, reason);
-                    }
+                    Emptied::Left(reason) => self.leave(pack, reason, &mut left),
                     Emptied::Moved => {}
                 }
             }
-            let moved = self.make_room(&mut mover, &mut world, full).await?;
+            let moved = self.make_room(&mut mover, &mut world, full, &mut left).await?;
             report.add(&mover.totals);
             if !moved {
                 break;
@@ -284,6 +281,7 @@ impl Run<'_> {
         mover: &mut Mover<'_>,
         world: &mut World,
         full: Vec<PackId>,
+        left: &mut HashMap<PackId, String>,
     ) -> Result<bool, Error> {
         let mut moved = false;
         for pack in full {
@@ -293,10 +291,19 @@ impl Run<'_> {
                 break;
             }
             self.stop_if_asked()?;
-            moved |= matches!(mover.empty(world, pack, true).await?, Emptied::Moved);
+            match mover.empty(world, pack, true).await? {
+                Emptied::Moved => moved = true,
+                Emptied::Left(reason) => self.leave(pack, reason, left),
+                Emptied::Dead | Emptied::Full => {}
+            }
         }
         mover.finish().await?;
         Ok(moved)
+    }
+
+    fn leave(&self, pack: PackId, reason: String, left: &mut HashMap<PackId, String>) {
+        warn(self.repo, &format!("pack {} was left alone: {reason}", pack.short()));
+        left.insert(pack, reason);
     }
 
     fn stop_if_asked(&self) -> Result<(), Error> {

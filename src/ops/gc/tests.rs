@@ -10,6 +10,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+mod ending;
 mod hostile;
 mod refused;
 
