@@ -12,6 +12,44 @@ use crate::ops::init::{InitOptions, init};
 use crate::repo::PackKeys;
 use crate::store::{Store, StoreEnv, StoreOptions, StoreUrl};
 
+/// Many index objects that contradict each other on one pack cost the compaction, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn contradicting_index_objects_do_not_stop_a_collection() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 100_000));
+    let first = world.save().await;
+    let before = world.repo.list_packs().await.unwrap();
+    world.write("a", &noise(2, 100_000));
+    world.save().await;
+    world.forget(first).await;
+    let (writer, signing) = world.repo.writer().unwrap();
+    // One that stays.
+    let id = *world.repo.list_packs().await.unwrap().difference(&before).next().unwrap();
+    let listed = world.repo.store().list(&ObjectName::Pack(id).key()).await.unwrap();
+    let pack = &listed[0];
+    let (footer, directory) = world.repo.read_directory(id, pack.size).await.unwrap();
+    let bytes = world.repo.store().get(&pack.key, 1 << 30).await.unwrap();
+    let kind = Preamble::decode(&bytes).unwrap().chunk_kind;
+    let keys = PackKeys {
+        repository: world.repo.id(),
+        index: world.repo.index_key().unwrap(),
+        writer,
+        signing: &signing,
+        data_key: &[],
+    };
+    for version in 1..=65 {
+        let mut index = IndexBuilder::new(writer, 0, Vec::new());
+        Repository::index_pack(&mut index, (id, kind, pack.size + version), &footer, &directory).unwrap();
+        world.repo.put_index(&index.finish(), &keys).await.unwrap();
+    }
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert!(report.deleted >= 1, "{report:?}");
+    assert_eq!(world.repo.horizon().await.unwrap(), 1);
+    assert!(world.repo.condemned(&mut Vec::new()).await.unwrap().is_empty());
+    assert_eq!((report.index_deleted, report.index_written), (0, 0), "what was not merged is still there");
+    assert_eq!(resolve(&world.repo, "latest", &SnapshotFilter::default()).await.unwrap().sequence, 1);
+}
+
 /// The data packs that are not among `before`.
 async fn data_packs(world: &World, before: &HashSet<PackId>) -> Vec<PackId> {
     let mut found = Vec::new();
