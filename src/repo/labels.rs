@@ -11,14 +11,13 @@ use bytes::Bytes;
 use super::error::RepoError;
 use super::open::{Repository, object_key};
 use super::snapshots::Listed;
-use crate::crypto::{ObjectSealer, object_hash};
+use crate::crypto::{ObjectSealer, object_hash, object_salt};
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::labels::{LABELS_MAX, Labels, LabelsObject};
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId, WriterId};
-use crate::random::random_array;
 
 /// Labels that were read and whose signature is right; whether they count, [`Repository::may_label`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +97,10 @@ impl Repository {
         let labels = Labels { snapshot: snapshot.id, number, tags };
         labels.check()?;
         let keys = self.new_run_keys()?;
-        let salt = random_array(&*self.env.random)?;
         let mut body = labels.encode_body();
-        ObjectSealer::new(keys.key(ChunkKind::Tree).base(), &salt, self.id(), ObjectKind::Labels)
-            .seal_block(0, 1, &mut body)?;
+        let key = keys.key(ChunkKind::Tree).base();
+        let salt = object_salt(key, &*self.env.random, &object_hash(&body))?;
+        ObjectSealer::new(key, &salt, self.id(), ObjectKind::Labels).seal_block(0, 1, &mut body)?;
         let unsigned = LabelsObject {
             author,
             salt,
@@ -119,3 +118,6 @@ impl Repository {
         Ok(StoredLabels { hash, author, labels })
     }
 }
+
+#[cfg(test)]
+mod tests;
