@@ -62,6 +62,11 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     let stopped = clock.stop(repo).await;
     result?;
     stopped?;
+    if !options.dry_run
+        && let Err(error) = repo.store().sweep_temporary().await
+    {
+        warn(repo, &format!("old temporary files were not removed: {error}"));
+    }
     Ok(report)
 }
 

@@ -50,6 +50,37 @@ async fn contradicting_index_objects_do_not_stop_a_collection() {
     assert_eq!(resolve(&world.repo, "latest", &SnapshotFilter::default()).await.unwrap().sequence, 1);
 }
 
+/// What a killed writer left half written in a directory goes after a week.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_sweeps_old_temporary_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = Env { places: Places { state: dir.path().join("state"), cache: None }, ..env() };
+    let place = dir.path().join("repository");
+    let store_env = StoreEnv {
+        clock: Arc::clone(&env.clock),
+        random: Arc::clone(&env.random),
+        observer: Arc::clone(&env.observer),
+        cancel: env.cancel.clone(),
+    };
+    let store = Store::open(&StoreUrl::local(&place), &StoreOptions::default(), store_env).await.unwrap();
+    let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+    let made = init(store.clone(), &env, options).await.unwrap();
+    let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+    let repo = Repository::open(store, env, &Unlock::KeyFile(key)).await.unwrap();
+    let now = Duration::from_nanos(u64::try_from(repo.env().clock.now().0).unwrap());
+    let old = std::time::SystemTime::UNIX_EPOCH + now - Duration::from_secs(8 * 24 * 3600);
+    for (name, time) in [("old", Some(old)), ("new", None)] {
+        let file = fs::File::create(place.join("tmp").join(name)).unwrap();
+        if let Some(time) = time {
+            file.set_modified(time).unwrap();
+        }
+    }
+    prune(&repo, &PruneOptions { dry_run: true, ..NOW }).await.unwrap();
+    assert!(place.join("tmp/old").exists(), "a dry run deletes nothing");
+    prune(&repo, &NOW).await.unwrap();
+    assert!(!place.join("tmp/old").exists() && place.join("tmp/new").exists());
+}
+
 /// The data packs that are not among `before`.
 async fn data_packs(world: &World, before: &HashSet<PackId>) -> Vec<PackId> {
     let mut found = Vec::new();
