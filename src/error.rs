@@ -171,6 +171,12 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// A collection cannot tell what is gone from what is not listed.
+    #[error("the store at {url} does not list what was just stored: nothing was collected")]
+    NotListed {
+        /// Where.
+        url: String,
+    },
     /// There are packs, index objects or snapshots, but no configuration.
     #[error("{url} holds parts of a repository without its configuration: nothing was made")]
     Remains {
@@ -302,6 +308,7 @@ impl Error {
             Self::Shrunk { .. }
             | Self::TargetNotEmpty { .. }
             | Self::WeakStore { .. }
+            | Self::NotListed { .. }
             | Self::NothingLeft { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }

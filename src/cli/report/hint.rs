@@ -50,6 +50,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::WeakStore { .. } => {
             "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
         }
+        Error::NotListed { .. } => "see what fails: lifeboat doctor".to_owned(),
         Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
         Error::Shrunk { .. } => "if that is right, run it again with --allow-shrink".to_owned(),
         Error::NoSource { .. } => "check the paths; is a disk not mounted?".to_owned(),
@@ -161,6 +162,16 @@ mod tests {
         let undo = hint_for("gc/undone/ab");
         assert!(undo.contains("undelete") && !undo.contains("hold"), "{undo}");
     }
+
+    #[test]
+    fn only_init_is_told_how_it_takes_a_weak_store() {
+        let error = |library| hint(&CliError::Library(library), &Context::default()).unwrap();
+        let url = || "/x".to_owned();
+        assert!(error(Error::WeakStore { url: url() }).contains("--accept-weak-store"));
+        let unlisted = error(Error::NotListed { url: url() });
+        assert!(unlisted.contains("lifeboat doctor") && !unlisted.contains("--accept"), "{unlisted}");
+    }
+
     #[test]
     fn a_missing_repository_is_answered_with_the_command_that_makes_it() {
         let context = Context { init: Some("lifeboat init -r /x".to_owned()), ..Context::default() };

@@ -51,8 +51,8 @@ const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// needs any more.
 ///
 /// # Errors
-/// [`Error::ManyRemoved`], [`Error::WriterAtWork`] and [`Error::SnapshotVanished`] when it refuses; damage of a confirmed
-/// snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
+/// [`Error::ManyRemoved`], [`Error::WriterAtWork`], [`Error::NotListed`] and [`Error::SnapshotVanished`] when it refuses;
+/// damage of a confirmed snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
 pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneReport, Error> {
     repo.maintainer()?;
     let mut report = PruneReport::default();
@@ -94,17 +94,36 @@ impl StoreClock {
         if dry_run {
             return Ok(Self { now: repo.env().clock.now(), mark: None });
         }
+        let mut marks = Vec::new();
+        let failed = match Self::look(repo, &mut marks).await {
+            Ok(Some((mark, now))) => return Ok(Self { now, mark: Some(mark) }),
+            // Nothing that such a store does not list may be taken for gone.
+            Ok(None) => Error::NotListed { url: repo.store().url().to_string() },
+            Err(error) => error,
+        };
+        for mark in marks {
+            // One that stays is cleared by a later collection; what went wrong first is more worth telling.
+            let _ = remove::delete(repo, ObjectName::Condemned(mark)).await;
+        }
+        Err(failed)
+    }
+
+    /// Puts a mark and looks for it in a listing: the mark and its time. All that were put are in `marks`.
+    async fn look(
+        repo: &Repository,
+        marks: &mut Vec<ObjectHash>,
+    ) -> Result<Option<(ObjectHash, Timestamp)>, Error> {
         // A machine that slept in between may find that another collector has cleared its mark: then a new one tells.
         for _ in 0..2 {
             let mark = repo.put_condemnation(Vec::new()).await?;
+            marks.push(mark);
             let key = ObjectName::Condemned(mark).key();
             let listed = repo.store().list(layout::CONDEMNED).await?;
             if let Some(put) = listed.iter().find(|object| object.key.as_str() == key) {
-                return Ok(Self { now: put.modified, mark: Some(mark) });
+                return Ok(Some((mark, put.modified)));
             }
         }
-        // Nothing that such a store does not list may be taken for gone.
-        Err(Error::WeakStore { url: repo.store().url().to_string() })
+        Ok(None)
     }
 
     async fn stop(self, repo: &Repository) -> Result<(), Error> {

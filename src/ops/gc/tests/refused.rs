@@ -109,6 +109,50 @@ async fn without_a_delay_what_another_collector_condemned_waits_for_writers_too(
     world.check().await;
 }
 
+/// A store whose listings lag: the marks that were to tell its time are deleted all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_list_keeps_no_mark() {
+    let (world, _) = forgotten().await;
+    let hidden = Arc::new(Mutex::new(Vec::new()));
+    let repo = {
+        let (objects, hidden) = (Arc::clone(&world.objects), Arc::clone(&hidden));
+        failing(&world, move |op| {
+            let mut hidden = hidden.lock().unwrap();
+            for (location, bytes) in hidden.drain(..) {
+                objects.put(&location, bytes).now_or_never().unwrap().unwrap();
+            }
+            if op.kind == OpKind::List && layout::CONDEMNED.starts_with(&op.key) {
+                *hidden = taken(&objects);
+            }
+            Fault::None
+        })
+    };
+    let ended = prune(&repo, &NOW).await;
+    assert!(matches!(ended, Err(Error::NotListed { .. })), "{ended:?}");
+    let left = std::mem::take(&mut *hidden.lock().unwrap());
+    for (location, bytes) in left {
+        world.objects.put(&location, bytes).await.unwrap();
+    }
+    assert!(world.repo.store().list(layout::CONDEMNED).await.unwrap().is_empty());
+}
+
+/// Takes every condemnation out.
+fn taken(objects: &InMemory) -> Vec<(object_store::path::Path, object_store::PutPayload)> {
+    let take = async {
+        use futures::TryStreamExt;
+        let below = object_store::path::Path::from("gc/condemned");
+        let listed: Vec<_> = objects.list(Some(&below)).try_collect().await.unwrap();
+        let mut out = Vec::new();
+        for meta in listed {
+            let bytes = objects.get(&meta.location).await.unwrap().bytes().await.unwrap();
+            objects.delete(&meta.location).await.unwrap();
+            out.push((meta.location, bytes.into()));
+        }
+        out
+    };
+    take.now_or_never().unwrap()
+}
+
 /// An undo that cannot be read stops removals: not as a hold, but as what it may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_undo_is_called_one() {
