@@ -37,7 +37,7 @@ use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
 use crate::format::gc::{PACKS_MAX, SNAPSHOTS_MAX};
 use crate::format::layout::{self, ObjectName};
-use crate::id::{ObjectHash, PackId};
+use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::repo::{Repository, StoredCondemnation};
 
 /// How often a look is repeated that met another collector's work.
@@ -76,11 +76,17 @@ async fn remove_and_collect(
     now: Timestamp,
     report: &mut PruneReport,
 ) -> Result<(), Error> {
-    if options.accept_missing && !options.dry_run {
-        accept_missing(repo).await?;
+    let mut accepted = HashSet::new();
+    if options.accept_missing {
+        let missing = world::vanished(repo).await?;
+        if options.dry_run {
+            accepted.extend(missing);
+        } else {
+            name_as_removed(repo, &missing).await?;
+        }
     }
     remove::remove(repo, options, now, report).await?;
-    Run { repo, options, now }.collect(report).await
+    Run { repo, options, now, accepted }.collect(report).await
 }
 
 /// The store's time, read off an empty condemnation that was just put.
@@ -135,8 +141,7 @@ impl StoreClock {
 }
 
 /// Names snapshots that vanished as removed, because someone said that they may be.
-async fn accept_missing(repo: &Repository) -> Result<(), Error> {
-    let missing = world::vanished(repo).await?;
+async fn name_as_removed(repo: &Repository, missing: &[SnapshotId]) -> Result<(), Error> {
     for part in missing.chunks(SNAPSHOTS_MAX) {
         repo.put_removal(part.to_vec()).await?;
     }
@@ -147,6 +152,8 @@ struct Run<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
     now: Timestamp,
+    /// Snapshots that may be missing though nothing says so: what a dry run was told to accept.
+    accepted: HashSet<SnapshotId>,
 }
 
 impl Run<'_> {
@@ -189,7 +196,7 @@ impl Run<'_> {
         self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Mark, total: None });
         let mut looks = 1;
         loop {
-            match look(self.repo).await {
+            match look(self.repo, &self.accepted).await {
                 Err(error) if may_have_moved(&error) && looks < LOOKS => looks += 1,
                 other => {
                     self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Mark });

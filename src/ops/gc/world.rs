@@ -55,8 +55,8 @@ impl World {
     }
 }
 
-/// Looks.
-pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
+/// Looks; those `accepted` may be missing.
+pub(super) async fn look(repo: &Repository, accepted: &HashSet<SnapshotId>) -> Result<World, Error> {
     // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
     let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
@@ -75,7 +75,7 @@ pub(super) async fn look(repo: &Repository) -> Result<World, Error> {
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let roots = read_roots(repo, &snapshots).await?;
-    check_heads(repo, &seen, &snapshots, &roots).await?;
+    check_heads(repo, (&seen, accepted), &snapshots, &roots).await?;
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
     for root in &roots {
         let broken = reach.snapshot(root.tree).await?;
@@ -156,7 +156,7 @@ async fn has_confirmation(repo: &Repository, listed: &Listed) -> Result<bool, Er
 /// a listing that leaves something out must never make it garbage.
 async fn check_heads(
     repo: &Repository,
-    seen: &SeenSnapshots,
+    (seen, accepted): (&SeenSnapshots, &HashSet<SnapshotId>),
     snapshots: &[Listed],
     roots: &[Root],
 ) -> Result<(), Error> {
@@ -166,9 +166,13 @@ async fn check_heads(
     if missing.peek().is_some() {
         // Read after the listing: what another collector deleted before it was named before that.
         let marks = repo.read_marks().await?;
-        if let Some(id) = missing.find(|id| !marks.removed.contains_key(id)) {
+        if let Some(id) = missing.find(|id| !marks.removed.contains_key(id) && !accepted.contains(id)) {
             return Err(Error::SnapshotVanished { snapshot: *id });
         }
+    }
+    if !accepted.is_empty() {
+        // Only a dry run was told that they may be missing: the next run must miss them still.
+        return Ok(());
     }
     // One that is not confirmed may not be durable yet: a power cut may take it away, and nobody is to wonder then.
     let confirmed = snapshots.iter().filter(|listed| listed.confirmed).map(|listed| listed.id).collect();

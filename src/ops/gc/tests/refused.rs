@@ -153,6 +153,24 @@ fn taken(objects: &InMemory) -> Vec<(object_store::path::Path, object_store::Put
     take.now_or_never().unwrap()
 }
 
+/// What `--accept-missing` would name is named in a dry run, too, and the next run still misses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_accepts_what_it_is_told_to_and_notes_nothing() {
+    let (world, _) = forgotten().await;
+    prune(&world.repo, &NOW).await.unwrap();
+    let listed = world.repo.list_snapshots().await.unwrap();
+    for object in world.repo.store().list(layout::SNAPSHOTS).await.unwrap() {
+        world.repo.store().delete(&object.key).await.unwrap();
+    }
+    let dry = PruneOptions { dry_run: true, accept_missing: true, ..NOW };
+    prune(&world.repo, &dry).await.unwrap();
+    let refused = prune(&world.repo, &NOW).await;
+    assert!(
+        matches!(refused, Err(Error::SnapshotVanished { snapshot }) if snapshot == listed[0].id),
+        "{refused:?}"
+    );
+}
+
 /// An undo that cannot be read stops removals: not as a hold, but as what it may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_undo_is_called_one() {
