@@ -230,7 +230,8 @@ pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Re
 async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> {
     let mut damaged = None;
     let slots = store.list(layout::KEYS).await?;
-    for object in slots.iter().filter(|object| object.size <= SLOT_MAX).take(SLOTS_MAX) {
+    let mut tried = 0;
+    for object in slots.iter().filter(|object| object.size <= SLOT_MAX) {
         let Some(name @ ObjectName::KeySlot(_)) = ObjectName::parse(object.key.as_str()) else { continue };
         let bytes = match get_checked(store, name, SLOT_MAX).await {
             Ok(bytes) => bytes,
@@ -242,8 +243,19 @@ async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> 
         };
         match slot::open(unlock, &bytes) {
             Ok(opened) => return Ok(opened),
-            Err(CryptoError::SlotKind { .. } | CryptoError::WrongKey) => {}
+            // These cost a look. Only a slot that the key was really tried on may use up the patience: anybody who may put
+            // objects can put others before it.
+            Err(CryptoError::SlotKind { .. }) => continue,
+            Err(error @ CryptoError::Format(_)) => {
+                damaged = Some(RepoError::Crypto(error));
+                continue;
+            }
+            Err(CryptoError::WrongKey) => {}
             Err(error) => damaged = Some(RepoError::Crypto(error)),
+        }
+        tried += 1;
+        if tried == SLOTS_MAX {
+            break;
         }
     }
     let what = match unlock {
@@ -350,3 +362,6 @@ fn read_entry(
     let in_place = entry.writer == id && u64::from(preamble.key_generation) == number;
     in_place.then_some((key, entry.authority))
 }
+
+#[cfg(test)]
+mod tests;
