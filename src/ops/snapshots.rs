@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::format::snapshot::Snapshot;
 use crate::id::{SnapshotId, WriterId};
-use crate::repo::{Listed, RepoError, Repository, StoredTomb};
+use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
 
 pub use self::marks::check_confirmations;
 pub(super) use self::selector::Selector;
@@ -45,8 +45,8 @@ pub struct SnapshotInfo {
     pub stored: Timestamp,
     /// The tomb that stands for it: it is forgotten, and will be removed.
     pub forgotten: Option<StoredTomb>,
-    /// Number of the labels that its tags come from, if not from itself.
-    pub labels: Option<u64>,
+    /// The labels that its tags come from, if not from itself.
+    pub labels: Option<LabelsRank>,
     /// What it says, with the tags that are in effect.
     pub snapshot: Snapshot,
 }

@@ -1,8 +1,9 @@
 //! Tags given to a snapshot after it was made.
 //!
 //! # Invariants
-//! Labels count if a maintainer or the snapshot's own writer signed them; the highest number wins, and of equal ones the
-//! higher hash, so that everybody who sees the same listing sees the same tags.
+//! Labels count if a maintainer or the snapshot's own writer signed them. A maintainer's win over a writer's, whatever their
+//! numbers; then the highest number wins, and of equal ones the higher hash, so that everybody who sees the same listing sees
+//! the same tags.
 
 use std::collections::HashMap;
 
@@ -30,14 +31,41 @@ pub struct StoredLabels {
     pub labels: Labels,
 }
 
-impl StoredLabels {
-    /// What decides between labels of one snapshot: the greater one counts.
-    pub fn rank(&self) -> (u64, ObjectHash) {
-        (self.labels.number, self.hash)
-    }
+/// What decides between labels of one snapshot: the greater one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LabelsRank {
+    /// Whether a maintainer signed them.
+    pub by_maintainer: bool,
+    /// Their number.
+    pub number: u64,
+    /// Their name ends in this.
+    pub hash: ObjectHash,
 }
 
 impl Repository {
+    /// The rank of labels among those of their snapshot.
+    pub fn rank_labels(&self, stored: &StoredLabels) -> LabelsRank {
+        let by_maintainer = self.is_maintainer(&stored.author);
+        LabelsRank { by_maintainer, number: stored.labels.number, hash: stored.hash }
+    }
+
+    /// The number that labels by this key need so as to count before those of this rank.
+    ///
+    /// # Errors
+    /// [`RepoError::RoleForbids`] if it is a writer's and those are a maintainer's.
+    pub fn number_after(&self, counting: Option<&LabelsRank>) -> Result<u64, RepoError> {
+        let by_maintainer = self.is_maintainer(&self.writer()?.0);
+        match counting {
+            Some(rank) if rank.by_maintainer && !by_maintainer => {
+                Err(RepoError::RoleForbids { action: "change tags that a maintainer gave" })
+            }
+            // Its own begin anew: a writer cannot have taken the last number there is.
+            Some(rank) if rank.by_maintainer != by_maintainer => Ok(0),
+            Some(rank) => Ok(rank.number.saturating_add(1)),
+            None => Ok(0),
+        }
+    }
+
     /// The names of all labels, by snapshot.
     pub async fn list_labels(&self) -> Result<HashMap<SnapshotId, Vec<ObjectHash>>, RepoError> {
         let mut found: HashMap<_, Vec<_>> = HashMap::new();

@@ -41,7 +41,9 @@ pub(super) async fn read(
     let mut take = |labels: StoredLabels| {
         let snapshot = labels.labels.snapshot;
         let counts = writers.get(&snapshot).is_some_and(|writer| repo.may_label(labels.author, *writer));
-        if counts && best.get(&snapshot).is_none_or(|found| found.rank() < labels.rank()) {
+        if counts
+            && best.get(&snapshot).is_none_or(|found| repo.rank_labels(found) < repo.rank_labels(&labels))
+        {
             best.insert(snapshot, labels);
         }
     };
@@ -71,7 +73,7 @@ pub(super) async fn read(
     let tombs = repo.standing_tombs(&writers.keys().copied().collect::<HashSet<_>>()).await?;
     for info in &mut found.snapshots {
         if let Some(labels) = best.remove(&info.id) {
-            info.labels = Some(labels.labels.number);
+            info.labels = Some(repo.rank_labels(&labels));
             info.snapshot.tags = labels.labels.tags;
         }
         info.forgotten = tombs.get(&info.id).copied();

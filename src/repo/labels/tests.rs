@@ -37,3 +37,35 @@ async fn randomness_that_repeats_gives_no_two_labels_one_key() {
     }
     assert_ne!(salts[0], salts[1]);
 }
+
+fn set(text: &str) -> TagEdit {
+    TagEdit { set: Some(vec![text.to_owned()]), ..TagEdit::default() }
+}
+
+async fn found(repo: &Repository) -> SnapshotInfo {
+    list(repo, &SnapshotFilter::default()).await.unwrap().snapshots.remove(0)
+}
+
+/// A writer that gave its own snapshot the highest number there is does not have the last word.
+#[tokio::test]
+async fn a_maintainers_labels_count_whatever_number_a_writer_takes() {
+    let mut repo = new_repository(Arc::new(InMemory::new()), env()).await;
+    let (id, seed) = (WriterId::new([3; 16]), [4; 32]);
+    let key = SigningKey::from_seed(SecretKey::from_bytes(seed)).verifying_key();
+    repo.writers.insert(id, (key, Authority::Writer));
+    let mut writer = repo.clone();
+    writer.secrets.writer = Some(WriterSecret { id, seed: SecretKey::from_bytes(seed) });
+    put_snapshot(&writer, 0, |_| {}).await;
+    let listed = repo.list_snapshots().await.unwrap()[0];
+    writer.put_labels(&listed, (u64::MAX, vec!["held".into()])).await.unwrap();
+    assert_eq!(found(&repo).await.snapshot.tags, ["held"]);
+    for text in ["one", "two", "three", "four"] {
+        let done = tag(&repo, &[found(&repo).await], &set(text)).await.unwrap();
+        assert!(done[0].changed);
+        assert_eq!(found(&repo).await.snapshot.tags, [text]);
+    }
+    // What a writer says after that counts no more, and it is told so.
+    let refused = tag(&writer, &[found(&writer).await], &set("mine")).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(found(&repo).await.snapshot.tags, ["four"]);
+}
