@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
+use crate::format::layout::UNDONE;
 use crate::id::{ChunkId, ObjectHash, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
@@ -167,6 +168,12 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// A collection cannot tell what is gone from what is not listed.
+    #[error("the store at {url} does not list what was just stored: nothing was collected")]
+    NotListed {
+        /// Where.
+        url: String,
+    },
     /// There are packs, index objects or snapshots, but no configuration.
     #[error("{url} holds parts of a repository without its configuration: nothing was made")]
     Remains {
@@ -260,8 +267,8 @@ pub enum Error {
         /// The writer.
         writer: WriterId,
     },
-    /// A mark of a maintainer cannot be read: it may have been a hold.
-    #[error("object {key} is damaged and may be a hold: no snapshot was removed")]
+    /// A mark of a maintainer cannot be read: it may have been a hold, or have taken a tomb back.
+    #[error("object {key} is damaged and {}: no snapshot was removed", doubt(key))]
     MarkDamaged {
         /// The object.
         key: String,
@@ -309,6 +316,7 @@ impl Error {
             | Self::Remains { .. } => Class::Failed,
             Self::Shrunk { .. }
             | Self::WeakStore { .. }
+            | Self::NotListed { .. }
             | Self::NothingLeft { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }
@@ -321,6 +329,11 @@ impl Error {
             Self::Cancelled => Class::Cancelled,
         }
     }
+}
+
+/// What a damaged mark may have said.
+fn doubt(key: &str) -> &'static str {
+    if key.starts_with(UNDONE) { "may say that a snapshot was taken back" } else { "may be a hold" }
 }
 
 fn group_name(group: &Group) -> String {

@@ -13,7 +13,7 @@ const SECTION: &str = "11";
 
 /// Most packs in one condemnation.
 pub const PACKS_MAX: usize = 400_000;
-/// Most snapshots in one removal or hold.
+/// Most snapshots in one removal or hold, and most tombs in one undo.
 pub const SNAPSHOTS_MAX: usize = 400_000;
 
 /// Random bytes that make a name unique.

@@ -273,6 +273,15 @@ impl View {
         self.sources().map(|source| source.records).sum()
     }
 
+    /// For each index object of the view the lengths of its tables of data keys and of origins.
+    pub fn tables(&self) -> impl Iterator<Item = (&Source, u32, u32)> {
+        self.levels.iter().flat_map(|level| {
+            let sources = level.level.header.sources.iter().enumerate();
+            let listed = sources.filter(|(number, _)| level.alive.get(*number));
+            listed.map(|(_, entry)| (&entry.source, entry.keys, entry.origins))
+        })
+    }
+
     /// The index objects of the view.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         self.levels.iter().flat_map(|level| {

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::format::snapshot::Snapshot;
 use crate::id::{SnapshotId, WriterId};
-use crate::repo::{Listed, RepoError, Repository, StoredTomb};
+use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
 
 pub use self::marks::check_confirmations;
 pub(super) use self::marks::judge_unread;
@@ -48,8 +48,8 @@ pub struct SnapshotInfo {
     pub stored: Timestamp,
     /// The tomb that stands for it: it is forgotten, and will be removed.
     pub forgotten: Option<StoredTomb>,
-    /// Number of the labels that its tags come from, if not from itself.
-    pub labels: Option<u64>,
+    /// The labels that its tags come from, if not from itself.
+    pub labels: Option<LabelsRank>,
     /// What it says, with the tags that are in effect.
     pub snapshot: Snapshot,
 }
@@ -130,7 +130,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     let mut cache = BodyCache::open(repo);
     let mut unknown = Vec::new();
     for listed in &listed {
-        match cache.get(&listed.id) {
+        match cache.get(listed) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(*listed, snapshot)),
             None => unknown.push(*listed),
         }
@@ -144,7 +144,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
         }
         match read {
             Ok(stored) => {
-                cache.add(listed.id, &stored.snapshot);
+                cache.add(&listed, &stored.snapshot);
                 found.snapshots.push(SnapshotInfo::new(listed, stored.snapshot));
             }
             // Removed since it was listed, unless it is listed still.
@@ -372,7 +372,7 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
     let mut cache = BodyCache::open(repo);
-    let snapshot = match cache.get(&listed.id) {
+    let snapshot = match cache.get(&listed) {
         Some(snapshot) => snapshot,
         None => repo.read_snapshot(listed).await?.snapshot,
     };
@@ -404,5 +404,7 @@ fn is_fatal(error: &RepoError) -> bool {
     }
 }
 
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod tests;

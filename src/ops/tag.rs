@@ -48,7 +48,8 @@ pub struct Tagged {
 /// Gives snapshots other tags. What has them already is left as it is.
 ///
 /// # Errors
-/// [`RepoError::RoleForbids`] unless the key is a maintainer's or that of the snapshots' writer; [`Error::TagsTooLong`].
+/// [`RepoError::RoleForbids`] unless the key is a maintainer's or that of the snapshots' writer, and if it is a writer's and a
+/// maintainer has tagged one of them; [`Error::TagsTooLong`].
 pub async fn tag(
     repo: &Repository,
     snapshots: &[SnapshotInfo],
@@ -62,7 +63,7 @@ pub async fn tag(
         let tags = edit.apply(&info.snapshot.tags);
         let changed = tags != info.snapshot.tags;
         if changed {
-            let number = info.labels.map_or(0, |number| number.saturating_add(1));
+            let number = repo.number_after(info.labels.as_ref())?;
             repo.put_labels(&info.listed(), (number, tags.clone())).await.map_err(|error| match error {
                 RepoError::Format(rule) => Error::TagsTooLong(rule),
                 error => error.into(),

@@ -10,8 +10,10 @@ use futures::StreamExt;
 
 use super::snapshots::Selector;
 use crate::error::Error;
+use crate::format::gc::SNAPSHOTS_MAX;
+use crate::format::layout::ObjectName;
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::Repository;
+use crate::repo::{Marks, RepoError, Repository};
 
 /// What became of the snapshots that were named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,21 +49,22 @@ pub async fn undelete(repo: &Repository, selectors: &[String]) -> Result<Undelet
             done.too_late.push(snapshot);
             continue;
         }
-        let tombs =
-            marks.tomb_names.iter().filter(|(of, hash)| *of == snapshot && !marks.undone.contains(hash));
-        let tombs: Vec<ObjectHash> = tombs.map(|(_, hash)| *hash).collect();
+        let tombs: Vec<ObjectHash> = tombs_of(&marks, snapshot);
         if tombs.is_empty() {
             done.not_forgotten.push(snapshot);
             continue;
         }
-        undos.push((snapshot, tombs));
+        undos.extend(tombs.chunks(SNAPSHOTS_MAX).map(|part| (snapshot, part.to_vec())));
     }
-    // One undo for each snapshot: of those that come too late none takes part in another.
+    // Undos of their own for each snapshot: of those that come too late none takes part in another.
     let mut puts = futures::stream::iter(undos)
         .map(|(snapshot, tombs)| async move { repo.put_undo(tombs).await.map(|_| snapshot) })
         .buffered(repo.env().limits.requests.max(1));
     while let Some(snapshot) = puts.next().await {
-        done.back.push(snapshot?);
+        let snapshot = snapshot?;
+        if done.back.last() != Some(&snapshot) {
+            done.back.push(snapshot);
+        }
     }
     drop(puts);
     // The undo of one that is lost stays: the collector may have met it all the same.
@@ -70,6 +73,19 @@ pub async fn undelete(repo: &Repository, selectors: &[String]) -> Result<Undelet
     done.too_late.extend(lost);
     done.too_late.sort_unstable();
     Ok(done)
+}
+
+/// The tombs of a snapshot that nobody took back. One whose bytes are not what its name says may be read by the collector all
+/// the same: it is taken back by its name.
+fn tombs_of(marks: &Marks, snapshot: SnapshotId) -> Vec<ObjectHash> {
+    let damaged = marks.problems.iter().filter_map(|problem| match ObjectName::parse(&problem.key)? {
+        ObjectName::Tomb(of, hash) if matches!(problem.error, RepoError::HashMismatch { .. }) => {
+            Some((of, hash))
+        }
+        _ => None,
+    });
+    let named = marks.tomb_names.iter().copied().chain(damaged);
+    named.filter(|(of, hash)| *of == snapshot && !marks.undone.contains(hash)).map(|(_, hash)| hash).collect()
 }
 
 fn find(known: &HashSet<SnapshotId>, selector: &str) -> Result<SnapshotId, Error> {
@@ -87,14 +103,17 @@ fn find(known: &HashSet<SnapshotId>, selector: &str) -> Result<SnapshotId, Error
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use object_store::memory::InMemory;
 
     use super::*;
     use crate::format::gc::TombReason;
-    use crate::format::layout::ObjectName;
-    use crate::ops::testing::{env, new_repository, put_snapshot};
+    use crate::format::layout::{self, ObjectName};
+    use crate::ops::testing::{env, new_repository, put_snapshot, store_over};
+    use crate::repo::{Env, Limits};
     use crate::store::Key;
+    use crate::store::fault::{Fault, FaultStore, OpKind};
 
     async fn forgotten(repo: &Repository, sequence: u64) -> SnapshotId {
         let id = put_snapshot(repo, sequence, |_| {}).await;
@@ -115,6 +134,33 @@ mod tests {
         assert!(repo.read_marks().await.unwrap().tombs.is_empty());
         let again = undelete(&repo, &[text]).await.unwrap();
         assert_eq!(again.not_forgotten, [id]);
+    }
+
+    /// A tomb that cannot be read now may be read later: it is taken back by its name.
+    #[tokio::test]
+    async fn a_tomb_that_cannot_be_read_is_taken_back_too() {
+        let objects = Arc::new(InMemory::new());
+        let repo = new_repository(objects.clone(), env()).await;
+        let other = forgotten(&repo, 0).await;
+        for damaged in [1, 2] {
+            let id = forgotten(&repo, damaged).await;
+            let count = AtomicU64::new(0);
+            let spoilt = FaultStore::new(objects.clone(), move |op| {
+                let tomb = op.kind == OpKind::Get && op.key.starts_with(&format!("{}{id}", layout::TOMBS));
+                // Twice each, since what is spoilt is read once more.
+                match tomb && count.fetch_add(1, Ordering::SeqCst) < 2 * damaged {
+                    true => Fault::Corrupt(50),
+                    false => Fault::None,
+                }
+            });
+            let spoilt = repo
+                .with_store(store_over(Arc::new(spoilt)))
+                .with_env(Env { limits: Limits { requests: 1, ..env().limits }, ..env() });
+            let done = undelete(&spoilt, &[id.to_string()]).await.unwrap();
+            assert_eq!(done, Undeleted { back: vec![id], ..Undeleted::default() }, "{damaged}");
+            let tombs = repo.read_marks().await.unwrap().tombs;
+            assert!(!tombs.contains_key(&id) && tombs.contains_key(&other), "{damaged}");
+        }
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use super::open::{Repository, object_key};
 use super::pack::PackKeys;
 use crate::crypto::{ObjectHasher, object_salt};
 use crate::format::config::Authority;
-use crate::format::index::IndexHeader;
+use crate::format::index::{IndexHeader, TABLE_MAX};
 use crate::format::layout::ObjectName;
 use crate::id::{ObjectHash, PackId, WriterId};
 use crate::index::{Compaction, IndexError, View};
@@ -36,6 +36,10 @@ pub const INDEX_FULL: u64 = 240 << 20;
 
 /// Objects below this size are merged when there are more than [`SMALL_MAX`].
 const SMALL: u64 = INDEX_FULL / 4;
+
+/// An object with longer tables of keys or origins is not small, whatever its size: two such do not fit into one, and to
+/// merge them would come to no end.
+const SMALL_TABLE: usize = TABLE_MAX / 2;
 
 /// Small objects that are left alone: a run adds one, and each costs a reader a request.
 const SMALL_MAX: usize = 8;
@@ -59,6 +63,14 @@ pub struct IndexStat {
     pub packs: u64,
     /// How many of them are gone.
     pub dropped: u64,
+    /// How many rows the longer one of its tables of data keys and of origins has.
+    pub table: usize,
+}
+
+impl IndexStat {
+    fn is_small(&self) -> bool {
+        self.size < SMALL && self.table <= SMALL_TABLE
+    }
 }
 
 /// Which index objects to replace, and what to leave out.
@@ -79,10 +91,10 @@ impl CompactPlan {
         may_replace: impl Fn(&WriterId) -> bool,
     ) -> Self {
         let ours = || objects.iter().filter(|stat| may_replace(&stat.author));
-        let merge = ours().filter(|stat| stat.size < SMALL).count() > SMALL_MAX;
+        let merge = ours().filter(|stat| stat.is_small()).count() > SMALL_MAX;
         let chosen = ours().filter(|stat| {
             let wasteful = stat.dropped * 100 > stat.packs * DROPPED_MAX;
-            wasteful || (merge && stat.size < SMALL)
+            wasteful || (merge && stat.is_small())
         });
         let mut replace: Vec<_> = chosen.map(|stat| (stat.author, stat.object)).collect();
         replace.sort_unstable();
@@ -118,11 +130,15 @@ impl Repository {
             *packs += 1;
             *dropped += u64::from(drop.contains(&row.id));
         }
-        let held: HashSet<_> = view.sources().map(|source| source.object).collect();
-        let stats = listed.iter().filter(|listed| held.contains(&listed.object)).map(|listed| {
+        let tables: HashMap<_, _> = view
+            .tables()
+            .map(|(source, keys, origins)| (source.object, keys.max(origins) as usize))
+            .collect();
+        let stats = listed.iter().filter_map(|listed| {
+            let table = *tables.get(&listed.object)?;
             let (packs, dropped) = packs.get(&listed.object).copied().unwrap_or_default();
             let ListedIndex { author, object, size } = *listed;
-            IndexStat { author, object, size, packs, dropped }
+            Some(IndexStat { author, object, size, packs, dropped, table })
         });
         Ok(CompactPlan::new(&stats.collect::<Vec<_>>(), drop, |author| all || *author == writer))
     }

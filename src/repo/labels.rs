@@ -1,8 +1,9 @@
 //! Tags given to a snapshot after it was made.
 //!
 //! # Invariants
-//! Labels count if a maintainer or the snapshot's own writer signed them; the highest number wins, and of equal ones the
-//! higher hash, so that everybody who sees the same listing sees the same tags.
+//! Labels count if a maintainer or the snapshot's own writer signed them. A maintainer's win over a writer's, whatever their
+//! numbers; then the highest number wins, and of equal ones the higher hash, so that everybody who sees the same listing sees
+//! the same tags.
 
 use std::collections::HashMap;
 
@@ -10,13 +11,13 @@ use super::create::sign_and_put;
 use super::error::RepoError;
 use super::open::Repository;
 use super::snapshots::Listed;
+use crate::crypto::{object_hash, object_salt};
 use crate::format::config::Authority;
 use crate::format::envelope::ChunkKind;
 use crate::format::labels::{LABELS, Labels, LabelsObject};
 use crate::format::layout::{self, ObjectName};
 use crate::format::sealed::SealedObject;
 use crate::id::{ObjectHash, SnapshotId, WriterId};
-use crate::random::random_array;
 
 /// Labels that were read and whose signature is right; whether they count, [`Repository::may_label`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +30,41 @@ pub struct StoredLabels {
     pub labels: Labels,
 }
 
-impl StoredLabels {
-    /// What decides between labels of one snapshot: the greater one counts.
-    pub fn rank(&self) -> (u64, ObjectHash) {
-        (self.labels.number, self.hash)
-    }
+/// What decides between labels of one snapshot: the greater one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LabelsRank {
+    /// Whether a maintainer signed them.
+    pub by_maintainer: bool,
+    /// Their number.
+    pub number: u64,
+    /// Their name ends in this.
+    pub hash: ObjectHash,
 }
 
 impl Repository {
+    /// The rank of labels among those of their snapshot.
+    pub fn rank_labels(&self, stored: &StoredLabels) -> LabelsRank {
+        let by_maintainer = self.is_maintainer(&stored.author);
+        LabelsRank { by_maintainer, number: stored.labels.number, hash: stored.hash }
+    }
+
+    /// The number that labels by this key need so as to count before those of this rank.
+    ///
+    /// # Errors
+    /// [`RepoError::RoleForbids`] if it is a writer's and those are a maintainer's.
+    pub fn number_after(&self, counting: Option<&LabelsRank>) -> Result<u64, RepoError> {
+        let by_maintainer = self.is_maintainer(&self.writer()?.0);
+        match counting {
+            Some(rank) if rank.by_maintainer && !by_maintainer => {
+                Err(RepoError::RoleForbids { action: "change tags that a maintainer gave" })
+            }
+            // Its own begin anew: a writer cannot have taken the last number there is.
+            Some(rank) if rank.by_maintainer != by_maintainer => Ok(0),
+            Some(rank) => Ok(rank.number.saturating_add(1)),
+            None => Ok(0),
+        }
+    }
+
     /// The names of all labels, by snapshot.
     pub async fn list_labels(&self) -> Result<HashMap<SnapshotId, Vec<ObjectHash>>, RepoError> {
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
@@ -88,8 +116,9 @@ impl Repository {
         let labels = Labels { snapshot: snapshot.id, number, tags };
         labels.check()?;
         let keys = self.new_run_keys()?;
-        let salt = random_array(&*self.env.random)?;
         let mut body = labels.encode_body();
+        let key = keys.key(ChunkKind::Tree).base();
+        let salt = object_salt(key, &*self.env.random, &object_hash(&body))?;
         self.seal_body(LABELS, (&keys, &salt), &mut body)?;
         let sealed = SealedObject::unsigned(LABELS, salt, keys.sealed(ChunkKind::Tree), &body);
         let message = LabelsObject { author, sealed }.encode_unsigned(self.id());
@@ -98,3 +127,6 @@ impl Repository {
         Ok(StoredLabels { hash, author, labels })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
 pub use keys::{DataKeys, RunKeys};
-pub use labels::StoredLabels;
+pub use labels::{LabelsRank, StoredLabels};
 pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};
 pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};

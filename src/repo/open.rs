@@ -250,7 +250,8 @@ pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Re
 async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> {
     let mut damaged = None;
     let slots = store.list(layout::KEYS).await?;
-    for object in slots.iter().filter(|object| object.size <= SLOT_MAX).take(SLOTS_MAX) {
+    let mut tried = 0;
+    for object in slots.iter().filter(|object| object.size <= SLOT_MAX) {
         let Some(name @ ObjectName::KeySlot(_)) = ObjectName::parse(object.key.as_str()) else { continue };
         let bytes = match get_checked(store, name, SLOT_MAX).await {
             Ok(bytes) => bytes,
@@ -262,8 +263,19 @@ async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> 
         };
         match slot::open(unlock, &bytes) {
             Ok(opened) => return Ok(opened),
-            Err(CryptoError::SlotKind { .. } | CryptoError::WrongKey) => {}
+            // These cost a look. Only a slot that the key was really tried on may use up the patience: anybody who may put
+            // objects can put others before it.
+            Err(CryptoError::SlotKind { .. }) => continue,
+            Err(error @ CryptoError::Format(_)) => {
+                damaged = Some(RepoError::Crypto(error));
+                continue;
+            }
+            Err(CryptoError::WrongKey) => {}
             Err(error) => damaged = Some(RepoError::Crypto(error)),
+        }
+        tried += 1;
+        if tried == SLOTS_MAX {
+            break;
         }
     }
     let what = match unlock {
@@ -327,3 +339,6 @@ async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Co
     }
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

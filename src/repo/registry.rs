@@ -56,6 +56,12 @@ impl Registry {
         entries.writers.get(writer).copied()
     }
 
+    /// Registers a writer until the store is read again.
+    #[cfg(test)]
+    pub(super) fn add(&self, writer: WriterId, known: Known) {
+        self.0.entries.write().unwrap().writers.insert(writer, known);
+    }
+
     /// Keys of damaged entries.
     pub(super) fn damaged(&self) -> Vec<String> {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).damaged.clone()

@@ -109,6 +109,8 @@ impl ProbeReport {
     }
 }
 
+/// What the first object holds.
+const FIRST: &[u8] = b"lifeboat";
 const LARGE: usize = 64 * 1024 * 1024;
 
 struct Probe<'a> {
@@ -126,7 +128,7 @@ impl Store {
         let mut probe = Probe { store: self, prefix, report: ProbeReport::default() };
         let first = probe.key("first")?;
         let before = self.0.env.clock.now().0;
-        self.put(&first, vec![Bytes::from_static(b"lifeboat")]).await?;
+        self.put(&first, vec![Bytes::from_static(FIRST)]).await?;
         let after = self.0.env.clock.now().0;
         probe.clock(before.midpoint(after)).await;
         let rounds = if extent == ProbeExtent::Full { 50 } else { 2 };
@@ -146,7 +148,7 @@ impl Store {
     pub async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let name = random_array::<8>(self.0.env.random.as_ref())?;
         let key = Key::new(format!("probe/{:016x}/time", u64::from_le_bytes(name)))?;
-        self.put(&key, vec![Bytes::from_static(b"lifeboat")]).await?;
+        self.put(&key, vec![Bytes::from_static(FIRST)]).await?;
         let listed = self.list(key.as_str()).await;
         self.delete(&key).await?;
         Ok(listed?.iter().find(|object| object.key == key).map(|object| object.modified))
@@ -209,7 +211,7 @@ impl Probe<'_> {
             Ok((store.get(&key, size).await? != body).then_some(ProbeFailure::Mismatch))
         })
         .await;
-        self.check(ProbeStep::Delete, gone(store, &key, &prefix)).await;
+        self.check(ProbeStep::Delete, gone(store, (&key, size), &prefix)).await;
         Ok(())
     }
 
@@ -252,7 +254,7 @@ impl Probe<'_> {
     /// Removes what is left and tries deletes that have nothing to do.
     async fn finish(&mut self, first: &Key) -> Result<(), StoreError> {
         let (store, prefix) = (self.store, self.prefix.clone());
-        self.check(ProbeStep::Delete, gone(store, first, &prefix)).await;
+        self.check(ProbeStep::Delete, gone(store, (first, FIRST.len() as u64), &prefix)).await;
         self.check(ProbeStep::DeleteMissing, async { store.delete(first).await.map(|()| None) }).await;
         if let Ok(left) = store.list(&prefix).await {
             for object in left {
@@ -264,14 +266,22 @@ impl Probe<'_> {
     }
 }
 
-/// Deletes an object and looks whether it is really gone.
-async fn gone(store: &Store, key: &Key, prefix: &str) -> Result<Option<ProbeFailure>, StoreError> {
+/// Deletes an object of `size` bytes and looks whether it is really gone.
+async fn gone(
+    store: &Store,
+    (key, size): (&Key, u64),
+    prefix: &str,
+) -> Result<Option<ProbeFailure>, StoreError> {
     store.delete(key).await?;
     let listed = store.list(prefix).await?.iter().any(|object| object.key == *key);
-    let read = match store.get(key, u64::MAX).await {
+    let read = match store.get(key, size).await {
         Err(StoreError::NotFound { .. }) => false,
-        Ok(_) => true,
+        // Whatever it is by now, and however much of it.
+        Ok(_) | Err(StoreError::TooLarge { .. }) => true,
         Err(error) => return Err(error),
     };
     Ok((listed || read).then_some(ProbeFailure::StillThere))
 }
+
+#[cfg(test)]
+mod tests;

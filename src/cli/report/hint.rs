@@ -2,6 +2,7 @@
 
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
+use lifeboat::format::layout::UNDONE;
 use lifeboat::repo::RepoError;
 use lifeboat::source::SourceError;
 use lifeboat::store::StoreError;
@@ -49,6 +50,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::WeakStore { .. } => {
             "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
         }
+        Error::NotListed { .. } => "see what fails: lifeboat doctor".to_owned(),
         Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
         Error::Shrunk { .. } => "if that is right, run it again with --allow-shrink".to_owned(),
         Error::NoSource { .. } => "check the paths; is a disk not mounted?".to_owned(),
@@ -91,6 +93,11 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::SnapshotUnreadable { snapshot } => format!(
             "see what is damaged: lifeboat verify; restore it from a replica, or give the snapshot up: lifeboat forget {snapshot}"
         ),
+        // Deleted, it would protect nothing any more: what it had taken back would be removed.
+        Error::MarkDamaged { key } if key.starts_with(UNDONE) => {
+            "restore the object from a replica; or undelete the snapshots concerned again, then delete it"
+                .to_owned()
+        }
         Error::MarkDamaged { .. } => {
             "restore the object from a replica, or delete it if no hold stands".to_owned()
         }
@@ -147,6 +154,26 @@ fn init(context: &Context) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_mark_is_answered_by_what_it_may_be() {
+        let hint_for = |key: &str| {
+            let error = Error::MarkDamaged { key: key.to_owned() };
+            hint(&CliError::Library(error), &Context::default()).unwrap()
+        };
+        assert!(hint_for("gc/holds/ab").contains("if no hold stands"));
+        let undo = hint_for("gc/undone/ab");
+        assert!(undo.contains("undelete") && !undo.contains("hold"), "{undo}");
+    }
+
+    #[test]
+    fn only_init_is_told_how_it_takes_a_weak_store() {
+        let error = |library| hint(&CliError::Library(library), &Context::default()).unwrap();
+        let url = || "/x".to_owned();
+        assert!(error(Error::WeakStore { url: url() }).contains("--accept-weak-store"));
+        let unlisted = error(Error::NotListed { url: url() });
+        assert!(unlisted.contains("lifeboat doctor") && !unlisted.contains("--accept"), "{unlisted}");
+    }
 
     #[test]
     fn a_missing_repository_is_answered_with_the_command_that_makes_it() {

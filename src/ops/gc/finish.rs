@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::mover::age;
 use super::options::PruneReport;
 use super::remove::delete;
-use super::world::World;
+use super::world::{World, warn};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::PACKS_MAX;
@@ -71,10 +71,16 @@ async fn compact(repo: &Repository, gone: HashSet<PackId>, report: &mut PruneRep
         // Only what no listing shows any more may be left out of the index.
         let drop: HashSet<PackId> = gone.iter().filter(|pack| !index.packs.contains(pack)).copied().collect();
         let replaced = repo.superseded(&index.view, &index.objects);
-        let plan = repo.plan_compaction((&index.view, &index.objects), drop)?;
+        let mut plan = repo.plan_compaction((&index.view, &index.objects), drop)?;
         if !plan.is_empty() {
             match repo.compact_index(&index.view, &plan).await {
                 Ok(new) => report.index_written += new.len() as u64,
+                // Any writer can put index objects that do not go together. They must not keep the horizon: what is in them
+                // stays as it is, and readers look at what packs there are.
+                Err(RepoError::Index(error @ IndexError::TooMany { .. })) => {
+                    warn(repo, &format!("the index was not compacted: {error}"));
+                    plan.replace.clear();
+                }
                 Err(RepoError::Index(IndexError::CacheDamaged { .. })) if attempt == 0 => continue,
                 Err(error) => return Err(error.into()),
             }

@@ -37,7 +37,7 @@ use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
 use crate::format::gc::{PACKS_MAX, SNAPSHOTS_MAX};
 use crate::format::layout::{self, ObjectName};
-use crate::id::{ObjectHash, PackId};
+use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::repo::{Repository, StoredCondemnation};
 
 /// How often a look is repeated that met another collector's work.
@@ -51,8 +51,8 @@ const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// needs any more.
 ///
 /// # Errors
-/// [`Error::ManyRemoved`], [`Error::WriterAtWork`] and [`Error::SnapshotVanished`] when it refuses; damage of a confirmed
-/// snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
+/// [`Error::ManyRemoved`], [`Error::WriterAtWork`], [`Error::NotListed`] and [`Error::SnapshotVanished`] when it refuses;
+/// damage of a confirmed snapshot; and whatever the store says. Nothing is half done then that a later run does not finish.
 pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneReport, Error> {
     repo.maintainer()?;
     repo.intact_registry()?;
@@ -63,6 +63,11 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     let stopped = clock.stop(repo).await;
     result?;
     stopped?;
+    if !options.dry_run
+        && let Err(error) = repo.store().sweep_temporary().await
+    {
+        warn(repo, &format!("old temporary files were not removed: {error}"));
+    }
     Ok(report)
 }
 
@@ -72,11 +77,17 @@ async fn remove_and_collect(
     now: Timestamp,
     report: &mut PruneReport,
 ) -> Result<(), Error> {
-    if options.accept_missing && !options.dry_run {
-        accept_missing(repo).await?;
+    let mut accepted = HashSet::new();
+    if options.accept_missing {
+        let missing = world::vanished(repo).await?;
+        if options.dry_run {
+            accepted.extend(missing);
+        } else {
+            name_as_removed(repo, &missing).await?;
+        }
     }
     remove::remove(repo, options, now, report).await?;
-    Run { repo, options, now }.collect(report).await
+    Run { repo, options, now, accepted }.collect(report).await
 }
 
 /// The store's time, read off an empty condemnation that was just put.
@@ -90,17 +101,36 @@ impl StoreClock {
         if dry_run {
             return Ok(Self { now: repo.env().clock.now(), mark: None });
         }
+        let mut marks = Vec::new();
+        let failed = match Self::look(repo, &mut marks).await {
+            Ok(Some((mark, now))) => return Ok(Self { now, mark: Some(mark) }),
+            // Nothing that such a store does not list may be taken for gone.
+            Ok(None) => Error::NotListed { url: repo.store().url().to_string() },
+            Err(error) => error,
+        };
+        for mark in marks {
+            // One that stays is cleared by a later collection; what went wrong first is more worth telling.
+            let _ = remove::delete(repo, ObjectName::Condemned(mark)).await;
+        }
+        Err(failed)
+    }
+
+    /// Puts a mark and looks for it in a listing: the mark and its time. All that were put are in `marks`.
+    async fn look(
+        repo: &Repository,
+        marks: &mut Vec<ObjectHash>,
+    ) -> Result<Option<(ObjectHash, Timestamp)>, Error> {
         // A machine that slept in between may find that another collector has cleared its mark: then a new one tells.
         for _ in 0..2 {
             let mark = repo.put_condemnation(Vec::new()).await?;
+            marks.push(mark);
             let key = ObjectName::Condemned(mark).key();
             let listed = repo.store().list(layout::CONDEMNED).await?;
             if let Some(put) = listed.iter().find(|object| object.key.as_str() == key) {
-                return Ok(Self { now: put.modified, mark: Some(mark) });
+                return Ok(Some((mark, put.modified)));
             }
         }
-        // Nothing that such a store does not list may be taken for gone.
-        Err(Error::WeakStore { url: repo.store().url().to_string() })
+        Ok(None)
     }
 
     async fn stop(self, repo: &Repository) -> Result<(), Error> {
@@ -112,8 +142,7 @@ impl StoreClock {
 }
 
 /// Names snapshots that vanished as removed, because someone said that they may be.
-async fn accept_missing(repo: &Repository) -> Result<(), Error> {
-    let missing = world::vanished(repo).await?;
+async fn name_as_removed(repo: &Repository, missing: &[SnapshotId]) -> Result<(), Error> {
     for part in missing.chunks(SNAPSHOTS_MAX) {
         repo.put_removal(part.to_vec()).await?;
     }
@@ -124,6 +153,8 @@ struct Run<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
     now: Timestamp,
+    /// Snapshots that may be missing though nothing says so: what a dry run was told to accept.
+    accepted: HashSet<SnapshotId>,
 }
 
 impl Run<'_> {
@@ -131,7 +162,12 @@ impl Run<'_> {
         let known = self.condemned_before().await?;
         let mut world = self.look().await?;
         let matured = self.matured(&world, &known);
+        let hurried = self.options.grace.is_zero();
         if !matured.is_empty() && !self.options.dry_run {
+            // What another collector condemned a moment ago is as new to a backup as what this one condemns.
+            if hurried {
+                self.refuse_at_work(&world)?;
+            }
             world = self.finish(world, &matured, report).await?;
         }
         let facts = self.facts(&world)?;
@@ -140,7 +176,6 @@ impl Run<'_> {
             self.account(&world, report);
             return self.tidy(&world).await;
         }
-        let hurried = self.options.grace.is_zero();
         if hurried {
             self.refuse_at_work(&world)?;
         }
@@ -162,7 +197,7 @@ impl Run<'_> {
         self.repo.env().observer.observe(&Event::PhaseStarted { phase: Phase::Mark, total: None });
         let mut looks = 1;
         loop {
-            match look(self.repo, !self.options.dry_run).await {
+            match look(self.repo, &self.accepted, !self.options.dry_run).await {
                 Err(error) if may_have_moved(&error) && looks < LOOKS => looks += 1,
                 other => {
                     self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Mark });
@@ -254,14 +289,11 @@ impl Run<'_> {
                         self.delete(&mut world, pack, report).await?;
                     }
                     Emptied::Full => full.push(pack),
-                    Emptied::Left(reason) => {
-                        warn(self.repo, &format!("pack {} was left alone: {reason}", pack.short()));
-                        left.insert(pack, reason);
-                    }
+                    Emptied::Left(reason) => self.leave(pack, reason, &mut left),
                     Emptied::Moved => {}
                 }
             }
-            let moved = self.make_room(&mut mover, &mut world, full).await?;
+            let moved = self.make_room(&mut mover, &mut world, full, &mut left).await?;
             report.add(&mover.totals);
             self.repo.env().observer.observe(&Event::PhaseFinished { phase: Phase::Collect });
             if !moved {
@@ -269,8 +301,9 @@ impl Run<'_> {
             }
             world = self.look().await?;
         }
-        report.left = left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())).collect();
+        report.left.extend(left.iter().map(|(id, why)| (ObjectName::Pack(*id).key(), why.clone())));
         report.left.sort();
+        report.left.dedup();
         let left = left.into_keys().collect();
         finish::end(self.repo, world, (&chosen, &left), report).await
     }
@@ -281,6 +314,7 @@ impl Run<'_> {
         mover: &mut Mover<'_>,
         world: &mut World,
         full: Vec<PackId>,
+        left: &mut HashMap<PackId, String>,
     ) -> Result<bool, Error> {
         let mut moved = false;
         for pack in full {
@@ -290,10 +324,19 @@ impl Run<'_> {
                 break;
             }
             self.stop_if_asked()?;
-            moved |= matches!(mover.empty(world, pack, true).await?, Emptied::Moved);
+            match mover.empty(world, pack, true).await? {
+                Emptied::Moved => moved = true,
+                Emptied::Left(reason) => self.leave(pack, reason, left),
+                Emptied::Dead | Emptied::Full => {}
+            }
         }
         mover.finish().await?;
         Ok(moved)
+    }
+
+    fn leave(&self, pack: PackId, reason: String, left: &mut HashMap<PackId, String>) {
+        warn(self.repo, &format!("pack {} was left alone: {reason}", pack.short()));
+        left.insert(pack, reason);
     }
 
     fn stop_if_asked(&self) -> Result<(), Error> {

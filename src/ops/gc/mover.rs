@@ -8,7 +8,7 @@
 //! # Crash
 //! Packs that no index object lists: garbage, which a later collection drops.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -90,6 +90,8 @@ pub(super) struct Mover<'a> {
     horizon: u64,
     condemned: HashSet<PackId>,
     directories: HashMap<PackId, SharedDirectory>,
+    /// Their packs, the oldest first.
+    kept: VecDeque<PackId>,
     pub(super) totals: MovedTotals,
 }
 
@@ -113,6 +115,7 @@ impl<'a> Mover<'a> {
             horizon,
             condemned: world.condemned(),
             directories: HashMap::new(),
+            kept: VecDeque::new(),
             totals: MovedTotals::default(),
         })
     }
@@ -127,7 +130,9 @@ impl<'a> Mover<'a> {
         let Some(listed) = world.packs.get(&pack).copied() else { return Ok(Emptied::Dead) };
         let directory = match self.repo.read_directory(pack, listed.size).await {
             Ok((_, directory)) => directory,
-            Err(RepoError::Store(error)) if error.is_not_found() => return Ok(Emptied::Dead),
+            Err(RepoError::Store(error)) if error.is_not_found() => {
+                return self.gone(pack, Emptied::Dead).await;
+            }
             Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error.into()),
             Err(error) => return Ok(Emptied::Left(error.to_string())),
         };
@@ -145,14 +150,27 @@ impl<'a> Mover<'a> {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(Emptied::Left("its bytes are not what its name says".into())),
             // Another collector emptied and deleted it: the next look shows what it moved.
-            Err(Error::Store(error)) if error.is_not_found() => return Ok(Emptied::Moved),
+            Err(Error::Store(error)) if error.is_not_found() => return self.gone(pack, Emptied::Moved).await,
             Err(error) => return Err(error),
         };
+        // It came with another request: what is cut out of these bytes must go by what they say themselves.
+        let whole = open_directory(&self.index_key, self.repo.id(), &bytes, bytes.len() as u64);
+        if whole.map(|(_, whole)| whole).ok().as_ref() != Some(&directory) {
+            return Ok(Emptied::Left("its directory is not the one that was read before".into()));
+        }
         self.take(pack, &bytes, &directory, &needed).await?;
         for chunk in &needed {
             world.live.unmark(&chunk.id)?;
         }
         Ok(Emptied::Moved)
+    }
+
+    /// What to make of a pack that is not found: nothing, if it is listed all the same, else `then`.
+    async fn gone(&self, pack: PackId, then: Emptied) -> Result<Emptied, Error> {
+        match self.repo.is_listed(ObjectName::Pack(pack)).await? {
+            true => Ok(Emptied::Left("the store lists it and does not give it".into())),
+            false => Ok(then),
+        }
     }
 
     /// The chunks of the pack that are reachable and have no other copy that counts.
@@ -227,9 +245,12 @@ impl<'a> Mover<'a> {
         let origins = signed_origins(self.repo, &bytes, &directory);
         let chunks = directory.chunks.iter().map(|chunk| (chunk.id, (chunk.segment, chunk.len))).collect();
         let shared = Arc::new((origins, chunks));
-        if self.directories.len() >= DIRECTORIES_KEPT {
-            self.directories.clear();
+        if self.kept.len() >= DIRECTORIES_KEPT
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.directories.remove(&oldest);
         }
+        self.kept.push_back(pack);
         self.directories.insert(pack, Arc::clone(&shared));
         Ok(Some(shared))
     }
@@ -272,8 +293,7 @@ impl<'a> Mover<'a> {
             if !whole && self.seal_again(kind, (segment, stored), sealed, wanted).await? {
                 continue;
             }
-            let all: Vec<_> =
-                directory.chunks.iter().filter(|c| c.segment == number).map(|c| (c.id, c.len)).collect();
+            let all: Vec<_> = chunks_of(directory, number).iter().map(|c| (c.id, c.len)).collect();
             let row = usize::from(segment.origin);
             let origin = (directory.origins[row], directory.signatures[row]);
             let proof = proofs[usize::from(number)].clone();
@@ -428,6 +448,14 @@ fn is_filled(directory: &Directory) -> bool {
     in_place && directory.segments.iter().zip(&ends).all(|(segment, end)| segment.plain_len == *end)
 }
 
+/// The chunks of a segment; those of a directory are in order of their segments.
+fn chunks_of(directory: &Directory, segment: u16) -> &[PackedChunk] {
+    let chunks = &directory.chunks;
+    let start = chunks.partition_point(|chunk| chunk.segment < segment);
+    let end = chunks.partition_point(|chunk| chunk.segment <= segment);
+    chunks.get(start..end).unwrap_or_default()
+}
+
 /// The proof of each segment: the one it came with, or one made from the segments beside it.
 fn proofs(bytes: &[u8], directory: &Directory) -> Vec<Proof> {
     let brought: HashMap<u16, &Proof> = directory.proofs.iter().map(|proof| (proof.segment, proof)).collect();
@@ -438,8 +466,7 @@ fn proofs(bytes: &[u8], directory: &Directory) -> Vec<Proof> {
         }
         let start = segment.offset as usize;
         let stored = bytes.get(start..start + segment.stored_len as usize).unwrap_or_default();
-        let ids =
-            directory.chunks.iter().filter(|c| usize::from(c.segment) == number).map(|c| (&c.id, c.len));
+        let ids = chunks_of(directory, number as u16).iter().map(|c| (&c.id, c.len));
         let (places, leaves) = &mut own[usize::from(segment.origin)];
         places.push(number);
         leaves.push(segment_leaf(stored, ids));

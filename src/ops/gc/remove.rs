@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! The removal is durable before holds and undos are listed, and that is before the first deletion; who puts a hold or an
-//! undo and then lists removals sees the removal, or is seen here. Removals stay for ever: they tell a later collector that
-//! a missing snapshot was meant to go.
+//! undo and then lists removals sees the removal, or is seen here. A removal under which something was deleted stays for ever: it
+//! tells a later collector that a missing snapshot was meant to go. One that fails before its first deletion is taken away
+//! again by whoever put it, or its snapshots could never be taken back; nobody deletes on account of another's.
 //!
 //! # Crash
 //! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same.
@@ -92,29 +93,54 @@ fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Err
 async fn remove_part(
     repo: &Repository,
     part: &[Listed],
-    (options, now): (&PruneOptions, Timestamp),
+    when: (&PruneOptions, Timestamp),
     report: &mut PruneReport,
 ) -> Result<u64, Error> {
-    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
-    let marks = repo.read_marks().await?;
-    refuse_damage(&marks)?;
-    // Someone may have taken a tomb back and put a new one, whose window has only begun.
-    let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
-    let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
-    let spared = part.len() - gone.len();
-    if spared > 0 {
-        // The removal must not go on naming what is spared: the next undo would be told that it is too late.
-        report.spared += spared as u64;
-        if !gone.is_empty() {
-            repo.put_removal(gone.iter().map(|listed| listed.id).collect()).await?;
+    let mut removals = Vec::new();
+    let gone = match announce(repo, part, when, &mut removals).await {
+        Ok(gone) => gone,
+        Err(error) => {
+            // Nobody deletes on account of another's removal: nothing rests on these.
+            for removal in removals {
+                if let Err(error) = delete(repo, ObjectName::Removed(removal)).await {
+                    let id = removal.short();
+                    warn(repo, &format!("removal {id} is left and names snapshots that are there: {error}"));
+                }
+            }
+            return Err(error);
         }
-        delete(repo, ObjectName::Removed(first)).await?;
-    }
+    };
+    report.spared += (part.len() - gone.len()) as u64;
     for listed in &gone {
         delete(repo, ObjectName::Snapshot(listed.writer, listed.sequence, listed.id)).await?;
         delete(repo, ObjectName::Confirmation(listed.writer, listed.sequence, listed.id)).await?;
     }
     Ok(gone.len() as u64)
+}
+
+/// Says which snapshots go, and gives those that really do: holds and undos are looked for after it was said. `removals` are
+/// the objects that say so, also on a failure.
+async fn announce(
+    repo: &Repository,
+    part: &[Listed],
+    (options, now): (&PruneOptions, Timestamp),
+    removals: &mut Vec<ObjectHash>,
+) -> Result<Vec<Listed>, Error> {
+    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
+    removals.push(first);
+    let marks = repo.read_marks().await?;
+    refuse_damage(&marks)?;
+    // Someone may have taken a tomb back and put a new one, whose window has only begun.
+    let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
+    let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
+    if gone.len() < part.len() {
+        // The removal must not go on naming what is spared: the next undo would be told that it is too late.
+        if !gone.is_empty() {
+            removals.push(repo.put_removal(gone.iter().map(|listed| listed.id).collect()).await?);
+        }
+        delete(repo, ObjectName::Removed(first)).await?;
+    }
+    Ok(gone)
 }
 
 /// Deletes tombs, undos, confirmations and labels that belong to no snapshot any more, and finishes removals that a crash

@@ -1,6 +1,7 @@
 //! Whole collections over a store in memory.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,14 +10,17 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 
+mod ending;
 mod hostile;
 mod listing;
+mod refused;
 mod registry;
 
 use super::*;
 use crate::id::SnapshotId;
-use crate::ops::testing::{self, back_up, contents, copy_objects, forget, noise, restored, store_over};
+use crate::ops::testing::{self, back_up, contents, copy_objects, env, forget, noise, restored, store_over};
 use crate::ops::verify::{Depth, verify};
+use crate::repo::{Env, Places};
 use crate::store::fault::{Fault, FaultStore, Op, OpKind};
 
 /// Removes without any delay, and leaves as many dead bytes alone as a collection usually does.

@@ -56,20 +56,25 @@ impl World {
     }
 }
 
-/// Looks. What is confirmed is remembered for the next collection on this machine if it is to `learn`.
-pub(super) async fn look(repo: &Repository, learn: bool) -> Result<World, Error> {
+/// Looks; those `accepted` may be missing. What is confirmed is remembered for the next collection on this machine if this
+/// one is to `learn`.
+pub(super) async fn look(
+    repo: &Repository,
+    accepted: &HashSet<SnapshotId>,
+    learn: bool,
+) -> Result<World, Error> {
     let version = repo.registry_version();
-    let looked = look_once(repo, learn).await;
+    let looked = look_once(repo, accepted, learn).await;
     repo.refresh_registry().await?;
     if repo.registry_version() == version {
         return looked;
     }
     // What a writer signed who was registered since must not look forged.
     repo.intact_registry()?;
-    look_once(repo, learn).await
+    look_once(repo, accepted, learn).await
 }
 
-async fn look_once(repo: &Repository, learn: bool) -> Result<World, Error> {
+async fn look_once(repo: &Repository, accepted: &HashSet<SnapshotId>, learn: bool) -> Result<World, Error> {
     // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
     let seen = SeenSnapshots::load(repo)?;
     let snapshots = repo.list_snapshots().await?;
@@ -88,7 +93,7 @@ async fn look_once(repo: &Repository, learn: bool) -> Result<World, Error> {
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let roots = read_roots(repo, &snapshots).await?;
-    check_heads(repo, &seen, (&snapshots, &roots)).await?;
+    check_heads(repo, (&seen, accepted), (&snapshots, &roots)).await?;
     if learn {
         remember(repo, &seen, (&snapshots, &roots)).await?;
     }
@@ -196,10 +201,11 @@ async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
 /// writer is not known any more, that is damage of the registry and no forgery.
 async fn check_heads(
     repo: &Repository,
-    seen: &SeenSnapshots,
+    (seen, accepted): (&SeenSnapshots, &HashSet<SnapshotId>),
     (snapshots, roots): (&[Listed], &Roots),
 ) -> Result<(), Error> {
-    if let Some(snapshot) = unexplained(repo, seen, (snapshots, roots)).await?.first() {
+    let missing = unexplained(repo, seen, (snapshots, roots)).await?;
+    if let Some(snapshot) = missing.iter().find(|id| !accepted.contains(id)) {
         return Err(Error::SnapshotVanished { snapshot: *snapshot });
     }
     let read: HashSet<&SnapshotId> = roots.read.iter().map(|root| &root.listed.id).collect();

@@ -5,8 +5,8 @@
 //! frames: salt 32 | length u32 | sealed; a frame's plaintext is records: id 32 | length u32 | body
 //! ```
 //!
-//! A record's id is the hash in the object's name; its body is the snapshot's, or the author of labels and their body. A
-//! confirmation, which has no hash in its name, is an empty record under a hash of its name's.
+//! A snapshot's record is under the hash of its whole name: a copy under another name is not it. So is a confirmation's, which
+//! is empty. The record of labels is under the hash in their name, and holds their author and their body.
 //!
 //! # Invariants
 //! Each frame is sealed with the local-state key under a salt of its own, so processes may append at the same time and
@@ -15,7 +15,7 @@
 //! # Crash
 //! A torn frame ends the reading; the next run writes the file anew. Losing it costs reading the snapshots again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -25,12 +25,13 @@ use std::path::{Path, PathBuf};
 use crate::crypto::{ObjectSealer, SecretKey, context, object_hash};
 use crate::format::envelope::ObjectKind;
 use crate::format::labels::Labels;
+use crate::format::layout::ObjectName;
 use crate::format::segment::TAG_LEN;
 use crate::format::snapshot::{SNAPSHOT, Snapshot};
 use crate::format::wire::Reader;
-use crate::id::{ObjectHash, RepositoryId, SnapshotId, WriterId};
+use crate::id::{ObjectHash, RepositoryId, WriterId};
 use crate::random::{Random, random_array};
-use crate::repo::{Repository, StoredLabels};
+use crate::repo::{Listed, Repository, StoredLabels};
 
 /// Longest file that is read.
 const FILE_MAX: u64 = 1 << 30;
@@ -38,6 +39,8 @@ const FILE_MAX: u64 = 1 << 30;
 const FRAME: usize = 1 << 20;
 /// With more frames the file is written anew: opening each costs a key.
 const FRAMES_MAX: usize = 64;
+/// So few records are no reason to write the file anew.
+const KEPT_LEAST: usize = 2;
 
 /// The cache of one run. Nothing it meets is an error: without a usable file there is no cache.
 pub(super) struct BodyCache {
@@ -114,8 +117,8 @@ impl BodyCache {
     }
 
     /// The body of this snapshot, if it was read before.
-    pub(super) fn get(&self, id: &SnapshotId) -> Option<Snapshot> {
-        Snapshot::decode_body(self.body(&ObjectHash::from(*id))?).ok()
+    pub(super) fn get(&self, listed: &Listed) -> Option<Snapshot> {
+        Snapshot::decode_body(self.body(&body(listed))?).ok()
     }
 
     /// The labels of this name, if they were read before.
@@ -127,8 +130,8 @@ impl BodyCache {
     }
 
     /// Whether the signature of this snapshot's confirmation was checked before.
-    pub(super) fn is_confirmed(&self, id: &SnapshotId) -> bool {
-        self.bodies.contains_key(&confirmation(id))
+    pub(super) fn is_confirmed(&self, listed: &Listed) -> bool {
+        self.bodies.contains_key(&confirmation(listed))
     }
 
     fn body(&self, id: &ObjectHash) -> Option<&[u8]> {
@@ -136,8 +139,8 @@ impl BodyCache {
     }
 
     /// Takes a body that was read and verified.
-    pub(super) fn add(&mut self, id: SnapshotId, snapshot: &Snapshot) {
-        self.record(id.into(), &[&snapshot.encode_body()]);
+    pub(super) fn add(&mut self, listed: &Listed, snapshot: &Snapshot) {
+        self.record(body(listed), &[&snapshot.encode_body()]);
     }
 
     /// Takes labels that were read and verified.
@@ -146,35 +149,66 @@ impl BodyCache {
     }
 
     /// Takes note of a confirmation whose signature is right.
-    pub(super) fn add_confirmed(&mut self, id: &SnapshotId) {
-        self.record(confirmation(id), &[]);
+    pub(super) fn add_confirmed(&mut self, listed: &Listed) {
+        self.record(confirmation(listed), &[]);
     }
 
     fn record(&mut self, id: ObjectHash, parts: &[&[u8]]) {
         if self.place.is_none() {
             return;
         }
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        self.new.extend_from_slice(id.as_bytes());
-        self.new.extend_from_slice(&(len as u32).to_le_bytes());
-        parts.iter().for_each(|part| self.new.extend_from_slice(part));
+        append_record(&mut self.new, id, parts);
     }
 
-    /// Writes what is new; at most `listed` records are of use, so a file of far more is written anew.
-    pub(super) fn save(&mut self, listed: usize) {
+    /// Writes what is new. A file of far more than belongs to the snapshots and labels that are `listed` is written anew with
+    /// that alone; who does not know what is listed keeps everything.
+    pub(super) fn save(&mut self, listed: Option<(&[Listed], &[ObjectHash])>) {
         let Some(place) = &self.place else { return };
-        let anew = self.torn || self.frames > FRAMES_MAX || self.bodies.len() / 2 > listed;
+        let of_use = listed.map(|(snapshots, labels)| {
+            let of_snapshots = snapshots.iter().flat_map(|listed| [body(listed), confirmation(listed)]);
+            of_snapshots.chain(labels.iter().copied()).collect::<HashSet<_>>()
+        });
+        let keeps = |id: &ObjectHash| of_use.as_ref().is_none_or(|of_use| of_use.contains(id));
+        let kept = self.bodies.keys().filter(|id| keeps(id)).count();
+        let anew = self.torn || self.frames > FRAMES_MAX || self.bodies.len() > 2 * kept.max(KEPT_LEAST);
         if self.new.is_empty() && !anew {
             return;
         }
         // A cache that cannot be written costs time in the next run, which is no reason to fail this one.
-        let _ = if anew { place.rewrite(&[&self.plain, &self.new]) } else { place.append(&self.new) };
+        let _ =
+            if anew { place.rewrite(&[&self.records(keeps), &self.new]) } else { place.append(&self.new) };
+    }
+
+    /// The records that were read and that `keeps` wants, each once.
+    fn records(&self, keeps: impl Fn(&ObjectHash) -> bool) -> Vec<u8> {
+        let mut records = Vec::new();
+        for (id, range) in self.bodies.iter().filter(|(id, _)| keeps(id)) {
+            let Some(body) = self.plain.get(range.clone()) else { continue };
+            append_record(&mut records, *id, &[body]);
+        }
+        records
     }
 }
 
+fn append_record(out: &mut Vec<u8>, id: ObjectHash, parts: &[&[u8]]) {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// What stands for a snapshot.
+fn body(listed: &Listed) -> ObjectHash {
+    named(ObjectName::Snapshot(listed.writer, listed.sequence, listed.id))
+}
+
 /// What stands for the confirmation of a snapshot.
-fn confirmation(id: &SnapshotId) -> ObjectHash {
-    object_hash(&[id.as_bytes(), &b".ok"[..]].concat())
+fn confirmation(listed: &Listed) -> ObjectHash {
+    named(ObjectName::Confirmation(listed.writer, listed.sequence, listed.id))
+}
+
+fn named(name: ObjectName) -> ObjectHash {
+    object_hash(name.key().as_bytes())
 }
 
 impl Place {

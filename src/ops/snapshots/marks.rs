@@ -8,7 +8,7 @@ use super::cache::BodyCache;
 use super::{SnapshotInfo, SnapshotList, is_fatal};
 use crate::error::Error;
 use crate::format::layout::ObjectName;
-use crate::id::SnapshotId;
+use crate::id::{ObjectHash, SnapshotId};
 use crate::repo::{Listed, RepoError, Repository, StoredLabels};
 
 /// Gives each snapshot found its tags and its tomb, and writes the cache.
@@ -18,17 +18,17 @@ pub(super) async fn apply(
     cache: &mut BodyCache,
 ) -> Result<(), Error> {
     let labels = read(repo, found, cache).await?;
-    // A body and a confirmation each, and the labels.
-    cache.save(2 * found.snapshots.len() + labels);
+    let listed: Vec<_> = found.snapshots.iter().map(SnapshotInfo::listed).collect();
+    cache.save(Some((&listed, &labels)));
     Ok(())
 }
 
-/// As [`apply`], without writing the cache; gives the number of labels there are.
+/// As [`apply`], without writing the cache; gives the names of all labels there are.
 pub(super) async fn read(
     repo: &Repository,
     found: &mut SnapshotList,
     cache: &mut BodyCache,
-) -> Result<usize, Error> {
+) -> Result<Vec<ObjectHash>, Error> {
     let writers: HashMap<_, _> = found.snapshots.iter().map(|info| (info.id, info.writer)).collect();
     let mut names = Vec::new();
     for (snapshot, hashes) in repo.list_labels().await? {
@@ -36,12 +36,14 @@ pub(super) async fn read(
             names.extend(hashes.into_iter().map(|hash| (snapshot, hash)));
         }
     }
-    let count = names.len();
+    let listed = names.iter().map(|(_, hash)| *hash).collect();
     let mut best: HashMap<SnapshotId, StoredLabels> = HashMap::new();
     let mut take = |labels: StoredLabels| {
         let snapshot = labels.labels.snapshot;
         let counts = writers.get(&snapshot).is_some_and(|writer| repo.may_label(labels.author, *writer));
-        if counts && best.get(&snapshot).is_none_or(|found| found.rank() < labels.rank()) {
+        if counts
+            && best.get(&snapshot).is_none_or(|found| repo.rank_labels(found) < repo.rank_labels(&labels))
+        {
             best.insert(snapshot, labels);
         }
     };
@@ -71,12 +73,12 @@ pub(super) async fn read(
     let tombs = repo.standing_tombs(&writers.keys().copied().collect::<HashSet<_>>()).await?;
     for info in &mut found.snapshots {
         if let Some(labels) = best.remove(&info.id) {
-            info.labels = Some(labels.labels.number);
+            info.labels = Some(repo.rank_labels(&labels));
             info.snapshot.tags = labels.labels.tags;
         }
         info.forgotten = tombs.get(&info.id).copied();
     }
-    Ok(count)
+    Ok(listed)
 }
 
 /// Checks the confirmations of snapshots, and takes those that nobody entitled has signed for none. Each is fetched once:
@@ -86,26 +88,26 @@ pub async fn check_confirmations(repo: &Repository, snapshots: &mut [SnapshotInf
     let mut forged = HashSet::new();
     let unknown: Vec<_> = snapshots
         .iter()
-        .filter(|info| info.confirmed && !cache.is_confirmed(&info.id))
+        .filter(|info| info.confirmed && !cache.is_confirmed(&info.listed()))
         .map(SnapshotInfo::listed)
         .collect();
     let mut checks = futures::stream::iter(unknown)
-        .map(|listed| async move { (listed.id, repo.is_confirmed(listed).await) })
+        .map(|listed| async move { (listed, repo.is_confirmed(listed).await) })
         .buffer_unordered(repo.env().limits.requests.max(1));
-    while let Some((id, checked)) = checks.next().await {
+    while let Some((listed, checked)) = checks.next().await {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
         match checked? {
-            true => cache.add_confirmed(&id),
-            false => drop(forged.insert(id)),
+            true => cache.add_confirmed(&listed),
+            false => drop(forged.insert(listed.id)),
         }
     }
     drop(checks);
     for info in snapshots.iter_mut().filter(|info| forged.contains(&info.id)) {
         info.confirmed = false;
     }
-    cache.save(usize::MAX);
+    cache.save(None);
     Ok(())
 }
 

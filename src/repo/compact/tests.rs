@@ -1,3 +1,5 @@
+mod keys;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
 fn stat(author: u8, object: u8, size: u64, dropped: u64) -> IndexStat {
     let (author, object) = (WriterId::new([author; 16]), ObjectHash::new([object; 32]));
-    IndexStat { author, object, size, packs: 100, dropped }
+    IndexStat { author, object, size, packs: 100, dropped, table: 2 }
 }
 
 fn chosen(stats: &[IndexStat]) -> Vec<u8> {

@@ -277,6 +277,25 @@ async fn only_old_temporary_files_are_swept() {
 }
 
 #[tokio::test]
+async fn a_temporary_file_that_goes_while_others_are_swept_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    store_at(directory.path()).put(&at("x"), "x".into()).await.unwrap();
+    for name in ["a", "b"] {
+        std::fs::write(directory.path().join("tmp").join(name), "half").unwrap();
+    }
+    let hook: Hook = Arc::new(|step, path| match step {
+        Step::Remove if path.ends_with("tmp/a") => {
+            std::fs::remove_file(path)?;
+            Err(io::ErrorKind::NotFound.into())
+        }
+        _ => Ok(()),
+    });
+    let store = hooked_at(directory.path(), LocalOptions::default(), hook);
+    assert_eq!(store.sweep(i64::MAX).await.unwrap(), 1);
+    assert_eq!(std::fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_full_file_system_says_so_and_keeps_what_it_has() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: mounting a small file system needs root");

@@ -92,10 +92,13 @@ fn look(
         return Ok(None);
     }
     let failed = |error| LocalError::io(Step::Look, &path(), error);
-    match entry.kind().map_err(failed)? {
-        Kind::Directory => return Ok(Some(key)),
-        Kind::File => {}
-        Kind::Other => {
+    match entry.kind() {
+        Ok(Kind::Directory) => return Ok(Some(key)),
+        Ok(Kind::File) => {}
+        // A file system that names no kinds is asked for each, and it may be gone by then: as below.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        Ok(Kind::Other) => {
             found.foreign.push(path());
             return Ok(None);
         }
@@ -108,4 +111,38 @@ fn look(
         (Ok(stat), Ok(location)) => found.objects.push(meta(location, stat.len, stat.modified)),
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::super::disk::Stat;
+    use super::*;
+
+    /// A name that is gone by the time somebody asks what it stands for.
+    struct Gone(io::ErrorKind);
+
+    impl Name for Gone {
+        fn name(&self) -> OsString {
+            "gone".into()
+        }
+
+        fn kind(&self) -> io::Result<Kind> {
+            Err(self.0.into())
+        }
+
+        fn stat(&self) -> io::Result<Stat> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_name_that_goes_while_it_is_listed_is_passed_by() {
+        let mut found = Found::default();
+        let place = (Path::new("/r"), "packs");
+        assert!(look(&Gone(io::ErrorKind::NotFound), place, &mut found).unwrap().is_none());
+        assert!(found.objects.is_empty() && found.foreign.is_empty());
+        assert!(look(&Gone(io::ErrorKind::PermissionDenied), place, &mut found).is_err());
+    }
 }

@@ -297,8 +297,12 @@ impl<D: Disk> Inner<D> {
             let modified = stat.modified.0.saturating_mul(1_000_000_000).saturating_add(stat.modified.1);
             if stat.kind == Kind::File && modified < before {
                 let path = directory.join(name.name());
-                self.disk.remove(&path).map_err(|error| LocalError::io(Step::Remove, &path, error))?;
-                removed += 1;
+                match self.disk.remove(&path) {
+                    Ok(()) => removed += 1,
+                    // Another collection was quicker.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(LocalError::io(Step::Remove, &path, error)),
+                }
             }
         }
         Ok(removed)

@@ -1,7 +1,7 @@
 //! Collections that somebody disturbs: other machines at any moment, or one that may put objects and means harm.
 
 use std::fs;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use futures::FutureExt;
 use object_store::ObjectStoreExt;
@@ -25,11 +25,13 @@ async fn disturbed(world: &World, before: &InMemory, later: &Arc<InMemory>, at: 
     let count = Arc::new(AtomicUsize::new(0));
     let fault = {
         let (objects, later, count) = (Arc::clone(&objects), Arc::clone(later), Arc::clone(&count));
-        let puts = AtomicUsize::new(0);
+        let least = AtomicU64::new(u64::MAX);
         move |op: &Op| {
-            let condemns = op.kind == OpKind::Put && op.key.starts_with(layout::CONDEMNED);
-            // The first only tells the time.
-            if condemns && puts.fetch_add(1, Ordering::SeqCst) > 0 && count.load(Ordering::SeqCst) <= at {
+            // One without packs only tells the time; the first of all is such a one, and all of them are of one length.
+            let condemns = op.kind == OpKind::Put
+                && op.key.starts_with(layout::CONDEMNED)
+                && op.bytes > least.fetch_min(op.bytes, Ordering::SeqCst);
+            if condemns && count.load(Ordering::SeqCst) <= at {
                 count.store(usize::MAX / 2, Ordering::SeqCst);
             }
             if op.kind == OpKind::List && count.fetch_add(1, Ordering::SeqCst) == at {
@@ -64,7 +66,10 @@ async fn what_another_collector_condemns_meanwhile_is_not_deleted_under_a_new_sn
     let packs = world.repo.list_packs().await.unwrap();
     elsewhere.put_condemnation(packs.into_iter().collect()).await.unwrap();
     for at in 0.. {
-        let Some(repo) = disturbed(&world, &world.objects, &later, at).await else { break };
+        let Some(repo) = disturbed(&world, &world.objects, &later, at).await else {
+            assert!(at > 10, "only {at} listings were disturbed");
+            break;
+        };
         let report = verify(&repo, Depth::Data).await.unwrap();
         assert!(!report.has_damage(), "disturbed at listing {at}: {:?}", report.findings);
     }
@@ -85,7 +90,10 @@ async fn a_tomb_that_was_taken_back_meanwhile_stays_taken_back() {
     let tomb = elsewhere.put_tomb(tomb, TombReason::Named).await.unwrap();
     elsewhere.put_undo(vec![tomb]).await.unwrap();
     for at in 0.. {
-        let Some(repo) = disturbed(&world, &world.objects, &later, at).await else { break };
+        let Some(repo) = disturbed(&world, &world.objects, &later, at).await else {
+            assert!(at > 10, "only {at} listings were disturbed");
+            break;
+        };
         assert_eq!(repo.list_snapshots().await.unwrap().len(), 2, "disturbed at listing {at}");
         let marks = repo.read_marks().await.unwrap();
         assert!(marks.tombs.is_empty(), "disturbed at listing {at}");
@@ -134,6 +142,15 @@ async fn a_garbage_pack_does_not_keep_the_condemnation_of_others() {
         assert_eq!(condemned.len(), 1);
         assert_eq!(condemned[0].condemnation.packs, [garbage]);
     }
+    // With something new to condemn and to finish behind it, it is still told.
+    world.write("a", &noise(3, 100_000));
+    let next = world.save().await;
+    world.write("a", &noise(4, 100_000));
+    world.save().await;
+    world.forget(next).await;
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert!(report.deleted >= 1, "{report:?}");
+    assert_eq!((report.condemned, report.left.len()), (1, 1));
 }
 
 /// Names of horizons do not push the valid one out: its number would be given again.

@@ -40,6 +40,40 @@ async fn a_listed_snapshot_that_is_not_found_is_not_taken_for_a_removed_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_condemned_pack_that_is_listed_and_not_found_is_not_deleted() {
+    // The first snapshot needs nothing else of its pack than what the second one shares with it.
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 300_000));
+    world.write("b", &noise(2, 300_000));
+    let first = world.save().await;
+    let packs = world.repo.list_packs().await.unwrap();
+    fs::remove_file(world.source().join("a")).unwrap();
+    world.save().await;
+    world.forget(first).await;
+    let mut left = 0;
+    for pack in packs {
+        let hidden = pack.to_string();
+        let copy = copy_objects(&world.objects).await;
+        let store = FaultStore::new(Arc::clone(&copy) as Arc<dyn ObjectStore>, move |op: &Op| {
+            let reads = matches!(op.kind, OpKind::Get | OpKind::GetRange) && op.key.ends_with(&hidden);
+            if reads { Fault::Before(Failure::NotFound) } else { Fault::None }
+        });
+        let repo = world.repo.with_store(store_over(Arc::new(store)));
+        match prune(&repo, &NOW).await {
+            // The pages of a tree, which are read to mark.
+            Err(error) => assert!(error.to_string().contains(&pack.to_string()), "{error}"),
+            Ok(report) => {
+                assert_eq!(report.left.len(), 1, "{:?}", report.left);
+                left += 1;
+            }
+        }
+        let whole = world.repo.with_store(store_over(copy));
+        assert!(!verify(&whole, Depth::Data).await.unwrap().has_damage(), "{pack} was hidden");
+    }
+    assert!(left > 0, "a pack with data was to be moved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_is_listed_and_not_found_spares_all_the_same() {
     let mut world = World::new().await;
     world.write("a", &noise(1, 100_000));

@@ -1,6 +1,7 @@
 //! Writers who are registered while a collection is at work, and a registry that rots.
 
 use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 
 use super::*;
 use crate::crypto::keyfile;
@@ -9,6 +10,7 @@ use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::Unlock;
 use crate::format::config::{Authority, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
+use crate::format::gc::TombReason;
 use crate::format::signed::signed_message;
 use crate::ops::init::{InitOptions, init};
 use crate::repo::RepoError;
@@ -23,7 +25,7 @@ struct Opened {
 impl Opened {
     async fn new() -> Self {
         let mut world = World::new().await;
-        world.objects = Arc::new(InMemory::new());
+        world.base.objects = Arc::new(InMemory::new());
         let store = store_over(Arc::clone(&world.objects) as Arc<dyn ObjectStore>);
         let options = InitOptions { new_key_file: true, ..InitOptions::default() };
         let made = init(store, world.repo.env(), options).await.unwrap();
