@@ -31,9 +31,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Whether nobody knows what stood in the object.
+    /// Whether nobody knows what stands in the object: its bytes are not what its name says, or the store lists it and does
+    /// not give it.
     pub fn is_damage(&self) -> bool {
-        self.error.is_damage()
+        self.error.is_damage() || matches!(self.error, RepoError::Store(_))
     }
 }
 

@@ -85,8 +85,8 @@ async fn look_once(repo: &Repository, accepted: &HashSet<SnapshotId>, learn: boo
     let packs = list_packs(repo, &index).await?;
     problems.append(&mut index.problems);
     for problem in problems {
-        // Bytes that are not what their name says may have been an index object, or a condemnation: without it a chunk would
-        // look dead, or a doomed copy good. What nobody entitled has signed is passed over.
+        // What cannot be had may be an index object, or a condemnation: without it a chunk would look dead, or a doomed copy
+        // good. What nobody entitled has signed is passed over.
         if problem.is_damage() {
             return Err(problem.error.into());
         }

@@ -40,6 +40,18 @@ async fn a_listed_snapshot_that_is_not_found_is_not_taken_for_a_removed_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_object_that_is_listed_and_not_found_makes_nothing_look_dead() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 300_000));
+    let id = world.save().await;
+    // Its writer is about to confirm it.
+    remove::delete(&world.repo, name_of(&world.repo, id).await.1).await.unwrap();
+    let refused = prune(&through(&world, not_found("index/", String::new())), &NOW).await;
+    assert!(refused.is_err(), "{refused:?}");
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_condemned_pack_that_is_listed_and_not_found_is_not_deleted() {
     // The first snapshot needs nothing else of its pack than what the second one shares with it.
     let mut world = World::new().await;
