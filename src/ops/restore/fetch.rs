@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::entries::DAMAGED;
 use super::plan::{Shape, Want};
 use super::run::{Job, Run, lock};
-use super::window::{Builder, Copy, Lost, Window};
+use super::window::{Builder, Lost, Window};
 use crate::error::Error;
 use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
 use crate::id::PackId;
 use crate::index::{Location, View};
-use crate::ops::tree::{Lookup, OpenedKeys, is_local_damage, may_have_moved};
+use crate::ops::tree::{ChunkCopy, Lookup, OpenedKeys, is_local_damage, may_have_moved};
 use crate::repo::RepoError;
 use crate::store::Key;
 
@@ -202,20 +202,23 @@ impl<'a> Bridge<'a> {
         builder: &mut Builder,
     ) -> Result<Option<(Location, u32)>, Error> {
         loop {
-            let copies: Vec<Location> = self.view.locate(&lost.chunk).collect::<Result<_, _>>()?;
-            let tried: HashSet<Copy> = lost.tried.iter().copied().collect();
-            let fresh = copies.into_iter().filter(|copy| {
-                copy.length == lost.len && !tried.contains(&(copy.pack_id, copy.segment_number))
-            });
-            let Some((location, segment)) = builder.choose(fresh) else { return Ok(None) };
-            if let Some(segment) = segment {
+            let tried: HashSet<ChunkCopy> = lost.tried.iter().copied().collect();
+            let mut fresh = Vec::new();
+            for location in self.view.locate(&lost.chunk) {
+                let location = location?;
+                let copy = self.keys.copy(&self.view, &location)?;
+                if location.length == lost.len && !tried.contains(&copy) {
+                    fresh.push((location, copy));
+                }
+            }
+            let Some(chosen) = builder.choose(fresh.into_iter()) else { return Ok(None) };
+            let location = chosen.location;
+            if let Some(segment) = chosen.segment {
                 return Ok(Some((location, segment)));
             }
             match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-                Ok(key) => return Ok(Some((location, builder.add_segment(&location, key)))),
-                Err(error) if is_local_damage(&error) => {
-                    lost.tried.push((location.pack_id, location.segment_number));
-                }
+                Ok(key) => return Ok(Some((location, builder.add_segment(&chosen, key)))),
+                Err(error) if is_local_damage(&error) => lost.tried.push(chosen.copy),
                 Err(error) => return Err(error),
             }
         }

@@ -1,4 +1,5 @@
 mod cold;
+mod doubt;
 mod replace;
 
 use std::fs;

@@ -381,23 +381,27 @@ impl<'a> Walk<'a> {
 
     fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
         let mut failure = None;
-        let copies = self.view.locate(&row.id).filter_map(|copy| match copy {
-            Ok(copy) => (copy.length == row.len).then_some(copy),
-            Err(error) => {
+        let (view, keys) = (&self.view, &mut self.keys);
+        let copies = view.locate(&row.id).filter_map(|location| {
+            let named = location.map_err(Error::from).and_then(|location| {
+                let fits = location.length == row.len;
+                fits.then(|| keys.copy(view, &location).map(|copy| (location, copy))).transpose()
+            });
+            named.unwrap_or_else(|error| {
                 failure = Some(error);
                 None
-            }
+            })
         });
         let chosen = self.builder.choose(copies);
         if let Some(error) = failure {
-            return Err(error.into());
+            return Err(error);
         }
-        let Some((location, segment)) = chosen else { return Ok(None) };
-        if let Some(segment) = segment {
-            return Ok(Some((location, segment)));
+        let Some(chosen) = chosen else { return Ok(None) };
+        if let Some(segment) = chosen.segment {
+            return Ok(Some((chosen.location, segment)));
         }
-        match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-            Ok(key) => Ok(Some((location, self.builder.add_segment(&location, key)))),
+        match self.keys.get(self.lookup.repo(), &self.view, chosen.location.data_key) {
+            Ok(key) => Ok(Some((chosen.location, self.builder.add_segment(&chosen, key)))),
             Err(error) if is_local_damage(&error) => Ok(None),
             Err(error) => Err(error),
         }

@@ -26,8 +26,8 @@ use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
-use crate::index::{DataKeyNumber, View};
-use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository};
+use crate::index::{DataKeyNumber, Location, View};
+use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace};
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use find::{Found, parts};
@@ -145,7 +145,7 @@ impl<'a> Lookup<'a> {
 
     /// Keys of the segments of one view.
     pub(crate) fn opened_keys(&self) -> OpenedKeys {
-        OpenedKeys { keys: Arc::clone(&self.keys), by_number: HashMap::new() }
+        OpenedKeys { keys: Arc::clone(&self.keys), by_number: HashMap::new(), names: HashMap::new() }
     }
 }
 
@@ -153,9 +153,31 @@ impl<'a> Lookup<'a> {
 pub(crate) struct OpenedKeys {
     keys: Arc<DataKeys>,
     by_number: HashMap<DataKeyNumber, Arc<DataKey>>,
+    names: HashMap<DataKeyNumber, SealedKeyName>,
+}
+
+/// A copy of a chunk as one index object names it: what is read, and where the chunk is in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ChunkCopy {
+    pub(crate) segment: SegmentPlace,
+    pub(crate) offset: u32,
 }
 
 impl OpenedKeys {
+    /// Names the copy at a location of this view.
+    pub(crate) fn copy(&mut self, view: &View, location: &Location) -> Result<ChunkCopy, Error> {
+        let number = location.data_key;
+        let name = match self.names.get(&number) {
+            Some(name) => *name,
+            None => {
+                let name = SealedKeyName::of(view.data_key(number)?);
+                self.names.insert(number, name);
+                name
+            }
+        };
+        Ok(ChunkCopy { segment: SegmentPlace::new(location, name), offset: location.offset })
+    }
+
     /// The key with this number.
     pub(crate) fn get(
         &mut self,
@@ -224,6 +246,8 @@ pub(crate) fn is_local_damage(error: &Error) -> bool {
     match error {
         Error::Repo(RepoError::RoleForbids { .. } | RepoError::Cancelled | RepoError::Task) => false,
         Error::Repo(RepoError::Index(_)) | Error::Index(_) => false,
+        // The user's own key opened the repository: what it does not open was sealed to somebody else, or is damaged.
+        Error::Repo(RepoError::Crypto(_)) => true,
         Error::Damaged { .. } | Error::ChunkLost { .. } => true,
         Error::Repo(_) | Error::Store(_) | Error::Seal(_) | Error::Crypto(_) => {
             matches!(error.class(), Class::Damage | Class::Failed)
