@@ -139,7 +139,7 @@ async fn elsewhere(
                 return Ok(chunk.to_vec());
             }
         }
-        if !lookup.more(generation, ChunkKind::Data, &[row.id]).await? {
+        if !lookup.more(generation, ChunkKind::Data, &row.id).await? {
             return Err(Error::ChunkLost { chunk: row.id });
         }
     }
@@ -255,7 +255,7 @@ impl<'a> Ahead<'a> {
                     Err(error) => return Err(error),
                 }
             }
-            if !self.lookup.more(self.generation, ChunkKind::Data, &[row.id]).await? {
+            if !self.lookup.more(self.generation, ChunkKind::Data, &row.id).await? {
                 return Err(Error::ChunkLost { chunk: row.id });
             }
             self.generation = self.lookup.generation();

@@ -40,6 +40,7 @@ pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
+pub use index_fetch::FetchedIndex;
 #[cfg(test)]
 pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};

@@ -362,12 +362,7 @@ impl<'a> Walk<'a> {
             lock(rows).push(row);
         }
         open.wants += 1;
-        let mut located = self.locate(&row)?;
-        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &[row.id]).await? {
-            self.renew_view();
-            located = self.locate(&row)?;
-        }
-        if let Some((location, segment)) = located {
+        if let Some((location, segment)) = self.find(&row).await? {
             let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
             let (offset, len, chunk) = (location.offset, row.len, row.id);
             self.builder.want(Want { segment, offset, len, file, at, chunk });
@@ -377,6 +372,16 @@ impl<'a> Walk<'a> {
         let wanted = vec![(Arc::clone(&open.file), at)];
         self.lost.push(Lost { chunk: row.id, len: row.len, wanted, tried: Vec::new() });
         Ok(())
+    }
+
+    /// Where a chunk is to be read, asking for more of the index if need be.
+    async fn find(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
+        let located = self.locate(row)?;
+        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
+            self.renew_view();
+            return self.locate(row);
+        }
+        Ok(located)
     }
 
     fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
@@ -457,12 +462,11 @@ impl<'a> Walk<'a> {
         self.tasks.clear();
         let lost = std::mem::take(&mut self.lost);
         if !lost.is_empty() {
-            let ids: Vec<_> = lost.iter().map(|lost| lost.chunk).collect();
-            self.lookup.more(self.generation, ChunkKind::Data, &ids).await?;
+            self.lookup.reload(self.generation).await?;
             self.renew_view();
         }
         for Lost { chunk, len, wanted, .. } in lost {
-            let found = self.locate(&ChunkRow { id: chunk, len })?.is_some();
+            let found = self.find(&ChunkRow { id: chunk, len }).await?.is_some();
             for (file, _) in wanted {
                 if !found && file.state.swap(DAMAGED, Ordering::Relaxed) != DAMAGED {
                     self.run.report_damaged(file.path(), &EntryProblem::Lost);
