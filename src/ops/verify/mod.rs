@@ -12,6 +12,7 @@ mod finding;
 mod pack;
 mod pipeline;
 mod read;
+mod said;
 mod small;
 mod survey;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod walk;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
 
@@ -177,7 +179,7 @@ struct Checked {
 }
 
 async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
-    let shared = PackChecker::new(repo, survey.promised.clone(), survey.records.clone())?;
+    let shared = PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said))?;
     let mut jobs = Vec::with_capacity(survey.packs.len());
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));

@@ -5,19 +5,20 @@
 //! taken for damage.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 
 use super::finding::{BadPack, Finding, Problem, pack_key};
 use super::read::{is_fatal, problem, twice};
+use super::said::Said;
 use super::small::{self, Checked};
 use crate::error::Error;
-use crate::format::index::{IndexTables, Record};
 use crate::format::layout::{self, ObjectName};
 use crate::format::pack::PACK_MAX;
 use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::index::{Cache, View};
-use crate::repo::{Listed, RepoError, Repository};
+use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::Object;
 
 /// The order in which prefixes are listed.
@@ -53,8 +54,8 @@ pub(super) struct Survey {
     pub(super) listing: Vec<ObjectHash>,
     /// Packs as listed, with their sizes, in the order of their names.
     pub(super) packs: Vec<(PackId, u64)>,
-    /// How many records each pack has in an index object.
-    pub(super) records: HashMap<PackId, u32>,
+    /// What index objects say of each pack.
+    pub(super) said: Arc<Said>,
     /// Where chunks are, as far as the packs are there.
     pub(super) view: View,
     /// Where chunks should be.
@@ -164,7 +165,7 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
         snapshots,
         listing: names.listing,
         packs: names.packs,
-        records: loaded.records,
+        said: Arc::new(loaded.said),
         promised: loaded.view.clone(),
         view: loaded.view,
         bad: HashMap::new(),
@@ -273,7 +274,7 @@ async fn read_snapshots(
 
 struct Loaded {
     view: View,
-    records: HashMap<PackId, u32>,
+    said: Said,
 }
 
 async fn load_index(
@@ -291,22 +292,28 @@ async fn load_index(
     let at_once = usize::try_from(INDEX_BUDGET / largest).unwrap_or(1).clamp(1, env.limits.requests.max(1));
     let observer = &*env.observer;
     let mut reads = futures::stream::iter(names)
-        .map(|(name, hash, _)| async move {
+        .map(|(name, hash, size)| async move {
             let key = name.key();
-            let read = twice(observer, &key, || repo.fetch_index(*name)).await;
+            let read = match name {
+                ObjectName::Index(author, object) => {
+                    let listed = ListedIndex { author: *author, object: *object, size: *size };
+                    twice(observer, &key, || repo.fetch_listed(&listed)).await
+                }
+                _ => Err(RepoError::Task.into()),
+            };
             (key, *hash, read)
         })
         .buffer_unordered(at_once);
     let mut good = Vec::new();
-    let mut records = HashMap::new();
+    let mut said = Said::new(repo)?;
     while let Some((key, hash, read)) = reads.next().await {
         if env.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
         match read? {
-            Ok(tables) => {
-                count_records(&tables, &key, &mut records, findings);
-                match cache.add(hash, tables) {
+            Ok(fetched) => {
+                said.take(&fetched, &key, findings)?;
+                match fetched.add_to(&mut cache, hash) {
                     Ok(()) => good.push(hash),
                     Err(error) => match RepoError::from(error) {
                         error if is_fatal(&error) => return Err(error.into()),
@@ -317,27 +324,7 @@ async fn load_index(
             Err(problem) => findings.push(Finding::damage(key, problem)),
         }
     }
-    Ok(Loaded { view: cache.view(&good)?, records })
-}
-
-/// Counts the records of each pack; index objects that list the same pack must agree.
-fn count_records(
-    tables: &IndexTables,
-    key: &str,
-    records: &mut HashMap<PackId, u32>,
-    findings: &mut Vec<Finding>,
-) {
-    let mut counts = vec![0_u32; tables.packs.len()];
-    for row in &tables.records {
-        if let Some(count) = counts.get_mut(Record::decode(row).pack as usize) {
-            *count += 1;
-        }
-    }
-    for (pack, count) in tables.packs.iter().zip(counts) {
-        if *records.entry(pack.id).or_insert(count) != count {
-            findings.push(Finding::damage(key, Problem::IndexDiffers { what: "the chunks of a pack" }));
-        }
-    }
+    Ok(Loaded { view: cache.view(&good)?, said })
 }
 
 impl Survey {

@@ -1,0 +1,95 @@
+//! Index objects and lists that are signed and say what is not so, and stores that refuse.
+
+use super::*;
+use crate::format::envelope::ChunkKind;
+use crate::format::index::{IndexTables, Record};
+
+/// Puts a second index object that says what `edit` makes of the largest one.
+async fn contradict(world: &World, edit: impl FnOnce(&mut IndexTables)) -> Key {
+    let mut found = Vec::new();
+    for key in world.keys(layout::INDEX).await {
+        let name = ObjectName::parse(key.as_str()).unwrap();
+        found.push(world.repo.fetch_index(name).await.unwrap());
+    }
+    found.sort_by_key(|tables| std::cmp::Reverse(tables.records.len()));
+    let mut tables = found.remove(0);
+    edit(&mut tables);
+    tables.records.sort_unstable();
+    tables.check().unwrap();
+    let (writer, signing) = world.repo.writer().unwrap();
+    let keys = crate::repo::PackKeys {
+        repository: world.repo.id(),
+        index: world.repo.index_key().unwrap(),
+        writer,
+        signing: &signing,
+        data_key: &[],
+    };
+    let hash = world.repo.put_index(&tables, &keys).await.unwrap();
+    Key::new(ObjectName::Index(writer, hash).key()).unwrap()
+}
+
+fn first_data_record(tables: &IndexTables) -> usize {
+    let is_data = |row: &[u8; 28]| tables.packs[Record::decode(row).pack as usize].kind == ChunkKind::Data;
+    tables.records.iter().position(is_data).unwrap()
+}
+
+fn swap_segments(tables: &mut IndexTables) {
+    let pack = *tables.packs.iter().find(|pack| pack.segments > 1).unwrap();
+    let first = pack.first_segment as usize;
+    let (a, b) = (tables.segments[first].offset, tables.segments[first + 1].offset);
+    (tables.segments[first].offset, tables.segments[first + 1].offset) = (b, a);
+    tables.segments[first].stored_len = 17;
+    tables.segments[first + 1].stored_len = 17;
+}
+
+#[tokio::test]
+async fn index_objects_that_contradict_each_other_about_a_pack_are_found() {
+    let wrong: [&dyn Fn(&mut IndexTables); 6] = [
+        // A chunk that is not there in place of one that is, of equal length.
+        &|tables| {
+            let row = first_data_record(tables);
+            let mut record = Record::decode(&tables.records[row]);
+            record.prefix[0] ^= 0x55;
+            tables.records[row] = record.encode();
+        },
+        &|tables| {
+            let row = first_data_record(tables);
+            let mut record = Record::decode(&tables.records[row]);
+            record.len -= 1;
+            tables.records[row] = record.encode();
+        },
+        &|tables| {
+            let row = tables.records.iter().position(|row| Record::decode(row).offset > 0).unwrap();
+            let mut record = Record::decode(&tables.records[row]);
+            record.offset -= 1;
+            tables.records[row] = record.encode();
+        },
+        &swap_segments,
+        &|tables| tables.segments[0].n2[3] ^= 1,
+        &|tables| tables.data_keys[0][30] ^= 1,
+    ];
+    for (number, wrong) in wrong.into_iter().enumerate() {
+        for depth in [Depth::Structure, Depth::Data] {
+            let world = world().await;
+            contradict(&world, wrong).await;
+            let report = verify(&world.repo, depth).await.unwrap();
+            let differs = |f: &&Finding| matches!(f.problem, Problem::IndexDiffers { .. });
+            assert!(
+                report.findings.iter().any(|f| differs(&f) && f.severity == Severity::Damage),
+                "{number} {depth:?}: {:?}",
+                lines(&report)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_object_that_says_the_same_again_is_no_damage() {
+    let world = world().await;
+    contradict(&world, |_| {}).await;
+    // What fades, and in which order keys stand, is each object's own business.
+    contradict(&world, |tables| tables.segments.iter_mut().for_each(|segment| segment.flags = 1)).await;
+    for depth in [Depth::Structure, Depth::Data] {
+        assert_eq!(lines(&verify(&world.repo, depth).await.unwrap()), [""; 0]);
+    }
+}
