@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::finding::{BadPack, Finding, Problem, pack_key};
-use super::read::{is_fatal, problem, twice};
+use super::read::{all_refused, is_fatal, problem, twice};
 use super::said::Said;
 use super::small::{self, Checked};
 use crate::error::Error;
@@ -89,7 +89,7 @@ struct Names {
     snapshot_bytes: u64,
     listing: Vec<ObjectHash>,
     tombs: HashSet<SnapshotId>,
-    index: Vec<(ObjectName, ObjectHash, u64)>,
+    index: Vec<ListedIndex>,
     packs: Vec<(PackId, u64)>,
 }
 
@@ -100,7 +100,9 @@ impl Names {
         }
         match name {
             ObjectName::Pack(id) => self.packs.push((id, object.size)),
-            ObjectName::Index(_, hash) => self.index.push((name, hash, object.size)),
+            ObjectName::Index(author, hash) => {
+                self.index.push(ListedIndex { author, object: hash, size: object.size });
+            }
             ObjectName::Snapshot(writer, sequence, id) => {
                 self.snapshot_bytes += object.size;
                 let stored = object.modified;
@@ -152,12 +154,16 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
             }
         }
     }
+    let asked = names.small.len() + names.snapshots.len() + names.index.len();
     let (listed, alone) = names.pair();
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
     let (snapshots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
     report_missing(repo, &alone, orphans, &mut findings).await?;
     let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
-    bytes += names.snapshot_bytes + names.index.iter().map(|(.., size)| size).sum::<u64>();
+    if let Some(error) = all_refused(&mut findings, asked) {
+        return Err(error.into());
+    }
+    bytes += names.snapshot_bytes + names.index.iter().map(|listed| listed.size).sum::<u64>();
     let mut survey = Survey {
         findings,
         objects,
@@ -179,11 +185,10 @@ async fn check_small(
     names: &[(ObjectName, u64)],
     findings: &mut Vec<Finding>,
 ) -> Result<u64, Error> {
-    let observer = &*repo.env().observer;
     let mut checks = futures::stream::iter(names)
         .map(|(name, size)| async move {
             let key = name.key();
-            let checked = twice(observer, &key, || small::check(repo, *name)).await;
+            let checked = twice(repo, &key, || small::check(repo, *name)).await;
             (key, *size, checked)
         })
         .buffer_unordered(repo.env().limits.requests.max(1));
@@ -230,15 +235,14 @@ async fn read_snapshots(
     (listed, tombs): (Vec<Listed>, &HashSet<SnapshotId>),
     findings: &mut Vec<Finding>,
 ) -> Result<(Vec<Root>, Vec<Orphan>), Error> {
-    let observer = &*repo.env().observer;
     let known: HashSet<_> = listed.iter().map(|listed| listed.id).collect();
     let mut reads = futures::stream::iter(listed)
         .map(|listed| async move {
             let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
-            let read = twice(observer, &key, || repo.read_snapshot(listed)).await;
+            let read = twice(repo, &key, || repo.read_snapshot(listed)).await;
             let confirmation = ObjectName::Confirmation(listed.writer, listed.sequence, listed.id).key();
             let confirmed = match listed.confirmed {
-                true => Some(twice(observer, &confirmation, || repo.check_confirmation(listed)).await),
+                true => Some(twice(repo, &confirmation, || repo.check_confirmation(listed)).await),
                 false => None,
             };
             (listed, (key, read), (confirmation, confirmed))
@@ -279,29 +283,22 @@ struct Loaded {
 
 async fn load_index(
     repo: &Repository,
-    names: &[(ObjectName, ObjectHash, u64)],
+    listed: &[ListedIndex],
     cached: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<Loaded, Error> {
     let env = repo.env();
-    let total: u64 = names.iter().map(|(.., size)| size).sum();
+    let total: u64 = listed.iter().map(|listed| listed.size).sum();
     let place = env.places.cache.as_ref().filter(|_| cached && total > IN_MEMORY);
     let place = place.map(|cache| cache.join(repo.id().to_string()).join("index"));
     let mut cache = Cache::open(place.as_deref());
-    let largest = names.iter().map(|(.., size)| *size).max().unwrap_or(0).max(1);
+    let largest = listed.iter().map(|listed| listed.size).max().unwrap_or(0).max(1);
     let at_once = usize::try_from(INDEX_BUDGET / largest).unwrap_or(1).clamp(1, env.limits.requests.max(1));
-    let observer = &*env.observer;
-    let mut reads = futures::stream::iter(names)
-        .map(|(name, hash, size)| async move {
-            let key = name.key();
-            let read = match name {
-                ObjectName::Index(author, object) => {
-                    let listed = ListedIndex { author: *author, object: *object, size: *size };
-                    twice(observer, &key, || repo.fetch_listed(&listed)).await
-                }
-                _ => Err(RepoError::Task.into()),
-            };
-            (key, *hash, read)
+    let mut reads = futures::stream::iter(listed)
+        .map(|listed| async move {
+            let key = listed.name().key();
+            let read = twice(repo, &key, || repo.fetch_listed(listed)).await;
+            (key, listed.object, read)
         })
         .buffer_unordered(at_once);
     let mut good = Vec::new();

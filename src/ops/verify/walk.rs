@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::finding::{BadPack, Finding, Impact, Problem, pack_key};
-use super::read::{is_fatal, note_second_read};
+use super::read::{is_fatal, note_second_read, refuses};
 use super::survey::{Root, Survey};
 use crate::error::Error;
 use crate::format::FormatError;
@@ -208,7 +208,9 @@ impl Walker<'_> {
                     return Ok(Ok(page));
                 }
                 Ok(None) => break,
-                Err(error) if is_fatal(&error) => return Err(error.into()),
+                Err(error) if is_fatal(&error) || refuses(self.repo.store(), &error) => {
+                    return Err(error.into());
+                }
                 Err(error) if second => return Ok(Err(error)),
                 Err(_) => {}
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexTables, Record};
+use crate::store::fault::Failure;
 
 /// Puts a second index object that says what `edit` makes of the largest one.
 async fn contradict(world: &World, edit: impl FnOnce(&mut IndexTables)) -> Key {
@@ -91,5 +92,22 @@ async fn an_index_object_that_says_the_same_again_is_no_damage() {
     contradict(&world, |tables| tables.segments.iter_mut().for_each(|segment| segment.flags = 1)).await;
     for depth in [Depth::Structure, Depth::Data] {
         assert_eq!(lines(&verify(&world.repo, depth).await.unwrap()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_to_be_read_is_an_error_and_not_damage() {
+    let world = world().await;
+    for prefix in ["", "packs/", "index/", "snapshots/", "writers/"] {
+        let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
+            OpKind::Get | OpKind::GetRange if op.key.starts_with(prefix) => Fault::Before(Failure::Denied),
+            _ => Fault::None,
+        });
+        let store = store_over(Arc::new(faults));
+        let repo = world.repo.with_store(store.clone());
+        let error = verify(&repo, Depth::Data).await.unwrap_err();
+        assert_eq!(error.class(), crate::class::Class::Denied, "{prefix}");
+        let error = verify_packs_without_key(store, repo.env()).await.unwrap_err();
+        assert_eq!(error.class(), crate::class::Class::Denied, "{prefix}");
     }
 }
