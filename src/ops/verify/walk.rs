@@ -400,10 +400,20 @@ impl Walker<'_> {
 }
 
 impl Item {
-    /// Names the page and how it is read: one chunk could be referred to in several ways.
+    /// Names the page, how it is read and what is promised of it: one chunk could be referred to in several ways, and only one
+    /// of them be right.
     fn key(&self) -> u128 {
-        let list = matches!(self.kind, PageKind::List { .. });
-        u128::from_le_bytes(self.id.prefix()) ^ u128::from(self.level) ^ (u128::from(list) << 8)
+        let promise = match self.kind {
+            PageKind::Tree => 0,
+            PageKind::List { rows, bytes } => {
+                let mut promise = [0; 16];
+                promise[..8].copy_from_slice(&rows.to_le_bytes());
+                promise[8..].copy_from_slice(&bytes.to_le_bytes());
+                let hash = blake3::hash(&promise);
+                hash.as_bytes().first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+            }
+        };
+        u128::from_le_bytes(self.id.prefix()) ^ u128::from(self.level) ^ promise
     }
 }
 

@@ -1,8 +1,12 @@
 //! Index objects and lists that are signed and say what is not so, and stores that refuse.
 
 use super::*;
+use crate::format::content::{ChunkRow, Content, ListPage, ListRef};
 use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexTables, Record};
+use crate::id::{SnapshotId, WriterId};
+use crate::ops::tree::testing::Forge;
+use crate::repo::Listed;
 use crate::store::fault::Failure;
 
 /// Puts a second index object that says what `edit` makes of the largest one.
@@ -109,5 +113,47 @@ async fn a_store_that_refuses_to_be_read_is_an_error_and_not_damage() {
         assert_eq!(error.class(), crate::class::Class::Denied, "{prefix}");
         let error = verify_packs_without_key(store, repo.env()).await.unwrap_err();
         assert_eq!(error.class(), crate::class::Class::Denied, "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_promise_about_a_list_that_another_file_shares_is_found() {
+    let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+    let mut forge = Forge::new(&repo);
+    let parts: Vec<Vec<u8>> = (0..3_u8).map(|n| vec![n; 100]).collect();
+    let rows: Vec<ChunkRow> = parts.iter().map(|part| forge.row(part)).collect();
+    let page = ListPage::Rows(rows).encode();
+    let id = forge.chunk(ChunkKind::Tree, &page);
+    let list = ListRef { level: 0, id, len: page.len() as u32, rows: 3 };
+    let mut good = forge.file("a", &[]);
+    (good.size, good.content) = (300, Content::Paged(list));
+    for wrong in 0..3 {
+        let mut forge = Forge::new(&repo);
+        for part in &parts {
+            forge.row(part);
+        }
+        forge.chunk(ChunkKind::Tree, &page);
+        let mut other = good.clone();
+        other.name = b"b".to_vec();
+        match wrong {
+            0 => {}
+            1 => other.size = 301,
+            _ => other.content = Content::Paged(ListRef { rows: 4, ..list }),
+        }
+        let root = forge.page(&[good.clone(), other]);
+        forge.store(root, 1).await;
+        let mut survey = survey(&repo, false).await.unwrap();
+        let listed = Listed {
+            writer: WriterId::new([1; 16]),
+            sequence: 1,
+            id: SnapshotId::new([2; 32]),
+            confirmed: true,
+            stored: crate::clock::Timestamp(0),
+        };
+        survey.snapshots = vec![survey::Root { listed, tree: Some(root) }];
+        let mut walked = walk(&repo, &survey, &HashMap::new()).await.unwrap();
+        let found = walked.findings();
+        assert_eq!(found.len(), usize::from(wrong > 0), "{wrong}: {found:?}");
+        assert!(found.iter().all(|finding| finding.affected.iter().all(|hit| hit.path == b"/b")));
     }
 }
