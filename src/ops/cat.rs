@@ -114,10 +114,8 @@ async fn elsewhere(
         let generation = lookup.generation();
         let view = lookup.view();
         let mut keys = lookup.opened_keys();
-        let copies: Vec<Location> = view.locate(&row.id).collect::<Result<_, _>>()?;
-        for copy in copies {
-            let name = keys.copy(&view, &copy)?;
-            if tried.contains(&name) || copy.length != row.len {
+        for (copy, name) in keys.copies(&view, (&row.id, row.len))? {
+            if tried.contains(&name) {
                 continue;
             }
             tried.push(name);
@@ -215,8 +213,7 @@ impl<'a> Ahead<'a> {
     }
 
     async fn add(&mut self, row: ChunkRow) -> Result<(), Error> {
-        let (location, key) = self.locate(&row).await?;
-        let place = self.keys.copy(&self.view, &location)?.segment;
+        let (location, place, key) = self.locate(&row).await?;
         if let Some(span) = &mut self.open {
             if let Some(piece) = span.pieces.last_mut().filter(|piece| piece.place == place) {
                 piece.rows.push((row, location.offset));
@@ -245,12 +242,11 @@ impl<'a> Ahead<'a> {
     }
 
     /// The first copy whose key can be used.
-    async fn locate(&mut self, row: &ChunkRow) -> Result<(Location, Arc<DataKey>), Error> {
+    async fn locate(&mut self, row: &ChunkRow) -> Result<(Location, SegmentPlace, Arc<DataKey>), Error> {
         loop {
-            let copies = self.view.locate(&row.id).collect::<Result<Vec<_>, _>>()?;
-            for copy in copies.into_iter().filter(|copy| copy.length == row.len) {
-                match self.keys.get(self.lookup.repo(), &self.view, copy.data_key) {
-                    Ok(key) => return Ok((copy, key)),
+            for (location, copy) in self.keys.copies(&self.view, (&row.id, row.len))? {
+                match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
+                    Ok(key) => return Ok((location, copy.segment, key)),
                     Err(error) if is_local_damage(&error) => {}
                     Err(error) => return Err(error),
                 }

@@ -219,15 +219,9 @@ impl<'a> Bridge<'a> {
     ) -> Result<Option<(Location, u32)>, Error> {
         loop {
             let tried: HashSet<ChunkCopy> = lost.tried.iter().copied().collect();
-            let mut fresh = Vec::new();
-            for location in self.view.locate(&lost.chunk) {
-                let location = location?;
-                let copy = self.keys.copy(&self.view, &location)?;
-                if location.length == lost.len && !tried.contains(&copy) {
-                    fresh.push((location, copy));
-                }
-            }
-            let Some(chosen) = builder.choose(fresh.into_iter()) else { return Ok(None) };
+            let copies = self.keys.copies(&self.view, (&lost.chunk, lost.len))?;
+            let fresh = copies.into_iter().filter(|(_, copy)| !tried.contains(copy));
+            let Some(chosen) = builder.choose(fresh) else { return Ok(None) };
             let location = chosen.location;
             if let Some(segment) = chosen.segment {
                 return Ok(Some((location, segment)));

@@ -385,22 +385,8 @@ impl<'a> Walk<'a> {
     }
 
     fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let mut failure = None;
-        let (view, keys) = (&self.view, &mut self.keys);
-        let copies = view.locate(&row.id).filter_map(|location| {
-            let named = location.map_err(Error::from).and_then(|location| {
-                let fits = location.length == row.len;
-                fits.then(|| keys.copy(view, &location).map(|copy| (location, copy))).transpose()
-            });
-            named.unwrap_or_else(|error| {
-                failure = Some(error);
-                None
-            })
-        });
-        let chosen = self.builder.choose(copies);
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        let copies = self.keys.copies(&self.view, (&row.id, row.len))?;
+        let chosen = self.builder.choose(copies.into_iter());
         let Some(chosen) = chosen else { return Ok(None) };
         if let Some(segment) = chosen.segment {
             return Ok(Some((chosen.location, segment)));

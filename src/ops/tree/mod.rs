@@ -185,7 +185,7 @@ pub(crate) struct ChunkCopy {
 
 impl OpenedKeys {
     /// Names the copy at a location of this view.
-    pub(crate) fn copy(&mut self, view: &View, location: &Location) -> Result<ChunkCopy, Error> {
+    fn copy(&mut self, view: &View, location: &Location) -> Result<ChunkCopy, Error> {
         let number = location.data_key;
         let name = match self.names.get(&number) {
             Some(name) => *name,
@@ -196,6 +196,22 @@ impl OpenedKeys {
             }
         };
         Ok(ChunkCopy { segment: SegmentPlace::new(location, name), offset: location.offset })
+    }
+
+    /// The copies of a chunk of this length that a view knows.
+    pub(crate) fn copies(
+        &mut self,
+        view: &View,
+        (id, len): (&ChunkId, u32),
+    ) -> Result<Vec<(Location, ChunkCopy)>, Error> {
+        let mut copies = Vec::new();
+        for location in view.locate(id) {
+            let location = location?;
+            if location.length == len {
+                copies.push((location, self.copy(view, &location)?));
+            }
+        }
+        Ok(copies)
     }
 
     /// The key with this number.

@@ -316,36 +316,32 @@ async fn an_index_object_that_is_skipped_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_restore_from_damage_ends() {
     let (objects, repo) = repository().await;
-    // Each pack has more records than are kept, so whoever finds one forgets the others.
-    let mut nodes = Vec::new();
-    let mut packs = Vec::new();
-    for n in 0..3_u64 {
+    // Three chunks in one segment, so that they are lost together.
+    let mut forge = Forge::new(&repo);
+    let nodes = ["a", "b", "c"].map(|name| forge.file(name, &[name.as_bytes()]));
+    let ids = nodes.clone().map(|node| match node.content {
+        Content::Inline(rows) => rows[0].id,
+        Content::Paged(_) => panic!(),
+    });
+    let root = forge.page(&nodes);
+    let snapshot = forge.store(root, 1).await;
+    let copy = copies(&repo, &ids[0]).await.remove(0);
+    flip(&objects, copy.pack_id, copy.segment.offset).await;
+    // And each in a pack that has more records than are kept, so that whoever finds it forgets the others.
+    for (number, id) in ids.into_iter().enumerate() {
         let mut forge = Forge::new(&repo);
         forge.a_segment = 700;
-        let file = forge.file(&n.to_string(), &[&noise(500, n)]);
-        let Content::Inline(rows) = &file.content else { panic!() };
-        let id = rows[0].id;
+        forge.lie(ChunkKind::Data, id, b"of another length");
         for filler in 0..4200 {
-            forge.chunk(ChunkKind::Data, &noise(16, (n + 1) << 32 | filler));
+            forge.chunk(ChunkKind::Data, &noise(16, (number as u64 + 1) << 32 | filler));
         }
-        nodes.push(file);
-        let whole = nodes.clone();
-        let root = forge.page(&whole);
-        packs.push((forge.store(root, 1).await, id));
-    }
-    let snapshot = packs.last().unwrap().0.clone();
-    for (_, id) in &packs {
-        let copy = copies(&repo, id).await.remove(0);
-        flip(&objects, copy.pack_id, copy.segment.offset).await;
+        let root = forge.page(&[]);
+        forge.store(root, 1).await;
     }
     remove_index(&repo).await;
     grow(&repo, ChunkKind::Data, 1, 40_000).await;
     grow(&repo, ChunkKind::Tree, 1, 40_000).await;
     let faults = FaultStore::new(Arc::<InMemory>::clone(&objects) as Arc<dyn ObjectStore>, |op| {
-        if op.key.starts_with("index/") {
-            // While one chunk is looked for, others are lost, so that they are looked for together.
-            std::thread::sleep(Duration::from_millis(10));
-        }
         match op.number > 600 {
             true => Fault::Before(Failure::Unreachable),
             false => Fault::None,
