@@ -214,11 +214,10 @@ impl<'a> Ahead<'a> {
 
     async fn add(&mut self, row: ChunkRow) -> Result<(), Error> {
         let (location, place, key) = self.locate(&row).await?;
-        if let Some(span) = &mut self.open {
-            if let Some(piece) = span.pieces.last_mut().filter(|piece| piece.place == place) {
-                piece.rows.push((row, location.offset));
-                return Ok(());
-            }
+        let last = self.open.as_mut().and_then(|span| span.pieces.last_mut());
+        if let Some(piece) = last.filter(|piece| piece.place == place) {
+            piece.rows.push((row, location.offset));
+            return Ok(());
         }
         let start = u64::from(location.segment.offset);
         let end = start + u64::from(location.segment.stored_len);

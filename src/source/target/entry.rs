@@ -62,6 +62,9 @@ pub(super) fn place<T>(
     Ok(made)
 }
 
+/// What was made, and the spare name it has.
+type Placed<T> = (T, Option<Box<[u8]>>);
+
 /// Makes an entry by `make`; under a spare name, which is returned, if something that may be replaced stands in its
 /// place.
 pub(super) fn place_beside<T>(
@@ -69,7 +72,7 @@ pub(super) fn place_beside<T>(
     name: &[u8],
     action: &'static str,
     mut make: impl FnMut(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
-) -> Result<(T, Option<Box<[u8]>>), TargetError> {
+) -> Result<Placed<T>, TargetError> {
     check_name(dir, name)?;
     let fd = dir.fd()?;
     for _ in 0..TRIES {

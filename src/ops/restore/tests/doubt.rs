@@ -101,7 +101,8 @@ async fn comes_back(repo: &Repository, snapshot: &SnapshotInfo) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_object_with_wrong_segment_rows_hides_no_good_copy() {
-    let wrong: [&dyn Fn(&mut [SegmentEntry]); 4] = [
+    type Wrong<'a> = &'a dyn Fn(&mut [SegmentEntry]);
+    let wrong: [Wrong<'_>; 4] = [
         &|segments| segments.swap(0, 1),
         &|segments| segments.reverse(),
         &|segments| segments.iter_mut().for_each(|segment| segment.n1[0] ^= 1),

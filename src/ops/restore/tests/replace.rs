@@ -109,7 +109,7 @@ async fn a_run_that_is_stopped_leaves_nothing_half_done() {
                 if fs::metadata(&place).unwrap().modified().unwrap() != before {
                     break;
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::park_timeout(Duration::from_millis(10));
             }
             stopped.fetch_add(1, Ordering::SeqCst);
             cancel.raise();

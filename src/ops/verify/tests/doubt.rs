@@ -49,7 +49,8 @@ fn swap_segments(tables: &mut IndexTables) {
 
 #[tokio::test]
 async fn index_objects_that_contradict_each_other_about_a_pack_are_found() {
-    let wrong: [&dyn Fn(&mut IndexTables); 6] = [
+    type Wrong<'a> = &'a dyn Fn(&mut IndexTables);
+    let wrong: [Wrong<'_>; 6] = [
         // A chunk that is not there in place of one that is, of equal length.
         &|tables| {
             let row = first_data_record(tables);
