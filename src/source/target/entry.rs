@@ -270,7 +270,11 @@ fn errno(error: &TargetError) -> Option<Errno> {
 
 /// The first name may have been finished as immutable, which forbids further ones: lifts that for the moment. `None` if
 /// that is not so.
-fn unprotected<T>(dir: BorrowedFd<'_>, source: &LinkSource, make: impl FnOnce() -> T) -> Option<T> {
+fn unprotected(
+    dir: BorrowedFd<'_>,
+    source: &LinkSource,
+    make: impl FnOnce() -> Result<(), TargetError>,
+) -> Option<Result<(), TargetError>> {
     let (_, stat) = reference(dir, &source.name).ok()?;
     if Identity::of(&stat) != source.identity
         || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
@@ -288,7 +292,7 @@ fn unprotected<T>(dir: BorrowedFd<'_>, source: &LinkSource, make: impl FnOnce() 
     }
     rustix::fs::ioctl_setflags(&file, protected - PROTECTING).ok()?;
     let made = make();
-    // What cannot be protected again is at least there.
-    let _ = rustix::fs::ioctl_setflags(&file, protected);
-    Some(made)
+    let again = rustix::fs::ioctl_setflags(&file, protected)
+        .map_err(|error| TargetError::io("protect", source.dir.path_of(&source.name), error));
+    Some(made.and(again))
 }
