@@ -3,7 +3,7 @@
 use super::*;
 use crate::format::content::{ChunkRow, Content, ListPage, ListRef};
 use crate::format::envelope::ChunkKind;
-use crate::format::index::{IndexTables, Record};
+use crate::format::index::{IndexTables, PackRow, Record};
 use crate::id::{SnapshotId, WriterId};
 use crate::ops::tree::testing::Forge;
 use crate::repo::Listed;
@@ -97,6 +97,48 @@ async fn an_index_object_that_says_the_same_again_is_no_damage() {
     contradict(&world, |tables| tables.segments.iter_mut().for_each(|segment| segment.flags = 1)).await;
     for depth in [Depth::Structure, Depth::Data] {
         assert_eq!(lines(&verify(&world.repo, depth).await.unwrap()), [""; 0]);
+    }
+}
+
+/// Makes an object too large for memory, as tests see it: a pack that is not there, with many chunks.
+fn grow(tables: &mut IndexTables) {
+    let (segment, first) = (tables.segments[0], tables.segments.len() as u32);
+    let number = tables.packs.len() as u32;
+    let id = PackId::new([0xff; 32]);
+    tables.packs.push(PackRow { id, segments: 1, first_segment: first, ..tables.packs[0] });
+    tables.segments.push(segment);
+    tables.records.extend((0..4000_u32).map(|n| {
+        let mut prefix = [0xee; 16];
+        prefix[..4].copy_from_slice(&n.to_be_bytes());
+        Record { prefix, pack: number, segment: 0, offset: 0, len: 1 }.encode()
+    }));
+}
+
+#[tokio::test]
+async fn large_index_objects_are_compared_in_a_file() {
+    for lies in [false, true] {
+        let world = world().await;
+        let large = contradict(&world, |tables| {
+            grow(tables);
+            if lies {
+                let row = first_data_record(tables);
+                let mut record = Record::decode(&tables.records[row]);
+                record.prefix[0] ^= 0x55;
+                tables.records[row] = record.encode();
+            }
+        })
+        .await;
+        let asked = Arc::new(FaultStore::recording(world.objects.clone()));
+        let cache = tempfile::tempdir().unwrap();
+        let mut env = world.repo.env().clone();
+        env.places.cache = Some(cache.path().to_owned());
+        let repo = world.repo.with_env(env).with_store(store_over(Arc::<FaultStore>::clone(&asked)));
+        let report = verify(&repo, Depth::Data).await.unwrap();
+        let pieces = asked.record().into_iter().filter(|op| op.key == large.as_str());
+        assert!(pieces.clone().count() > 5 && pieces.clone().all(|op| op.kind == OpKind::GetRange));
+        assert_eq!(report.has_damage(), lies, "{:?}", lines(&report));
+        let missing = report.findings.iter().filter(|f| matches!(f.problem, Problem::Missing));
+        assert_eq!(missing.count(), 1, "{:?}", lines(&report));
     }
 }
 
