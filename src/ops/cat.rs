@@ -23,8 +23,10 @@ use crate::format::node::NodeKind;
 use crate::index::{Location, View};
 use crate::ops::restore::as_path;
 use crate::ops::snapshots::SnapshotInfo;
-use crate::ops::tree::{ContentRows, Found, Lookup, OpenedKeys, TreeReader, is_local_damage, may_have_moved};
-use crate::repo::{RepoError, Repository};
+use crate::ops::tree::{
+    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, TreeReader, is_local_damage, may_have_moved,
+};
+use crate::repo::{RepoError, Repository, SegmentPlace};
 use crate::seal::SegmentOpener;
 use crate::store::Key;
 
@@ -80,7 +82,10 @@ pub async fn cat(
                     if let Some(Ok(())) = opened { genuine(&id_key, &plain, row, *offset) } else { None };
                 match chunk {
                     Some(chunk) => holes.write(chunk)?,
-                    None => holes.write(&elsewhere(&lookup, &id_key, row, &piece.location).await?)?,
+                    None => {
+                        let tried = ChunkCopy { segment: piece.place, offset: *offset };
+                        holes.write(&elsewhere(&lookup, &id_key, row, tried).await?)?;
+                    }
                 }
             }
         }
@@ -100,19 +105,17 @@ async fn elsewhere(
     lookup: &Lookup<'_>,
     id_key: &SecretKey,
     row: &ChunkRow,
-    not: &Location,
+    not: ChunkCopy,
 ) -> Result<Vec<u8>, Error> {
-    let mut tried = vec![(not.pack_id, not.segment_number)];
+    let mut tried = vec![not];
     let mut opener = SegmentOpener::new(lookup.repo().id())?;
     loop {
         // In this order: a view that is newer than its number is only looked up once too often.
         let generation = lookup.generation();
         let view = lookup.view();
         let mut keys = lookup.opened_keys();
-        let copies: Vec<Location> = view.locate(&row.id).collect::<Result<_, _>>()?;
-        for copy in copies {
-            let name = (copy.pack_id, copy.segment_number);
-            if tried.contains(&name) || copy.length != row.len {
+        for (copy, name) in keys.copies(&view, (&row.id, row.len))? {
+            if tried.contains(&name) {
                 continue;
             }
             tried.push(name);
@@ -122,7 +125,11 @@ async fn elsewhere(
                 Err(error) if may_have_moved(&error) || is_local_damage(&error) => continue,
                 Err(error) => return Err(error),
             };
-            let key = keys.get(lookup.repo(), &view, copy.data_key)?;
+            let key = match keys.get(lookup.repo(), &view, copy.data_key) {
+                Ok(key) => key,
+                Err(error) if is_local_damage(&error) => continue,
+                Err(error) => return Err(error),
+            };
             let mut plain = Vec::new();
             if opener.open(&key, &copy.segment, &stored, &mut plain).is_ok()
                 && let Some(chunk) = genuine(id_key, &plain, row, copy.offset)
@@ -130,7 +137,7 @@ async fn elsewhere(
                 return Ok(chunk.to_vec());
             }
         }
-        if !lookup.more(generation, ChunkKind::Data, &[row.id]).await? {
+        if !lookup.more(generation, ChunkKind::Data, &row.id).await? {
             return Err(Error::ChunkLost { chunk: row.id });
         }
     }
@@ -144,6 +151,7 @@ async fn get(lookup: &Lookup<'_>, copy: &Location, range: std::ops::Range<u64>) 
 /// Consecutive chunks of one segment.
 struct Piece {
     location: Location,
+    place: SegmentPlace,
     key: Arc<DataKey>,
     rows: Vec<(ChunkRow, u32)>,
 }
@@ -205,21 +213,15 @@ impl<'a> Ahead<'a> {
     }
 
     async fn add(&mut self, row: ChunkRow) -> Result<(), Error> {
-        let location = self.locate(&row).await?;
-        if let Some(span) = &mut self.open {
-            let same = |piece: &Piece| {
-                piece.location.pack_id == location.pack_id
-                    && piece.location.segment_number == location.segment_number
-            };
-            if let Some(piece) = span.pieces.last_mut().filter(|piece| same(piece)) {
-                piece.rows.push((row, location.offset));
-                return Ok(());
-            }
+        let (location, place, key) = self.locate(&row).await?;
+        let last = self.open.as_mut().and_then(|span| span.pieces.last_mut());
+        if let Some(piece) = last.filter(|piece| piece.place == place) {
+            piece.rows.push((row, location.offset));
+            return Ok(());
         }
         let start = u64::from(location.segment.offset);
         let end = start + u64::from(location.segment.stored_len);
-        let key = self.keys.get(self.lookup.repo(), &self.view, location.data_key)?;
-        let piece = Piece { location, key, rows: vec![(row, location.offset)] };
+        let piece = Piece { location, place, key, rows: vec![(row, location.offset)] };
         match &mut self.open {
             Some(span)
                 if span.pieces.last().is_some_and(|last| last.location.pack_id == location.pack_id)
@@ -238,13 +240,17 @@ impl<'a> Ahead<'a> {
         Ok(())
     }
 
-    async fn locate(&mut self, row: &ChunkRow) -> Result<Location, Error> {
+    /// The first copy whose key can be used.
+    async fn locate(&mut self, row: &ChunkRow) -> Result<(Location, SegmentPlace, Arc<DataKey>), Error> {
         loop {
-            let copies = self.view.locate(&row.id).collect::<Result<Vec<_>, _>>()?;
-            if let Some(copy) = copies.into_iter().find(|copy| copy.length == row.len) {
-                return Ok(copy);
+            for (location, copy) in self.keys.copies(&self.view, (&row.id, row.len))? {
+                match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
+                    Ok(key) => return Ok((location, copy.segment, key)),
+                    Err(error) if is_local_damage(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
-            if !self.lookup.more(self.generation, ChunkKind::Data, &[row.id]).await? {
+            if !self.lookup.more(self.generation, ChunkKind::Data, &row.id).await? {
                 return Err(Error::ChunkLost { chunk: row.id });
             }
             self.generation = self.lookup.generation();

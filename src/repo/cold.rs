@@ -5,7 +5,9 @@
 //! a view, and ask here only for what it lacks.
 //!
 //! # Invariants
-//! Memory is bounded by headers and [`FOUND_MAX`] records. An object that cannot be read is left out, as a whole index does.
+//! Memory is bounded by headers, [`FOUND_MAX`] records and what one chunk brings. What was found for a chunk is kept until
+//! another one is looked for, so that each of its copies can be tried. An object that cannot be read is left out, as a whole
+//! index does; [`ColdIndex::take_problems`] says so.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,10 +16,11 @@ use futures::StreamExt;
 
 use super::cold_object::ColdObject;
 use super::error::RepoError;
-use super::load::{ListedIndex, hashes};
+use super::load::{ListedIndex, Problem, hashes};
 use super::open::{Repository, object_key};
 use super::pack::open_directory;
 use crate::class::Class;
+use crate::crypto::object_hash;
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack, PackRow, Record};
@@ -54,6 +57,7 @@ pub(super) struct ColdIndex {
     asked: HashMap<ChunkId, Vec<usize>>,
     /// The object that knew a chunk last: neighbours are wanted next.
     last: usize,
+    problems: Vec<Problem>,
 }
 
 impl ColdIndex {
@@ -73,19 +77,19 @@ impl ColdIndex {
             .map(|listed: ListedIndex| {
                 let known = known.get(&listed).cloned();
                 async move {
-                    match known {
+                    let read = match known {
                         Some(known) => Ok(known),
                         None => ColdObject::open(repo, listed).await.map(Arc::new),
-                    }
+                    };
+                    (listed, read)
                 }
             })
             .buffered(repo.env.limits.requests.max(1));
-        let mut objects = Vec::new();
-        while let Some(read) = reads.next().await {
+        let (mut objects, mut problems) = (Vec::new(), Vec::new());
+        while let Some((listed, read)) = reads.next().await {
             match read {
                 Ok(object) => objects.push(object),
-                Err(error) if is_of_one_object(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) => problems.push(left_out(repo, &listed, error).await?),
             }
         }
         drop(reads);
@@ -98,10 +102,16 @@ impl ColdIndex {
             trees += first.listed.size;
             whole.push(objects.remove(0).listed);
         }
-        let (whole, _) = repo.fetch_missing(cache, whole).await?;
+        let (whole, bad) = repo.fetch_missing(cache, whole).await?;
+        problems.extend(bad);
         let base = cache.view(&hashes(&whole))?;
         let (asked, packs) = (HashMap::new(), Vec::new());
-        Ok(Self { base, objects, found: Cache::open(None), packs, records: 0, asked, last: 0 })
+        Ok(Self { base, objects, found: Cache::open(None), packs, records: 0, asked, last: 0, problems })
+    }
+
+    /// Index objects that were left out since the last call. One may come again.
+    pub(super) fn take_problems(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
     }
 
     /// Bytes of the objects that were not fetched.
@@ -125,6 +135,12 @@ impl ColdIndex {
         id: &ChunkId,
     ) -> Result<bool, RepoError> {
         let asked = self.asked.get(id).cloned().unwrap_or_default();
+        if asked.is_empty() && self.records > FOUND_MAX {
+            // Who still needs something of it asks again.
+            (self.found, self.records) = (Cache::open(None), 0);
+            self.packs.clear();
+            self.asked.clear();
+        }
         let mut left: Vec<_> = (0..self.objects.len())
             .filter(|number| self.objects[*number].holds(kind) && !asked.contains(number))
             .collect();
@@ -140,12 +156,18 @@ impl ColdIndex {
             for (number, records) in now.iter().zip(futures::future::join_all(finds).await) {
                 let records = match records {
                     Ok(records) => records,
-                    Err(error) if is_of_one_object(&error) => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        let listed = self.objects[*number].listed;
+                        self.problems.push(left_out(repo, &listed, error).await?);
+                        continue;
+                    }
                 };
-                for record in records.into_iter().take(COPIES_MAX) {
-                    if self.follow(repo, (*number, record), id).await? {
+                // Records of packs that were deleted stay: they must not crowd out those of packs that are there.
+                let mut found = 0;
+                for record in records {
+                    if found < COPIES_MAX && self.follow(repo, (*number, record), id).await? {
                         (any, self.last) = (true, *number);
+                        found += 1;
                     }
                 }
             }
@@ -172,7 +194,10 @@ impl ColdIndex {
                 Err(RepoError::Store(error)) if error.is_not_found() => Ok(None),
                 Err(error) if is_of_one_object(&error) => {
                     let tables = from_rows(repo, &object, (&pack, record), id).await?;
-                    Ok(Some((ObjectHash::new(*id.as_bytes()), tables)))
+                    // Another object may say something else of the same chunk.
+                    let place =
+                        [id.as_bytes(), object.listed.object.as_bytes(), &record.encode()[..]].concat();
+                    Ok(Some((object_hash(&place), tables)))
                 }
                 Err(error) => Err(error),
             }
@@ -180,19 +205,13 @@ impl ColdIndex {
         let (name, tables) = match followed.await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(false),
-            Err(error) if is_of_one_object(&error) => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.problems.push(left_out(repo, &object.listed, error).await?);
+                return Ok(false);
+            }
         };
         if self.packs.contains(&name) {
             return Ok(true);
-        }
-        if self.records > FOUND_MAX {
-            // Who still needs something of it asks again.
-            let again = self.asked.remove(id);
-            (self.found, self.records) = (Cache::open(None), 0);
-            self.packs.clear();
-            self.asked.clear();
-            self.asked.extend(again.map(|again| (*id, again)));
         }
         self.records += tables.records.len() as u64;
         self.found.add(name, tables)?;
@@ -240,8 +259,18 @@ async fn from_rows(
     Ok(builder.finish())
 }
 
-/// Whether a failure concerns one object only, so that others may still answer. One that went away is not such: something
+/// What is to be said of an index object that is left out, so that others may still answer.
+///
+/// # Errors
+/// The failure, if it concerns more than this object. That the object is not there does, unless it is still listed: something
 /// else took its place.
+async fn left_out(repo: &Repository, listed: &ListedIndex, error: RepoError) -> Result<Problem, RepoError> {
+    let gone = matches!(&error, RepoError::Store(error) if error.is_not_found());
+    let of_one = if gone { repo.is_listed(listed.name()).await? } else { is_of_one_object(&error) };
+    if of_one { Ok(Problem { key: listed.name().key(), error }) } else { Err(error) }
+}
+
+/// Whether a failure concerns the bytes of one object only.
 fn is_of_one_object(error: &RepoError) -> bool {
     match error {
         RepoError::Store(error) => !error.is_not_found() && error.class() == Class::Damage,

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::error::RepoError;
+use super::index_fetch::again;
 use super::index_object::{HEAD_LEN, Head};
 use super::load::ListedIndex;
 use super::open::{Repository, object_key};
@@ -50,8 +51,12 @@ pub(super) struct ColdObject {
 }
 
 impl ColdObject {
-    /// Reads the header, by one request if it is not very long.
+    /// Reads the header, by one request if it is not very long; again if it cannot be believed.
     pub(super) async fn open(repo: &Repository, listed: ListedIndex) -> Result<Self, RepoError> {
+        again(|| Self::open_once(repo, listed)).await
+    }
+
+    async fn open_once(repo: &Repository, listed: ListedIndex) -> Result<Self, RepoError> {
         let key = object_key(listed.name())?;
         let first = repo.store.get_range(&key, 0..listed.size.min(FIRST)).await?;
         let at = || RepoError::at(key.as_str());
@@ -106,17 +111,25 @@ impl ColdObject {
     pub(super) async fn prove(&self, repo: &Repository) -> Result<(), RepoError> {
         let message = self.message.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(message) = message else { return Ok(()) };
-        let end = self.starts.last().copied().unwrap_or(0);
-        let range = end..end + SIGNATURE_LEN as u64;
-        let signature = repo.store.get_range(&object_key(self.listed.name())?, range).await?;
-        let signature = Reader::new(&signature).array().map_err(|rule| self.bad(rule))?;
-        repo.verify(&self.key(), (self.header.author, Authority::Writer), &message, &signature)?;
+        again(|| self.check_signature(repo, &message)).await?;
         *self.message.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
-    /// The plaintext of neighbouring blocks, by one request.
+    async fn check_signature(&self, repo: &Repository, message: &[u8]) -> Result<(), RepoError> {
+        let end = self.starts.last().copied().unwrap_or(0);
+        let range = end..end + SIGNATURE_LEN as u64;
+        let signature = repo.store.get_range(&object_key(self.listed.name())?, range).await?;
+        let signature = Reader::new(&signature).array().map_err(|rule| self.bad(rule))?;
+        repo.verify(&self.key(), (self.header.author, Authority::Writer), message, &signature)
+    }
+
+    /// The plaintext of neighbouring blocks, by one request; again if it cannot be believed.
     async fn blocks(&self, repo: &Repository, numbers: Range<usize>) -> Result<Vec<Vec<u8>>, RepoError> {
+        again(|| self.blocks_once(repo, numbers.clone())).await
+    }
+
+    async fn blocks_once(&self, repo: &Repository, numbers: Range<usize>) -> Result<Vec<Vec<u8>>, RepoError> {
         let (Some(start), Some(end)) = (self.starts.get(numbers.start), self.starts.get(numbers.end)) else {
             return Err(self.bad(FormatError::Truncated));
         };

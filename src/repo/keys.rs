@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::RepoError;
 use super::open::Repository;
-use crate::crypto::{DataKey, generate_data_key, open_data_key};
+use crate::crypto::{DataKey, generate_data_key, object_hash, open_data_key};
 use crate::format::datakey::SealedDataKey;
 use crate::format::envelope::ChunkKind;
+use crate::format::segment::{Codec, SegmentEntry};
 use crate::format::wire::Reader;
-use crate::id::RunId;
+use crate::id::{PackId, RunId};
+use crate::index::Location;
 use crate::random::random_array;
 
 /// The data keys of one run, one a kind, with their sealed forms.
@@ -58,6 +60,41 @@ impl Repository {
         };
         let private = private.as_ref().ok_or(RepoError::RoleForbids { action })?;
         Ok(open_data_key(private, &self.id(), &sealed)?)
+    }
+}
+
+/// All that reading a segment takes. Places that are equal give the same bytes; those that two index objects name for one
+/// segment may differ, because one of them is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SegmentPlace {
+    /// The pack.
+    pub pack: PackId,
+    range: (u32, u32),
+    plain_len: u32,
+    codec: Codec,
+    nonces: [[u8; 12]; 2],
+    key: SealedKeyName,
+}
+
+impl SegmentPlace {
+    /// The place that a location names, with the key that it names.
+    pub fn new(location: &Location, key: SealedKeyName) -> Self {
+        let SegmentEntry { offset, stored_len, plain_len, codec, n1, n2, .. } = location.segment;
+        Self { pack: location.pack_id, range: (offset, stored_len), plain_len, codec, nonces: [n1, n2], key }
+    }
+}
+
+/// Tells one sealed data key from every other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SealedKeyName([u8; 16]);
+
+impl SealedKeyName {
+    /// The name of these sealed bytes.
+    pub fn of(sealed: &[u8]) -> Self {
+        let hash = object_hash(sealed);
+        let mut name = [0; 16];
+        name.copy_from_slice(&hash.as_bytes()[..16]);
+        Self(name)
     }
 }
 

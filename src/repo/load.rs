@@ -4,10 +4,10 @@
 //! listed and was not seen condemned.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::RepoError;
-use super::index_fetch::LARGE;
 use super::index_object::open_index_object;
 use super::open::Repository;
 use crate::class::Class;
@@ -35,6 +35,12 @@ impl Problem {
     /// not give it.
     pub fn is_damage(&self) -> bool {
         self.error.is_damage() || matches!(self.error, RepoError::Store(_))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object {} was skipped: {}", self.key, self.error)
     }
 }
 
@@ -158,17 +164,17 @@ impl Repository {
         Ok(Found { view, horizon, objects, packs, condemned, problems })
     }
 
-    /// A view for reading: of these index objects, and of packs that are there.
+    /// A view for reading: of these index objects, and of packs that are there. Gives also what was skipped.
     pub(super) async fn load_listed(
         &self,
         cache: &mut Cache,
         listed: Vec<ListedIndex>,
-    ) -> Result<View, RepoError> {
-        let (objects, _) = self.fetch_missing(cache, listed).await?;
+    ) -> Result<(View, Vec<Problem>), RepoError> {
+        let (objects, problems) = self.fetch_missing(cache, listed).await?;
         let packs = self.list_packs().await?;
         let mut view = cache.view(&hashes(&objects))?;
         view.set_present(|pack| packs.contains(pack))?;
-        Ok(view)
+        Ok((view, problems))
     }
 
     /// Bytes of listed index objects that the cache lacks.
@@ -204,15 +210,7 @@ impl Repository {
     }
 
     async fn fetch_into(&self, cache: &mut Cache, listed: &ListedIndex) -> Result<(), RepoError> {
-        let place = self.scratch_place().filter(|_| listed.size >= LARGE);
-        if let Some(place) = place {
-            match self.fetch_large_index(listed, &place).await {
-                // No room, or no rights: then it goes through memory, as all of the cache does.
-                Err(RepoError::Local { .. }) => {}
-                fetched => return Ok(cache.add_mapped(listed.object, &fetched?)?),
-            }
-        }
-        Ok(cache.add(listed.object, self.fetch_index(listed.name()).await?)?)
+        Ok(self.fetch_listed(listed).await?.add_to(cache, listed.object)?)
     }
 
     /// Where large files are built for a moment, if there is a cache directory.

@@ -42,11 +42,12 @@ pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
 pub use env::{Env, Limits, Places};
 pub use error::RepoError;
+pub use index_fetch::FetchedIndex;
 #[cfg(test)]
 pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
-pub use keys::{DataKeys, RunKeys};
+pub use keys::{DataKeys, RunKeys, SealedKeyName, SegmentPlace};
 pub use labels::{LabelsRank, StoredLabels};
 pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};

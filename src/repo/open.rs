@@ -23,7 +23,7 @@ use crate::store::{Key, Store, StoreError};
 /// Most key slots that are tried.
 const SLOTS_MAX: usize = 64;
 /// How often an object is read whose bytes are not what its name says.
-const READS: usize = 2;
+pub(super) const READS: usize = 2;
 /// Most bytes of a key slot.
 const SLOT_MAX: u64 = 64 << 10;
 

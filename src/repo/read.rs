@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::RepoError;
-use super::keys::DataKeys;
+use super::keys::{DataKeys, SealedKeyName, SegmentPlace};
 use super::open::{Repository, object_key};
 use crate::crypto::{SecretKey, chunk_id, context};
 use crate::format::FormatError;
@@ -24,8 +24,8 @@ const SEGMENTS_KEPT: usize = 16;
 /// Ranges of packs that are kept by a reader that reads ahead.
 const RANGES_KEPT: usize = 2;
 
-/// A segment's place, and its plaintext.
-type KeptSegment = ((PackId, u16), Arc<Vec<u8>>);
+/// A segment's place, and its plaintext. Not its number: what one index object says of that may hide what another does.
+type KeptSegment = (SegmentPlace, Arc<Vec<u8>>);
 
 /// Reads chunks by id. One task uses it at a time.
 pub struct ChunkReader<'a> {
@@ -103,7 +103,8 @@ impl<'a> ChunkReader<'a> {
     }
 
     async fn segment(&mut self, location: &Location) -> Result<Arc<Vec<u8>>, RepoError> {
-        let wanted = (location.pack_id, location.segment_number);
+        let sealed = self.view.data_key(location.data_key)?;
+        let wanted = SegmentPlace::new(location, SealedKeyName::of(sealed));
         if let Some((_, plain)) = self.kept.iter().find(|(key, _)| *key == wanted) {
             return Ok(Arc::clone(plain));
         }

@@ -6,7 +6,7 @@
 
 use super::cold::ColdIndex;
 use super::error::RepoError;
-use super::load::ListedIndex;
+use super::load::{ListedIndex, Problem};
 use super::open::Repository;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
@@ -33,6 +33,7 @@ pub struct ReadIndex {
     most: u64,
     /// How often it was loaded again.
     reloads: u32,
+    problems: Vec<Problem>,
 }
 
 impl Repository {
@@ -60,46 +61,37 @@ impl ReadIndex {
         Ok(())
     }
 
-    /// Looks for chunks in what was not fetched. True if the view changed.
+    /// Index objects that were left out since the last call. One may come again.
+    pub fn take_problems(&mut self) -> Vec<Problem> {
+        let mut problems = std::mem::take(&mut self.problems);
+        problems.extend(self.cold.as_mut().map(ColdIndex::take_problems).unwrap_or_default());
+        problems
+    }
+
+    /// Looks for a chunk in what was not fetched and was not asked about it yet. True if the view changed.
     pub async fn look(
         &mut self,
         repo: &Repository,
         kind: ChunkKind,
-        ids: &[ChunkId],
+        id: &ChunkId,
     ) -> Result<bool, RepoError> {
         let Some(cold) = &mut self.cold else { return Ok(false) };
-        let mut changed = false;
-        for id in ids {
-            // What the last answer brought may know this one too; then another copy is looked for, which does no harm.
-            if changed && self.view.locate(id).next().is_some() {
-                continue;
-            }
-            if cold.look(repo, kind, id).await? {
-                self.view = cold.view()?;
-                changed = true;
-            }
+        let changed = cold.look(repo, kind, id).await?;
+        if changed {
+            self.view = cold.view()?;
         }
         Ok(changed)
     }
 
-    /// Looks for chunks that have no place, or none that can be read: in what was not fetched, and then in a new listing.
-    /// False if there is nothing more to be known: then they are lost.
-    pub async fn more(
-        &mut self,
-        repo: &Repository,
-        kind: ChunkKind,
-        ids: &[ChunkId],
-    ) -> Result<bool, RepoError> {
-        match self.look(repo, kind, ids).await {
-            Ok(false) => {}
-            Err(RepoError::Store(error)) if error.is_not_found() => {}
-            other => return other,
-        }
+    /// Loads the index again if its listing is another now. If not, there is nothing more to be known: what was not found is
+    /// lost.
+    pub async fn reload(&mut self, repo: &Repository) -> Result<bool, RepoError> {
         if self.reloads == RELOADS_MAX || repo.list_index().await? == self.listed {
             return Ok(false);
         }
-        let reloads = self.reloads + 1;
+        let (reloads, before) = (self.reloads + 1, self.take_problems());
         *self = Self { reloads, ..Self::load(repo, self.cold.take(), self.most).await? };
+        self.problems.extend(before);
         Ok(true)
     }
 
@@ -125,11 +117,11 @@ impl ReadIndex {
         let listed = repo.list_index().await?;
         let missing = repo.missing_bytes(cache, &listed);
         if missing <= most {
-            let view = repo.load_listed(cache, listed.clone()).await?;
-            return Ok(Self { view, listed, cold: None, most, reloads: 0 });
+            let (view, problems) = repo.load_listed(cache, listed.clone()).await?;
+            return Ok(Self { view, listed, cold: None, most, reloads: 0, problems });
         }
         let mut cold = ColdIndex::load(repo, cache, &listed, old).await?;
         let view = cold.view()?;
-        Ok(Self { view, listed, cold: Some(cold), most, reloads: 0 })
+        Ok(Self { view, listed, cold: Some(cold), most, reloads: 0, problems: Vec::new() })
     }
 }

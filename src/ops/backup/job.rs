@@ -3,9 +3,29 @@
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::id::RepositoryId;
+
+/// How often a lock is tried, and how long after each try.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Tries for half a second: a process that is just being started holds a copy of every open file until it runs its own
+/// program, and so keeps a lock a moment longer than its owner.
+fn try_lock(file: &File) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
 
 /// The directory of a job, locked as long as this lives.
 #[derive(Debug)]
@@ -27,9 +47,9 @@ impl JobPlace {
         let path = dir.join("lock");
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(|source| Error::Local { path: path.clone(), source })?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        match try_lock(&file) {
             Ok(()) => Ok(Self { dir, _lock: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy { lock: path }),
+            Err(Errno::WOULDBLOCK) => Err(Error::Busy { lock: path }),
             Err(errno) => Err(Error::Local { path, source: errno.into() }),
         }
     }

@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::entries::DAMAGED;
 use super::plan::{Shape, Want};
 use super::run::{Job, Run, lock};
-use super::window::{Builder, Copy, Lost, Window};
+use super::window::{Builder, Lost, Window};
 use crate::error::Error;
 use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
 use crate::id::PackId;
 use crate::index::{Location, View};
-use crate::ops::tree::{Lookup, OpenedKeys, is_local_damage, may_have_moved};
+use crate::ops::tree::{ChunkCopy, LOOKS_MAX, Lookup, OpenedKeys, is_local_damage, may_have_moved};
 use crate::repo::RepoError;
 use crate::store::Key;
 
@@ -156,16 +156,17 @@ impl<'a> Bridge<'a> {
     /// Plans the copies that were not tried yet; asks for more of the index as long as there are none.
     async fn look_elsewhere(&mut self, lost: Vec<Lost>) -> Result<(), Error> {
         let mut builder = Builder::default();
-        let mut missing = self.plan_copies(lost, &mut builder)?;
-        while !missing.is_empty() {
-            let ids: Vec<_> = missing.iter().map(|lost| lost.chunk).collect();
-            if !self.lookup.more(self.generation, ChunkKind::Data, &ids).await? {
+        let mut missing = lost;
+        loop {
+            let mut left = Vec::new();
+            for lost in missing {
+                left.extend(self.look_for(lost, &mut builder).await?);
+            }
+            missing = left;
+            if missing.is_empty() || !self.lookup.reload(self.generation).await? {
                 break;
             }
-            self.generation = self.lookup.generation();
-            self.view = self.lookup.view();
-            self.keys = self.lookup.opened_keys();
-            missing = self.plan_copies(missing, &mut builder)?;
+            self.renew_view();
         }
         for (file, _) in missing.into_iter().flat_map(|lost| lost.wanted) {
             file.give_up(DAMAGED);
@@ -177,23 +178,38 @@ impl<'a> Bridge<'a> {
         Ok(())
     }
 
-    /// Returns what has no copy that was not tried.
-    fn plan_copies(&mut self, lost: Vec<Lost>, builder: &mut Builder) -> Result<Vec<Lost>, Error> {
-        let mut missing = Vec::new();
-        for mut lost in lost {
-            match self.next_copy(&mut lost, builder)? {
-                Some((location, segment)) => {
-                    for (file, at) in lost.wanted {
-                        let file = builder.add_file(file);
-                        let (offset, len, chunk) = (location.offset, lost.len, lost.chunk);
-                        builder.want(Want { segment, offset, len, file, at, chunk });
-                    }
-                    builder.note_tried(lost.chunk, lost.tried);
-                }
-                None => missing.push(lost),
+    /// Takes over an index of which more is known.
+    fn renew_view(&mut self) {
+        self.generation = self.lookup.generation();
+        self.view = self.lookup.view();
+        self.keys = self.lookup.opened_keys();
+    }
+
+    /// Plans a copy of one chunk, here or in what was not fetched of the index; returns what has none that was not tried. One
+    /// chunk at a time: what is found for the next may push out what was found for this one.
+    async fn look_for(&mut self, lost: Lost, builder: &mut Builder) -> Result<Option<Lost>, Error> {
+        let mut left = self.plan_copy(lost, builder)?;
+        for _ in 0..LOOKS_MAX {
+            let Some(lost) = left else { return Ok(None) };
+            if !self.lookup.look(self.generation, ChunkKind::Data, &lost.chunk).await? {
+                return Ok(Some(lost));
             }
+            self.renew_view();
+            left = self.plan_copy(lost, builder)?;
         }
-        Ok(missing)
+        Ok(left)
+    }
+
+    /// Plans a copy that was not tried; returns what has none.
+    fn plan_copy(&mut self, mut lost: Lost, builder: &mut Builder) -> Result<Option<Lost>, Error> {
+        let Some((location, segment)) = self.next_copy(&mut lost, builder)? else { return Ok(Some(lost)) };
+        for (file, at) in lost.wanted {
+            let file = builder.add_file(file);
+            let (offset, len, chunk) = (location.offset, lost.len, lost.chunk);
+            builder.want(Want { segment, offset, len, file, at, chunk });
+        }
+        builder.note_tried(lost.chunk, lost.tried);
+        Ok(None)
     }
 
     fn next_copy(
@@ -202,20 +218,17 @@ impl<'a> Bridge<'a> {
         builder: &mut Builder,
     ) -> Result<Option<(Location, u32)>, Error> {
         loop {
-            let copies: Vec<Location> = self.view.locate(&lost.chunk).collect::<Result<_, _>>()?;
-            let tried: HashSet<Copy> = lost.tried.iter().copied().collect();
-            let fresh = copies.into_iter().filter(|copy| {
-                copy.length == lost.len && !tried.contains(&(copy.pack_id, copy.segment_number))
-            });
-            let Some((location, segment)) = builder.choose(fresh) else { return Ok(None) };
-            if let Some(segment) = segment {
+            let tried: HashSet<ChunkCopy> = lost.tried.iter().copied().collect();
+            let copies = self.keys.copies(&self.view, (&lost.chunk, lost.len))?;
+            let fresh = copies.into_iter().filter(|(_, copy)| !tried.contains(copy));
+            let Some(chosen) = builder.choose(fresh) else { return Ok(None) };
+            let location = chosen.location;
+            if let Some(segment) = chosen.segment {
                 return Ok(Some((location, segment)));
             }
             match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-                Ok(key) => return Ok(Some((location, builder.add_segment(&location, key)))),
-                Err(error) if is_local_damage(&error) => {
-                    lost.tried.push((location.pack_id, location.segment_number));
-                }
+                Ok(key) => return Ok(Some((location, builder.add_segment(&chosen, key)))),
+                Err(error) if is_local_damage(&error) => lost.tried.push(chosen.copy),
                 Err(error) => return Err(error),
             }
         }

@@ -1,4 +1,6 @@
 mod cold;
+mod doubt;
+mod replace;
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -392,20 +394,6 @@ async fn depth_has_no_limit() {
     let mut out = Vec::new();
     cat(&repo, &snapshot, path.as_bytes(), &mut out).await.unwrap();
     assert_eq!(out, b"down here");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_stopped_leaves_nothing_half_done() {
-    let (_, repo) = repository().await;
-    let mut forge = Forge::new(&repo);
-    let files = ten_files(&mut forge);
-    let root = forge.page(&files);
-    let snapshot = forge.store(root, 1).await;
-    repo.env().cancel.raise();
-    let target = tempfile::tempdir().unwrap();
-    let stopped = restore(&repo, options(snapshot, target.path())).await;
-    assert!(matches!(stopped, Err(error) if error.class() == crate::class::Class::Cancelled));
-    assert!(names(target.path()).is_empty());
 }
 
 #[tokio::test]

@@ -362,12 +362,7 @@ impl<'a> Walk<'a> {
             lock(rows).push(row);
         }
         open.wants += 1;
-        let mut located = self.locate(&row)?;
-        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &[row.id]).await? {
-            self.renew_view();
-            located = self.locate(&row)?;
-        }
-        if let Some((location, segment)) = located {
+        if let Some((location, segment)) = self.find(&row).await? {
             let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
             let (offset, len, chunk) = (location.offset, row.len, row.id);
             self.builder.want(Want { segment, offset, len, file, at, chunk });
@@ -379,25 +374,25 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Where a chunk is to be read, asking for more of the index if need be.
+    async fn find(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
+        let located = self.locate(row)?;
+        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
+            self.renew_view();
+            return self.locate(row);
+        }
+        Ok(located)
+    }
+
     fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let mut failure = None;
-        let copies = self.view.locate(&row.id).filter_map(|copy| match copy {
-            Ok(copy) => (copy.length == row.len).then_some(copy),
-            Err(error) => {
-                failure = Some(error);
-                None
-            }
-        });
-        let chosen = self.builder.choose(copies);
-        if let Some(error) = failure {
-            return Err(error.into());
+        let copies = self.keys.copies(&self.view, (&row.id, row.len))?;
+        let chosen = self.builder.choose(copies.into_iter());
+        let Some(chosen) = chosen else { return Ok(None) };
+        if let Some(segment) = chosen.segment {
+            return Ok(Some((chosen.location, segment)));
         }
-        let Some((location, segment)) = chosen else { return Ok(None) };
-        if let Some(segment) = segment {
-            return Ok(Some((location, segment)));
-        }
-        match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-            Ok(key) => Ok(Some((location, self.builder.add_segment(&location, key)))),
+        match self.keys.get(self.lookup.repo(), &self.view, chosen.location.data_key) {
+            Ok(key) => Ok(Some((chosen.location, self.builder.add_segment(&chosen, key)))),
             Err(error) if is_local_damage(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -453,12 +448,11 @@ impl<'a> Walk<'a> {
         self.tasks.clear();
         let lost = std::mem::take(&mut self.lost);
         if !lost.is_empty() {
-            let ids: Vec<_> = lost.iter().map(|lost| lost.chunk).collect();
-            self.lookup.more(self.generation, ChunkKind::Data, &ids).await?;
+            self.lookup.reload(self.generation).await?;
             self.renew_view();
         }
         for Lost { chunk, len, wanted, .. } in lost {
-            let found = self.locate(&ChunkRow { id: chunk, len })?.is_some();
+            let found = self.find(&ChunkRow { id: chunk, len }).await?.is_some();
             for (file, _) in wanted {
                 if !found && file.state.swap(DAMAGED, Ordering::Relaxed) != DAMAGED {
                     self.run.report_damaged(file.path(), &EntryProblem::Lost);

@@ -10,15 +10,14 @@ use crate::crypto::DataKey;
 use crate::format::segment::SegmentEntry;
 use crate::id::{ChunkId, PackId};
 use crate::index::Location;
-
-/// A copy of a segment.
-pub(super) type Copy = (PackId, u16);
+use crate::ops::tree::ChunkCopy;
+use crate::repo::SegmentPlace;
 
 /// A segment to read, and all that reading it takes.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) pack: u32,
-    pub(super) number: u16,
+    pub(super) place: SegmentPlace,
     pub(super) entry: SegmentEntry,
     pub(super) key: Arc<DataKey>,
 }
@@ -30,7 +29,7 @@ pub(super) struct Tables {
     pub(super) packs: Vec<PackId>,
     pub(super) files: Vec<Arc<File>>,
     /// Copies of a chunk that were tried in vain.
-    pub(super) tried: HashMap<ChunkId, Vec<Copy>>,
+    pub(super) tried: HashMap<ChunkId, Vec<ChunkCopy>>,
 }
 
 /// A planned window, or a part of one.
@@ -47,24 +46,19 @@ pub(super) struct Lost {
     pub(super) len: u32,
     /// Who wants it, and where it begins in their content.
     pub(super) wanted: Vec<(Arc<File>, u64)>,
-    pub(super) tried: Vec<Copy>,
+    pub(super) tried: Vec<ChunkCopy>,
 }
 
 impl Window {
-    /// The copy that a planned segment is.
-    pub(super) fn copy(&self, segment: usize) -> Copy {
-        let source = &self.tables.sources[self.plan.segments[segment].segment as usize];
-        (self.tables.packs[source.pack as usize], source.number)
-    }
-
     /// What is lost when these wants, all of one segment, cannot be had from it.
     pub(super) fn lost(&self, segment: usize, wants: Range<usize>) -> Vec<Lost> {
         let wants = &self.plan.wants[wants];
+        let place = self.tables.sources[self.plan.segments[segment].segment as usize].place;
         let alike = wants.chunk_by(|a, b| a.chunk == b.chunk && a.offset == b.offset);
         let lose = |wants: &[Want]| {
             let chunk = wants[0].chunk;
             let mut tried = self.tables.tried.get(&chunk).cloned().unwrap_or_default();
-            tried.push(self.copy(segment));
+            tried.push(ChunkCopy { segment: place, offset: wants[0].offset });
             let wanted = wants.iter().map(|w| (Arc::clone(&self.tables.files[w.file as usize]), w.at));
             Lost { chunk, len: wants[0].len, wanted: wanted.collect(), tried }
         };
@@ -72,12 +66,21 @@ impl Window {
     }
 }
 
+/// A copy to read.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) location: Location,
+    pub(super) copy: ChunkCopy,
+    /// The number of its segment, if something else of that is read in the window.
+    pub(super) segment: Option<u32>,
+}
+
 /// Collects the wants of a window.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     tables: Tables,
     wants: Vec<Want>,
-    by_segment: HashMap<Copy, u32>,
+    by_segment: HashMap<SegmentPlace, u32>,
     by_pack: HashMap<PackId, u32>,
 }
 
@@ -94,38 +97,34 @@ impl Builder {
     }
 
     /// Notes copies that are not to be used again.
-    pub(super) fn note_tried(&mut self, chunk: ChunkId, copies: Vec<Copy>) {
+    pub(super) fn note_tried(&mut self, chunk: ChunkId, copies: Vec<ChunkCopy>) {
         self.tables.tried.insert(chunk, copies);
     }
 
     /// Of several copies the one in a segment that is read anyway, or the first.
-    pub(super) fn choose(&self, copies: impl Iterator<Item = Location>) -> Option<(Location, Option<u32>)> {
+    pub(super) fn choose(&self, copies: impl Iterator<Item = (Location, ChunkCopy)>) -> Option<Chosen> {
         let mut first = None;
-        for location in copies {
-            let known = self.by_segment.get(&(location.pack_id, location.segment_number));
-            if let Some(segment) = known {
-                return Some((location, Some(*segment)));
+        for (location, copy) in copies {
+            let segment = self.by_segment.get(&copy.segment).copied();
+            if segment.is_some() {
+                return Some(Chosen { location, copy, segment });
             }
-            first.get_or_insert((location, None));
+            first.get_or_insert(Chosen { location, copy, segment });
         }
         first
     }
 
     /// Adds a segment, and gives it its number.
-    pub(super) fn add_segment(&mut self, location: &Location, key: Arc<DataKey>) -> u32 {
+    pub(super) fn add_segment(&mut self, chosen: &Chosen, key: Arc<DataKey>) -> u32 {
+        let Chosen { location, copy, .. } = chosen;
         let packs = &mut self.tables.packs;
         let pack = *self.by_pack.entry(location.pack_id).or_insert_with(|| {
             packs.push(location.pack_id);
             (packs.len() - 1) as u32
         });
-        self.tables.sources.push(Source {
-            pack,
-            number: location.segment_number,
-            entry: location.segment,
-            key,
-        });
+        self.tables.sources.push(Source { pack, place: copy.segment, entry: location.segment, key });
         let number = (self.tables.sources.len() - 1) as u32;
-        self.by_segment.insert((location.pack_id, location.segment_number), number);
+        self.by_segment.insert(copy.segment, number);
         number
     }
 

@@ -16,23 +16,28 @@ mod rows;
 pub(crate) mod testing;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::class::Class;
 use crate::crypto::DataKey;
 use crate::error::Error;
+use crate::event::Event;
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
-use crate::index::{DataKeyNumber, View};
-use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository};
+use crate::index::{DataKeyNumber, Location, View};
+use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace};
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use find::{Found, parts};
 pub(crate) use rows::ContentRows;
 pub(crate) use walk::{Step, TreeWalk};
+
+/// How often the view may change under somebody who looks for one chunk. Whoever reads at the same time changes it too; what
+/// is lost must be called lost at last.
+pub(crate) const LOOKS_MAX: u32 = 1000;
 
 /// Where chunks are, shared by all that read in one run.
 pub(crate) struct Lookup<'a> {
@@ -44,20 +49,25 @@ pub(crate) struct Lookup<'a> {
     left: AtomicU64,
     /// How often the view changed.
     generation: AtomicU64,
+    /// Index objects that the user was told about.
+    told: Mutex<HashSet<String>>,
 }
 
 impl<'a> Lookup<'a> {
     /// Loads the index, or what it takes to look something up in it.
     pub(crate) async fn open(repo: &'a Repository) -> Result<Self, Error> {
         let index = repo.read_index().await?;
-        Ok(Self {
+        let lookup = Self {
             repo,
             keys: Arc::new(DataKeys::default()),
             view: Mutex::new(index.view().clone()),
             left: index.left().into(),
             index: tokio::sync::Mutex::new(index),
             generation: AtomicU64::new(0),
-        })
+            told: Mutex::default(),
+        };
+        lookup.tell(&mut *lookup.index.lock().await);
+        Ok(lookup)
     }
 
     /// Fetches the rest of the index for a run that reads `content` bytes, if that may take as many requests for single places.
@@ -66,6 +76,7 @@ impl<'a> Lookup<'a> {
         if left > 0 && content > left {
             let mut index = self.index.lock().await;
             index.load_rest(self.repo).await?;
+            self.tell(&mut index);
             self.publish(&index);
         }
         Ok(())
@@ -92,14 +103,9 @@ impl<'a> Lookup<'a> {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Looks for chunks that the view of `generation` does not hold in index objects that were not fetched. True if the view
-    /// is another now.
-    pub(crate) async fn look(
-        &self,
-        generation: u64,
-        kind: ChunkKind,
-        ids: &[ChunkId],
-    ) -> Result<bool, Error> {
+    /// Looks for a chunk that the view of `generation` does not hold, or holds in vain, in index objects that were not fetched.
+    /// True if the view is another now.
+    pub(crate) async fn look(&self, generation: u64, kind: ChunkKind, id: &ChunkId) -> Result<bool, Error> {
         if self.left.load(Ordering::Acquire) == 0 {
             return Ok(self.generation() != generation);
         }
@@ -107,7 +113,9 @@ impl<'a> Lookup<'a> {
         if self.generation() != generation {
             return Ok(true);
         }
-        match index.look(self.repo, kind, ids).await {
+        let looked = index.look(self.repo, kind, id).await;
+        self.tell(&mut index);
+        match looked {
             Ok(true) => self.publish(&index),
             Ok(false) => return Ok(false),
             // An index object went away; whoever still lacks the chunk then lists the index again.
@@ -117,23 +125,35 @@ impl<'a> Lookup<'a> {
         Ok(true)
     }
 
-    /// Looks for chunks that the view of `generation` does not hold, or holds in vain, wherever that may help: in what was not
-    /// fetched, and in a new listing of the index. True if the view is another now; false if the chunks are lost.
-    pub(crate) async fn more(
-        &self,
-        generation: u64,
-        kind: ChunkKind,
-        ids: &[ChunkId],
-    ) -> Result<bool, Error> {
+    /// Loads the index again if its listing is another than that of the view of `generation`. False if all that is not to be
+    /// found now is lost.
+    pub(crate) async fn reload(&self, generation: u64) -> Result<bool, Error> {
         let mut index = self.index.lock().await;
         if self.generation() != generation {
             return Ok(true);
         }
-        let changed = index.more(self.repo, kind, ids).await?;
+        let changed = index.reload(self.repo).await?;
+        self.tell(&mut index);
         if changed {
             self.publish(&index);
         }
         Ok(changed)
+    }
+
+    /// Looks for a chunk that the view of `generation` does not hold, or holds in vain, wherever that may help: in what was not
+    /// fetched, and in a new listing of the index. True if the view is another now; false if the chunk is lost.
+    pub(crate) async fn more(&self, generation: u64, kind: ChunkKind, id: &ChunkId) -> Result<bool, Error> {
+        Ok(self.look(generation, kind, id).await? || self.reload(generation).await?)
+    }
+
+    /// Names the index objects that were left out, each once a run.
+    fn tell(&self, index: &mut ReadIndex) {
+        for problem in index.take_problems() {
+            let message = problem.to_string();
+            if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(problem.key) {
+                self.repo.env().observer.observe(&Event::Warning { message: &message });
+            }
+        }
     }
 
     /// A reader of trees and lists.
@@ -145,7 +165,7 @@ impl<'a> Lookup<'a> {
 
     /// Keys of the segments of one view.
     pub(crate) fn opened_keys(&self) -> OpenedKeys {
-        OpenedKeys { keys: Arc::clone(&self.keys), by_number: HashMap::new() }
+        OpenedKeys { keys: Arc::clone(&self.keys), by_number: HashMap::new(), names: HashMap::new() }
     }
 }
 
@@ -153,9 +173,47 @@ impl<'a> Lookup<'a> {
 pub(crate) struct OpenedKeys {
     keys: Arc<DataKeys>,
     by_number: HashMap<DataKeyNumber, Arc<DataKey>>,
+    names: HashMap<DataKeyNumber, SealedKeyName>,
+}
+
+/// A copy of a chunk as one index object names it: what is read, and where the chunk is in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ChunkCopy {
+    pub(crate) segment: SegmentPlace,
+    pub(crate) offset: u32,
 }
 
 impl OpenedKeys {
+    /// Names the copy at a location of this view.
+    fn copy(&mut self, view: &View, location: &Location) -> Result<ChunkCopy, Error> {
+        let number = location.data_key;
+        let name = match self.names.get(&number) {
+            Some(name) => *name,
+            None => {
+                let name = SealedKeyName::of(view.data_key(number)?);
+                self.names.insert(number, name);
+                name
+            }
+        };
+        Ok(ChunkCopy { segment: SegmentPlace::new(location, name), offset: location.offset })
+    }
+
+    /// The copies of a chunk of this length that a view knows.
+    pub(crate) fn copies(
+        &mut self,
+        view: &View,
+        (id, len): (&ChunkId, u32),
+    ) -> Result<Vec<(Location, ChunkCopy)>, Error> {
+        let mut copies = Vec::new();
+        for location in view.locate(id) {
+            let location = location?;
+            if location.length == len {
+                copies.push((location, self.copy(view, &location)?));
+            }
+        }
+        Ok(copies)
+    }
+
     /// The key with this number.
     pub(crate) fn get(
         &mut self,
@@ -187,6 +245,7 @@ impl TreeReader<'_> {
 
     /// A page of a tree or list, exactly `len` bytes.
     pub(crate) async fn page(&mut self, id: &ChunkId, len: u32) -> Result<Vec<u8>, Error> {
+        let mut looks = 0;
         loop {
             let read = self.reader.read(ChunkKind::Tree, id).await;
             let error = match read {
@@ -195,10 +254,11 @@ impl TreeReader<'_> {
                 Ok(None) => Error::ChunkLost { chunk: *id },
                 Err(error) => Error::Repo(error),
             };
-            let hope = may_have_moved(&error) || is_local_damage(&error);
-            if !hope || !self.lookup.more(self.generation, ChunkKind::Tree, &[*id]).await? {
+            let hope = looks < LOOKS_MAX && (may_have_moved(&error) || is_local_damage(&error));
+            if !hope || !self.lookup.more(self.generation, ChunkKind::Tree, id).await? {
                 return Err(error);
             }
+            looks += 1;
             self.generation = self.lookup.generation();
             self.reader.set_view(self.lookup.view());
         }
@@ -224,6 +284,8 @@ pub(crate) fn is_local_damage(error: &Error) -> bool {
     match error {
         Error::Repo(RepoError::RoleForbids { .. } | RepoError::Cancelled | RepoError::Task) => false,
         Error::Repo(RepoError::Index(_)) | Error::Index(_) => false,
+        // The user's own key opened the repository: what it does not open was sealed to somebody else, or is damaged.
+        Error::Repo(RepoError::Crypto(_)) => true,
         Error::Damaged { .. } | Error::ChunkLost { .. } => true,
         Error::Repo(_) | Error::Store(_) | Error::Seal(_) | Error::Crypto(_) => {
             matches!(error.class(), Class::Damage | Class::Failed)

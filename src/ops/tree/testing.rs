@@ -44,6 +44,11 @@ impl<'a> Forge<'a> {
         id
     }
 
+    /// Stores other bytes under a chunk's id, as only somebody who lies would.
+    pub(crate) fn lie(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) {
+        self.chunks[kind as usize].push((id, bytes.to_vec()));
+    }
+
     pub(crate) fn row(&mut self, bytes: &[u8]) -> ChunkRow {
         ChunkRow { id: self.chunk(ChunkKind::Data, bytes), len: bytes.len() as u32 }
     }

@@ -12,6 +12,7 @@ mod finding;
 mod pack;
 mod pipeline;
 mod read;
+mod said;
 mod small;
 mod survey;
 #[cfg(test)]
@@ -19,13 +20,14 @@ mod tests;
 mod walk;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
 
 use self::finding::{BadPack, pack_key};
 use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
 use self::pipeline::{Check, Job, Verdict};
-use self::read::problem;
+use self::read::{all_refused, problem, refuses};
 use self::survey::{Survey, listing, survey};
 use self::walk::walk;
 use crate::crypto::object_hash;
@@ -177,7 +179,7 @@ struct Checked {
 }
 
 async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
-    let shared = PackChecker::new(repo, survey.promised.clone(), survey.records.clone())?;
+    let shared = PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said))?;
     let mut jobs = Vec::with_capacity(survey.packs.len());
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));
@@ -193,23 +195,29 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
     };
     let mut checked = Checked::default();
+    let mut refused = None;
     let counters = repo.env().observer.counters();
     pipeline::run((repo.store(), repo.env()), jobs, make, |job, outcome| {
         Counters::add(&counters.bytes, job.size);
         checked.bytes += job.size;
         let pack = job.what;
-        let outcome = outcome.unwrap_or_else(|error| PackOutcome {
-            problems: vec![problem(error)],
-            bad: Some(BadPack::Whole),
-            chunks: 0,
-        });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) if refuses(repo.store(), &error) => {
+                refused = Some(error);
+                return;
+            }
+            Err(error) => {
+                PackOutcome { problems: vec![problem(error)], bad: Some(BadPack::Whole), chunks: 0 }
+            }
+        };
         checked.chunks += outcome.chunks;
         checked.bad.extend(outcome.bad.map(|bad| (pack, bad)));
         let findings = outcome.problems.into_iter().map(|problem| Finding::damage(pack_key(pack), problem));
         checked.findings.extend(findings);
     })
     .await?;
-    Ok(checked)
+    refused.map_or(Ok(checked), |error| Err(error.into()))
 }
 
 /// Holds every object against the hash in its name, without any key. A confirmation has no hash of its own: of it only
@@ -217,6 +225,39 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
 pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyReport, Error> {
     let start = env.clock.monotonic();
     let mut report = VerifyReport::default();
+    let jobs = list_without_key(&store, &mut report).await?;
+    let asked = jobs.len();
+    let total = Some(jobs.iter().map(|job| job.size).sum());
+    env.observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
+    let make = || -> Result<Check<ObjectName, Option<Problem>>, RepoError> {
+        Ok(Box::new(|name, bytes| {
+            let answer = keyless(*name, bytes);
+            Ok(Verdict { suspicious: answer.is_some(), answer })
+        }))
+    };
+    let counters = env.observer.counters();
+    let mut refused = None;
+    pipeline::run((&store, env), jobs, make, |job, answer| {
+        Counters::add(&counters.bytes, job.size);
+        report.bytes += job.size;
+        let problem = match answer {
+            Err(error) if refuses(&store, &error) => return refused = Some(error),
+            answer => answer.unwrap_or_else(|error| Some(problem(error))),
+        };
+        report.findings.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
+    })
+    .await?;
+    if let Some(error) = refused.or_else(|| all_refused(&mut report.findings, asked)) {
+        return Err(error.into());
+    }
+    env.observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
+    report.sort();
+    report.elapsed = env.clock.monotonic().saturating_sub(start);
+    Ok(report)
+}
+
+/// Lists all objects, and gives those that are to be read.
+async fn list_without_key(store: &Store, report: &mut VerifyReport) -> Result<Vec<Job<ObjectName>>, Error> {
     let mut jobs = Vec::new();
     let mut bodies = std::collections::HashSet::new();
     let mut confirmations = Vec::new();
@@ -247,26 +288,7 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
             report.findings.push(Finding::damage(key, Problem::Missing));
         }
     }
-    let total = Some(jobs.iter().map(|job| job.size).sum());
-    env.observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
-    let make = || -> Result<Check<ObjectName, Option<Problem>>, RepoError> {
-        Ok(Box::new(|name, bytes| {
-            let answer = keyless(*name, bytes);
-            Ok(Verdict { suspicious: answer.is_some(), answer })
-        }))
-    };
-    let counters = env.observer.counters();
-    pipeline::run((&store, env), jobs, make, |job, answer| {
-        Counters::add(&counters.bytes, job.size);
-        report.bytes += job.size;
-        let problem = answer.unwrap_or_else(|error| Some(problem(error)));
-        report.findings.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
-    })
-    .await?;
-    env.observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
-    report.sort();
-    report.elapsed = env.clock.monotonic().saturating_sub(start);
-    Ok(report)
+    Ok(jobs)
 }
 
 fn keyless(name: ObjectName, bytes: &[u8]) -> Option<Problem> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::finding::{BadPack, Problem};
 use super::pipeline::Verdict;
 use super::read::is_fatal;
+use super::said::Said;
 use crate::crypto::{ObjectHasher, SecretKey, chunk_id, context, object_hash};
 use crate::format::FormatError;
 use crate::format::config::Authority;
@@ -23,7 +24,7 @@ use crate::seal::SegmentOpener;
 pub(super) struct PackChecker {
     pub(super) repo: Repository,
     pub(super) view: View,
-    pub(super) records: HashMap<PackId, u32>,
+    said: Arc<Said>,
     index_key: SecretKey,
     id_key: SecretKey,
     keys: DataKeys,
@@ -53,15 +54,11 @@ pub(super) fn check_hash(id: PackId, bytes: &[u8]) -> PackOutcome {
 }
 
 impl PackChecker {
-    pub(super) fn new(
-        repo: &Repository,
-        view: View,
-        records: HashMap<PackId, u32>,
-    ) -> Result<Arc<Self>, RepoError> {
+    pub(super) fn new(repo: &Repository, view: View, said: Arc<Said>) -> Result<Arc<Self>, RepoError> {
         Ok(Arc::new(Self {
             repo: repo.clone(),
             view,
-            records,
+            said,
             index_key: repo.index_key()?.clone(),
             id_key: repo.dedup_key(context::CHUNK_ID)?,
             keys: DataKeys::default(),
@@ -225,8 +222,7 @@ impl PackChecker {
         if !self.same_segments(number, &rows, directory)? {
             outcome.problems.push(Problem::IndexDiffers { what: "the segments" });
         }
-        let count = self.records.get(&id).copied().unwrap_or(0) as usize;
-        if count != directory.chunks.len() || !self.same_chunks(id, directory)? {
+        if !self.said.agrees(&id, directory) {
             outcome.problems.push(Problem::IndexDiffers { what: "the chunks" });
         }
         Ok(Some(rows))
@@ -245,22 +241,6 @@ impl PackChecker {
             let sealed = self.view.data_key(self.view.segment_key(number, row)?)?;
             let own = directory.data_keys.get(usize::from(segment.data_key));
             if !same_segment(row, segment) || own.is_none_or(|own| own != sealed) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn same_chunks(&self, id: PackId, directory: &Directory) -> Result<bool, RepoError> {
-        for chunk in &directory.chunks {
-            let mut found = false;
-            for location in self.view.locate(&chunk.id) {
-                let location = location?;
-                found |= location.pack_id == id
-                    && location.segment_number == chunk.segment
-                    && (location.offset, location.length) == (chunk.offset, chunk.len);
-            }
-            if !found {
                 return Ok(false);
             }
         }

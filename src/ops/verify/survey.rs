@@ -5,19 +5,20 @@
 //! taken for damage.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 
 use super::finding::{BadPack, Finding, Problem, pack_key};
-use super::read::{is_fatal, problem, twice};
+use super::read::{all_refused, is_fatal, problem, twice};
+use super::said::Said;
 use super::small::{self, Checked};
 use crate::error::Error;
-use crate::format::index::{IndexTables, Record};
 use crate::format::layout::{self, ObjectName};
 use crate::format::pack::PACK_MAX;
 use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::index::{Cache, View};
-use crate::repo::{Listed, RepoError, Repository};
+use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::Object;
 
 /// The order in which prefixes are listed.
@@ -53,8 +54,8 @@ pub(super) struct Survey {
     pub(super) listing: Vec<ObjectHash>,
     /// Packs as listed, with their sizes, in the order of their names.
     pub(super) packs: Vec<(PackId, u64)>,
-    /// How many records each pack has in an index object.
-    pub(super) records: HashMap<PackId, u32>,
+    /// What index objects say of each pack.
+    pub(super) said: Arc<Said>,
     /// Where chunks are, as far as the packs are there.
     pub(super) view: View,
     /// Where chunks should be.
@@ -88,7 +89,7 @@ struct Names {
     snapshot_bytes: u64,
     listing: Vec<ObjectHash>,
     tombs: HashSet<SnapshotId>,
-    index: Vec<(ObjectName, ObjectHash, u64)>,
+    index: Vec<ListedIndex>,
     packs: Vec<(PackId, u64)>,
 }
 
@@ -99,7 +100,9 @@ impl Names {
         }
         match name {
             ObjectName::Pack(id) => self.packs.push((id, object.size)),
-            ObjectName::Index(_, hash) => self.index.push((name, hash, object.size)),
+            ObjectName::Index(author, hash) => {
+                self.index.push(ListedIndex { author, object: hash, size: object.size });
+            }
             ObjectName::Snapshot(writer, sequence, id) => {
                 self.snapshot_bytes += object.size;
                 let stored = object.modified;
@@ -151,12 +154,16 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
             }
         }
     }
+    let asked = names.small.len() + names.snapshots.len() + names.index.len();
     let (listed, alone) = names.pair();
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
     let (snapshots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
     report_missing(repo, &alone, orphans, &mut findings).await?;
     let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
-    bytes += names.snapshot_bytes + names.index.iter().map(|(.., size)| size).sum::<u64>();
+    if let Some(error) = all_refused(&mut findings, asked) {
+        return Err(error.into());
+    }
+    bytes += names.snapshot_bytes + names.index.iter().map(|listed| listed.size).sum::<u64>();
     let mut survey = Survey {
         findings,
         objects,
@@ -164,7 +171,7 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
         snapshots,
         listing: names.listing,
         packs: names.packs,
-        records: loaded.records,
+        said: Arc::new(loaded.said),
         promised: loaded.view.clone(),
         view: loaded.view,
         bad: HashMap::new(),
@@ -178,11 +185,10 @@ async fn check_small(
     names: &[(ObjectName, u64)],
     findings: &mut Vec<Finding>,
 ) -> Result<u64, Error> {
-    let observer = &*repo.env().observer;
     let mut checks = futures::stream::iter(names)
         .map(|(name, size)| async move {
             let key = name.key();
-            let checked = twice(observer, &key, || small::check(repo, *name)).await;
+            let checked = twice(repo, &key, || small::check(repo, *name)).await;
             (key, *size, checked)
         })
         .buffer_unordered(repo.env().limits.requests.max(1));
@@ -229,15 +235,14 @@ async fn read_snapshots(
     (listed, tombs): (Vec<Listed>, &HashSet<SnapshotId>),
     findings: &mut Vec<Finding>,
 ) -> Result<(Vec<Root>, Vec<Orphan>), Error> {
-    let observer = &*repo.env().observer;
     let known: HashSet<_> = listed.iter().map(|listed| listed.id).collect();
     let mut reads = futures::stream::iter(listed)
         .map(|listed| async move {
             let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
-            let read = twice(observer, &key, || repo.read_snapshot(listed)).await;
+            let read = twice(repo, &key, || repo.read_snapshot(listed)).await;
             let confirmation = ObjectName::Confirmation(listed.writer, listed.sequence, listed.id).key();
             let confirmed = match listed.confirmed {
-                true => Some(twice(observer, &confirmation, || repo.check_confirmation(listed)).await),
+                true => Some(twice(repo, &confirmation, || repo.check_confirmation(listed)).await),
                 false => None,
             };
             (listed, (key, read), (confirmation, confirmed))
@@ -273,40 +278,39 @@ async fn read_snapshots(
 
 struct Loaded {
     view: View,
-    records: HashMap<PackId, u32>,
+    said: Said,
 }
 
 async fn load_index(
     repo: &Repository,
-    names: &[(ObjectName, ObjectHash, u64)],
+    listed: &[ListedIndex],
     cached: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<Loaded, Error> {
     let env = repo.env();
-    let total: u64 = names.iter().map(|(.., size)| size).sum();
+    let total: u64 = listed.iter().map(|listed| listed.size).sum();
     let place = env.places.cache.as_ref().filter(|_| cached && total > IN_MEMORY);
     let place = place.map(|cache| cache.join(repo.id().to_string()).join("index"));
     let mut cache = Cache::open(place.as_deref());
-    let largest = names.iter().map(|(.., size)| *size).max().unwrap_or(0).max(1);
+    let largest = listed.iter().map(|listed| listed.size).max().unwrap_or(0).max(1);
     let at_once = usize::try_from(INDEX_BUDGET / largest).unwrap_or(1).clamp(1, env.limits.requests.max(1));
-    let observer = &*env.observer;
-    let mut reads = futures::stream::iter(names)
-        .map(|(name, hash, _)| async move {
-            let key = name.key();
-            let read = twice(observer, &key, || repo.fetch_index(*name)).await;
-            (key, *hash, read)
+    let mut reads = futures::stream::iter(listed)
+        .map(|listed| async move {
+            let key = listed.name().key();
+            let read = twice(repo, &key, || repo.fetch_listed(listed)).await;
+            (key, listed.object, read)
         })
         .buffer_unordered(at_once);
     let mut good = Vec::new();
-    let mut records = HashMap::new();
+    let mut said = Said::new(repo)?;
     while let Some((key, hash, read)) = reads.next().await {
         if env.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
         match read? {
-            Ok(tables) => {
-                count_records(&tables, &key, &mut records, findings);
-                match cache.add(hash, tables) {
+            Ok(fetched) => {
+                said.take(&fetched, &key, findings)?;
+                match fetched.add_to(&mut cache, hash) {
                     Ok(()) => good.push(hash),
                     Err(error) => match RepoError::from(error) {
                         error if is_fatal(&error) => return Err(error.into()),
@@ -317,27 +321,7 @@ async fn load_index(
             Err(problem) => findings.push(Finding::damage(key, problem)),
         }
     }
-    Ok(Loaded { view: cache.view(&good)?, records })
-}
-
-/// Counts the records of each pack; index objects that list the same pack must agree.
-fn count_records(
-    tables: &IndexTables,
-    key: &str,
-    records: &mut HashMap<PackId, u32>,
-    findings: &mut Vec<Finding>,
-) {
-    let mut counts = vec![0_u32; tables.packs.len()];
-    for row in &tables.records {
-        if let Some(count) = counts.get_mut(Record::decode(row).pack as usize) {
-            *count += 1;
-        }
-    }
-    for (pack, count) in tables.packs.iter().zip(counts) {
-        if *records.entry(pack.id).or_insert(count) != count {
-            findings.push(Finding::damage(key, Problem::IndexDiffers { what: "the chunks of a pack" }));
-        }
-    }
+    Ok(Loaded { view: cache.view(&good)?, said })
 }
 
 impl Survey {

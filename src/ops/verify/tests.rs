@@ -1,5 +1,7 @@
 //! A small repository, damaged in every way that has its own finding.
 
+mod doubt;
+
 use std::sync::Arc;
 
 use object_store::memory::InMemory;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::finding::{BadPack, Finding, Impact, Problem, pack_key};
-use super::read::{is_fatal, note_second_read};
+use super::read::{is_fatal, note_second_read, refuses};
 use super::survey::{Root, Survey};
 use crate::error::Error;
 use crate::format::FormatError;
@@ -208,7 +208,9 @@ impl Walker<'_> {
                     return Ok(Ok(page));
                 }
                 Ok(None) => break,
-                Err(error) if is_fatal(&error) => return Err(error.into()),
+                Err(error) if is_fatal(&error) || refuses(self.repo.store(), &error) => {
+                    return Err(error.into());
+                }
                 Err(error) if second => return Ok(Err(error)),
                 Err(_) => {}
             }
@@ -398,10 +400,20 @@ impl Walker<'_> {
 }
 
 impl Item {
-    /// Names the page and how it is read: one chunk could be referred to in several ways.
+    /// Names the page, how it is read and what is promised of it: one chunk could be referred to in several ways, and only one
+    /// of them be right.
     fn key(&self) -> u128 {
-        let list = matches!(self.kind, PageKind::List { .. });
-        u128::from_le_bytes(self.id.prefix()) ^ u128::from(self.level) ^ (u128::from(list) << 8)
+        let promise = match self.kind {
+            PageKind::Tree => 0,
+            PageKind::List { rows, bytes } => {
+                let mut promise = [0; 16];
+                promise[..8].copy_from_slice(&rows.to_le_bytes());
+                promise[8..].copy_from_slice(&bytes.to_le_bytes());
+                let hash = blake3::hash(&promise);
+                hash.as_bytes().first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+            }
+        };
+        u128::from_le_bytes(self.id.prefix()) ^ u128::from(self.level) ^ promise
     }
 }
 

@@ -5,6 +5,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::super::index_fetch::LARGE;
 use super::*;
 use crate::id::ChunkId;
 use crate::index::Location;

@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! Every entry is made by a call that fails where the name is taken (`O_EXCL`, `mkdirat`, `symlinkat`, `mknodat`,
-//! `linkat`), so nothing that stands in the target is ever written through. What is in the way is unlinked, which
-//! touches the name alone: neither what a symlink points to nor the other names of a hard link.
+//! `linkat`), so nothing that stands in the target is ever written through. What is in the way is replaced by a rename,
+//! once the new entry is there: it stays if that cannot be made. Only for a directory it is unlinked before. Both touch
+//! the name alone: neither what a symlink points to nor the other names of a hard link.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,6 +20,9 @@ const NAME_MAX: usize = 255;
 
 /// How often a name is cleared before somebody else is assumed to fill it again and again.
 const TRIES: usize = 4;
+
+/// How many spare names are tried: earlier runs that were killed may have left some.
+const SPARES: usize = 10_000;
 
 /// A file, symlink or node made by this restore, to be given further names. Small, and holds no descriptor.
 #[derive(Debug, Clone)]
@@ -43,8 +47,59 @@ pub(super) fn check_name(dir: &TargetDir, name: &[u8]) -> Result<(), TargetError
     Err(TargetError::UnsafeName { dir: dir.path(), name: name.to_vec() })
 }
 
-/// Makes an entry by `make`, after removing what stands in its place if that is wanted.
+/// Makes an entry by `make`, which is given the directory and the name to make it under. What stands in its place is
+/// replaced if that is wanted.
 pub(super) fn place<T>(
+    dir: &TargetDir,
+    name: &[u8],
+    action: &'static str,
+    make: impl FnMut(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+) -> Result<T, TargetError> {
+    let (made, spare) = place_beside(dir, name, action, make)?;
+    if let Some(spare) = spare {
+        replace(dir, dir.fd()?.as_fd(), &spare, name)?;
+    }
+    Ok(made)
+}
+
+/// What was made, and the spare name it has.
+type Placed<T> = (T, Option<Box<[u8]>>);
+
+/// Makes an entry by `make`; under a spare name, which is returned, if something that may be replaced stands in its
+/// place.
+pub(super) fn place_beside<T>(
+    dir: &TargetDir,
+    name: &[u8],
+    action: &'static str,
+    mut make: impl FnMut(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+) -> Result<Placed<T>, TargetError> {
+    check_name(dir, name)?;
+    let fd = dir.fd()?;
+    for _ in 0..TRIES {
+        match make(fd.as_fd(), name) {
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
+            Ok(made) => return Ok((made, None)),
+        }
+        if !stands(dir, fd.as_fd(), name)? {
+            continue;
+        }
+        for _ in 0..SPARES {
+            let spare = dir.shared().spare_name();
+            match make(fd.as_fd(), &spare) {
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
+                Ok(made) => return Ok((made, Some(spare))),
+            }
+        }
+        break;
+    }
+    Err(TargetError::Exists { path: dir.path_of(name) })
+}
+
+/// Makes an entry by `make`, after removing what stands in its place if that is wanted: a rename cannot put a directory
+/// where something else stands.
+pub(super) fn place_cleared<T>(
     dir: &TargetDir,
     name: &[u8],
     action: &'static str,
@@ -62,8 +117,42 @@ pub(super) fn place<T>(
     Err(TargetError::Exists { path: dir.path_of(name) })
 }
 
+/// Whether something stands there, which may be replaced then; false if it is gone by now.
+fn stands(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<bool, TargetError> {
+    if dir.shared().options.overwrite == Overwrite::Never {
+        return Err(TargetError::Exists { path: dir.path_of(name) });
+    }
+    match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Err(TargetError::IsDirectory { path: dir.path_of(name) })
+        }
+        Ok(_) if is_protected(fd, name, AtFlags::SYMLINK_NOFOLLOW) => {
+            Err(TargetError::Immutable { path: dir.path_of(name) })
+        }
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(TargetError::io("look at", dir.path_of(name), error)),
+    }
+}
+
+/// Puts an entry that was made under a spare name in the place of what stands under `name`, in one step. If that is
+/// refused, the new entry is removed and the old one stays.
+pub(super) fn replace(
+    dir: &TargetDir,
+    fd: BorrowedFd<'_>,
+    spare: &[u8],
+    name: &[u8],
+) -> Result<(), TargetError> {
+    let Err(error) = rustix::fs::renameat(fd, spare, fd, name) else { return Ok(()) };
+    let _ = rustix::fs::unlinkat(fd, spare, AtFlags::empty());
+    Err(match error {
+        Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY => TargetError::IsDirectory { path: dir.path_of(name) },
+        error => explain(dir, fd, name, ("replace", error)),
+    })
+}
+
 /// Removes an entry that is no directory.
-pub(super) fn clear(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
+fn clear(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
     if dir.shared().options.overwrite == Overwrite::Never {
         return Err(TargetError::Exists { path: dir.path_of(name) });
     }
@@ -81,20 +170,22 @@ pub(super) fn explain(
     name: &[u8],
     (action, error): (&'static str, Errno),
 ) -> TargetError {
-    let protected = |name: &[u8], flags: AtFlags| {
-        let protecting = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-        let stat = rustix::fs::statx(fd, name, flags, StatxFlags::TYPE);
-        stat.is_ok_and(|stat| stat.stx_attributes.intersects(protecting))
-    };
     if matches!(error, Errno::PERM | Errno::ACCESS) {
-        if protected(name, AtFlags::SYMLINK_NOFOLLOW) {
+        if is_protected(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             return TargetError::Immutable { path: dir.path_of(name) };
         }
-        if protected(b"", AtFlags::EMPTY_PATH) {
+        if is_protected(fd, b"", AtFlags::EMPTY_PATH) {
             return TargetError::Immutable { path: dir.path() };
         }
     }
     TargetError::io(action, dir.path_of(name), error)
+}
+
+/// Whether the flag immutable or append-only stands on an entry.
+fn is_protected(fd: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> bool {
+    let protecting = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    let stat = rustix::fs::statx(fd, name, flags, StatxFlags::TYPE);
+    stat.is_ok_and(|stat| stat.stx_attributes.intersects(protecting))
 }
 
 /// Takes hold of an entry that was just made and must not be opened, and sets its metadata.
@@ -144,17 +235,18 @@ pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<
     }
     let from = source.dir.fd()?;
     let changed = || TargetError::Changed { path: source.dir.path_of(&source.name) };
-    let make = |fd: BorrowedFd<'_>| rustix::fs::linkat(&from, &*source.name, fd, name, AtFlags::empty());
-    place(dir, name, "link", |fd| match make(fd) {
-        Err(Errno::PERM) => unprotected(from.as_fd(), source, || make(fd)),
-        done => done,
-    })
-    .map_err(|error| match error {
-        TargetError::Io { source: cause, .. } if Errno::from_io_error(&cause) == Some(Errno::NOENT) => {
-            changed()
+    let put = || {
+        place(dir, name, "link", |fd, name| {
+            rustix::fs::linkat(&from, &*source.name, fd, name, AtFlags::empty())
+        })
+    };
+    let placed = match put() {
+        Err(error) if errno(&error) == Some(Errno::PERM) => {
+            unprotected(from.as_fd(), source, put).unwrap_or(Err(error))
         }
-        other => other,
-    })?;
+        done => done,
+    };
+    placed.map_err(|error| if errno(&error) == Some(Errno::NOENT) { changed() } else { error })?;
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
         return Ok(());
     }
@@ -169,29 +261,38 @@ fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Identity::of(&stat))
 }
 
-/// The first name may have been finished as immutable, which forbids further ones: lift that for the moment.
+fn errno(error: &TargetError) -> Option<Errno> {
+    match error {
+        TargetError::Io { source, .. } => Errno::from_io_error(source),
+        _ => None,
+    }
+}
+
+/// The first name may have been finished as immutable, which forbids further ones: lifts that for the moment. `None` if
+/// that is not so.
 fn unprotected(
     dir: BorrowedFd<'_>,
     source: &LinkSource,
-    make: impl FnOnce() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
-    let (_, stat) = reference(dir, &source.name)?;
+    make: impl FnOnce() -> Result<(), TargetError>,
+) -> Option<Result<(), TargetError>> {
+    let (_, stat) = reference(dir, &source.name).ok()?;
     if Identity::of(&stat) != source.identity
         || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
     {
-        return Err(Errno::PERM);
+        return None;
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, &*source.name, flags, Mode::empty())?;
-    if Identity::of(&rustix::fs::fstat(&file)?) != source.identity {
-        return Err(Errno::PERM);
+    let file = rustix::fs::openat(dir, &*source.name, flags, Mode::empty()).ok()?;
+    if Identity::of(&rustix::fs::fstat(&file).ok()?) != source.identity {
+        return None;
     }
-    let protected = rustix::fs::ioctl_getflags(&file)?;
+    let protected = rustix::fs::ioctl_getflags(&file).ok()?;
     if !protected.intersects(PROTECTING) {
-        return Err(Errno::PERM);
+        return None;
     }
-    rustix::fs::ioctl_setflags(&file, protected - PROTECTING)?;
+    rustix::fs::ioctl_setflags(&file, protected - PROTECTING).ok()?;
     let made = make();
-    rustix::fs::ioctl_setflags(&file, protected)?;
-    made
+    let again = rustix::fs::ioctl_setflags(&file, protected)
+        .map_err(|error| TargetError::io("protect", source.dir.path_of(&source.name), error));
+    Some(made.and(again))
 }

@@ -1,8 +1,13 @@
 //! A regular file on its way into the target.
 //!
+//! # Invariants
+//! Where another entry stands, the file is written beside it under a spare name and takes its place when it is finished.
+//! So a file that is not finished, for whatever reason, costs nobody the one that stood there.
+//!
 //! # Crash
-//! A file that was not finished stands with mode 0600, the owner of the process and whatever content had arrived; there
-//! is no temporary name. Running the restore again replaces it.
+//! A file that was not finished stands with mode 0600, the owner of the process and whatever content had arrived: under
+//! its own name if that was free, and running the restore again replaces it; under a spare name (`.lifeboat-…`) that
+//! nobody will use any more if it was to replace another.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +17,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::dir::Identity;
-use super::entry::LinkSource;
+use super::entry::{self, LinkSource};
 use super::metadata::{self, Before, Handle};
 use super::{Metadata, MetadataFailure, TargetDir, TargetError};
 use crate::source::sys;
@@ -23,14 +28,21 @@ pub struct TargetFile {
     fd: OwnedFd,
     dir: TargetDir,
     name: Box<[u8]>,
+    /// What it is called until it is finished, if its name is taken.
+    spare: Option<Box<[u8]>>,
     len: u64,
     /// End of what has been written so far.
     end: AtomicU64,
 }
 
 impl TargetFile {
-    pub(super) fn new(fd: OwnedFd, dir: &TargetDir, name: &[u8], len: u64) -> Self {
-        Self { fd, dir: dir.clone(), name: name.into(), len, end: AtomicU64::new(0) }
+    pub(super) fn new(
+        (fd, spare): (OwnedFd, Option<Box<[u8]>>),
+        dir: &TargetDir,
+        name: &[u8],
+        len: u64,
+    ) -> Self {
+        Self { fd, dir: dir.clone(), name: name.into(), spare, len, end: AtomicU64::new(0) }
     }
 
     /// Writes all of `content` at `offset` bytes. Fails before it writes anything if that reaches beyond the length
@@ -71,28 +83,64 @@ impl TargetFile {
         Ok(())
     }
 
-    /// Gives the file its length and its metadata, and closes it. Every `write_at` must have returned. What could not
-    /// be set is returned; the content stands all the same.
+    /// Gives the file its length, its metadata and its place, and closes it. Every `write_at` must have returned. What
+    /// could not be set is returned; the content stands all the same.
+    ///
+    /// # Errors
+    /// If another entry stood in its place, that one still does.
     pub fn finish(self, metadata: &Metadata<'_>) -> Result<Vec<MetadataFailure>, TargetError> {
-        if self.end.load(Ordering::Relaxed) != self.len {
-            rustix::fs::ftruncate(&self.fd, self.len)
-                .map_err(|error| self.error("set the length of", error))?;
+        let completed = self.complete(metadata);
+        if completed.is_err() && self.spare.is_some() {
+            // The error that came first says more than that the rest could not be removed.
+            let _ = self.remove();
         }
-        let before = Before::new_entry(self.dir.inherited());
-        let failures = metadata::apply(self.dir.shared(), Handle::Open(self.fd.as_fd()), before, metadata);
+        let failures = completed?;
         let Self { fd, dir, name, .. } = self;
         sys::write::close(fd).map_err(|error| TargetError::io("close", dir.path_of(&name), error))?;
         Ok(failures)
     }
 
-    /// Removes the unfinished file, because its content cannot be completed.
+    fn complete(&self, metadata: &Metadata<'_>) -> Result<Vec<MetadataFailure>, TargetError> {
+        if self.end.load(Ordering::Relaxed) != self.len {
+            rustix::fs::ftruncate(&self.fd, self.len)
+                .map_err(|error| self.error("set the length of", error))?;
+        }
+        let before = Before::new_entry(self.dir.inherited());
+        let handle = Handle::Open(self.fd.as_fd());
+        let mut failures = metadata::apply_without_flags(self.dir.shared(), handle, before, metadata);
+        if let Some(spare) = &self.spare {
+            self.take_place(spare)?;
+        }
+        metadata::apply_flags(handle, metadata, &mut failures);
+        Ok(failures)
+    }
+
+    /// Replaces what stands under the file's name.
+    fn take_place(&self, spare: &[u8]) -> Result<(), TargetError> {
+        // Some file systems tell only at a close that what was written has no room.
+        let second = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.error("close", e))?;
+        sys::write::close(second).map_err(|error| self.error("close", error))?;
+        let dir = self.dir.fd()?;
+        let there = rustix::fs::statat(&dir, spare, AtFlags::SYMLINK_NOFOLLOW);
+        if there.ok().map(|stat| Identity::of(&stat)) != Some(self.identity()?) {
+            return Err(TargetError::Changed { path: self.dir.path_of(spare) });
+        }
+        entry::replace(&self.dir, dir.as_fd(), spare, &self.name)
+    }
+
+    /// Removes the unfinished file, because its content cannot be completed. What stood in its place before stays.
     pub fn discard(self) -> Result<(), TargetError> {
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), TargetError> {
+        let name = self.spare.as_ref().unwrap_or(&self.name);
         let dir = self.dir.fd()?;
         let identity = self.identity()?;
-        let there = rustix::fs::statat(&dir, &*self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let there = rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW);
         match there {
             Ok(stat) if Identity::of(&stat) == identity => {
-                rustix::fs::unlinkat(&dir, &*self.name, AtFlags::empty())
+                rustix::fs::unlinkat(&dir, &**name, AtFlags::empty())
                     .map_err(|error| self.error("remove", error))
             }
             // Somebody else's by now.
@@ -101,8 +149,8 @@ impl TargetFile {
         }
     }
 
-    /// What [`Target::hard_link`](super::Target::hard_link) needs to give this file further names, now or after it is
-    /// finished.
+    /// What [`Target::hard_link`](super::Target::hard_link) needs to give this file further names: after it is finished,
+    /// and before that if nothing else stands in its place.
     pub fn link_source(&self) -> Result<LinkSource, TargetError> {
         Ok(LinkSource::new(&self.dir, &self.name, self.identity()?))
     }

@@ -82,6 +82,18 @@ pub(super) fn apply(
     before: Before,
     metadata: &Metadata<'_>,
 ) -> Vec<MetadataFailure> {
+    let mut failures = apply_without_flags(shared, handle, before, metadata);
+    apply_flags(handle, metadata, &mut failures);
+    failures
+}
+
+/// Sets all of it but the flags, for an entry that must still be renamed: [`apply_flags`] comes after that.
+pub(super) fn apply_without_flags(
+    shared: &Shared,
+    handle: Handle<'_>,
+    before: Before,
+    metadata: &Metadata<'_>,
+) -> Vec<MetadataFailure> {
     let mut failures = Vec::new();
     let xattrs = if shared.options.xattrs { &metadata.xattrs[..] } else { &[] };
     set_xattrs(handle, xattrs, Stage::BeforeOwner, &mut failures);
@@ -95,8 +107,12 @@ pub(super) fn apply(
     if let Err(error) = set_times(handle, metadata) {
         failures.push(MetadataFailure::new(Attribute::Times, error));
     }
-    set_flags(handle, metadata.flags & SETTABLE, &mut failures);
     failures
+}
+
+/// Sets the flags, which comes last: an immutable entry takes nothing more.
+pub(super) fn apply_flags(handle: Handle<'_>, metadata: &Metadata<'_>, failures: &mut Vec<MetadataFailure>) {
+    set_flags(handle, metadata.flags & SETTABLE, failures);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,12 @@
 //! Until its metadata is set, an entry belongs to the process and is open to nobody else: 0700 for a directory, 0600
 //! for the rest. Set-id bits are left out when the owner they would act for could not be set.
 //!
+//! What stands in the target goes only when what replaces it is complete, except where a directory belongs.
+//!
 //! # Crash
-//! Entries are written under their final names, so a half-written file may stand, with mode 0600 and without metadata.
-//! Nothing temporary is made.
+//! Entries are written under their final names where these are free, so a half-written file may stand, with mode 0600 and
+//! without metadata. What is to replace something has a spare name (`.lifeboat-…`) until it is complete; a run that is
+//! killed leaves it behind.
 //!
 //! # Must not
 //! Remove a directory, follow a symlink, or let the content of an existing file shine through. Somebody who may write
@@ -30,10 +33,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -105,6 +109,16 @@ struct Shared {
     owners: Owners,
     descriptors: Descriptors,
     mounts: Mutex<Mounts>,
+    /// Spare names that were given out.
+    spares: AtomicU64,
+}
+
+impl Shared {
+    /// A name that no other entry of this restore has. Something else may have it.
+    fn spare_name(&self) -> Box<[u8]> {
+        let number = self.spares.fetch_add(1, Ordering::Relaxed);
+        format!(".lifeboat-{}-{number}", std::process::id()).into_bytes().into()
+    }
 }
 
 /// The further file systems that were entered, for [`Target::sync`].
@@ -148,6 +162,7 @@ impl Target {
             owners: Owners::default(),
             descriptors: Descriptors::new(bound),
             mounts: Mutex::default(),
+            spares: AtomicU64::new(0),
         });
         Ok(Self { root: TargetDir::root(shared, dir.as_os_str().as_bytes(), found) })
     }
@@ -172,7 +187,7 @@ impl Target {
         let found = match open_dir(parent, &dir, name, fresh) {
             // Something that is no directory, or was none and is gone already.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) if !fresh => {
-                let made = entry::place(parent, name, "create the directory", |fd| {
+                let made = entry::place_cleared(parent, name, "create the directory", |fd| {
                     rustix::fs::mkdirat(fd, name, Mode::RWXU)
                 });
                 fresh = match made {
@@ -193,12 +208,15 @@ impl Target {
         Ok(parent.child(name, found))
     }
 
-    /// Makes a regular file that will be `len` bytes long, open for nobody else until it is finished.
+    /// Makes a regular file that will be `len` bytes long, open for nobody else until it is finished. What stands in its
+    /// place is replaced only then.
     pub fn create_file(&self, parent: &TargetDir, name: &[u8], len: u64) -> Result<TargetFile, TargetError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd = entry::place(parent, name, "create", |dir| rustix::fs::openat(dir, name, flags, mode))?;
-        Ok(TargetFile::new(fd, parent, name, len))
+        let made = entry::place_beside(parent, name, "create", |dir, name| {
+            rustix::fs::openat(dir, name, flags, mode)
+        })?;
+        Ok(TargetFile::new(made, parent, name, len))
     }
 
     /// Makes a symlink with any target; it is never followed.
@@ -209,7 +227,9 @@ impl Target {
         target: &[u8],
         metadata: &Metadata<'_>,
     ) -> Result<Vec<MetadataFailure>, TargetError> {
-        entry::place(parent, name, "create the symlink", |dir| rustix::fs::symlinkat(target, dir, name))?;
+        entry::place(parent, name, "create the symlink", |dir, name| {
+            rustix::fs::symlinkat(target, dir, name)
+        })?;
         entry::dress(parent, name, (FileType::Symlink, 0), metadata)
     }
 
@@ -229,7 +249,8 @@ impl Target {
             NodeKind::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
         };
         let mode = Mode::RUSR | Mode::WUSR;
-        match entry::place(parent, name, "create", |dir| rustix::fs::mknodat(dir, name, kind, mode, rdev)) {
+        let make = |dir: BorrowedFd<'_>, name: &[u8]| rustix::fs::mknodat(dir, name, kind, mode, rdev);
+        match entry::place(parent, name, "create", make) {
             Err(TargetError::Io { source, .. })
                 if entry::is_device(kind) && Errno::from_io_error(&source) == Some(Errno::PERM) =>
             {

@@ -20,7 +20,12 @@ fn hashed(number: u64, what: u8) -> [u8; 32] {
 }
 
 /// Adds packs that nobody ever stored: 128 chunks each, four a segment.
-fn add_fakes(builder: &mut IndexBuilder, repo: &Repository, records: u64, (kind, seed): (ChunkKind, u64)) {
+pub(super) fn add_fakes(
+    builder: &mut IndexBuilder,
+    repo: &Repository,
+    records: u64,
+    (kind, seed): (ChunkKind, u64),
+) {
     let keys = repo.new_run_keys().unwrap();
     let data_key = builder.data_key(keys.sealed(kind)).unwrap();
     let origin = builder.origin(repo.writer().unwrap().0).unwrap();
@@ -57,7 +62,7 @@ fn add_fakes(builder: &mut IndexBuilder, repo: &Repository, records: u64, (kind,
 }
 
 /// Replaces all index objects by `objects` large ones of `records` each, for each kind; the real packs are in one of them.
-async fn grow(repo: &Repository, kind: ChunkKind, objects: u64, records: u64) {
+pub(super) async fn grow(repo: &Repository, kind: ChunkKind, objects: u64, records: u64) {
     let (writer, signing) = repo.writer().unwrap();
     for number in 0..objects {
         let mut builder = IndexBuilder::new(writer, 0, Vec::new());
@@ -79,7 +84,7 @@ async fn grow(repo: &Repository, kind: ChunkKind, objects: u64, records: u64) {
     }
 }
 
-async fn remove_index(repo: &Repository) {
+pub(super) async fn remove_index(repo: &Repository) {
     for object in repo.list_index().await.unwrap() {
         let key = crate::store::Key::new(object.name().key()).unwrap();
         repo.store().delete(&key).await.unwrap();

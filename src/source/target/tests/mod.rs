@@ -3,6 +3,7 @@
 mod hostile;
 mod limits;
 mod metadata;
+mod replace;
 
 use std::process::Command;
 
