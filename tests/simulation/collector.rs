@@ -175,7 +175,7 @@ async fn take_back(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Res
 /// Puts a hold.
 async fn keep(machine: &Machine, repo: &Repository, dice: &mut Dice) -> Result<(), Error> {
     let Some(info) = choose(repo, dice).await? else { return Ok(()) };
-    match hold(repo, &[info.clone()], Until::Removed, &TimeZone::UTC).await {
+    match hold(repo, std::slice::from_ref(&info), Until::Removed, &TimeZone::UTC).await {
         Ok((hash, _)) => {
             machine.remark(format!("holds {}", short(info.id)));
             machine.world.lock().judge.hold(info.id, hash);

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -10,17 +10,20 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::id::RepositoryId;
+use crate::repo::Env;
 
-/// How often a lock is tried, and how long after each try.
+/// How often a lock is tried.
 const TRIES: u32 = 20;
+/// How long is waited after each try.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Tries for half a second: a process that is just being started holds a copy of every open file until it runs its own
 /// program, and so keeps a lock a moment longer than its owner.
-fn try_lock(file: &File) -> Result<(), Errno> {
+async fn try_lock(file: &File, env: &Env) -> Result<(), Errno> {
     for _ in 1..TRIES {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            // Whoever is to stop learns it soon enough from what follows.
+            Err(Errno::WOULDBLOCK) if env.cancel.wait(&*env.clock, PAUSE).await.is_ok() => {}
             other => return other,
         }
     }
@@ -35,19 +38,19 @@ pub(super) struct JobPlace {
 }
 
 impl JobPlace {
-    /// Locks the directory of this job below `state`.
+    /// Locks the directory of this job on this machine.
     ///
     /// # Errors
     /// [`Error::Busy`] if another run of the job holds it.
-    pub(super) fn lock(state: &Path, repository: RepositoryId, job: &[u8]) -> Result<Self, Error> {
+    pub(super) async fn lock(env: &Env, repository: RepositoryId, job: &[u8]) -> Result<Self, Error> {
         let hash = blake3::hash(job).to_hex();
-        let dir = state.join(repository.to_string()).join("jobs").join(&hash.as_str()[..32]);
+        let dir = env.places.state.join(repository.to_string()).join("jobs").join(&hash.as_str()[..32]);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(|source| Error::Local { path: dir.clone(), source })?;
         let path = dir.join("lock");
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(|source| Error::Local { path: path.clone(), source })?;
-        match try_lock(&file) {
+        match try_lock(&file, env).await {
             Ok(()) => Ok(Self { dir, _lock: file }),
             Err(Errno::WOULDBLOCK) => Err(Error::Busy { lock: path }),
             Err(errno) => Err(Error::Local { path, source: errno.into() }),

@@ -63,7 +63,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let start = env.clock.monotonic();
     let began = env.clock.now();
     options.check()?;
-    let place = JobPlace::lock(&env.places.state, repo.id(), &options.job_name())?;
+    let place = JobPlace::lock(env, repo.id(), &options.job_name()).await?;
     let observer = &*env.observer;
     observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
     let state_key = repo.dedup_key(context::LOCAL_STATE)?;
