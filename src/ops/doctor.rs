@@ -13,7 +13,7 @@ use super::snapshots::{SnapshotFilter, list};
 use crate::crypto::slot::Unlock;
 use crate::format::layout;
 use crate::random::{Random, random_array};
-use crate::repo::{Env, RepoError, Repository};
+use crate::repo::{Env, Problem, RepoError, Repository};
 use crate::store::{ProbeExtent, ProbeReport, Store};
 use crate::units::ByteSize;
 
@@ -177,19 +177,14 @@ async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
     let mut checks = vec![Check::ok("key", format!("opens repository {}", repo.id()))];
     match repo.load_index().await {
         Ok(index) => {
-            let packs = index.packs.len();
-            checks.push(match index.problems.first() {
-                None => Check::ok("index", format!("{} chunks in {packs} packs", index.view.chunk_count())),
-                Some(first) => Check {
-                    detail: format!(
-                        "{} objects cannot be used; {}: {}",
-                        index.problems.len(),
-                        first.key,
-                        first.error
-                    ),
-                    ..Check::fail("index", &first.error, "run `lifeboat verify`")
-                },
+            let (unusable, marks): (Vec<_>, Vec<_>) =
+                index.problems.into_iter().partition(|problem| problem.key.starts_with(layout::INDEX));
+            let (chunks, packs) = (index.view.chunk_count(), index.packs.len());
+            checks.push(match unusable.first() {
+                None => Check::ok("index", format!("{chunks} chunks in {packs} packs")),
+                Some(first) => of_problems("index", &unusable, first, "run `lifeboat verify`"),
             });
+            checks.push(self::marks(&repo, marks).await);
         }
         Err(error) => checks.push(Check::fail("index", &error, "run `lifeboat verify`")),
     }
@@ -210,6 +205,38 @@ async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
         Err(error) => checks.push(Check::fail("snapshots", &error, "run `lifeboat verify`")),
     }
     checks
+}
+
+/// What maintainers said of snapshots and packs: damage of it stops collections, and of a part of it backups too.
+async fn marks(repo: &Repository, mut problems: Vec<Problem>) -> Check {
+    let marks = match repo.read_marks().await {
+        Ok(marks) => marks,
+        Err(error) => return Check::fail("marks", &error, "run `lifeboat verify`"),
+    };
+    problems.extend(marks.problems);
+    problems.retain(Problem::is_damage);
+    match problems.first() {
+        None => Check::ok("marks", format!("{} forgotten, {} holds", marks.tombs.len(), marks.holds.len())),
+        Some(first) => of_problems("marks", &problems, first, without(&first.key)),
+    }
+}
+
+/// How to go on without a mark that is damaged.
+fn without(key: &str) -> &'static str {
+    let ways = [
+        (layout::TOMBS, "delete it, and forget the snapshot again if it was to go"),
+        (layout::HOLDS, "restore it from a replica; or hold again what was held, then delete it"),
+        (layout::UNDONE, "restore it from a replica; or undelete again what was taken back, then delete it"),
+        (layout::REMOVED, "delete it; what `prune` then misses may be accepted with --accept-missing"),
+    ];
+    let way = ways.iter().find(|(prefix, _)| key.starts_with(prefix)).map(|(_, way)| *way);
+    way.unwrap_or("restore it from a replica; or delete it while no backup and no prune runs, and prune then")
+}
+
+fn of_problems(name: &'static str, all: &[Problem], first: &Problem, hint: &'static str) -> Check {
+    let count = if all.len() == 1 { "1 object".to_owned() } else { format!("{} objects", all.len()) };
+    let failed = Check::fail(name, &first.error, hint);
+    Check { detail: format!("{count} cannot be used; {}: {}", first.key, failed.detail), ..failed }
 }
 
 /// Whether files can be made in a directory, and whether others could read or change them.
@@ -243,12 +270,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
     use super::*;
     use crate::crypto::{SecretKey, keyfile};
+    use crate::format::gc::TombReason;
+    use crate::format::layout::ObjectName;
+    use crate::id::ObjectHash;
     use crate::ops::init::{InitOptions, init};
-    use crate::ops::testing::{env, store_over};
+    use crate::ops::testing::{env, new_repository, put_snapshot, store_over};
     use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
     fn state(checks: &[Check], name: &str) -> Vec<CheckState> {
@@ -294,5 +325,31 @@ mod tests {
         assert!(state(&checks, "store").len() >= 2, "{checks:?}");
         assert!(state(&checks, "store").iter().all(|state| *state == CheckState::Fail));
         assert!(checks.iter().all(|check| check.state == CheckState::Ok || check.hint.is_some()));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_mark_is_named_with_the_way_on() {
+        let objects = Arc::new(InMemory::new());
+        let repo = new_repository(Arc::clone(&objects) as _, env()).await;
+        let id = put_snapshot(&repo, 0, |_| {}).await;
+        let writer = repo.writer().unwrap().0;
+        assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Ok);
+        repo.put_tomb((writer, 0, id), TombReason::Named).await.unwrap();
+        let undone = repo.put_undo(vec![ObjectHash::new([1; 32])]).await.unwrap();
+        assert_eq!(marks(&repo, Vec::new()).await.detail, "1 forgotten, 0 holds");
+        let key = ObjectName::Undone(undone).key();
+        objects.put(&key.as_str().into(), "damaged".into()).await.unwrap();
+        let check = marks(&repo, Vec::new()).await;
+        assert_eq!(check.state, CheckState::Fail);
+        assert!(check.detail.starts_with(&format!("1 object cannot be used; {key}: ")), "{}", check.detail);
+        assert!(check.hint.unwrap().contains("undelete"), "{check:?}");
+        // What the index was loaded by.
+        let damaged = repo.put_condemnation(Vec::new()).await.unwrap();
+        let key = ObjectName::Condemned(damaged).key();
+        objects.put(&key.as_str().into(), "damaged".into()).await.unwrap();
+        let index = repo.load_index().await.unwrap();
+        let check = marks(&repo, index.problems).await;
+        assert!(check.detail.starts_with(&format!("2 objects cannot be used; {key}: ")), "{}", check.detail);
+        assert!(check.hint.unwrap().contains("while no backup"), "{check:?}");
     }
 }

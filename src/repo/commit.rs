@@ -12,9 +12,10 @@ use super::open::{Repository, object_key};
 use super::pack::{FinishedPack, PackKeys, open_directory};
 use super::seen::SeenSnapshots;
 use super::snapshots::Listed;
+use crate::class::Class;
 use crate::crypto::object_hash;
 use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
-use crate::format::layout::ObjectName;
+use crate::format::layout::{NUMBER_MAX, ObjectName};
 use crate::format::pack::{Directory, FOOTER_LEN, Footer, PACK_MAX};
 use crate::id::{ObjectHash, PackId, SnapshotId};
 
@@ -47,44 +48,69 @@ pub struct Heads {
     pub parents: Vec<SnapshotId>,
 }
 
+/// What stands under the name of a writer's snapshot.
+enum Head {
+    /// A snapshot that the writer signed under this number.
+    Own,
+    /// Something that the store does not give.
+    Hidden,
+    /// Anything else.
+    Other,
+}
+
 impl Repository {
     /// The heads of this key's writer: of the snapshots that it signed those with the highest number. Those that this
     /// machine has seen confirmed need not be read.
     ///
-    /// A snapshot that is passed by because too many names stand above it costs its number, which is given again, and its
-    /// place among the parents.
+    /// A snapshot that the store lists and does not give costs its number. One that is damaged, or that is passed by because
+    /// too many names stand above it, does not: anyone may put such a name. Both cost their place among the parents.
     pub async fn heads(&self) -> Result<Heads, RepoError> {
         let mut listed = self.list_snapshots_of(self.writer()?.0).await?;
         listed.sort_unstable_by_key(|snapshot| Reverse((snapshot.sequence, snapshot.id)));
-        let (mut last, mut parents, mut left) = (None, Vec::new(), HEADS_READ);
+        let (mut last, mut hidden, mut parents, mut left) = (None, None, Vec::new(), HEADS_READ);
         for snapshot in listed {
             if last.is_some_and(|last| snapshot.sequence < last) {
                 break;
             }
-            if self.is_signed(snapshot, &mut left).await? {
-                last = Some(snapshot.sequence);
-                parents.push(snapshot.id);
+            match self.head(snapshot, &mut left).await? {
+                Head::Own => {
+                    last = Some(snapshot.sequence);
+                    parents.push(snapshot.id);
+                }
+                // There must be a number after it.
+                Head::Hidden if snapshot.sequence < NUMBER_MAX => {
+                    hidden = hidden.max(Some(snapshot.sequence))
+                }
+                Head::Hidden | Head::Other => {}
             }
         }
-        Ok(Heads { next: last.map_or(0, |last| last + 1), parents })
+        Ok(Heads { next: last.max(hidden).map_or(0, |last| last + 1), parents })
     }
 
-    /// Whether a snapshot of this writer and number stands under this name, as far as `left` more reads in vain can tell.
-    async fn is_signed(&self, listed: Listed, left: &mut usize) -> Result<bool, RepoError> {
+    /// What stands under this name, as far as `left` more reads in vain can tell.
+    async fn head(&self, listed: Listed, left: &mut usize) -> Result<Head, RepoError> {
         if SeenSnapshots::is_noted(self, &listed) {
-            return Ok(true);
+            return Ok(Head::Own);
         }
         if *left == 0 {
-            return Ok(false);
+            return Ok(Head::Other);
         }
-        match self.check_snapshot(listed).await {
-            Ok(()) => Ok(true),
-            Err(RepoError::Store(error)) if !error.is_not_found() => Err(error.into()),
-            Err(error @ RepoError::Cancelled) => Err(error),
-            Err(_) => {
-                *left -= 1;
-                Ok(false)
+        let error = match self.check_snapshot(listed).await {
+            Ok(()) => return Ok(Head::Own),
+            Err(error) => error,
+        };
+        *left -= 1;
+        match error {
+            RepoError::Store(error) if error.is_not_found() => {
+                Ok(if self.is_listed(listed.name()).await? { Head::Hidden } else { Head::Other })
             }
+            RepoError::Store(error) => match error.class() {
+                // Of this object only: no reason to store nothing.
+                Class::Failed | Class::Damage | Class::Denied => Ok(Head::Hidden),
+                _ => Err(error.into()),
+            },
+            RepoError::Cancelled => Err(error),
+            _ => Ok(Head::Other),
         }
     }
 
@@ -142,7 +168,8 @@ impl Repository {
         Ok(hash)
     }
 
-    /// Step 4: condemnations first, the horizon second; the packs again if the horizon moved, which updates `index`.
+    /// Step 4: condemnations first, the horizon second; the packs again if the horizon moved, which updates `index`. What is
+    /// damaged under the name of a higher horizon may be one, or garbage: it counts as moved.
     ///
     /// What is condemned or gone is added to `lost`. The caller keeps that from check to check until it has found or stored
     /// other copies: once the horizon was read again, the same check would come out clean.
@@ -158,9 +185,9 @@ impl Repository {
         if let Some(problem) = problems.into_iter().find(Problem::is_damage) {
             return Err(problem.error);
         }
-        let horizon = self.horizon().await?;
+        let (horizon, damaged) = self.listed_horizon().await?;
         lost.extend(dependencies.0.intersection(&condemned));
-        if horizon != index.horizon {
+        if horizon != index.horizon || !damaged.is_empty() {
             index.horizon = horizon;
             index.packs = self.list_packs().await?;
             lost.extend(dependencies.0.iter().filter(|pack| !index.packs.contains(pack)));

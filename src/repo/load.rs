@@ -232,7 +232,7 @@ impl Repository {
     }
 
     /// The highest horizon that could be read, and those above it that are damaged.
-    async fn listed_horizon(&self) -> Result<(u64, Vec<Problem>), RepoError> {
+    pub(super) async fn listed_horizon(&self) -> Result<(u64, Vec<Problem>), RepoError> {
         let mut turn = 1;
         loop {
             let version = self.registry_version();

@@ -34,7 +34,8 @@ struct Shared {
 
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Entries {
-    writers: HashMap<WriterId, Known>,
+    /// With the number of the entry that says so.
+    writers: HashMap<WriterId, (u64, Known)>,
     /// Keys of entries that are damaged, and that are not older than a valid one of their writer.
     damaged: Vec<String>,
 }
@@ -53,13 +54,13 @@ impl Registry {
     /// What is known of this writer.
     pub(super) fn get(&self, writer: &WriterId) -> Option<Known> {
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.writers.get(writer).copied()
+        entries.writers.get(writer).map(|(_, known)| *known)
     }
 
     /// Registers a writer until the store is read again.
     #[cfg(test)]
     pub(super) fn add(&self, writer: WriterId, known: Known) {
-        self.0.entries.write().unwrap().writers.insert(writer, known);
+        self.0.entries.write().unwrap().writers.insert(writer, (0, known));
     }
 
     /// Keys of damaged entries.
@@ -77,7 +78,8 @@ impl Registry {
         self.0.version.load(Ordering::SeqCst)
     }
 
-    /// Reads it again if a signature was refused. A writer that was known stays known.
+    /// Reads it again if a signature was refused. What an entry said that is gone, or damaged, goes on to count: an older one
+    /// may give back what was taken from its writer.
     pub(super) async fn refresh(
         &self,
         store: &Store,
@@ -86,10 +88,19 @@ impl Registry {
         if !self.0.doubted.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let mut fresh = read(store, root).await?;
+        let mut fresh = match read(store, root).await {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                self.doubt();
+                return Err(error);
+            }
+        };
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         for (writer, known) in &entries.writers {
-            fresh.writers.entry(*writer).or_insert(*known);
+            let found = fresh.writers.entry(*writer).or_insert(*known);
+            if found.0 < known.0 {
+                *found = *known;
+            }
         }
         if fresh != *entries {
             *entries = fresh;
@@ -102,7 +113,7 @@ impl Registry {
     #[cfg(test)]
     pub(super) fn with_authority(&self, writer: WriterId, authority: Authority) -> Self {
         let mut entries = self.0.entries.read().unwrap().clone();
-        entries.writers.get_mut(&writer).unwrap().1 = authority;
+        entries.writers.get_mut(&writer).unwrap().1.1 = authority;
         Self::of(entries)
     }
 }
@@ -121,7 +132,7 @@ async fn read(store: &Store, (repository, root): (RepositoryId, VerifyingKey)) -
             Ok(bytes) => bytes,
             // Without the entry everything its writer signed would look forged: that must not come from a bad connection.
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
-            Err(error) if error.is_damage() => {
+            Err(error) if error.is_damage() || matches!(error, RepoError::TooLarge { .. }) => {
                 damaged.push((id, number, name.key()));
                 continue;
             }
@@ -134,10 +145,7 @@ async fn read(store: &Store, (repository, root): (RepositoryId, VerifyingKey)) -
         }
     }
     damaged.retain(|(id, number, _)| newest.get(id).is_none_or(|(found, _)| found < number));
-    Ok(Entries {
-        writers: newest.into_iter().map(|(id, (_, known))| (id, known)).collect(),
-        damaged: damaged.into_iter().map(|(.., key)| key).collect(),
-    })
+    Ok(Entries { writers: newest, damaged: damaged.into_iter().map(|(.., key)| key).collect() })
 }
 
 /// A valid entry of this writer with this number; none if it is anything else.

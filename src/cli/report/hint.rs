@@ -113,6 +113,10 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
         RepoError::NotFound { .. } => init(context)?,
         RepoError::AlreadyExists { .. } => "choose another place, or use what is there".to_owned(),
         RepoError::WrongKey { .. } => "check that the key or password belongs to this repository".to_owned(),
+        // Nothing can be read from a mark that is damaged, and what goes by it stops.
+        RepoError::HashMismatch { key } if ["gc/", "tombs/", "holds/"].iter().any(|p| key.starts_with(p)) => {
+            "see what to do about it: lifeboat doctor".to_owned()
+        }
         RepoError::HashMismatch { .. } | RepoError::Damaged { .. } | RepoError::BadSignature { .. } => {
             "see how much is damaged: lifeboat verify --packs".to_owned()
         }

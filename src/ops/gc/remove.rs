@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, Repository};
+use crate::repo::{Listed, Marks, Problem, RepoError, Repository};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -40,7 +40,7 @@ pub(super) async fn remove(
     if due.is_empty() {
         return if options.dry_run { Ok(()) } else { clear(repo, &marks).await };
     }
-    refuse_damage(&marks)?;
+    refuse_damage(repo, &marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
     if options.dry_run {
         report.removed = due.len() as u64;
@@ -77,10 +77,14 @@ fn is_due(marks: &Marks, listed: &Listed, (options, now): (&PruneOptions, Timest
     marks.tombs.get(&listed.id).is_some_and(|tomb| now.0.saturating_sub(tomb.stored.0) >= window)
 }
 
-fn refuse_damage(marks: &Marks) -> Result<(), Error> {
+fn refuse_damage(repo: &Repository, marks: &Marks) -> Result<(), Error> {
+    // Reading them may have read the registry again.
+    repo.intact_registry()?;
     // A tomb or a removal that cannot be read removes nothing.
     let spares = |key: &str| key.starts_with(layout::HOLDS) || key.starts_with(layout::UNDONE);
-    let damaged = marks.problems.iter().find(|problem| problem.is_damage() && spares(&problem.key));
+    let is_lost =
+        |problem: &Problem| problem.is_damage() || matches!(problem.error, RepoError::TooLarge { .. });
+    let damaged = marks.problems.iter().find(|problem| is_lost(problem) && spares(&problem.key));
     damaged.map_or(Ok(()), |problem| Err(Error::MarkDamaged { key: problem.key.clone() }))
 }
 
@@ -129,7 +133,7 @@ async fn announce(
     let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
     removals.push(first);
     let marks = repo.read_marks().await?;
-    refuse_damage(&marks)?;
+    refuse_damage(repo, &marks)?;
     // Someone may have taken a tomb back and put a new one, whose window has only begun.
     let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();

@@ -66,11 +66,11 @@ pub(super) async fn look(
     let version = repo.registry_version();
     let looked = look_once(repo, accepted, learn).await;
     repo.refresh_registry().await?;
+    repo.intact_registry()?;
     if repo.registry_version() == version {
         return looked;
     }
     // What a writer signed who was registered since must not look forged.
-    repo.intact_registry()?;
     look_once(repo, accepted, learn).await
 }
 

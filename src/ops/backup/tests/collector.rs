@@ -69,7 +69,7 @@ impl World {
         repo
     }
 
-    fn through(&self, plan: impl Fn(&Op) -> Fault + Send + Sync + 'static) -> crate::store::Store {
+    pub(super) fn through(&self, plan: impl Fn(&Op) -> Fault + Send + Sync + 'static) -> crate::store::Store {
         store_over(Arc::new(FaultStore::new(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, plan)))
     }
 

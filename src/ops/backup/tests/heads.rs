@@ -5,6 +5,7 @@ use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::ops::testing::store_over;
 use crate::repo::Listed;
+use crate::store::fault::Failure;
 
 async fn listed(repo: &Repository, id: SnapshotId) -> Listed {
     let listed = repo.list_snapshots().await.unwrap().into_iter().find(|listed| listed.id == id);
@@ -45,6 +46,23 @@ async fn a_snapshot_under_another_number_is_not_followed() {
     for repo in [&repo, &elsewhere(&world, &repo)] {
         let heads = repo.heads().await.unwrap();
         assert_eq!((heads.next, heads.parents), (1, vec![first]));
+    }
+}
+
+/// One object that is archived, or rotten, or of another owner, stops no backup; its number is not given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_the_store_lists_and_does_not_give_costs_its_number() {
+    for failure in [Failure::Denied, Failure::NotFound] {
+        let world = World::new();
+        let repo = world.repository().await;
+        let first = world.save(&repo).await.snapshot.unwrap();
+        let last = listed(&repo, world.save(&repo).await.snapshot.unwrap()).await.name().key();
+        let store = world.through(move |op: &Op| {
+            let hides = op.kind == OpKind::Get && op.key == last;
+            if hides { Fault::Before(failure) } else { Fault::None }
+        });
+        let heads = elsewhere(&world, &repo).with_store(store).heads().await.unwrap();
+        assert_eq!((heads.next, heads.parents), (2, vec![first]), "{failure:?}");
     }
 }
 

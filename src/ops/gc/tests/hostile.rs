@@ -100,7 +100,8 @@ async fn a_tomb_that_was_taken_back_meanwhile_stays_taken_back() {
     }
 }
 
-/// Objects that are larger than any may be, under every kind of name, stop neither a backup nor a collection.
+/// Objects that are larger than any may be, under every kind of name, stop neither a backup nor a collection; only what may
+/// have been a hold or an undo, of something that is about to be removed, has to go first.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_are_too_large_stop_nobody() {
     let (mut world, first) = World::changed(100_000).await;
@@ -122,6 +123,11 @@ async fn objects_that_are_too_large_stop_nobody() {
         world.objects.put(&location, vec![0; 2 * SIGNED_MAX + 1].into()).await.unwrap();
     }
     world.save().await;
+    for name in [ObjectName::Undone(hash), ObjectName::Hold(hash)] {
+        let refused = prune(&world.repo, &NOW).await;
+        assert!(matches!(refused, Err(Error::MarkDamaged { .. })), "{refused:?}");
+        remove::delete(&world.repo, name).await.unwrap();
+    }
     let report = prune(&world.repo, &NOW).await.unwrap();
     assert_eq!(report.removed, 1);
 }

@@ -3,7 +3,7 @@
 use object_store::ObjectStoreExt;
 
 use super::*;
-use crate::repo::RepoError;
+use crate::repo::CheckOutcome;
 use crate::store::fault::Failure;
 
 /// The same repository through a store that answers as `fault` says, on a machine that has never seen it.
@@ -130,13 +130,44 @@ async fn a_damaged_horizon_is_not_one_that_has_not_moved() {
         OpKind::Get if op.key.starts_with(layout::HORIZON) => Fault::Corrupt(70),
         _ => Fault::None,
     });
-    let checked = faulty.check_commit(&mut index, &dependencies, &mut HashSet::new()).await;
-    assert!(matches!(checked, Err(RepoError::HashMismatch { .. })), "{checked:?}");
-    assert!(faulty.horizon().await.is_err());
+    let mut lost = HashSet::new();
+    let checked = faulty.check_commit(&mut index, &dependencies, &mut lost).await.unwrap();
+    assert_eq!((checked, lost), (CheckOutcome::Lost, HashSet::from([pack])));
+    assert!(faulty.horizon().await.is_err(), "a collector must not give its number again");
     // One below that is damaged hides nothing.
     let rot = ObjectName::Horizon(0, ObjectHash::new([7; 32]));
     world.objects.put(&rot.key().into(), vec![0; 9].into()).await.unwrap();
     assert_eq!(world.repo.horizon().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_under_the_name_of_a_horizon_stops_no_backup() {
+    let mut world = World::new().await;
+    let garbage = ObjectName::Horizon(layout::NUMBER_MAX, ObjectHash::new([7; 32]));
+    world.objects.put(&garbage.key().into(), vec![0; 9].into()).await.unwrap();
+    world.write("a", &noise(1, 10_000));
+    let id = world.save().await;
+    let listed = world.repo.list_snapshots().await.unwrap();
+    assert!(listed.iter().any(|listed| listed.id == id && listed.confirmed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_too_large_spares_all_the_same() {
+    let mut world = World::new().await;
+    world.write("a", &noise(1, 10_000));
+    let first = world.save().await;
+    let content = world.saved[&first].clone();
+    world.write("a", &noise(2, 10_000));
+    world.save().await;
+    let hold = world.repo.put_hold(vec![first], None).await.unwrap();
+    world.forget(first).await;
+    world.saved.insert(first, content);
+    let large = vec![0; crate::format::signed::SIGNED_MAX + 1];
+    world.objects.put(&ObjectName::Hold(hold).key().into(), large.into()).await.unwrap();
+    let refused = prune(&world.repo, &NOW).await;
+    assert!(matches!(refused, Err(Error::MarkDamaged { .. })), "{refused:?}");
+    let listed = world.repo.list_snapshots().await.unwrap();
+    assert!(listed.iter().any(|listed| listed.id == first));
 }
 
 #[tokio::test(flavor = "multi_thread")]
