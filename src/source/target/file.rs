@@ -117,6 +117,12 @@ impl TargetFile {
 
     /// Replaces what stands under the file's name.
     fn take_place(&self, spare: &[u8]) -> Result<(), TargetError> {
+        // A power cut may keep the rename and lose content that is not on the disk by then: the old file would be gone.
+        match rustix::fs::fdatasync(&self.fd) {
+            // A file system that does not sync at all.
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(self.error("sync", error)),
+        }
         // Some file systems tell only at a close that what was written has no room.
         let second = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.error("close", e))?;
         sys::write::close(second).map_err(|error| self.error("close", error))?;
