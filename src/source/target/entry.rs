@@ -151,6 +151,19 @@ pub(super) fn replace(
     })
 }
 
+/// [`replace`], unless what has the spare name is another entry by now: that one is left alone, and the old one stays.
+pub(super) fn replace_by(
+    dir: &TargetDir,
+    fd: BorrowedFd<'_>,
+    (spare, identity): (&[u8], Identity),
+    name: &[u8],
+) -> Result<(), TargetError> {
+    if identity_of(fd, spare) != Some(identity) {
+        return Err(TargetError::Changed { path: dir.path_of(spare) });
+    }
+    replace(dir, fd, spare, name)
+}
+
 /// Removes an entry that is no directory.
 fn clear(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
     if dir.shared().options.overwrite == Overwrite::Never {
@@ -236,9 +249,14 @@ pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<
     let from = source.dir.fd()?;
     let changed = || TargetError::Changed { path: source.dir.path_of(&source.name) };
     let put = || {
-        place(dir, name, "link", |fd, name| {
+        let (_, spare) = place_beside(dir, name, "link", |fd, name| {
             rustix::fs::linkat(&from, &*source.name, fd, name, AtFlags::empty())
-        })
+        })?;
+        let Some(spare) = spare else { return Ok(()) };
+        if identity_of(fd.as_fd(), &spare) == Some(source.identity) {
+            return replace(dir, fd.as_fd(), &spare, name);
+        }
+        remove_wrong(dir, fd.as_fd(), &spare).and(Err(changed()))
     };
     let placed = match put() {
         Err(error) if errno(&error) == Some(Errno::PERM) => {
@@ -250,14 +268,18 @@ pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
         return Ok(());
     }
-    // Something else had taken the source's name. Only the new name goes, and what it named stays untouched.
-    match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Err(changed()),
-        Err(error) => Err(explain(dir, fd.as_fd(), name, ("remove", error))),
+    remove_wrong(dir, fd.as_fd(), name).and(Err(changed()))
+}
+
+/// Removes the new name of something that had taken the source's name; what it names stays untouched.
+fn remove_wrong(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
+    match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(explain(dir, fd, name, ("remove", error))),
     }
 }
 
-fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
+pub(super) fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Identity::of(&stat))
 }
 
