@@ -238,13 +238,18 @@ pub(super) fn reference(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<
     Ok((fd, stat))
 }
 
-/// Gives `source` a further name, and makes sure that it is `source` which got it.
-pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<(), TargetError> {
+/// Gives `source` a further name, and makes sure that it is `source` which got it. What could not be set again is
+/// returned.
+pub(super) fn link(
+    dir: &TargetDir,
+    name: &[u8],
+    source: &LinkSource,
+) -> Result<Vec<MetadataFailure>, TargetError> {
     check_name(dir, name)?;
     let fd = dir.fd()?;
     // A name that is a link to it already must not be cleared: it could be the only one.
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let from = source.dir.fd()?;
     let changed = || TargetError::Changed { path: source.dir.path_of(&source.name) };
@@ -258,15 +263,15 @@ pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<
         }
         remove_wrong(dir, fd.as_fd(), &spare).and(Err(changed()))
     };
-    let placed = match put() {
+    let (placed, unset) = match put() {
         Err(error) if errno(&error) == Some(Errno::PERM) => {
-            unprotected(from.as_fd(), source, put).unwrap_or(Err(error))
+            unprotected(from.as_fd(), source, put).unwrap_or((Err(error), None))
         }
-        done => done,
+        done => (done, None),
     };
     placed.map_err(|error| if errno(&error) == Some(Errno::NOENT) { changed() } else { error })?;
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
-        return Ok(());
+        return Ok(Vec::from_iter(unset));
     }
     remove_wrong(dir, fd.as_fd(), name).and(Err(changed()))
 }
@@ -290,13 +295,16 @@ fn errno(error: &TargetError) -> Option<Errno> {
     }
 }
 
+/// How a link was made while its source was not protected, and what kept the source from being protected again.
+type Unprotected = (Result<(), TargetError>, Option<MetadataFailure>);
+
 /// The first name may have been finished as immutable, which forbids further ones: lifts that for the moment. `None` if
 /// that is not so.
-fn unprotected(
+pub(super) fn unprotected(
     dir: BorrowedFd<'_>,
     source: &LinkSource,
     make: impl FnOnce() -> Result<(), TargetError>,
-) -> Option<Result<(), TargetError>> {
+) -> Option<Unprotected> {
     let (_, stat) = reference(dir, &source.name).ok()?;
     if Identity::of(&stat) != source.identity
         || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
@@ -314,7 +322,6 @@ fn unprotected(
     }
     rustix::fs::ioctl_setflags(&file, protected - PROTECTING).ok()?;
     let made = make();
-    let again = rustix::fs::ioctl_setflags(&file, protected)
-        .map_err(|error| TargetError::io("protect", source.dir.path_of(&source.name), error));
-    Some(made.and(again))
+    let again = rustix::fs::ioctl_setflags(&file, protected);
+    Some((made, again.err().map(|error| MetadataFailure::new(Attribute::Flags, error))))
 }
