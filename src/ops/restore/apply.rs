@@ -371,7 +371,8 @@ impl Run {
                 return self.end();
             }
             Err(error) => self.report_refused(dir.path_of(&node.name), error),
-            Ok(()) => {
+            Ok(unset) => {
+                self.report_unset(|| dir.path_of(&node.name), &unset);
                 let is_file = node.kind == crate::format::node::NodeKind::File;
                 self.report_done(|| dir.path_of(&node.name), is_file);
             }

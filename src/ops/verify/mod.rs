@@ -27,7 +27,7 @@ pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyRepo
 use self::finding::{BadPack, pack_key};
 use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
 use self::pipeline::{Check, Job, Verdict};
-use self::read::{all_refused, problem, refuses};
+use self::read::{Asked, pages_refused, problem};
 use self::survey::{Survey, listing, survey};
 use self::walk::walk;
 use crate::crypto::object_hash;
@@ -139,6 +139,14 @@ async fn verify_once(
         lost = walk(repo, &survey, &bad).await?.packs;
     }
     attach(&mut report.findings, lost);
+    let refused = match depth {
+        Depth::Structure if walked.read => None,
+        Depth::Structure => pages_refused(repo.store(), &mut report.findings),
+        _ => checked.asked.kind_refused(repo.store(), &mut report.findings),
+    };
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
     observer.observe(&Event::PhaseFinished { phase: Phase::Verify });
     Ok((report, survey.listing))
 }
@@ -176,6 +184,8 @@ struct Checked {
     bad: HashMap<PackId, BadPack>,
     bytes: u64,
     chunks: u64,
+    /// Packs that were to be read.
+    asked: Asked,
 }
 
 async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
@@ -184,6 +194,8 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));
     }
+    let mut checked = Checked::default();
+    jobs.iter().for_each(|(pack, _)| checked.asked.add(&pack_key(*pack)));
     let jobs = jobs
         .into_iter()
         .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
@@ -194,8 +206,6 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         let mut worker = PackWorker::new(&shared)?;
         Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
     };
-    let mut checked = Checked::default();
-    let mut refused = None;
     let counters = repo.env().observer.counters();
     pipeline::run((repo.store(), repo.env()), jobs, make, |job, outcome| {
         Counters::add(&counters.bytes, job.size);
@@ -203,10 +213,6 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         let pack = job.what;
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(error) if refuses(repo.store(), &error) => {
-                refused = Some(error);
-                return;
-            }
             Err(error) => {
                 PackOutcome { problems: vec![problem(error)], bad: Some(BadPack::Whole), chunks: 0 }
             }
@@ -217,7 +223,7 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         checked.findings.extend(findings);
     })
     .await?;
-    refused.map_or(Ok(checked), |error| Err(error.into()))
+    Ok(checked)
 }
 
 /// Holds every object against the hash in its name, without any key. A confirmation has no hash of its own: of it only
@@ -226,7 +232,8 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
     let start = env.clock.monotonic();
     let mut report = VerifyReport::default();
     let jobs = list_without_key(&store, &mut report).await?;
-    let asked = jobs.len();
+    let mut asked = Asked::default();
+    jobs.iter().for_each(|job| asked.add(job.key.as_str()));
     let total = Some(jobs.iter().map(|job| job.size).sum());
     env.observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
     let make = || -> Result<Check<ObjectName, Option<Problem>>, RepoError> {
@@ -236,18 +243,14 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
         }))
     };
     let counters = env.observer.counters();
-    let mut refused = None;
     pipeline::run((&store, env), jobs, make, |job, answer| {
         Counters::add(&counters.bytes, job.size);
         report.bytes += job.size;
-        let problem = match answer {
-            Err(error) if refuses(&store, &error) => return refused = Some(error),
-            answer => answer.unwrap_or_else(|error| Some(problem(error))),
-        };
+        let problem = answer.unwrap_or_else(|error| Some(problem(error)));
         report.findings.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
     })
     .await?;
-    if let Some(error) = refused.or_else(|| all_refused(&mut report.findings, asked)) {
+    if let Some(error) = asked.refused(&store, &mut report.findings) {
         return Err(error.into());
     }
     env.observer.observe(&Event::PhaseFinished { phase: Phase::Verify });

@@ -1,6 +1,8 @@
 //! Reading an object for verification: what goes wrong twice is a finding, what concerns the store as a whole an error.
 
-use super::finding::{Finding, Problem, is_local};
+use std::collections::BTreeMap;
+
+use super::finding::{Finding, Problem, Severity, is_local};
 use crate::error::Error;
 use crate::event::{Event, Observer};
 use crate::repo::{RepoError, Repository};
@@ -25,16 +27,75 @@ pub(super) fn is_fatal(error: &RepoError) -> bool {
     }
 }
 
-/// Whether it is not one object but the store that may not be read. A service refuses a key; a directory has files whose rights
-/// are wrong one by one.
-pub(super) fn refuses(store: &Store, error: &RepoError) -> bool {
-    !store.is_local() && matches!(error, RepoError::Store(StoreError::Denied { .. }))
+fn is_refusal(error: &RepoError) -> bool {
+    matches!(error, RepoError::Store(StoreError::Denied { .. }))
+}
+
+/// Whether a finding says no more than that the store refused to give something.
+fn is_refused(finding: &Finding) -> bool {
+    match &finding.problem {
+        Problem::Invalid(error) | Problem::Page { error, .. } => is_refusal(error),
+        _ => false,
+    }
+}
+
+/// How many objects were asked for, by kind: the part of the key before the first slash.
+#[derive(Debug, Default)]
+pub(super) struct Asked(BTreeMap<String, usize>);
+
+impl Asked {
+    pub(super) fn add(&mut self, key: &str) {
+        *self.0.entry(kind(key).to_owned()).or_default() += 1;
+    }
+
+    /// The failure to end with, if the store refused everything that was asked for, or all of one kind.
+    pub(super) fn refused(&self, store: &Store, findings: &mut Vec<Finding>) -> Option<RepoError> {
+        all_refused(findings, self.0.values().sum()).or_else(|| self.kind_refused(store, findings))
+    }
+
+    /// The failure to end with, if the store refused all objects of one kind and nothing else is damaged. A service refuses a
+    /// key a prefix; a directory has files whose rights are wrong one by one.
+    pub(super) fn kind_refused(&self, store: &Store, findings: &mut Vec<Finding>) -> Option<RepoError> {
+        if store.is_local() || is_more_damaged(findings) {
+            return None;
+        }
+        for (name, asked) in &self.0 {
+            let mut of_kind: Vec<_> =
+                findings.extract_if(.., |finding| kind(&finding.key) == name.as_str()).collect();
+            let error = all_refused(&mut of_kind, *asked);
+            findings.append(&mut of_kind);
+            if error.is_some() {
+                return error;
+            }
+        }
+        None
+    }
+}
+
+fn kind(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(kind, _)| kind)
+}
+
+fn is_more_damaged(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Damage && !is_refused(finding))
+}
+
+/// The failure to end with, if a service refused the pages of all trees, none was read, and nothing else is damaged.
+pub(super) fn pages_refused(store: &Store, findings: &mut Vec<Finding>) -> Option<RepoError> {
+    if store.is_local() || is_more_damaged(findings) {
+        return None;
+    }
+    let refused = |f: &Finding| matches!(&f.problem, Problem::Page { error, .. } if is_refusal(error));
+    let at = findings.iter().position(refused)?;
+    match findings.swap_remove(at).problem {
+        Problem::Page { error, .. } => Some(error),
+        _ => None,
+    }
 }
 
 /// The failure that all `asked` objects had, if the store refused every one of them: then nothing is known of the repository.
 pub(super) fn all_refused(findings: &mut Vec<Finding>, asked: usize) -> Option<RepoError> {
-    let refused =
-        |f: &Finding| matches!(f.problem, Problem::Invalid(RepoError::Store(StoreError::Denied { .. })));
+    let refused = |f: &Finding| matches!(&f.problem, Problem::Invalid(error) if is_refusal(error));
     if asked == 0 || findings.iter().filter(|finding| refused(finding)).count() < asked {
         return None;
     }
@@ -66,7 +127,6 @@ pub(super) async fn twice<T, F>(
 where
     F: Future<Output = Result<T, RepoError>>,
 {
-    let is_fatal = |error: &RepoError| is_fatal(error) || refuses(repo.store(), error);
     match read().await {
         Ok(value) => return Ok(Ok(value)),
         Err(error) if is_fatal(&error) => return Err(error.into()),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::finding::{BadPack, Finding, Impact, Problem, pack_key};
-use super::read::{is_fatal, note_second_read, refuses};
+use super::read::{is_fatal, note_second_read};
 use super::survey::{Root, Survey};
 use crate::error::Error;
 use crate::format::FormatError;
@@ -35,6 +35,8 @@ pub(super) struct Walked {
     pub(super) snapshots: u64,
     /// Packs whose loss or damage hits a snapshot.
     pub(super) packs: HashMap<PackId, Impact>,
+    /// Whether any page could be read.
+    pub(super) read: bool,
     problems: BTreeMap<(ChunkId, &'static str), (String, Problem, Impact)>,
     more: (u64, Impact),
     hits: u64,
@@ -202,15 +204,14 @@ impl Walker<'_> {
         for second in [false, true] {
             match self.reader.read(ChunkKind::Tree, id).await {
                 Ok(Some(page)) => {
+                    self.walked.read = true;
                     if second {
                         note_second_read(&*self.repo.env().observer, &self.key_of(id)?);
                     }
                     return Ok(Ok(page));
                 }
                 Ok(None) => break,
-                Err(error) if is_fatal(&error) || refuses(self.repo.store(), &error) => {
-                    return Err(error.into());
-                }
+                Err(error) if is_fatal(&error) => return Err(error.into()),
                 Err(error) if second => return Ok(Err(error)),
                 Err(_) => {}
             }

@@ -151,6 +151,19 @@ pub(super) fn replace(
     })
 }
 
+/// [`replace`], unless what has the spare name is another entry by now: that one is left alone, and the old one stays.
+pub(super) fn replace_by(
+    dir: &TargetDir,
+    fd: BorrowedFd<'_>,
+    (spare, identity): (&[u8], Identity),
+    name: &[u8],
+) -> Result<(), TargetError> {
+    if identity_of(fd, spare) != Some(identity) {
+        return Err(TargetError::Changed { path: dir.path_of(spare) });
+    }
+    replace(dir, fd, spare, name)
+}
+
 /// Removes an entry that is no directory.
 fn clear(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
     if dir.shared().options.overwrite == Overwrite::Never {
@@ -225,39 +238,53 @@ pub(super) fn reference(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<
     Ok((fd, stat))
 }
 
-/// Gives `source` a further name, and makes sure that it is `source` which got it.
-pub(super) fn link(dir: &TargetDir, name: &[u8], source: &LinkSource) -> Result<(), TargetError> {
+/// Gives `source` a further name, and makes sure that it is `source` which got it. What could not be set again is
+/// returned.
+pub(super) fn link(
+    dir: &TargetDir,
+    name: &[u8],
+    source: &LinkSource,
+) -> Result<Vec<MetadataFailure>, TargetError> {
     check_name(dir, name)?;
     let fd = dir.fd()?;
     // A name that is a link to it already must not be cleared: it could be the only one.
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let from = source.dir.fd()?;
     let changed = || TargetError::Changed { path: source.dir.path_of(&source.name) };
     let put = || {
-        place(dir, name, "link", |fd, name| {
+        let (_, spare) = place_beside(dir, name, "link", |fd, name| {
             rustix::fs::linkat(&from, &*source.name, fd, name, AtFlags::empty())
-        })
-    };
-    let placed = match put() {
-        Err(error) if errno(&error) == Some(Errno::PERM) => {
-            unprotected(from.as_fd(), source, put).unwrap_or(Err(error))
+        })?;
+        let Some(spare) = spare else { return Ok(()) };
+        if identity_of(fd.as_fd(), &spare) == Some(source.identity) {
+            return replace(dir, fd.as_fd(), &spare, name);
         }
-        done => done,
+        remove_wrong(dir, fd.as_fd(), &spare).and(Err(changed()))
+    };
+    let (placed, unset) = match put() {
+        Err(error) if errno(&error) == Some(Errno::PERM) => {
+            unprotected(from.as_fd(), source, put).unwrap_or((Err(error), None))
+        }
+        done => (done, None),
     };
     placed.map_err(|error| if errno(&error) == Some(Errno::NOENT) { changed() } else { error })?;
     if identity_of(fd.as_fd(), name) == Some(source.identity) {
-        return Ok(());
+        return Ok(Vec::from_iter(unset));
     }
-    // Something else had taken the source's name. Only the new name goes, and what it named stays untouched.
-    match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Err(changed()),
-        Err(error) => Err(explain(dir, fd.as_fd(), name, ("remove", error))),
+    remove_wrong(dir, fd.as_fd(), name).and(Err(changed()))
+}
+
+/// Removes the new name of something that had taken the source's name; what it names stays untouched.
+fn remove_wrong(dir: &TargetDir, fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), TargetError> {
+    match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(explain(dir, fd, name, ("remove", error))),
     }
 }
 
-fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
+pub(super) fn identity_of(dir: BorrowedFd<'_>, name: &[u8]) -> Option<Identity> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Identity::of(&stat))
 }
 
@@ -268,13 +295,16 @@ fn errno(error: &TargetError) -> Option<Errno> {
     }
 }
 
+/// How a link was made while its source was not protected, and what kept the source from being protected again.
+type Unprotected = (Result<(), TargetError>, Option<MetadataFailure>);
+
 /// The first name may have been finished as immutable, which forbids further ones: lifts that for the moment. `None` if
 /// that is not so.
-fn unprotected(
+pub(super) fn unprotected(
     dir: BorrowedFd<'_>,
     source: &LinkSource,
     make: impl FnOnce() -> Result<(), TargetError>,
-) -> Option<Result<(), TargetError>> {
+) -> Option<Unprotected> {
     let (_, stat) = reference(dir, &source.name).ok()?;
     if Identity::of(&stat) != source.identity
         || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
@@ -292,7 +322,6 @@ fn unprotected(
     }
     rustix::fs::ioctl_setflags(&file, protected - PROTECTING).ok()?;
     let made = make();
-    let again = rustix::fs::ioctl_setflags(&file, protected)
-        .map_err(|error| TargetError::io("protect", source.dir.path_of(&source.name), error));
-    Some(made.and(again))
+    let again = rustix::fs::ioctl_setflags(&file, protected);
+    Some((made, again.err().map(|error| MetadataFailure::new(Attribute::Flags, error))))
 }

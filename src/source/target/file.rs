@@ -7,7 +7,8 @@
 //! # Crash
 //! A file that was not finished stands with mode 0600, the owner of the process and whatever content had arrived: under
 //! its own name if that was free, and running the restore again replaces it; under a spare name (`.lifeboat-…`) that
-//! nobody will use any more if it was to replace another.
+//! nobody will use any more if it was to replace another. One that was finished but for the rename stands under its
+//! spare name with all its content and its final owner and mode.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,7 +88,8 @@ impl TargetFile {
     /// could not be set is returned; the content stands all the same.
     ///
     /// # Errors
-    /// If another entry stood in its place, that one still does.
+    /// If another entry stood in its place, that one still does; unless somebody put something else under the spare name
+    /// at the very moment it took the place ([`TargetError::Changed`]).
     pub fn finish(self, metadata: &Metadata<'_>) -> Result<Vec<MetadataFailure>, TargetError> {
         let completed = self.complete(metadata);
         if completed.is_err() && self.spare.is_some() {
@@ -117,15 +119,23 @@ impl TargetFile {
 
     /// Replaces what stands under the file's name.
     fn take_place(&self, spare: &[u8]) -> Result<(), TargetError> {
+        // A power cut may keep the rename and lose content that is not on the disk by then: the old file would be gone.
+        match rustix::fs::fdatasync(&self.fd) {
+            // A file system that does not sync at all.
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(self.error("sync", error)),
+        }
         // Some file systems tell only at a close that what was written has no room.
         let second = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.error("close", e))?;
         sys::write::close(second).map_err(|error| self.error("close", error))?;
         let dir = self.dir.fd()?;
-        let there = rustix::fs::statat(&dir, spare, AtFlags::SYMLINK_NOFOLLOW);
-        if there.ok().map(|stat| Identity::of(&stat)) != Some(self.identity()?) {
-            return Err(TargetError::Changed { path: self.dir.path_of(spare) });
+        let identity = self.identity()?;
+        entry::replace_by(&self.dir, dir.as_fd(), (spare, identity), &self.name)?;
+        if entry::identity_of(dir.as_fd(), &self.name) == Some(identity) {
+            return Ok(());
         }
-        entry::replace(&self.dir, dir.as_fd(), spare, &self.name)
+        // Whatever it is, it is somebody else's and stays.
+        Err(TargetError::Changed { path: self.dir.path_of(&self.name) })
     }
 
     /// Removes the unfinished file, because its content cannot be completed. What stood in its place before stays.

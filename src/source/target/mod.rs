@@ -273,8 +273,14 @@ impl Target {
         }
     }
 
-    /// Gives an entry that this restore made a further name. It shares content and metadata, so none is set.
-    pub fn hard_link(&self, parent: &TargetDir, name: &[u8], source: &LinkSource) -> Result<(), TargetError> {
+    /// Gives an entry that this restore made a further name. It shares content and metadata, so none is set; but one that
+    /// is immutable is not so for a moment, and if that cannot be set again, the failure is returned: the link stands.
+    pub fn hard_link(
+        &self,
+        parent: &TargetDir,
+        name: &[u8],
+        source: &LinkSource,
+    ) -> Result<Vec<MetadataFailure>, TargetError> {
         entry::link(parent, name, source)
     }
 

@@ -159,6 +159,56 @@ async fn a_store_that_refuses_to_be_read_is_an_error_and_not_damage() {
     }
 }
 
+/// The world behind a store that refuses to give these objects.
+fn refusing(world: &World, keys: &[&Key]) -> (Repository, Store) {
+    let keys: Vec<String> = keys.iter().map(|key| key.as_str().to_owned()).collect();
+    let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
+        OpKind::Get | OpKind::GetRange if keys.contains(&op.key) => Fault::Before(Failure::Denied),
+        _ => Fault::None,
+    });
+    let store = store_over(Arc::new(faults));
+    (world.repo.with_store(store.clone()), store)
+}
+
+#[tokio::test]
+async fn one_object_that_is_refused_hides_no_damage() {
+    let world = world().await;
+    let data = world.packs(ChunkKind::Data).await.remove(0);
+    let tree = world.packs(ChunkKind::Tree).await.remove(0);
+    let index = world.keys(layout::INDEX).await.remove(0);
+    let snapshot = world.keys(layout::SNAPSHOTS).await.remove(0);
+    world.flip(&data, |_| 100).await;
+    for refused in [&tree, &index, &snapshot] {
+        let (repo, store) = refusing(&world, &[refused]);
+        for depth in [Depth::Packs, Depth::Data] {
+            let report = verify(&repo, depth).await.unwrap();
+            assert!(report.has_damage());
+            for key in [refused, &data] {
+                let found = of(&report, key);
+                assert!(found.iter().any(|f| f.severity == Severity::Damage), "{key} {:?}", lines(&report));
+            }
+        }
+        let report = verify_packs_without_key(store, repo.env()).await.unwrap();
+        let damaged = report.findings.iter().map(|finding| finding.key.as_str());
+        let damaged: std::collections::BTreeSet<_> = damaged.collect();
+        assert_eq!(damaged, [refused.as_str(), data.as_str()].into());
+    }
+}
+
+#[tokio::test]
+async fn pages_that_are_refused_are_damage_only_if_others_are_read() {
+    let world = world().await;
+    let trees = world.packs(ChunkKind::Tree).await;
+    assert!(trees.len() > 1);
+    let (repo, _) = refusing(&world, &trees.iter().collect::<Vec<_>>());
+    let error = verify(&repo, Depth::Structure).await.unwrap_err();
+    assert_eq!(error.class(), crate::class::Class::Denied);
+    let (repo, _) = refusing(&world, &[&trees[0]]);
+    let report = verify(&repo, Depth::Structure).await.unwrap();
+    let found = of(&report, &trees[0]);
+    assert!(found.iter().any(|f| f.severity == Severity::Damage && f.affected_count > 0));
+}
+
 #[tokio::test]
 async fn a_wrong_promise_about_a_list_that_another_file_shares_is_found() {
     let repo = new_repository(Arc::new(InMemory::new()), env()).await;

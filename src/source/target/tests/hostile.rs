@@ -79,7 +79,7 @@ fn nothing_is_written_through_links_that_stand_where_an_entry_belongs() {
         &|name| write(&target, &root, name, b"inside").unwrap(),
         &|name| assert!(target.symlink(&root, name, b"elsewhere", &plain(0)).unwrap().is_empty()),
         &|name| assert!(target.make_node(&root, name, NodeKind::Fifo, &plain(0o622)).unwrap().is_empty()),
-        &|name| target.hard_link(&root, name, &source).unwrap(),
+        &|name| assert!(target.hard_link(&root, name, &source).unwrap().is_empty()),
         &|name| assert!(target.make_dir(&root, name).unwrap().path().ends_with("place")),
     ];
     for plant in plant {
@@ -128,6 +128,12 @@ fn hard_links_go_only_to_what_the_restore_made() {
         let error = target.hard_link(&root, b"new", &source).unwrap_err();
         assert!(matches!(error, TargetError::Changed { .. }), "{error}");
         assert!(fs::symlink_metadata(path.join("new")).is_err(), "the wrong link does not stay");
+        fs::write(path.join("old"), b"old").unwrap();
+        let error = target.hard_link(&root, b"old", &source).unwrap_err();
+        assert!(matches!(error, TargetError::Changed { .. }), "{error}");
+        assert_eq!(fs::read(path.join("old")).unwrap(), b"old", "the wrong link replaces nothing");
+        let names = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.filter(|name| name.as_bytes().starts_with(b".lifeboat-")).count(), 0);
         fs::write(path.join("first"), b"for the next turn").ok();
     }
     target.symlink(&root, b"link", outside.as_os_str().as_bytes(), &plain(0)).unwrap();

@@ -107,9 +107,39 @@ fn a_link_to_something_immutable_replaces_too() {
     } else {
         println!("not checked: this file system or this user sets no flags");
     }
-    linked.unwrap();
+    assert!(linked.unwrap().is_empty());
     assert_eq!(first.metadata().unwrap().nlink(), 2);
     assert_eq!(fs::read_dir(dir.path().join("target")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_link_stands_even_if_its_source_cannot_be_protected_again() {
+    let (dir, target) = target();
+    let root = target.root();
+    let file = target.create_file(&root, b"first", 0).unwrap();
+    let source = file.link_source().unwrap();
+    let immutable = Metadata { flags: rustix::fs::IFlags::IMMUTABLE.bits(), ..plain(0o644) };
+    if !file.finish(&immutable).unwrap().is_empty() {
+        println!("skipped: this file system or this user sets no flags");
+        return;
+    }
+    let first = dir.path().join("target/first");
+    let (made, unset) = std::thread::scope(|scope| {
+        let link = || {
+            let fd = root.fd().unwrap();
+            entry::unprotected(fd.as_fd(), &source, || {
+                fs::hard_link(&first, first.with_file_name("second")).unwrap();
+                // Only this thread becomes a user who may not protect anything.
+                let user = Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+                Ok(())
+            })
+        };
+        scope.spawn(link).join().unwrap().unwrap()
+    });
+    made.unwrap();
+    assert_failures(&Vec::from_iter(unset), &[Attribute::Flags]);
+    assert_eq!(fs::metadata(&first).unwrap().nlink(), 2);
 }
 
 #[test]
