@@ -9,6 +9,9 @@
 //! its own name if that was free, and running the restore again replaces it; under a spare name (`.lifeboat-…`) that
 //! nobody will use any more if it was to replace another. One that was finished but for the rename stands under its
 //! spare name with all its content and its final owner and mode.
+//! A power cut before the sync at the end of the restore may cost a file that has just taken the place of another, on a file
+//! system that does not write it before it renames it: a sync of each would cost a restore over many small files far more
+//! than running it again.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -119,12 +122,6 @@ impl TargetFile {
 
     /// Replaces what stands under the file's name.
     fn take_place(&self, spare: &[u8]) -> Result<(), TargetError> {
-        // A power cut may keep the rename and lose content that is not on the disk by then: the old file would be gone.
-        match rustix::fs::fdatasync(&self.fd) {
-            // A file system that does not sync at all.
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(self.error("sync", error)),
-        }
         // Some file systems tell only at a close that what was written has no room.
         let second = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.error("close", e))?;
         sys::write::close(second).map_err(|error| self.error("close", error))?;
