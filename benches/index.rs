@@ -1,4 +1,5 @@
-//! The index at size: time to take objects in, to merge, to open, and to look chunks up; and what it costs in memory.
+//! The index at size: time to take objects in, to merge, to open, to look chunks up, and to mark them; and what it costs in
+//! memory.
 //!
 //! `LIFEBOAT_BENCH_CHUNKS` says how many chunks (10,000,000 by default); `LIFEBOAT_BENCH_CACHE` names a directory to
 //! keep the cache in, so that a second run measures opening alone. `LIFEBOAT_BENCH_COMPACT` names a directory: a repository is made
@@ -24,7 +25,7 @@ use lifeboat::format::envelope::ChunkKind;
 use lifeboat::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
 use lifeboat::format::segment::{Codec, SegmentEntry};
 use lifeboat::id::{ChunkId, ObjectHash, PackId, WriterId};
-use lifeboat::index::{Cache, RunTable, View};
+use lifeboat::index::{Cache, LiveSet, Mark, RunTable, View};
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::repo::{CompactPlan, Env, Limits, Places, Repository};
 use lifeboat::store::{Store, StoreOptions, StoreUrl};
@@ -141,6 +142,7 @@ fn main() {
         });
     });
     println!("{} first touches {warming:.1?}, anonymous {}", chunks / 101, status("RssAnon"));
+    mark(&view, chunks);
     if let Ok(place) = std::env::var("LIFEBOAT_BENCH_COMPACT") {
         compact(&view, &listed, std::path::Path::new(&place));
     }
@@ -165,6 +167,19 @@ fn sampled<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let most = sampler.join().unwrap();
     println!("{what} in {took:.1?}; anonymous at most {most} kB, before {before}");
     out
+}
+
+/// Marks every chunk, as a collection does that needs all of them.
+fn mark(view: &View, chunks: u64) {
+    let live = sampled("marked all", || {
+        let mut live = LiveSet::new(view.clone());
+        for number in 0..chunks {
+            let id = ChunkId::new(bytes(number));
+            assert!(live.mark(ChunkKind::Data, &id, 1000).unwrap() != Mark::Missing);
+        }
+        live
+    });
+    assert_eq!(live.marked(), chunks);
 }
 
 /// Compacts everything into a new repository, and loads what came of it.
