@@ -70,6 +70,31 @@ impl World {
         world
     }
 
+    /// Two snapshots, of which the second has lost its confirmation; with the name of its body.
+    async fn unconfirmed() -> (Self, SnapshotId, ObjectName) {
+        let mut world = Self::new().await;
+        world.write("a", &noise(1, 10_000));
+        world.save().await;
+        let second = world.save().await;
+        let (body, confirmation) = name_of(&world.repo, second).await;
+        remove::delete(&world.repo, confirmation).await.unwrap();
+        (world, second, body)
+    }
+
+    /// Where this machine remembers what it has seen confirmed.
+    fn seen(&self) -> PathBuf {
+        self.dir.path().join("state").join(self.repo.id().to_string()).join("seen")
+    }
+
+    /// A collection must not go on once the largest pack is lost.
+    async fn refuses_without_its_largest_pack(&self) {
+        let packs = self.repo.store().list(layout::PACKS).await.unwrap();
+        let largest = packs.iter().max_by_key(|object| object.size).unwrap();
+        self.repo.store().delete(&largest.key).await.unwrap();
+        let refused = prune(&self.repo, &NOW).await;
+        assert!(matches!(refused, Err(Error::ChunkLost { .. })), "{refused:?}");
+    }
+
     async fn save(&mut self) -> SnapshotId {
         let id = back_up(&self.repo, &self.source()).await;
         self.saved.insert(id, contents(&self.source()));
@@ -212,15 +237,9 @@ async fn what_a_removal_names_is_not_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_was_never_confirmed_may_vanish() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 10_000));
-    world.save().await;
-    let second = world.save().await;
-    let (body, confirmation) = name_of(&world.repo, second).await;
-    remove::delete(&world.repo, confirmation).await.unwrap();
+    let (world, second, body) = World::unconfirmed().await;
     // Nobody has ever seen it confirmed.
-    let state = world.dir.path().join("state").join(world.repo.id().to_string());
-    fs::remove_file(state.join("seen").join(second.to_string())).unwrap();
+    fs::remove_file(world.seen().join(second.to_string())).unwrap();
     prune(&world.repo, &NOW).await.unwrap();
     // Its writer died before its name was durable, and the power was cut.
     remove::delete(&world.repo, body).await.unwrap();

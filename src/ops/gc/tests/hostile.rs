@@ -194,11 +194,7 @@ async fn damage_under_a_confirmed_snapshot_shows_behind_an_unconfirmed_one() {
     world.repo.confirm_snapshot(7, same).await.unwrap();
     let ok = ObjectName::Confirmation(listed.writer, listed.sequence, first);
     remove::delete(&world.repo, ok).await.unwrap();
-    let packs = world.repo.store().list(layout::PACKS).await.unwrap();
-    let largest = packs.iter().max_by_key(|object| object.size).unwrap();
-    world.repo.store().delete(&largest.key).await.unwrap();
-    let refused = prune(&world.repo, &NOW).await;
-    assert!(matches!(refused, Err(Error::ChunkLost { .. })), "{refused:?}");
+    world.refuses_without_its_largest_pack().await;
 }
 
 /// A pack that names another's chunks, and a maintainer as their origin without its signature, is no copy of them.

@@ -23,10 +23,6 @@ fn not_found(prefix: &'static str, part: String) -> impl Fn(&Op) -> Fault + Send
     }
 }
 
-fn seen(world: &World) -> PathBuf {
-    world.dir.path().join("state").join(world.repo.id().to_string()).join("seen")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listed_snapshot_that_is_not_found_is_not_taken_for_a_removed_one() {
     let mut world = World::new().await;
@@ -192,12 +188,7 @@ async fn a_horizon_that_is_listed_and_never_found_is_an_error_at_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_missed_also_when_its_confirmation_went_first() {
-    let mut world = World::new().await;
-    world.write("a", &noise(1, 10_000));
-    world.save().await;
-    let second = world.save().await;
-    let (body, confirmation) = name_of(&world.repo, second).await;
-    remove::delete(&world.repo, confirmation).await.unwrap();
+    let (world, second, body) = World::unconfirmed().await;
     prune(&world.repo, &NOW).await.unwrap();
     remove::delete(&world.repo, body).await.unwrap();
     let refused = prune(&world.repo, &NOW).await.unwrap_err();
@@ -210,11 +201,7 @@ async fn what_a_snapshot_lacks_that_was_seen_confirmed_ends_the_collection() {
     world.write("a", &noise(1, 300_000));
     let only = world.save().await;
     remove::delete(&world.repo, name_of(&world.repo, only).await.1).await.unwrap();
-    let packs = world.repo.store().list(layout::PACKS).await.unwrap();
-    let largest = packs.iter().max_by_key(|object| object.size).unwrap();
-    world.repo.store().delete(&largest.key).await.unwrap();
-    let refused = prune(&world.repo, &NOW).await;
-    assert!(matches!(refused, Err(Error::ChunkLost { .. })), "{refused:?}");
+    world.refuses_without_its_largest_pack().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,11 +209,11 @@ async fn a_dry_run_learns_nothing() {
     let mut world = World::new().await;
     world.write("a", &noise(1, 10_000));
     world.save().await;
-    fs::remove_dir_all(seen(&world)).unwrap();
+    fs::remove_dir_all(world.seen()).unwrap();
     prune(&world.repo, &PruneOptions { dry_run: true, ..NOW }).await.unwrap();
-    assert!(!seen(&world).exists());
+    assert!(!world.seen().exists());
     prune(&world.repo, &NOW).await.unwrap();
-    assert_eq!(fs::read_dir(seen(&world)).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(world.seen()).unwrap().count(), 1);
 }
 
 /// Only what was confirmed is missed later: anyone may put names, and delete them again.
