@@ -14,6 +14,7 @@ use super::seen::SeenSnapshots;
 use super::snapshots::Listed;
 use crate::class::Class;
 use crate::crypto::object_hash;
+use crate::crypto::sign::SigningKey;
 use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack};
 use crate::format::layout::{NUMBER_MAX, ObjectName};
 use crate::format::pack::{Directory, FOOTER_LEN, Footer, PACK_MAX};
@@ -155,13 +156,15 @@ impl Repository {
         Ok(self.store.put(&object_key(ObjectName::Pack(pack.id))?, vec![pack.bytes.clone()]).await?)
     }
 
-    /// Seals and puts an index object; the packs it names must be durable.
+    /// Seals an index object, signs it with its author's key, and puts it; the packs it names must be durable.
     pub async fn put_index(
         &self,
         tables: &IndexTables,
-        keys: &PackKeys<'_>,
+        signing: &SigningKey,
     ) -> Result<ObjectHash, RepoError> {
-        let bytes = seal_index_object(tables, keys, &*self.env.random)?;
+        let (repository, index, writer) = (self.id(), self.index_key()?, tables.author);
+        let keys = PackKeys { repository, index, writer, signing, data_key: &[] };
+        let bytes = seal_index_object(tables, &keys, &*self.env.random)?;
         let hash = object_hash(&bytes);
         let name = ObjectName::Index(tables.author, hash);
         self.store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;

@@ -20,7 +20,7 @@ use crate::format::index::IndexBuilder;
 use crate::format::pack::{Directory, Footer};
 use crate::id::{ChunkId, ObjectHash, PackId};
 use crate::index::Cache;
-use crate::repo::{FinishedPack, Journal, PackKeys, Repository};
+use crate::repo::{FinishedPack, Journal, Repository};
 
 /// An index object is put at the latest after this many packs.
 const INDEX_PACKS: usize = 64;
@@ -190,14 +190,7 @@ impl<'a> Uploader<'a> {
         let empty = IndexBuilder::new(self.sink.writer, self.place.horizon, Vec::new());
         let tables = std::mem::replace(&mut self.builder, empty).finish();
         self.unindexed = 0;
-        let keys = PackKeys {
-            repository: self.sink.repository,
-            index: &self.sink.index_key,
-            writer: self.sink.writer,
-            signing: &self.sink.signing,
-            data_key: &[],
-        };
-        let hash = self.repo.put_index(&tables, &keys).await?;
+        let hash = self.repo.put_index(&tables, &self.sink.signing).await?;
         self.place.listed.push(hash);
         self.place.cache.add(hash, tables)?;
         self.publish()?;

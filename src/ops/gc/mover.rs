@@ -415,7 +415,7 @@ impl<'a> Mover<'a> {
         }
         let empty = IndexBuilder::new(self.writer.0, self.horizon, Vec::new());
         let tables = std::mem::replace(&mut self.index, empty).finish();
-        self.repo.put_index(&tables, &self.pack_keys(ChunkKind::Data)).await?;
+        self.repo.put_index(&tables, &self.writer.1).await?;
         self.indexed = (0, 0);
         self.totals.index_objects += 1;
         Ok(())

@@ -127,14 +127,7 @@ impl<'a> Forge<'a> {
                 let place = (pack.id, pack.kind, pack.bytes.len() as u64);
                 Repository::index_pack(&mut builder, place, &pack.footer, &pack.directory).unwrap();
             }
-            let keys = PackKeys {
-                repository: self.repo.id(),
-                index: self.repo.index_key().unwrap(),
-                writer,
-                signing: &signing,
-                data_key: &[],
-            };
-            self.repo.put_index(&builder.finish(), &keys).await.unwrap();
+            self.repo.put_index(&builder.finish(), &signing).await.unwrap();
         }
         snapshot_of(root)
     }

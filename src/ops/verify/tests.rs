@@ -7,6 +7,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::format::index::IndexTables;
 use crate::format::layout;
 use crate::ops::testing::{back_up, env, new_repository, store_over};
 use crate::store::fault::{Fault, FaultStore, OpKind};
@@ -234,26 +235,31 @@ async fn a_store_that_is_gone_is_an_error_and_not_damage() {
 }
 
 /// Replaces the index object that names the most chunks by one that says something else.
-async fn reindex(world: &World, edit: impl FnOnce(&mut crate::format::index::IndexTables)) {
+async fn reindex(world: &World, edit: impl FnOnce(&mut IndexTables)) {
+    let old = largest_index(world).await.1;
+    contradict(world, edit).await;
+    world.repo.store().delete(&old).await.unwrap();
+}
+
+/// The index object that names the most chunks.
+async fn largest_index(world: &World) -> (IndexTables, Key) {
     let mut found = Vec::new();
     for key in world.keys(layout::INDEX).await {
         let name = ObjectName::parse(key.as_str()).unwrap();
         found.push((world.repo.fetch_index(name).await.unwrap(), key));
     }
-    found.sort_by_key(|(tables, _)| std::cmp::Reverse(tables.records.len()));
-    let (mut tables, old) = found.remove(0);
+    found.into_iter().max_by_key(|(tables, _)| tables.records.len()).unwrap()
+}
+
+/// Puts a second index object that says what `edit` makes of the largest one.
+async fn contradict(world: &World, edit: impl FnOnce(&mut IndexTables)) -> Key {
+    let (mut tables, _) = largest_index(world).await;
     edit(&mut tables);
+    tables.records.sort_unstable();
     tables.check().unwrap();
     let (writer, signing) = world.repo.writer().unwrap();
-    let keys = crate::repo::PackKeys {
-        repository: world.repo.id(),
-        index: world.repo.index_key().unwrap(),
-        writer,
-        signing: &signing,
-        data_key: &[],
-    };
-    world.repo.store().delete(&old).await.unwrap();
-    world.repo.put_index(&tables, &keys).await.unwrap();
+    let hash = world.repo.put_index(&tables, &signing).await.unwrap();
+    Key::new(ObjectName::Index(writer, hash).key()).unwrap()
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ use crate::ops::gc::{PruneOptions, prune};
 use crate::ops::testing::{NOW, contents, copy_objects, forget, restored, store_over};
 use crate::ops::verify::{Depth, verify};
 use crate::random::{Random, RandomError};
-use crate::repo::PackKeys;
 
 /// Condemns, and leaves the rest to a later collection.
 const CONDEMN: PruneOptions = PruneOptions { grace: Duration::from_secs(24 * 3600), ..NOW };
@@ -357,13 +356,11 @@ async fn what_is_fading_is_read_and_stored_again() {
     world.write("file", &noise(1, 300_000));
     let repo = world.repository().await;
     world.save(&repo).await;
-    let (writer, signing) = repo.writer().unwrap();
-    let index = repo.index_key().unwrap();
-    let keys = PackKeys { repository: repo.id(), index, writer, signing: &signing, data_key: &[] };
+    let (_, signing) = repo.writer().unwrap();
     for listed in repo.list_index().await.unwrap() {
         let mut tables = repo.fetch_index(listed.name()).await.unwrap();
         tables.segments.iter_mut().for_each(|segment| segment.flags |= 1);
-        repo.put_index(&tables, &keys).await.unwrap();
+        repo.put_index(&tables, &signing).await.unwrap();
         world.objects.delete(&listed.name().key().as_str().into()).await.unwrap();
     }
     let again = world.save(&repo).await;

@@ -10,7 +10,6 @@ use crate::format::envelope::{ChunkKind, Preamble};
 use crate::format::index::IndexBuilder;
 use crate::ops::init::{InitOptions, init};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
-use crate::repo::PackKeys;
 use crate::store::{Store, StoreEnv, StoreOptions, StoreUrl};
 
 /// Many index objects that contradict each other on one pack cost the compaction, and nothing else.
@@ -31,17 +30,10 @@ async fn contradicting_index_objects_do_not_stop_a_collection() {
     let (footer, directory) = world.repo.read_directory(id, pack.size).await.unwrap();
     let bytes = world.repo.store().get(&pack.key, 1 << 30).await.unwrap();
     let kind = Preamble::decode(&bytes).unwrap().chunk_kind;
-    let keys = PackKeys {
-        repository: world.repo.id(),
-        index: world.repo.index_key().unwrap(),
-        writer,
-        signing: &signing,
-        data_key: &[],
-    };
     for version in 1..=65 {
         let mut index = IndexBuilder::new(writer, 0, Vec::new());
         Repository::index_pack(&mut index, (id, kind, pack.size + version), &footer, &directory).unwrap();
-        world.repo.put_index(&index.finish(), &keys).await.unwrap();
+        world.repo.put_index(&index.finish(), &signing).await.unwrap();
     }
     let report = prune(&world.repo, &NOW).await.unwrap();
     assert!(report.deleted >= 1, "{report:?}");

@@ -240,14 +240,7 @@ async fn a_copy_under_a_forged_origin_does_not_count() {
     }
     assert!(!forged.is_empty());
     let (_, own) = world.repo.maintainer().unwrap();
-    let keys = PackKeys {
-        repository: world.repo.id(),
-        index: &index_key,
-        writer,
-        signing: &own,
-        data_key: run.sealed(ChunkKind::Data),
-    };
-    world.repo.put_index(&index.finish(), &keys).await.unwrap();
+    world.repo.put_index(&index.finish(), &own).await.unwrap();
     let all = victims.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
         ObjectName::Pack(id) => Some(id),
         _ => None,

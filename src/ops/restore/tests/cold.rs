@@ -78,9 +78,7 @@ pub(super) async fn grow(repo: &Repository, kind: ChunkKind, objects: u64, recor
             }
         }
         add_fakes(&mut builder, repo, records, (kind, number << 1 | kind as u64));
-        let index = repo.index_key().unwrap();
-        let keys = PackKeys { repository: repo.id(), index, writer, signing: &signing, data_key: &[] };
-        repo.put_index(&builder.finish(), &keys).await.unwrap();
+        repo.put_index(&builder.finish(), &signing).await.unwrap();
     }
 }
 
@@ -265,8 +263,8 @@ impl Moving {
             new.push((ObjectName::Pack(id).key(), bytes));
         }
         let index = self.repo.index_key().unwrap();
-        let keys = PackKeys { repository: self.repo.id(), index, writer, signing: &signing, data_key: &[] };
         let random = &*self.repo.env().random;
+        let keys = PackKeys { repository: self.repo.id(), index, writer, signing: &signing, data_key: &[] };
         let bytes = crate::repo::seal_index_object(&builder.finish(), &keys, random).unwrap();
         let hash = crate::crypto::object_hash(&bytes);
         new.push((ObjectName::Index(writer, hash).key(), bytes));

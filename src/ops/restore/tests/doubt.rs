@@ -14,7 +14,6 @@ use crate::format::index::{IndexBuilder, IndexTables, NewChunk, NewPack, Record}
 use crate::format::layout::ObjectName;
 use crate::format::segment::SegmentEntry;
 use crate::id::{ChunkId, PackId};
-use crate::repo::PackKeys;
 use crate::store::fault::{Failure, Fault, Op};
 
 /// Keeps the warnings.
@@ -49,9 +48,7 @@ fn listening(repo: &Repository) -> (Repository, Arc<Heard>) {
 
 async fn put_index(repo: &Repository, tables: &IndexTables) -> ObjectName {
     let (writer, signing) = repo.writer().unwrap();
-    let index = repo.index_key().unwrap();
-    let keys = PackKeys { repository: repo.id(), index, writer, signing: &signing, data_key: &[] };
-    ObjectName::Index(writer, repo.put_index(tables, &keys).await.unwrap())
+    ObjectName::Index(writer, repo.put_index(tables, &signing).await.unwrap())
 }
 
 /// Puts another object that says what `edit` makes of the only one there is, under a name that is looked at before it.

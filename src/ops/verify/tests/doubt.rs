@@ -3,35 +3,11 @@
 use super::*;
 use crate::format::content::{ChunkRow, Content, ListPage, ListRef};
 use crate::format::envelope::ChunkKind;
-use crate::format::index::{IndexTables, PackRow, Record};
+use crate::format::index::{PackRow, Record};
 use crate::id::{SnapshotId, WriterId};
 use crate::ops::tree::testing::Forge;
 use crate::repo::Listed;
 use crate::store::fault::Failure;
-
-/// Puts a second index object that says what `edit` makes of the largest one.
-async fn contradict(world: &World, edit: impl FnOnce(&mut IndexTables)) -> Key {
-    let mut found = Vec::new();
-    for key in world.keys(layout::INDEX).await {
-        let name = ObjectName::parse(key.as_str()).unwrap();
-        found.push(world.repo.fetch_index(name).await.unwrap());
-    }
-    found.sort_by_key(|tables| std::cmp::Reverse(tables.records.len()));
-    let mut tables = found.remove(0);
-    edit(&mut tables);
-    tables.records.sort_unstable();
-    tables.check().unwrap();
-    let (writer, signing) = world.repo.writer().unwrap();
-    let keys = crate::repo::PackKeys {
-        repository: world.repo.id(),
-        index: world.repo.index_key().unwrap(),
-        writer,
-        signing: &signing,
-        data_key: &[],
-    };
-    let hash = world.repo.put_index(&tables, &keys).await.unwrap();
-    Key::new(ObjectName::Index(writer, hash).key()).unwrap()
-}
 
 fn first_data_record(tables: &IndexTables) -> usize {
     let is_data = |row: &[u8; 28]| tables.packs[Record::decode(row).pack as usize].kind == ChunkKind::Data;

@@ -4,7 +4,6 @@ use super::*;
 use crate::format::envelope::ChunkKind;
 use crate::format::index::{IndexBuilder, NewPack, TABLE_MAX};
 use crate::format::segment::{Codec, SegmentEntry};
-use crate::repo::pack::PackKeys;
 
 /// An index object of this many packs, each with a segment under a key of its own.
 fn tables(repo: &Repository, number: u8, keys: usize) -> IndexTables {
@@ -38,20 +37,13 @@ fn tables(repo: &Repository, number: u8, keys: usize) -> IndexTables {
 #[tokio::test(flavor = "multi_thread")]
 async fn small_objects_that_cannot_be_fewer_are_left_alone() {
     let world = World::new(0).await;
-    let (writer, signing) = world.repo.writer().unwrap();
-    let keys = PackKeys {
-        repository: world.repo.id(),
-        index: world.repo.index_key().unwrap(),
-        writer,
-        signing: &signing,
-        data_key: &[],
-    };
+    let (_, signing) = world.repo.writer().unwrap();
     for number in 0..9 {
-        world.repo.put_index(&tables(&world.repo, number, TABLE_MAX), &keys).await.unwrap();
+        world.repo.put_index(&tables(&world.repo, number, TABLE_MAX), &signing).await.unwrap();
     }
     // Half of them have room for others' keys, and so are merged.
     for number in 9..21 {
-        world.repo.put_index(&tables(&world.repo, number, TABLE_MAX / 3), &keys).await.unwrap();
+        world.repo.put_index(&tables(&world.repo, number, TABLE_MAX / 3), &signing).await.unwrap();
     }
     let before = world.packs().await;
     for round in 0..2 {
