@@ -187,7 +187,7 @@ mod tests {
     fn recipients_and_nobody_else_open_a_data_key() {
         let random = Seeded::new(7);
         let keys: Vec<_> = (0..3).map(|_| PrivateKey::generate(&random).unwrap()).collect();
-        let public: Vec<_> = keys[..2].iter().map(PrivateKey::public_key).collect();
+        let public: Vec<_> = keys[..2].iter().map(|key| key.public_key().clone()).collect();
         let (made, sealed) = generate_data_key(&random, &REPOSITORY, RUN, ChunkKind::Data, &public).unwrap();
         for key in &keys[..2] {
             let opened = open_data_key(key, &REPOSITORY, &sealed).unwrap();
@@ -206,7 +206,8 @@ mod tests {
         let private = PrivateKey::generate(&random).unwrap();
         let id = private.public_key().id();
         let (_, sealed) =
-            generate_data_key(&random, &REPOSITORY, RUN, ChunkKind::Data, &[private.public_key()]).unwrap();
+            generate_data_key(&random, &REPOSITORY, RUN, ChunkKind::Data, &[private.public_key().clone()])
+                .unwrap();
         let with = |run, kind, commitment| {
             let rows = vec![(id, Box::new(*sealed.sealed_to(id).unwrap()))];
             let edited = SealedDataKey::new(run, kind, commitment, rows).unwrap();

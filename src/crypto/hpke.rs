@@ -10,6 +10,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -70,34 +71,58 @@ impl fmt::Debug for PublicKey {
 }
 
 /// Opens what was sealed to its public key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrivateKey(SecretKey);
+#[derive(Clone)]
+pub struct PrivateKey(Arc<Expanded>);
+
+/// Lattice keys are made from the seed when they are first asked for, and once: each time costs as much as opening does.
+struct Expanded {
+    seed: SecretKey,
+    private: OnceLock<<XWing as Kem>::PrivateKey>,
+    public: OnceLock<PublicKey>,
+}
 
 impl PrivateKey {
     /// A fresh key.
     pub fn generate(random: &dyn Random) -> Result<Self, CryptoError> {
         let input = SecretKey::generate(random)?;
         let (key, _) = XWing::derive_keypair(input.expose());
-        Ok(Self(SecretKey::from_bytes(key.to_bytes().into())))
+        Ok(Self::from_seed(SecretKey::from_bytes(key.to_bytes().into())))
     }
 
     /// Takes the stored form; any 32 bytes are a key.
-    pub const fn from_seed(seed: SecretKey) -> Self {
-        Self(seed)
+    pub fn from_seed(seed: SecretKey) -> Self {
+        Self(Arc::new(Expanded { seed, private: OnceLock::new(), public: OnceLock::new() }))
     }
 
     /// The stored form.
-    pub const fn seed(&self) -> &SecretKey {
-        &self.0
+    pub fn seed(&self) -> &SecretKey {
+        &self.0.seed
     }
 
     /// The public half.
-    pub fn public_key(&self) -> PublicKey {
-        PublicKey::new(XWing::sk_to_pk(&self.expand()))
+    pub fn public_key(&self) -> &PublicKey {
+        self.0.public.get_or_init(|| PublicKey::new(XWing::sk_to_pk(self.expanded())))
     }
 
-    fn expand(&self) -> <XWing as Kem>::PrivateKey {
-        <XWing as Kem>::PrivateKey::from_bytes(self.0.expose()).expect("any 32 bytes are a private key")
+    fn expanded(&self) -> &<XWing as Kem>::PrivateKey {
+        self.0.private.get_or_init(|| {
+            let seed = self.0.seed.expose();
+            <XWing as Kem>::PrivateKey::from_bytes(seed).expect("any 32 bytes are a private key")
+        })
+    }
+}
+
+impl PartialEq for PrivateKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.seed == other.0.seed
+    }
+}
+
+impl Eq for PrivateKey {}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PrivateKey").field(&self.0.seed).finish()
     }
 }
 
@@ -129,7 +154,7 @@ pub fn open(key: &PrivateKey, info: &[u8], sealed: &[u8]) -> Result<Zeroizing<Ve
         <XWing as Kem>::EncappedKey::from_bytes(encapsulation).map_err(|_| CryptoError::Authentication)?;
     hpke::single_shot_open::<AesGcm256, HkdfSha256, XWing>(
         &OpModeR::Base,
-        &key.expand(),
+        key.expanded(),
         &encapsulation,
         info,
         body,
@@ -179,10 +204,11 @@ mod tests {
 
     #[test]
     fn the_public_key_of_a_seed_is_fixed() {
-        let public = PrivateKey::from_seed(SecretKey::from_bytes([5; 32])).public_key();
+        let private = PrivateKey::from_seed(SecretKey::from_bytes([5; 32]));
+        let public = private.public_key();
         assert_eq!(public.to_bytes().len(), PUBLIC_LEN);
         assert_eq!(public.id().to_string(), "7e0b8eb7458a4cca12c74baa0df4c10c");
-        assert_eq!(PublicKey::from_bytes(&public.to_bytes()), Ok(public));
+        assert_eq!(PublicKey::from_bytes(&public.to_bytes()).as_ref(), Ok(public));
     }
 
     #[test]
@@ -191,7 +217,7 @@ mod tests {
         let (key, other) = (PrivateKey::generate(&random).unwrap(), PrivateKey::generate(&random).unwrap());
         for len in [0, 1, 32, 5000] {
             let plain = vec![0x5a; len];
-            let sealed = seal(&key.public_key(), b"info", &plain, &random).unwrap();
+            let sealed = seal(key.public_key(), b"info", &plain, &random).unwrap();
             assert_eq!(sealed.len(), len + OVERHEAD);
             assert_eq!(*open(&key, b"info", &sealed).unwrap(), plain);
             assert_eq!(open(&other, b"info", &sealed), Err(CryptoError::Authentication));
@@ -203,7 +229,7 @@ mod tests {
     fn every_part_of_the_sealed_bytes_is_protected() {
         let random = Seeded::new(5);
         let key = PrivateKey::generate(&random).unwrap();
-        let sealed = seal(&key.public_key(), b"", b"secret", &random).unwrap();
+        let sealed = seal(key.public_key(), b"", b"secret", &random).unwrap();
         for at in [0, 1087, 1088, 1119, 1120, 1125, 1126, sealed.len() - 1] {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
@@ -218,12 +244,11 @@ mod tests {
     fn two_sealings_differ_and_fixed_randomness_gives_fixed_bytes() {
         let key = PrivateKey::from_seed(SecretKey::from_bytes([5; 32]));
         let random = Seeded::new(6);
-        let (a, b) =
-            (seal(&key.public_key(), b"", b"x", &random), seal(&key.public_key(), b"", b"x", &random));
+        let (a, b) = (seal(key.public_key(), b"", b"x", &random), seal(key.public_key(), b"", b"x", &random));
         assert_ne!(a, b);
         assert_eq!(to_hex(&blake3::hash(&a.unwrap()).as_bytes()[..8]), "8eabd6f19900b737");
         assert_eq!(
-            seal(&key.public_key(), b"", b"x", &Broken),
+            seal(key.public_key(), b"", b"x", &Broken),
             Err(CryptoError::Random(crate::random::RandomError))
         );
     }

@@ -1,10 +1,11 @@
 //! Data keys: the two of a run, and those of other runs as a reader opens them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::RepoError;
 use super::open::Repository;
+use crate::crypto::sign::VerifyingKey;
 use crate::crypto::{DataKey, generate_data_key, object_hash, open_data_key};
 use crate::format::datakey::SealedDataKey;
 use crate::format::envelope::ChunkKind;
@@ -13,6 +14,11 @@ use crate::format::wire::Reader;
 use crate::id::{PackId, RunId};
 use crate::index::Location;
 use crate::random::random_array;
+
+/// Most opened keys that are kept, about 300 bytes each.
+const KEYS_MAX: usize = 1 << 14;
+/// Most verified signatures that are kept, about 40 bytes each.
+const SIGNATURES_MAX: usize = 1 << 16;
 
 /// The data keys of one run, one a kind, with their sealed forms.
 #[derive(Debug, Clone)]
@@ -49,8 +55,28 @@ impl Repository {
         Ok(RunKeys { run, keys: [make(ChunkKind::Data)?, make(ChunkKind::Tree)?] })
     }
 
-    /// Opens a sealed data key with the private key of its kind.
-    pub fn open_data_key(&self, sealed: &[u8]) -> Result<DataKey, RepoError> {
+    /// Opens a sealed data key with the private key of its kind, or finds that it was opened before.
+    pub fn open_data_key(&self, sealed: &[u8]) -> Result<Arc<DataKey>, RepoError> {
+        let name = *object_hash(sealed).as_bytes();
+        if let Some(key) = self.known.data_key(&name) {
+            return Ok(key);
+        }
+        let key = Arc::new(self.open_new(sealed)?);
+        self.known.opened(name, &key);
+        Ok(key)
+    }
+
+    /// The same repository with the data keys and signatures that `other` knows, and will know: for a process that opens one
+    /// repository often. Nothing is shared by two repositories, or by two keys of which one opens what the other does not.
+    #[must_use]
+    pub fn knowing_with(self, other: &Self) -> Self {
+        let same = self.id() == other.id()
+            && self.secrets.data == other.secrets.data
+            && self.secrets.metadata == other.secrets.metadata;
+        if same { Self { known: Arc::clone(&other.known), ..self } } else { self }
+    }
+
+    fn open_new(&self, sealed: &[u8]) -> Result<DataKey, RepoError> {
         let mut reader = Reader::new(sealed);
         let sealed = SealedDataKey::decode(&mut reader)?;
         reader.finish()?;
@@ -98,18 +124,84 @@ impl SealedKeyName {
     }
 }
 
-/// Data keys that were opened already; opening one costs a tenth of a millisecond.
+/// What was opened and verified before. Opening a data key costs a tenth of a millisecond, a signature a third of that, and a
+/// collection looks at everything several times. What failed is tried again.
 #[derive(Debug, Default)]
-pub struct DataKeys(Mutex<HashMap<Vec<u8>, Arc<DataKey>>>);
+pub(super) struct Known {
+    /// By the hash of the sealed form.
+    data_keys: Mutex<HashMap<[u8; 32], Arc<DataKey>>>,
+    /// Hashes of key, signature and message.
+    signatures: Mutex<HashSet<[u8; 32]>>,
+}
 
-impl DataKeys {
-    /// The key, opened now or before.
-    pub fn get(&self, repository: &Repository, sealed: &[u8]) -> Result<Arc<DataKey>, RepoError> {
-        if let Some(key) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(sealed) {
-            return Ok(Arc::clone(key));
+impl Known {
+    fn data_key(&self, name: &[u8; 32]) -> Option<Arc<DataKey>> {
+        self.data_keys.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn opened(&self, name: [u8; 32], key: &Arc<DataKey>) {
+        let mut keys = self.data_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= KEYS_MAX {
+            keys.clear();
         }
-        let key = Arc::new(repository.open_data_key(sealed)?);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sealed.to_vec(), Arc::clone(&key));
-        Ok(key)
+        keys.insert(name, Arc::clone(key));
+    }
+
+    /// Whether this key signed the message.
+    pub(super) fn has_signed(&self, key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(key.as_bytes()).update(signature).update(message);
+        let name = *hasher.finalize().as_bytes();
+        let locked = || self.signatures.lock().unwrap_or_else(PoisonError::into_inner);
+        if locked().contains(&name) {
+            return true;
+        }
+        if key.verify(message, signature).is_err() {
+            return false;
+        }
+        let mut signatures = locked();
+        if signatures.len() >= SIGNATURES_MAX {
+            signatures.clear();
+        }
+        signatures.insert(name);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SecretKey;
+    use crate::crypto::sign::SigningKey;
+    use crate::format::keyslot::Role;
+    use crate::ops::testing::World;
+
+    #[test]
+    fn a_signature_that_was_verified_says_nothing_of_another() {
+        let known = Known::default();
+        let [one, two] = [[1; 32], [2; 32]].map(|seed| SigningKey::from_seed(SecretKey::from_bytes(seed)));
+        let signature = one.sign(b"message");
+        for _ in 0..2 {
+            assert!(known.has_signed(&one.verifying_key(), b"message", &signature));
+            assert!(!known.has_signed(&one.verifying_key(), b"massage", &signature));
+            assert!(!known.has_signed(&two.verifying_key(), b"message", &signature));
+            let mut other = signature;
+            other[0] ^= 1;
+            assert!(!known.has_signed(&one.verifying_key(), b"message", &other));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_shared_by_openings_of_one_repository_only() {
+        let (one, two) = (World::new().repository().await, World::new().repository().await);
+        let sealed = one.new_run_keys().unwrap().sealed(ChunkKind::Data).to_vec();
+        let again = one.clone().knowing_with(&one);
+        assert!(Arc::ptr_eq(&one.open_data_key(&sealed).unwrap(), &again.open_data_key(&sealed).unwrap()));
+        let stranger = two.knowing_with(&one);
+        assert!(stranger.open_data_key(&sealed).is_err());
+        let restricted =
+            Repository { secrets: one.secrets.restrict(Role::Writer), known: Arc::default(), ..one.clone() };
+        let restricted = restricted.knowing_with(&one);
+        assert!(matches!(restricted.open_data_key(&sealed), Err(RepoError::RoleForbids { .. })));
     }
 }

@@ -47,7 +47,7 @@ pub use index_fetch::FetchedIndex;
 pub(crate) use index_object::signature_at;
 pub use index_object::{open_index_object, seal_index_object};
 pub use journal::Journal;
-pub use keys::{DataKeys, RunKeys, SealedKeyName, SegmentPlace};
+pub use keys::{RunKeys, SealedKeyName, SegmentPlace};
 pub use labels::{LabelsRank, StoredLabels};
 pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};

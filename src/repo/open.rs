@@ -1,9 +1,12 @@
 //! Opening a repository: a key slot gives secrets and what to trust, the signed config gives everything else.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::env::Env;
 use super::error::RepoError;
+use super::keys::Known;
 use super::reading::COLD_FROM;
 use super::registry::Registry;
 use crate::chunk::{ChunkParams, Cutter};
@@ -34,6 +37,7 @@ pub struct Repository {
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
+    pub(super) known: Arc<Known>,
     pub(super) index_key: Option<SecretKey>,
     pub(super) registry: Registry,
     pub(super) recipients: [Vec<PublicKey>; 2],
@@ -83,7 +87,9 @@ impl Repository {
         }
         let secrets = opened.secrets;
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
-        Ok(Self { store, env, config, secrets, index_key, registry, recipients, cold_from: COLD_FROM })
+        let known = Arc::default();
+        let cold_from = COLD_FROM;
+        Ok(Self { store, env, config, secrets, known, index_key, registry, recipients, cold_from })
     }
 
     /// The repository's name.
@@ -136,6 +142,7 @@ impl Repository {
             env,
             config: self.config.clone(),
             secrets: self.secrets.clone(),
+            known: Arc::clone(&self.known),
             index_key: self.index_key.clone(),
             registry: self.registry.clone(),
             recipients: self.recipients.clone(),
@@ -195,10 +202,9 @@ impl Repository {
         message: &[u8],
         signature: &[u8; 64],
     ) -> Result<(), RepoError> {
-        let known = self.registry.get(&writer);
-        let known =
-            known.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
-        if known.is_some_and(|(verifying, _)| verifying.verify(message, signature).is_ok()) {
+        let held = self.registry.get(&writer);
+        let held = held.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
+        if held.is_some_and(|(verifying, _)| self.known.has_signed(&verifying, message, signature)) {
             return Ok(());
         }
         self.registry.doubt();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::RepoError;
-use super::keys::{DataKeys, SealedKeyName, SegmentPlace};
+use super::keys::{SealedKeyName, SegmentPlace};
 use super::open::{Repository, object_key};
 use crate::crypto::{SecretKey, chunk_id, context};
 use crate::format::FormatError;
@@ -31,7 +31,6 @@ type KeptSegment = (SegmentPlace, Arc<Vec<u8>>);
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
     view: View,
-    keys: Arc<DataKeys>,
     id_key: SecretKey,
     opener: SegmentOpener,
     kept: VecDeque<KeptSegment>,
@@ -44,11 +43,11 @@ pub struct ChunkReader<'a> {
 
 impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
-    pub fn new(repo: &'a Repository, view: View, keys: Arc<DataKeys>) -> Result<Self, RepoError> {
+    pub fn new(repo: &'a Repository, view: View) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
         let opener = SegmentOpener::new(repo.id())?;
         let (kept, ranges) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { repo, view, keys, id_key, opener, kept, keeps: SEGMENTS_KEPT, ahead: 0, ranges })
+        Ok(Self { repo, view, id_key, opener, kept, keeps: SEGMENTS_KEPT, ahead: 0, ranges })
     }
 
     /// Keeps at most this many opened segments, about 1 MiB each; at least one.
@@ -110,7 +109,7 @@ impl<'a> ChunkReader<'a> {
         }
         let entry = &location.segment;
         let stored = self.stored(location).await?;
-        let data_key = self.keys.get(self.repo, self.view.data_key(location.data_key)?)?;
+        let data_key = self.repo.open_data_key(self.view.data_key(location.data_key)?)?;
         let mut plain = Vec::new();
         self.opener.open(&data_key, entry, &stored, &mut plain)?;
         let plain = Arc::new(plain);

@@ -62,7 +62,7 @@ impl Machine {
         let env = env(seed, (&self.world.clock, self.skew), places(&self.dir, self.with_cache));
         let objects = Arc::new(SimStore { world: Arc::clone(&self.world), life });
         let store = store_over(objects, &env, self.retry_for);
-        Repository::open(store, env, &self.setup.unlock).await
+        Ok(Repository::open(store, env, &self.setup.unlock).await?.knowing_with(&self.setup.repo))
     }
 
     pub fn remark(&self, text: String) {

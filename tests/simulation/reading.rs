@@ -12,7 +12,7 @@ use lifeboat::format::pack::Directory;
 use lifeboat::format::snapshot::{Snapshot, SnapshotObject};
 use lifeboat::format::tree::{Page, TreeRef};
 use lifeboat::id::ChunkId;
-use lifeboat::repo::{DataKeys, Repository};
+use lifeboat::repo::Repository;
 use lifeboat::seal::SegmentOpener;
 
 use crate::tree::CONTENTS;
@@ -34,7 +34,6 @@ pub type Place = (Arc<Directory>, Bytes);
 
 pub struct Reader {
     repo: Arc<Repository>,
-    keys: DataKeys,
     opener: SegmentOpener,
     pages: HashMap<ChunkId, Arc<Vec<u8>>>,
     contents: Arc<Vec<Vec<ChunkId>>>,
@@ -59,7 +58,7 @@ pub fn content_ids(repo: &Repository) -> Vec<Vec<ChunkId>> {
 impl Reader {
     pub fn new(repo: Arc<Repository>, contents: Arc<Vec<Vec<ChunkId>>>) -> Self {
         let opener = SegmentOpener::new(repo.id()).unwrap();
-        Self { repo, keys: DataKeys::default(), opener, pages: HashMap::new(), contents }
+        Self { repo, opener, pages: HashMap::new(), contents }
     }
 
     pub fn is_content(&self, number: usize, ids: &[ChunkId]) -> bool {
@@ -74,7 +73,7 @@ impl Reader {
     ) -> Result<Found, String> {
         let repository = self.repo.id();
         let object = SnapshotObject::decode(snapshot, &repository).map_err(|e| e.to_string())?;
-        let key = self.keys.get(&self.repo, object.sealed.data_key).map_err(|e| e.to_string())?;
+        let key = self.repo.open_data_key(object.sealed.data_key).map_err(|e| e.to_string())?;
         let mut body = object.sealed.body.to_vec();
         ObjectSealer::new(key.base(), &object.sealed.salt, repository, ObjectKind::Snapshot)
             .open_block(0, 1, &mut body)
@@ -145,7 +144,7 @@ impl Reader {
         let chunk = directory.chunks.iter().find(|chunk| chunk.id == *id).unwrap();
         let segment = &directory.segments[usize::from(chunk.segment)];
         let sealed = &directory.data_keys[usize::from(segment.data_key)];
-        let key = self.keys.get(&self.repo, sealed).map_err(|e| e.to_string())?;
+        let key = self.repo.open_data_key(sealed).map_err(|e| e.to_string())?;
         let start = segment.offset as usize;
         let stored = &bytes[start..start + segment.stored_len as usize];
         let mut plain = Vec::new();

@@ -26,8 +26,8 @@ use crate::format::layout::ObjectName;
 use crate::format::pack::{Directory, PACK_MAX, PackedChunk, Proof};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
 use crate::repo::{
-    BufferPool, DataKeys, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, merkle_proofs,
-    open_directory, segment_leaf,
+    BufferPool, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, merkle_proofs, open_directory,
+    segment_leaf,
 };
 use crate::seal::{SegmentOpener, SegmentSealer};
 use crate::store::Key;
@@ -80,7 +80,6 @@ pub(super) struct Mover<'a> {
     writer: (WriterId, SigningKey),
     index_key: SecretKey,
     id_key: SecretKey,
-    data_keys: DataKeys,
     opener: SegmentOpener,
     pools: [Arc<BufferPool>; 2],
     packs: [Option<PackBuilder>; 2],
@@ -106,7 +105,6 @@ impl<'a> Mover<'a> {
             writer,
             index_key: repo.index_key()?.clone(),
             id_key: repo.dedup_key(context::CHUNK_ID)?,
-            data_keys: DataKeys::default(),
             opener: SegmentOpener::new(repo.id()).map_err(RepoError::from)?,
             pools: [BufferPool::new(1), BufferPool::new(1)],
             packs: [None, None],
@@ -312,7 +310,7 @@ impl<'a> Mover<'a> {
         sealed: &[u8],
         wanted: &[PackedChunk],
     ) -> Result<bool, Error> {
-        let key = match self.data_keys.get(self.repo, sealed) {
+        let key = match self.repo.open_data_key(sealed) {
             Ok(key) => key,
             Err(RepoError::RoleForbids { .. } | RepoError::Crypto(_) | RepoError::Format(_)) => {
                 return Ok(false);

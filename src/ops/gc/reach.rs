@@ -6,7 +6,6 @@
 //! the rest is marked all the same, so that trouble in one place never makes anything else look dead.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::class::Class;
 use crate::error::Error;
@@ -18,7 +17,7 @@ use crate::format::tree::{Page, TreeRef};
 use crate::id::ChunkId;
 use crate::index::{IndexError, LiveSet, Mark, View};
 use crate::ops::tree::{damaged_page, is_local_damage};
-use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
+use crate::repo::{ChunkReader, RepoError, Repository};
 
 /// Opened segments that are kept: pages of one snapshot lie side by side.
 const SEGMENTS_KEPT: usize = 8;
@@ -143,7 +142,7 @@ pub(in crate::ops) struct Reach<'a, M> {
 }
 
 fn reader(repo: &Repository, view: View) -> Result<ChunkReader<'_>, Error> {
-    let mut reader = ChunkReader::new(repo, view, Arc::new(DataKeys::default()))?.keeping(SEGMENTS_KEPT);
+    let mut reader = ChunkReader::new(repo, view)?.keeping(SEGMENTS_KEPT);
     if !repo.store().is_local() {
         reader.read_ahead(AHEAD);
     }

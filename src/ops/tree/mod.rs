@@ -28,7 +28,7 @@ use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
 use crate::index::{DataKeyNumber, Location, View};
-use crate::repo::{ChunkReader, DataKeys, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace};
+use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace};
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use find::{Found, parts};
@@ -42,7 +42,6 @@ pub(crate) const LOOKS_MAX: u32 = 1000;
 /// Where chunks are, shared by all that read in one run.
 pub(crate) struct Lookup<'a> {
     repo: &'a Repository,
-    keys: Arc<DataKeys>,
     index: tokio::sync::Mutex<ReadIndex>,
     view: Mutex<View>,
     /// Bytes of the index that were not fetched.
@@ -59,7 +58,6 @@ impl<'a> Lookup<'a> {
         let index = repo.read_index().await?;
         let lookup = Self {
             repo,
-            keys: Arc::new(DataKeys::default()),
             view: Mutex::new(index.view().clone()),
             left: index.left().into(),
             index: tokio::sync::Mutex::new(index),
@@ -159,19 +157,18 @@ impl<'a> Lookup<'a> {
     /// A reader of trees and lists.
     pub(crate) fn reader(&self) -> Result<TreeReader<'_>, Error> {
         let generation = self.generation();
-        let reader = ChunkReader::new(self.repo, self.view(), Arc::clone(&self.keys))?;
+        let reader = ChunkReader::new(self.repo, self.view())?;
         Ok(TreeReader { lookup: self, reader, generation })
     }
 
     /// Keys of the segments of one view.
     pub(crate) fn opened_keys(&self) -> OpenedKeys {
-        OpenedKeys { keys: Arc::clone(&self.keys), by_number: HashMap::new(), names: HashMap::new() }
+        OpenedKeys { by_number: HashMap::new(), names: HashMap::new() }
     }
 }
 
 /// Data keys by their number in one view.
 pub(crate) struct OpenedKeys {
-    keys: Arc<DataKeys>,
     by_number: HashMap<DataKeyNumber, Arc<DataKey>>,
     names: HashMap<DataKeyNumber, SealedKeyName>,
 }
@@ -224,7 +221,7 @@ impl OpenedKeys {
         if let Some(key) = self.by_number.get(&number) {
             return Ok(Arc::clone(key));
         }
-        let key = self.keys.get(repo, view.data_key(number)?)?;
+        let key = repo.open_data_key(view.data_key(number)?)?;
         self.by_number.insert(number, Arc::clone(&key));
         Ok(key)
     }

@@ -16,7 +16,7 @@ use crate::format::segment::SegmentEntry;
 use crate::id::PackId;
 use crate::index::{PackNumber, View};
 use crate::repo::{
-    DataKeys, RepoError, Repository, merkle_root, open_directory, origin_message, proven_root, segment_leaf,
+    RepoError, Repository, merkle_root, open_directory, origin_message, proven_root, segment_leaf,
 };
 use crate::seal::SegmentOpener;
 
@@ -27,7 +27,6 @@ pub(super) struct PackChecker {
     said: Arc<Said>,
     index_key: SecretKey,
     id_key: SecretKey,
-    keys: DataKeys,
 }
 
 /// What a pack turned out to be.
@@ -61,7 +60,6 @@ impl PackChecker {
             said,
             index_key: repo.index_key()?.clone(),
             id_key: repo.dedup_key(context::CHUNK_ID)?,
-            keys: DataKeys::default(),
         }))
     }
 }
@@ -177,7 +175,7 @@ impl PackWorker {
         chunks: &[PackedChunk],
     ) -> Result<(), RepoError> {
         let shared = &self.shared;
-        let key = shared.keys.get(&shared.repo, sealed)?;
+        let key = shared.repo.open_data_key(sealed)?;
         if key.kind() != kind {
             return Err(FormatError::Value { section: "5", what: "kind of a data key" }.into());
         }

@@ -5,7 +5,6 @@
 //! entered again from each snapshot, so that each affected path is known, until there is more damage than anyone reads.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use super::finding::{BadPack, Finding, Impact, Problem, pack_key};
 use super::read::{is_fatal, note_second_read};
@@ -19,7 +18,7 @@ use crate::format::node::{Node, NodeKind, Problem as NodeProblem};
 use crate::format::tree::Page;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::{IndexError, View};
-use crate::repo::{ChunkReader, DataKeys, RepoError, Repository};
+use crate::repo::{ChunkReader, RepoError, Repository};
 
 /// Most problems that are listed one by one.
 const LISTED_MAX: usize = 1000;
@@ -117,8 +116,7 @@ pub(super) async fn walk(
     let Some(first) = survey.snapshots.first() else { return Ok(Walked::default()) };
     let mut walker = Walker {
         repo,
-        reader: ChunkReader::new(repo, survey.view.clone(), Arc::new(DataKeys::default()))?
-            .keeping(SEGMENTS_KEPT),
+        reader: ChunkReader::new(repo, survey.view.clone())?.keeping(SEGMENTS_KEPT),
         promised: &survey.promised,
         bad,
         clean: HashSet::new(),
