@@ -300,8 +300,7 @@ impl Judge {
                 let after = self.named_as_removed(objects, key);
                 let before = self.named_as_removed(objects, "");
                 let unsaid = before.iter().find(|id| self.gone.contains(id) && !after.contains(id)).copied();
-                let what = || format!("{key} is deleted, and nothing else names {unsaid:?}, which is gone");
-                self.demand(unsaid.is_none(), "removal", what);
+                self.demand(unsaid.is_none(), "removal", || format!("{key} alone names {unsaid:?}"));
             }
             _ => {}
         }
@@ -319,8 +318,8 @@ impl Judge {
 
     /// How many removals name nothing that is there.
     pub fn settled_removals(&self, objects: &Objects) -> usize {
-        let settled = |(_, (named, _)): &(_, &(Vec<_>, _))| named.iter().all(|id| self.gone.contains(id));
-        self.removals.iter().filter(|(key, _)| objects.contains_key(*key)).filter(settled).count()
+        let there = self.removals.iter().filter(|(key, _)| objects.contains_key(*key));
+        there.filter(|(_, (named, _))| named.iter().all(|id| self.gone.contains(id))).count()
     }
 
     /// A machine got its answer.
