@@ -15,6 +15,8 @@ const SECTION: &str = "11";
 pub const PACKS_MAX: usize = 400_000;
 /// Most snapshots in one removal or hold, and most tombs in one undo.
 pub const SNAPSHOTS_MAX: usize = 400_000;
+/// Most removals that one removal replaces: with as many snapshots as it may name it still fits into an object.
+pub const REPLACED_MAX: usize = 50_000;
 
 /// Random bytes that make a name unique.
 pub type Nonce = [u8; 16];
@@ -88,6 +90,8 @@ pub struct Removal {
     pub snapshots: Vec<SnapshotId>,
     /// Makes the name unique.
     pub nonce: Nonce,
+    /// Removals that say nothing any more, because of this one.
+    pub replaces: Vec<ObjectHash>,
 }
 
 /// Snapshots that nobody may remove while the hold stands.
@@ -260,27 +264,32 @@ impl Removal {
     /// The CBOR value.
     pub fn encode(&self) -> Vec<u8> {
         encode(|e| {
-            e.map(3)?.u8(0)?.bytes(self.author.as_bytes())?.u8(1)?;
+            e.map(3 + u64::from(!self.replaces.is_empty()))?.u8(0)?.bytes(self.author.as_bytes())?.u8(1)?;
             put_ids(e, self.snapshots.iter().map(SnapshotId::as_bytes))?;
             e.u8(2)?.bytes(&self.nonce)?;
+            if !self.replaces.is_empty() {
+                e.u8(3)?;
+                put_ids(e, self.replaces.iter().map(ObjectHash::as_bytes))?;
+            }
             Ok(())
         })
     }
 
     /// Reads the CBOR value.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (mut snapshots, mut nonce) = (None, None);
+        let (mut snapshots, mut nonce, mut replaces) = (None, None, Vec::new());
         let author = decode(bytes, "removal", |d, key| {
             match key {
                 1 => snapshots = Some(ids(d, SNAPSHOTS_MAX, SnapshotId::new)?),
                 2 => nonce = Some(d.fixed()?),
+                3 => replaces = ids(d, REPLACED_MAX, ObjectHash::new)?,
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
         let whole = author.zip(snapshots).zip(nonce);
         let ((author, snapshots), nonce) = whole.ok_or(missing("removal"))?;
-        Ok(Self { author, snapshots, nonce })
+        Ok(Self { author, snapshots, nonce, replaces })
     }
 }
 

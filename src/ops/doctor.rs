@@ -3,6 +3,7 @@
 //! # Must not
 //! Stop at the first trouble: every check is made and reported. Change anything that lasts.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use super::snapshots::{SnapshotFilter, list};
 use crate::crypto::slot::Unlock;
-use crate::format::layout;
+use crate::format::layout::{self, ObjectName};
+use crate::id::{ObjectHash, SnapshotId};
 use crate::random::{Random, random_array};
-use crate::repo::{Env, Problem, RepoError, Repository};
+use crate::repo::{Env, Marks, Problem, RepoError, Repository};
 use crate::store::{ProbeExtent, ProbeReport, Store};
 use crate::units::ByteSize;
 
@@ -209,16 +211,39 @@ async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
 
 /// What maintainers said of snapshots and packs: damage of it stops collections, and of a part of it backups too.
 async fn marks(repo: &Repository, mut problems: Vec<Problem>) -> Check {
-    let marks = match repo.read_marks().await {
+    let mut marks = match repo.read_marks().await {
         Ok(marks) => marks,
         Err(error) => return Check::fail("marks", &error, "run `lifeboat verify`"),
     };
-    problems.extend(marks.problems);
+    problems.append(&mut marks.problems);
     problems.retain(Problem::is_damage);
-    match problems.first() {
-        None => Check::ok("marks", format!("{} forgotten, {} holds", marks.tombs.len(), marks.holds.len())),
-        Some(first) => of_problems("marks", &problems, first, without(&first.key)),
+    if let Some(first) = problems.first() {
+        return of_problems("marks", &problems, first, without(&first.key));
     }
+    match left_removal(repo, &marks).await {
+        Ok(None) => {
+            Check::ok("marks", format!("{} forgotten, {} holds", marks.tombs.len(), marks.holds.len()))
+        }
+        Ok(Some(removal)) => Check::warn(
+            "marks",
+            format!("{} names snapshots that stay: nobody can hold them", ObjectName::Removed(removal).key()),
+            "if no prune is at work anywhere, delete it; what `prune` then misses may be accepted with --accept-missing",
+        ),
+        Err(error) => Check::fail("marks", &error, "run `lifeboat verify`"),
+    }
+}
+
+/// A removal that names a snapshot which is there and is not waiting to be removed: its collection died, or is just at work.
+async fn left_removal(repo: &Repository, marks: &Marks) -> Result<Option<ObjectHash>, RepoError> {
+    if marks.removed.is_empty() {
+        return Ok(None);
+    }
+    let now = repo.env().clock.now();
+    let listed: HashSet<_> = repo.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
+    let stays =
+        |id: &SnapshotId| listed.contains(id) && (!marks.tombs.contains_key(id) || marks.is_held(id, now));
+    let left = marks.removals.standing.iter().find(|stored| stored.removal.snapshots.iter().any(stays));
+    Ok(left.map(|stored| stored.hash))
 }
 
 /// How to go on without a mark that is damaged.
@@ -351,5 +376,22 @@ mod tests {
         let check = marks(&repo, index.problems).await;
         assert!(check.detail.starts_with(&format!("2 objects cannot be used; {key}: ")), "{}", check.detail);
         assert!(check.hint.unwrap().contains("while no backup"), "{check:?}");
+    }
+    #[tokio::test]
+    async fn a_removal_that_names_what_stays_is_told() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        let (first, second) = (put_snapshot(&repo, 0, |_| {}).await, put_snapshot(&repo, 1, |_| {}).await);
+        let tomb = repo.put_tomb((repo.writer().unwrap().0, 0, first), TombReason::Named).await.unwrap();
+        let removal = repo.put_removal(vec![first]).await.unwrap();
+        assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Ok, "the next collection removes it");
+        let hold = repo.put_hold(vec![first, second], None).await.unwrap();
+        let check = marks(&repo, Vec::new()).await;
+        assert_eq!(check.state, CheckState::Warn);
+        assert!(check.detail.contains(&ObjectName::Removed(removal).key()), "{check:?}");
+        repo.delete_hold(hold).await.unwrap();
+        repo.put_undo(vec![tomb]).await.unwrap();
+        assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Warn);
+        repo.replace_removals(Vec::new(), vec![removal]).await.unwrap();
+        assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Ok);
     }
 }

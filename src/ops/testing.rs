@@ -34,6 +34,7 @@ pub(crate) const NOW: PruneOptions = PruneOptions {
     yes: true,
     force: true,
     accept_missing: false,
+    fold_from: 16,
     dry_run: false,
 };
 

@@ -37,7 +37,7 @@ pub async fn undelete(repo: &Repository, selectors: &[String]) -> Result<Undelet
     let there: HashSet<_> = repo.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
     let mut known = there.clone();
     known.extend(marks.tomb_names.iter().map(|(snapshot, _)| *snapshot));
-    known.extend(marks.removed.keys());
+    known.extend(&marks.removed);
     let mut done = Undeleted::default();
     let (mut seen, mut undos) = (HashSet::new(), Vec::new());
     for selector in selectors {

@@ -12,6 +12,7 @@ use super::create::put_signed;
 use super::error::RepoError;
 use super::load::Problem;
 use super::open::{Repository, object_key};
+use super::removals::Removals;
 use crate::clock::Timestamp;
 use crate::format::FormatError;
 use crate::format::config::Authority;
@@ -66,8 +67,10 @@ pub struct Marks {
     pub undos: Vec<(ObjectHash, Vec<ObjectHash>)>,
     /// Every tomb object by its snapshot, taken back or not.
     pub tomb_names: Vec<(SnapshotId, ObjectHash)>,
-    /// Snapshots that are removed, or about to be, with the removals that name them.
-    pub removed: HashMap<SnapshotId, Vec<ObjectHash>>,
+    /// Snapshots that are removed, or about to be.
+    pub removed: HashSet<SnapshotId>,
+    /// The removals that say so, and those that say nothing any more.
+    pub removals: Removals,
     /// Holds, expired ones included.
     pub holds: Vec<StoredHold>,
     /// Objects that were skipped.
@@ -88,7 +91,7 @@ impl Marks {
 }
 
 /// A value of section 11 that a maintainer signs.
-trait Said: Sized {
+pub(super) trait Said: Sized {
     const KIND: ObjectKind;
     fn read(bytes: &[u8]) -> Result<Self, FormatError>;
     fn author(&self) -> WriterId;
@@ -161,16 +164,22 @@ impl Repository {
         prefix: &str,
         problems: &mut Vec<Problem>,
     ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
+        let names = self.said_names(prefix).await?;
+        self.said_under(names, problems).await
+    }
+
+    /// The names below `prefix`, with their times.
+    pub(super) async fn said_names(&self, prefix: &str) -> Result<Vec<(ObjectName, Timestamp)>, RepoError> {
         let listed = self.store.list(prefix).await?;
         let named = listed
             .into_iter()
             .filter_map(|object| Some((ObjectName::parse(object.key.as_str())?, object.modified)));
-        self.said_under(named.collect(), problems).await
+        Ok(named.collect())
     }
 
     /// The values under these names. One that is gone is left out; one that is listed still, and not to be had, is an error:
     /// a hold would hold nothing, and a condemnation would have ended before the horizon moved.
-    async fn said_under<T: Said>(
+    pub(super) async fn said_under<T: Said>(
         &self,
         names: Vec<(ObjectName, Timestamp)>,
         problems: &mut Vec<Problem>,
@@ -219,12 +228,8 @@ impl Repository {
     pub async fn read_marks(&self) -> Result<Marks, RepoError> {
         let mut marks = Marks::default();
         let tombs = self.all_said::<Tomb>(layout::TOMBS, &mut marks.problems).await?;
-        for (name, removal, _) in self.all_said::<Removal>(layout::REMOVED, &mut marks.problems).await? {
-            let ObjectName::Removed(hash) = name else { continue };
-            for snapshot in removal.snapshots {
-                marks.removed.entry(snapshot).or_default().push(hash);
-            }
-        }
+        marks.removals = self.removals(&mut marks.problems).await?;
+        marks.removed.extend(marks.removals.snapshots());
         for (name, undo, _) in self.all_said::<Undo>(layout::UNDONE, &mut marks.problems).await? {
             let ObjectName::Undone(hash) = name else { continue };
             marks.undone.extend(&undo.tombs);
@@ -306,10 +311,9 @@ impl Repository {
     /// undo or a hold before this and is not named was in time. Damage is an error: it may have been a removal.
     pub async fn lost_to_removal(&self, snapshots: &[SnapshotId]) -> Result<HashSet<SnapshotId>, RepoError> {
         let mut problems = Vec::new();
-        let removals = self.all_said::<Removal>(layout::REMOVED, &mut problems).await?;
+        let removals = self.removals(&mut problems).await?;
         refuse_damage(problems)?;
-        let removed: HashSet<_> =
-            removals.into_iter().flat_map(|(_, removal, _)| removal.snapshots).collect();
+        let removed: HashSet<_> = removals.snapshots().collect();
         let there: HashSet<_> = self.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
         let lost = |id: &&SnapshotId| removed.contains(*id) || !there.contains(*id);
         Ok(snapshots.iter().filter(lost).copied().collect())
@@ -335,11 +339,11 @@ impl Repository {
         Ok(stored.collect())
     }
 
-    fn nonce(&self) -> Result<Nonce, RepoError> {
+    pub(super) fn nonce(&self) -> Result<Nonce, RepoError> {
         Ok(random_array(&*self.env.random)?)
     }
 
-    async fn say(
+    pub(super) async fn say(
         &self,
         kind: ObjectKind,
         value: &[u8],
@@ -364,13 +368,6 @@ impl Repository {
     pub async fn put_undo(&self, tombs: Vec<ObjectHash>) -> Result<ObjectHash, RepoError> {
         let (author, _) = self.maintainer()?;
         self.say(ObjectKind::Undo, &Undo { author, tombs }.encode(), ObjectName::Undone).await
-    }
-
-    /// Says that these snapshots will be deleted now. Holds and undos must be listed after this.
-    pub async fn put_removal(&self, snapshots: Vec<SnapshotId>) -> Result<ObjectHash, RepoError> {
-        let (author, _) = self.maintainer()?;
-        let removal = Removal { author, snapshots, nonce: self.nonce()? };
-        self.say(ObjectKind::Removal, &removal.encode(), ObjectName::Removed).await
     }
 
     /// Holds these snapshots. Whether it was in time, only a look at the removals and at the snapshots after this tells.

@@ -312,6 +312,11 @@ def collections():
             vector(kind, "bad-bomb", "a long list", bomb, value(11, "length of a list"))
             vector(kind, "bad-item", "a short item", cbor({**fields, 1: [rep(1, 31)]}), value(11, "length of a field"))
     vector("hold", "for-ever", "without an end", cbor({0: me, 1: two, 2: nonce}))
+    removal = {0: me, 1: two, 2: nonce, 3: [rep(3, 32)]}
+    vector("removal", "list", "in the place of another one", cbor(removal))
+    bomb = b"\xa1\x03\x9a" + (50_001).to_bytes(4, "big")
+    vector("removal", "bad-replaces-bomb", "a long list of what it replaces", bomb, value(11, "length of a list"))
+    vector("removal", "bad-replaces", "a short item in what it replaces", cbor({**removal, 3: [rep(3, 31)]}), value(11, "length of a field"))
     tomb = good["tomb"][2]
     vector("tomb", "bad-reason", "a reason that is not listed", cbor({**tomb, 4: 3}), value(11, "tomb"))
 

@@ -36,6 +36,8 @@ pub struct Protocol {
     pub take_up: bool,
     /// Chunks of the old snapshot.
     pub old: Mask,
+    /// A further collector folds the removal records of a snapshot that is gone.
+    pub fold: bool,
     /// A writer may use a pack listing of an earlier run; collectors merge index objects.
     pub cached: bool,
     /// Begin also with two packs in one index object, and with a pack left by an earlier run of writer 0.
@@ -51,6 +53,7 @@ pub enum Who {
     Collector(u8),
     Guard(u8),
     User,
+    Folder,
     Power,
 }
 
@@ -239,6 +242,7 @@ pub fn told(path: Path<State, Step>) -> String {
             Who::Guard(0) => "hold".to_owned(),
             Who::Guard(_) => "undelete".to_owned(),
             Who::User => "user".to_owned(),
+            Who::Folder => "another collector".to_owned(),
             Who::Power => "power".to_owned(),
         };
         lines += &format!("{:3}. {who} {}\n", number + 1, step.what);

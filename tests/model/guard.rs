@@ -44,10 +44,17 @@ pub fn steps(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     out.push(Step { who: Who::Guard(i as u8), what, next });
 }
 
-/// What happens to the repository from outside: a tomb, and a power cut.
+/// What happens to the repository from outside: a tomb, a fold, and a power cut. That a snapshot is gone for good stays so, so a
+/// fold may be one step: what is listed in its course does not change.
 pub fn outside(protocol: &Protocol, state: &State, out: &mut Steps) {
     if protocol.forget && !state.tomb {
         out.push(Step { who: Who::User, what: "puts a tomb", next: State { tomb: true, ..*state } });
+    }
+    let gone =
+        state.snapshots[OLD] & (EXISTS | UNSYNCED) == 0 || protocol.variant == Variant::FoldsWhatIsThere;
+    if protocol.fold && gone && state.removals.contains(&true) {
+        let next = State { removals: [false; 3], ..*state };
+        out.push(Step { who: Who::Folder, what: "folds removal records", next });
     }
     if protocol.power_cut && !state.cut {
         out.push(Step { who: Who::Power, what: "is cut", next: cut(protocol, state) });

@@ -32,6 +32,7 @@ const NOBODY: Protocol = Protocol {
     guards: 0,
     power_cut: false,
     take_up: false,
+    fold: false,
     cached: false,
     old: 0b01,
     many_beginnings: true,
@@ -86,6 +87,7 @@ fn one_writer_and_one_collector() {
 fn two_collectors_alone() {
     let protocol = Protocol { collectors: 2, take_up: true, ..REMOVAL };
     holds("0 x 2, removal, hold, undelete, power cut, taking up", protocol, None);
+    holds("the same, folding", Protocol { fold: true, ..protocol }, None);
 }
 
 #[test]
@@ -136,6 +138,7 @@ fn caught(broken: &Broken, reduced: bool) -> Result<(usize, String), usize> {
         writers: broken.writers,
         collectors: broken.collectors,
         cached: broken.cached,
+        fold: broken.variant == Variant::FoldsWhatIsThere,
         reduced,
         ..plain
     };

@@ -45,6 +45,8 @@ pub enum Variant {
     KeepLooksBackwards,
     /// Hold and undelete look only whether the snapshot is there.
     KeepIgnoresRemoval,
+    /// Removal records are folded while the snapshot that they name is there.
+    FoldsWhatIsThere,
     /// A pack that no index object names counts as another copy.
     UnnamedCopy,
     /// A condemned pack counts as another copy.
@@ -122,6 +124,7 @@ pub const BROKEN: &[Broken] = &[
     removal(Variant::KeepWithoutLook, 1, KEPT),
     removal(Variant::KeepLooksBackwards, 1, KEPT),
     removal(Variant::KeepIgnoresRemoval, 1, KEPT),
+    removal(Variant::FoldsWhatIsThere, 1, KEPT),
     loses(Variant::UnnamedCopy, 1, 1),
     loses(Variant::CondemnedCopy, 1, 2),
     loses(Variant::MoveWithoutIndex, 1, 1),

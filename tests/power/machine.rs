@@ -60,6 +60,7 @@ const NOW: PruneOptions = PruneOptions {
     yes: true,
     force: true,
     accept_missing: false,
+    fold_from: 16,
     dry_run: false,
 };
 

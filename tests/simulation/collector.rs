@@ -20,6 +20,8 @@ use crate::actors::Machine;
 use crate::chance::Dice;
 use crate::world::Life;
 
+/// Removals that may be left of any number, besides those of what is there: long ones wait for others.
+const REMOVALS_KEPT: usize = 3;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How a history collects.
@@ -39,6 +41,7 @@ impl Manner {
             max_unused: dice.pick(&[0, 50, 1000]),
             max_repack: dice.pick(&[u64::MAX, u64::MAX, 0, 20_000]),
             yes: true,
+            fold_from: 2,
             force: !dice.one_in(4),
             ..PruneOptions::default()
         };
@@ -240,6 +243,10 @@ pub fn leftovers(machine: &Machine) -> Vec<String> {
         if matches!(ObjectName::parse(key), Some(ObjectName::Condemned(_))) && inner.judge.condemns(key) {
             left.push(format!("{key} stays"));
         }
+    }
+    let removals = inner.judge.settled_removals(&objects);
+    if removals > REMOVALS_KEPT {
+        left.push(format!("{removals} removals of what is gone stay"));
     }
     left
 }

@@ -59,8 +59,10 @@ pub struct Judge {
     condemnations: HashMap<String, (u64, HashSet<PackId>)>,
     /// The tombs that each snapshot got, and when.
     tombs: HashMap<SnapshotId, Vec<(ObjectHash, u64)>>,
-    /// What every removal names that was ever put.
-    removals: HashMap<String, Vec<SnapshotId>>,
+    /// What every removal names that was ever put, and what it replaces.
+    removals: HashMap<String, (Vec<SnapshotId>, Vec<ObjectHash>)>,
+    /// Snapshots that were deleted, confirmed or not.
+    gone: HashSet<SnapshotId>,
     /// Holds that were acknowledged, with what they hold.
     holds: HashMap<ObjectHash, SnapshotId>,
     /// What every hold names that was ever put.
@@ -105,6 +107,7 @@ impl Judge {
             condemnations: HashMap::new(),
             tombs: HashMap::new(),
             removals: HashMap::new(),
+            gone: HashSet::new(),
             holds: HashMap::new(),
             named: HashMap::new(),
             let_go: HashSet::new(),
@@ -287,18 +290,36 @@ impl Judge {
                 self.demand(left == 0, "I4", || format!("{key} is removed and {left} of its packs stand"));
             }
             Some(ObjectName::Snapshot(_, _, id)) => {
-                let named = self.is_removed_by_name(&id, objects);
+                let named = self.named_as_removed(objects, "").contains(&id);
                 let known = !self.confirmed.contains_key(&id) || self.forgotten.contains_key(&id);
                 self.demand(named, "removal", || format!("{key} is deleted and no removal names it"));
                 self.demand(known, "removal", || format!("{key} is deleted and nobody asked for it"));
                 self.demand(!self.is_held(&id), "hold", || format!("{key} is deleted and held"));
             }
+            Some(ObjectName::Removed(_)) if objects.contains_key(key) => {
+                let after = self.named_as_removed(objects, key);
+                let before = self.named_as_removed(objects, "");
+                let unsaid = before.iter().find(|id| self.gone.contains(id) && !after.contains(id)).copied();
+                self.demand(unsaid.is_none(), "removal", || format!("{key} alone names {unsaid:?}"));
+            }
             _ => {}
         }
     }
 
-    fn is_removed_by_name(&self, id: &SnapshotId, objects: &Objects) -> bool {
-        self.removals.iter().any(|(key, named)| named.contains(id) && objects.contains_key(key))
+    /// What the removals in the store name, without this one; what others replace says nothing.
+    fn named_as_removed(&self, objects: &Objects, without: &str) -> HashSet<SnapshotId> {
+        let there = |key: &String| key != without && objects.contains_key(key);
+        let mut said: HashMap<_, _> = self.removals.iter().filter(|(key, _)| there(key)).collect();
+        for replaced in said.values().flat_map(|(_, replaced)| replaced).collect::<Vec<_>>() {
+            said.remove(&ObjectName::Removed(*replaced).key());
+        }
+        said.into_values().flat_map(|(named, _)| named).copied().collect()
+    }
+
+    /// How many removals name nothing that is there.
+    pub fn settled_removals(&self, objects: &Objects) -> usize {
+        let there = self.removals.iter().filter(|(key, _)| objects.contains_key(*key));
+        there.filter(|(_, (named, _))| named.iter().all(|id| self.gone.contains(id))).count()
     }
 
     /// A machine got its answer.
@@ -347,6 +368,7 @@ impl Judge {
                     _ => {}
                 }
             }
+            Some(ObjectName::Snapshot(_, _, id)) => drop(self.gone.remove(&id)),
             Some(ObjectName::Tomb(id, hash)) if is_new => {
                 self.tombs.entry(id).or_default().push((hash, step));
                 // It may have been on its way while an earlier one was taken back.
@@ -360,7 +382,8 @@ impl Judge {
             Some(ObjectName::Removed(_)) => {
                 let signed = Signed::decode(bytes, ObjectKind::Removal, None);
                 let removal = signed.ok().and_then(|(_, signed)| Removal::decode(signed.value).ok());
-                self.removals.insert(key.to_owned(), removal.map(|r| r.snapshots).unwrap_or_default());
+                let said = removal.map(|r| (r.snapshots, r.replaces)).unwrap_or_default();
+                self.removals.insert(key.to_owned(), said);
             }
             Some(ObjectName::Undone(_)) => {
                 let signed = Signed::decode(bytes, ObjectKind::Undo, None);
@@ -442,7 +465,10 @@ impl Judge {
                     }
                 }
             }
-            Some(ObjectName::Snapshot(_, _, id) | ObjectName::Confirmation(_, _, id)) => {
+            Some(name @ (ObjectName::Snapshot(_, _, id) | ObjectName::Confirmation(_, _, id))) => {
+                if matches!(name, ObjectName::Snapshot(..)) {
+                    self.gone.insert(id);
+                }
                 if let Some(gone) = self.confirmed.remove(&id) {
                     for chunk in gone.chunks {
                         self.needed.entry(chunk).and_modify(|needed| *needed -= 1);

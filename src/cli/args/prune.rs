@@ -68,6 +68,7 @@ impl PruneArgs {
             yes: self.yes,
             force: self.force,
             accept_missing: self.accept_missing,
+            fold_from: default.fold_from,
             dry_run: self.dry_run,
         }
     }

@@ -157,7 +157,7 @@ async fn wanted(repo: &Repository, stored: &Stored) -> Result<(), Error> {
         let marks = repo.read_marks().await?;
         // A tomb whose bytes are damaged may be one that counts.
         let unread = marks.is_damaged();
-        if unread || marks.tombs.contains_key(&stored.id) || marks.removed.contains_key(&stored.id) {
+        if unread || marks.tombs.contains_key(&stored.id) || marks.removed.contains(&stored.id) {
             return Err(stored.unconfirmed("somebody has forgotten it already"));
         }
     }

@@ -12,6 +12,7 @@
 //! Delete anything that this run did not see condemned before it last listed snapshots.
 
 mod finish;
+mod fold;
 mod mover;
 mod options;
 mod origin;

@@ -30,6 +30,8 @@ pub struct PruneOptions {
     pub force: bool,
     /// Go on when a snapshot is gone that nobody removed, and name it as removed.
     pub accept_missing: bool,
+    /// With so many removals that are older than the grace and of which nothing is there, they are folded.
+    pub fold_from: usize,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -46,6 +48,7 @@ impl Default for PruneOptions {
             yes: false,
             force: false,
             accept_missing: false,
+            fold_from: 16,
             dry_run: false,
         }
     }

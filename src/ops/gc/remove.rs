@@ -2,15 +2,20 @@
 //!
 //! # Invariants
 //! The removal is durable before holds and undos are listed, and that is before the first deletion; who puts a hold or an
-//! undo and then lists removals sees the removal, or is seen here. A removal under which something was deleted stays for ever: it
-//! tells a later collector that a missing snapshot was meant to go. One that fails before its first deletion is taken away
-//! again by whoever put it, or its snapshots could never be taken back; nobody deletes on account of another's.
+//! undo and then lists removals sees the removal, or is seen here. What is spared is named no more from the moment that a
+//! second removal replaces the first; both stand until everything is deleted, so that no listing misses both. One that fails
+//! before its first deletion is taken away again by whoever put it, or its snapshots could never be taken back; nobody deletes
+//! on account of another's. That a snapshot was removed is never unsaid: it tells a later collector that one which is missing
+//! was meant to go.
 //!
 //! # Crash
-//! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same.
+//! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same. A removal that names
+//! what was spared since stays, and whoever would hold that is told that he came too late: whether its run is over, and not
+//! asleep before its first deletion, nobody can know.
 
 use std::collections::HashSet;
 
+use super::fold;
 use super::options::{PruneOptions, PruneReport};
 use super::world::warn;
 use crate::clock::Timestamp;
@@ -18,7 +23,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, Problem, RepoError, Repository};
+use crate::repo::{Listed, Marks, Problem, RepoError, Repository, StoredRemoval};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -38,7 +43,7 @@ pub(super) async fn remove(
     }
     let due = due(&snapshots, &marks, (options, now), report);
     if due.is_empty() {
-        return if options.dry_run { Ok(()) } else { clear(repo, &marks).await };
+        return if options.dry_run { Ok(()) } else { clear(repo, marks, (options, now)).await };
     }
     refuse_damage(repo, &marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
@@ -49,7 +54,7 @@ pub(super) async fn remove(
     for part in due.chunks(SNAPSHOTS_MAX) {
         report.removed += remove_part(repo, part, (options, now), report).await?;
     }
-    clear(repo, &repo.read_marks().await?).await
+    clear(repo, repo.read_marks().await?, (options, now)).await
 }
 
 fn due(
@@ -100,64 +105,72 @@ async fn remove_part(
     when: (&PruneOptions, Timestamp),
     report: &mut PruneReport,
 ) -> Result<u64, Error> {
-    let mut removals = Vec::new();
-    let gone = match announce(repo, part, when, &mut removals).await {
+    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
+    let gone = match decide(repo, part, when, first).await {
         Ok(gone) => gone,
         Err(error) => {
-            // Nobody deletes on account of another's removal: nothing rests on these.
-            for removal in removals {
-                if let Err(error) = delete(repo, ObjectName::Removed(removal)).await {
-                    let id = removal.short();
-                    warn(repo, &format!("removal {id} is left and names snapshots that are there: {error}"));
-                }
+            // Nobody deletes on account of another's removal: nothing rests on this one.
+            if let Err(error) = delete(repo, ObjectName::Removed(first)).await {
+                let id = first.short();
+                warn(repo, &format!("removal {id} is left and names snapshots that are there: {error}"));
             }
             return Err(error);
         }
     };
-    report.spared += (part.len() - gone.len()) as u64;
+    let spared = part.len() - gone.len();
+    report.spared += spared as u64;
     for listed in &gone {
         delete(repo, ObjectName::Snapshot(listed.writer, listed.sequence, listed.id)).await?;
         delete(repo, ObjectName::Confirmation(listed.writer, listed.sequence, listed.id)).await?;
     }
+    if spared > 0 {
+        // Not before: a slow listing could miss the one that came meanwhile and the one that went.
+        delete(repo, ObjectName::Removed(first)).await?;
+    }
     Ok(gone.len() as u64)
 }
 
-/// Says which snapshots go, and gives those that really do: holds and undos are looked for after it was said. `removals` are
-/// the objects that say so, also on a failure.
-async fn announce(
+/// Gives those that really go, of what the removal `first` names: holds and undos are looked for after it was put. If that is
+/// not all of it, another removal says so in its place.
+async fn decide(
     repo: &Repository,
     part: &[Listed],
     (options, now): (&PruneOptions, Timestamp),
-    removals: &mut Vec<ObjectHash>,
+    first: ObjectHash,
 ) -> Result<Vec<Listed>, Error> {
-    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
-    removals.push(first);
     let marks = repo.read_marks().await?;
     refuse_damage(repo, &marks)?;
     // Someone may have taken a tomb back and put a new one, whose window has only begun.
     let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
-    if gone.len() < part.len() {
+    if gone.len() < part.len() && !gone.is_empty() {
         // The removal must not go on naming what is spared: the next undo would be told that it is too late.
-        if !gone.is_empty() {
-            removals.push(repo.put_removal(gone.iter().map(|listed| listed.id).collect()).await?);
-        }
-        delete(repo, ObjectName::Removed(first)).await?;
+        let ids = gone.iter().map(|listed| listed.id).collect();
+        repo.replace_removals(ids, vec![first]).await?;
     }
     Ok(gone)
 }
 
-/// Deletes tombs, undos, confirmations and labels that belong to no snapshot any more, and finishes removals that a crash
-/// interrupted.
-async fn clear(repo: &Repository, marks: &Marks) -> Result<(), Error> {
+/// Deletes tombs, undos, holds, confirmations and labels that belong to no snapshot any more, finishes removals that a crash
+/// interrupted, and folds old ones.
+async fn clear(
+    repo: &Repository,
+    marks: Marks,
+    (options, now): (&PruneOptions, Timestamp),
+) -> Result<(), Error> {
     // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
     let listed: HashSet<SnapshotId> = repo.list_snapshots().await?.iter().map(|listed| listed.id).collect();
-    let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains_key(id);
+    let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
-    clear_undos(repo, marks).await?;
-    clear_beside(repo, gone).await
+    for stored in marks.holds.iter().filter(|stored| stored.hold.snapshots.iter().all(gone)) {
+        delete(repo, ObjectName::Hold(stored.hash)).await?;
+    }
+    clear_undos(repo, &marks).await?;
+    clear_beside(repo, gone).await?;
+    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !listed.contains(id));
+    fold::fold(repo, marks.removals, settled, (options, now)).await
 }
 
 /// Deletes confirmations and labels of snapshots that are gone.

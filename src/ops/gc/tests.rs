@@ -11,6 +11,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 mod ending;
+mod growth;
 mod hostile;
 mod listing;
 mod refused;

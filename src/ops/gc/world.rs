@@ -209,15 +209,12 @@ async fn check_heads(
         return Err(Error::SnapshotVanished { snapshot: *snapshot });
     }
     let read: HashSet<&SnapshotId> = roots.read.iter().map(|root| &root.listed.id).collect();
-    let mut lost = roots.unread.iter().filter(|id| seen.contains(id) && !read.contains(id)).peekable();
-    if lost.peek().is_some() {
-        // Anyone may put garbage under the name of one that was removed.
-        let marks = repo.read_marks().await?;
-        if let Some(id) = lost.find(|id| !marks.removed.contains_key(id)) {
-            return Err(Error::SnapshotUnreadable { snapshot: *id });
-        }
+    let lost = roots.unread.iter().filter(|id| seen.contains(id) && !read.contains(id)).copied();
+    // Anyone may put garbage under the name of one that was removed.
+    match repo.not_removed(lost).await?.first() {
+        Some(id) => Err(Error::SnapshotUnreadable { snapshot: *id }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Snapshots that ought to be there, are not, and that no removal names.
@@ -229,13 +226,8 @@ async fn unexplained(
     let listed: HashSet<&SnapshotId> = snapshots.iter().map(|listed| &listed.id).collect();
     let followed = roots.read.iter().flat_map(|root| root.parents.iter());
     let unlisted = followed.chain(seen.ids()).filter(|id| !listed.contains(id));
-    let mut missing: BTreeSet<SnapshotId> = unlisted.chain(&roots.gone).copied().collect();
-    if !missing.is_empty() {
-        // Read after the listing: what another collector deleted before it was named before that.
-        let marks = repo.read_marks().await?;
-        missing.retain(|id| !marks.removed.contains_key(id));
-    }
-    Ok(missing)
+    // Asked after the listing: what another collector deleted before it was named before that.
+    Ok(repo.not_removed(unlisted.chain(&roots.gone).copied()).await?)
 }
 
 /// Notes what a later collection on this machine must find: what is confirmed by now. One that is not may not be durable

@@ -221,18 +221,19 @@ async fn report_missing(
     if alone.is_empty() && orphans.is_empty() {
         return Ok(());
     }
+    let missed = alone.iter().map(|listed| listed.id).chain(orphans.iter().map(|(_, parent)| *parent));
     // Read after snapshots were listed: a removal is put before what it names is deleted.
-    let removed = match repo.read_marks().await {
-        Ok(marks) => marks.removed,
+    let missed = match repo.not_removed(missed).await {
+        Ok(missed) => missed,
         // The mark has a finding of its own; what it says is not known, so nothing is missed for certain.
         Err(RepoError::Store(StoreError::Denied { .. })) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    for listed in alone.iter().filter(|listed| !removed.contains_key(&listed.id)) {
+    for listed in alone.iter().filter(|listed| missed.contains(&listed.id)) {
         let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
         findings.push(Finding::damage(key, Problem::Missing));
     }
-    for (key, parent) in orphans.into_iter().filter(|(_, parent)| !removed.contains_key(parent)) {
+    for (key, parent) in orphans.into_iter().filter(|(_, parent)| missed.contains(parent)) {
         findings.push(Finding::warning(key, Problem::ParentMissing { parent }));
     }
     Ok(())

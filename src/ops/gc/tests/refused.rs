@@ -81,7 +81,7 @@ async fn a_removal_that_failed_half_way_names_nothing() {
     prune(&repo, &NOW).await.unwrap_err();
     let there: Vec<_> = world.repo.list_snapshots().await.unwrap().iter().map(|listed| listed.id).collect();
     let marks = world.repo.read_marks().await.unwrap();
-    assert!(marks.removed.keys().all(|id| !there.contains(id)), "{:?}", marks.removed);
+    assert!(marks.removed.iter().all(|id| !there.contains(id)), "{:?}", marks.removed);
 }
 
 /// A collection without a delay finishes what others condemned only when no backup may be counting on it.

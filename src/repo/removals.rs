@@ -1,0 +1,117 @@
+//! Removals: which snapshots are gone because a maintainer removed them, or are about to go.
+//!
+//! # Invariants
+//! A removal that another one replaces says nothing. What is said of a snapshot that is gone is never unsaid: whoever deletes
+//! a removal that names one has put another before, which names it too and replaces the first. Objects that replace form no
+//! circle, since each holds the hashes of what it replaces.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::error::RepoError;
+use super::load::Problem;
+use super::open::Repository;
+use crate::clock::Timestamp;
+use crate::format::envelope::ObjectKind;
+use crate::format::gc::Removal;
+use crate::format::layout::{self, ObjectName};
+use crate::id::{ObjectHash, SnapshotId};
+
+/// How often removals are listed until none goes away that was listed, and until nothing is missed.
+const LOOKS: usize = 4;
+
+/// A removal as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRemoval {
+    /// Its name.
+    pub hash: ObjectHash,
+    /// What it says.
+    pub removal: Removal,
+    /// When the store got it.
+    pub stored: Timestamp,
+}
+
+/// The removals that one listing showed.
+#[derive(Debug, Default)]
+pub struct Removals {
+    /// Those that count.
+    pub standing: Vec<StoredRemoval>,
+    /// Those that others replace, and that are there all the same.
+    pub replaced: Vec<StoredRemoval>,
+}
+
+impl Removals {
+    fn of(all: Vec<StoredRemoval>) -> Self {
+        let said: HashSet<ObjectHash> =
+            all.iter().flat_map(|stored| stored.removal.replaces.iter().copied()).collect();
+        let (replaced, standing) = all.into_iter().partition(|stored| said.contains(&stored.hash));
+        Self { standing, replaced }
+    }
+
+    /// The snapshots that are removed, or about to be.
+    pub fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.standing.iter().flat_map(|stored| &stored.removal.snapshots)
+    }
+
+    /// Everything that is there, replaced or not.
+    pub fn all(&self) -> impl Iterator<Item = &StoredRemoval> {
+        self.standing.iter().chain(&self.replaced)
+    }
+}
+
+impl Repository {
+    /// All removals. If one goes away after it was listed, removals are listed again: what it said may stand in another one,
+    /// which was put before that.
+    pub async fn removals(&self, problems: &mut Vec<Problem>) -> Result<Removals, RepoError> {
+        let mut look = 1;
+        loop {
+            let names = self.said_names(layout::REMOVED).await?;
+            let (listed, mut skipped) = (names.len(), Vec::new());
+            let said = self.said_under::<Removal>(names, &mut skipped).await?;
+            if said.len() + skipped.len() < listed && look < LOOKS {
+                look += 1;
+                continue;
+            }
+            problems.append(&mut skipped);
+            let stored = said.into_iter().filter_map(|(name, removal, stored)| match name {
+                ObjectName::Removed(hash) => Some(StoredRemoval { hash, removal, stored }),
+                _ => None,
+            });
+            return Ok(Removals::of(stored.collect()));
+        }
+    }
+
+    /// Of these snapshots, which a listing did not show, those that no removal names. A listing of removals that takes long
+    /// may show neither of two of which one took the other's place meanwhile, so what is missed is looked for again.
+    pub async fn not_removed(
+        &self,
+        gone: impl IntoIterator<Item = SnapshotId>,
+    ) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        let mut missing: BTreeSet<SnapshotId> = gone.into_iter().collect();
+        for _ in 0..LOOKS {
+            if missing.is_empty() {
+                break;
+            }
+            for snapshot in self.removals(&mut Vec::new()).await?.snapshots() {
+                missing.remove(snapshot);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Says that these snapshots will be deleted now. Holds and undos must be listed after this.
+    pub async fn put_removal(&self, snapshots: Vec<SnapshotId>) -> Result<ObjectHash, RepoError> {
+        self.replace_removals(snapshots, Vec::new()).await
+    }
+
+    /// Puts a removal in the place of others, which say nothing any more from now on. Whoever puts it knows that nobody
+    /// deletes a snapshot on account of what they said and this one does not say.
+    pub async fn replace_removals(
+        &self,
+        snapshots: Vec<SnapshotId>,
+        replaces: Vec<ObjectHash>,
+    ) -> Result<ObjectHash, RepoError> {
+        let (author, _) = self.maintainer()?;
+        let removal = Removal { author, snapshots, nonce: self.nonce()?, replaces };
+        self.say(ObjectKind::Removal, &removal.encode(), ObjectName::Removed).await
+    }
+}
