@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A small in-memory stand-in for Google Cloud Storage's XML interface: gcs.py PORT.
+"""A small in-memory stand-in for Google Cloud Storage's XML interface: gcs.py PORT [DIRECTORY LOG].
 
 Ours, made after Google's documents; it proves that requests are well formed, not how Google behaves. It knows one
 bucket, single PUTs with a precondition, ranges, deletes and listings in pages of 10. Prints "ready"; ends when stdin
-closes."""
+closes. With a directory it begins with the files below it as objects, lists in pages of 1,000, and adds a line to the log for
+each request: method, bytes of the answer, key."""
 import hashlib
+import os
 import re
 import sys
 import threading
@@ -14,17 +16,33 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-PAGE = 10
-LOCK, OBJECTS = threading.Lock(), {}  # key -> (bytes, generation, time)
+DIRECTORY, LOG = (sys.argv[2], open(sys.argv[3], "a", buffering=1)) if len(sys.argv) > 3 else (None, None)
+PAGE = 1000 if DIRECTORY else 10
+LOG_LOCK, LOCK, OBJECTS = threading.Lock(), threading.Lock(), {}  # key -> (bytes, generation, time, ETag)
+
+
+def stored(data):
+    return data, time.time_ns(), time.time(), f'"{hashlib.md5(data).hexdigest()}"'
+
+
+def begin():
+    for top, _, names in os.walk(DIRECTORY):
+        for path in (os.path.join(top, name) for name in names):
+            with open(path, "rb") as file:
+                OBJECTS[os.path.relpath(path, DIRECTORY)] = stored(file.read())
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
 
     def log_message(self, *_):
         pass
 
     def answer(self, status, body=b"", headers=None, length=None):
+        if LOG:
+            with LOG_LOCK:
+                LOG.write(f"{self.command} {len(body) if self.command == 'GET' else 0} {self.target()[0] or 'list'}\n")
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -39,9 +57,8 @@ class Handler(BaseHTTPRequestHandler):
         return key, {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
 
     def describe(self, found):
-        data, generation, stored = found
-        return {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "x-goog-generation": str(generation),
-                "Last-Modified": formatdate(stored, usegmt=True)}
+        _, generation, when, etag = found
+        return {"ETag": etag, "x-goog-generation": str(generation), "Last-Modified": formatdate(when, usegmt=True)}
 
     def do_PUT(self):
         key, _ = self.target()
@@ -51,8 +68,8 @@ class Handler(BaseHTTPRequestHandler):
             generation = OBJECTS[key][1] if key in OBJECTS else 0
             if wanted is not None and int(wanted) != generation:
                 return self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-            OBJECTS[key] = data, time.time_ns(), time.time()
-            self.answer(200, headers=self.describe(OBJECTS[key]))
+            OBJECTS[key] = new = stored(data)
+        self.answer(200, headers=self.describe(new))
 
     def do_DELETE(self):
         with LOCK:
@@ -94,6 +111,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{rows}</ListBucketResult>".encode())
 
 
+if DIRECTORY:
+    begin()
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)

@@ -36,8 +36,6 @@ use crate::store::Key;
 const SEGMENT_TARGET: usize = 2 << 20;
 /// Level of zstd for what is sealed again: it is written once more and read for years.
 const LEVEL: i32 = 3;
-/// A segment is moved as it is when more than three quarters of it are needed.
-const WHOLE: (u64, u64) = (3, 4);
 /// Directories of other packs that are kept.
 const DIRECTORIES_KEPT: usize = 64;
 /// Packs after which an index object is put.
@@ -286,7 +284,8 @@ impl<'a> Mover<'a> {
             let stored = &bytes[start..start + segment.stored_len as usize];
             let plain: u64 = wanted.iter().map(|chunk| u64::from(chunk.len)).sum();
             let sealed = &directory.data_keys[usize::from(segment.data_key)];
-            let whole = plain * WHOLE.1 > u64::from(segment.plain_len) * WHOLE.0;
+            // What nothing needs must not be moved: the next collection would find it and move it again.
+            let whole = plain == u64::from(segment.plain_len);
             self.totals.bytes += u64::from(segment.stored_len);
             if !whole && self.seal_again(kind, (segment, stored), sealed, wanted).await? {
                 continue;

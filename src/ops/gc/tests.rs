@@ -255,6 +255,27 @@ async fn many_snapshots_at_once_need_a_yes() {
     world.check().await;
 }
 
+/// Content that nothing needs is gone after a collection also where little of a segment is dead: left in, it would be moved with
+/// the rest by each collection anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_collected_once_is_not_moved_again() {
+    let mut world = World::new().await;
+    for n in 0..10 {
+        world.write(&format!("f{n}"), &noise(n, 30_000));
+    }
+    let first = world.save().await;
+    world.write("f0", &noise(100, 30_000));
+    world.save().await;
+    world.forget(first).await;
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert!(report.moved_bytes > 0 && report.deleted > 0, "{report:?}");
+    let before = world.pack_bytes().await;
+    let again = prune(&world.repo, &NOW).await.unwrap();
+    assert!(again.plan.is_empty() && again.plan.unused_bytes == 0, "{again:?}");
+    assert_eq!(world.pack_bytes().await, before);
+    world.check().await;
+}
+
 /// A collection that is killed at any of its requests loses nothing, and the next one finishes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_may_be_killed_at_every_request() {
