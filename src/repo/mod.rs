@@ -37,6 +37,7 @@ mod removals;
 mod sealed;
 mod seen;
 mod snapshots;
+mod tree_cache;
 
 pub use commit::{CheckOutcome, Dependencies, Heads};
 pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
@@ -60,3 +61,4 @@ pub use reading::{COLD_FROM, ReadIndex};
 pub use removals::{Removals, StoredRemoval};
 pub use seen::SeenSnapshots;
 pub use snapshots::{Listed, StoredSnapshot};
+pub use tree_cache::TreeCache;

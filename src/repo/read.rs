@@ -1,8 +1,9 @@
-//! Reading single chunks: pages of trees and lists, one segment at a time, with a small cache.
+//! Reading single chunks: pages of trees and lists, one segment at a time. Opened segments and stored bytes are kept, a few
+//! in memory and those of trees in the local cache.
 //!
 //! A restore does not read content through this: it plans, and fetches whole ranges of packs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use bytes::Bytes;
 use super::error::RepoError;
 use super::keys::{SealedKeyName, SegmentPlace};
 use super::open::{Repository, object_key};
-use crate::crypto::{SecretKey, chunk_id, context};
+use super::tree_cache::TreeCache;
+use crate::crypto::{DataKey, SecretKey, chunk_id, context};
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
@@ -21,8 +23,10 @@ use crate::seal::SegmentOpener;
 /// Opened segments that are kept: neighbours are usually wanted next.
 const SEGMENTS_KEPT: usize = 16;
 
-/// Ranges of packs that are kept by a reader that reads ahead.
-const RANGES_KEPT: usize = 2;
+/// Bytes of packs that are kept in memory by a reader that reads ahead and has no cache.
+const RANGES_KEPT: usize = 36 << 20;
+/// Parts of packs that are remembered as fetched.
+const AHEAD_KEPT: usize = 1 << 16;
 
 /// A segment's place, and its plaintext. Not its number: what one index object says of that may hide what another does.
 type KeptSegment = (SegmentPlace, Arc<Vec<u8>>);
@@ -39,6 +43,9 @@ pub struct ChunkReader<'a> {
     ahead: u64,
     /// Stored bytes of packs, from an offset on.
     ranges: VecDeque<(PackId, u64, Bytes)>,
+    /// Parts of packs of which more was fetched than was wanted: that pays once.
+    fetched: HashSet<(PackId, u64)>,
+    cache: Option<Arc<TreeCache>>,
 }
 
 impl<'a> ChunkReader<'a> {
@@ -46,8 +53,23 @@ impl<'a> ChunkReader<'a> {
     pub fn new(repo: &'a Repository, view: View) -> Result<Self, RepoError> {
         let id_key = repo.dedup_key(context::CHUNK_ID)?;
         let opener = SegmentOpener::new(repo.id())?;
-        let (kept, ranges) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { repo, view, id_key, opener, kept, keeps: SEGMENTS_KEPT, ahead: 0, ranges })
+        Ok(Self {
+            repo,
+            view,
+            id_key,
+            opener,
+            kept: VecDeque::new(),
+            keeps: SEGMENTS_KEPT,
+            ahead: 0,
+            ranges: VecDeque::new(),
+            fetched: HashSet::new(),
+            cache: None,
+        })
+    }
+
+    /// Takes stored bytes of trees from this cache, and puts there what it fetches of them.
+    pub fn with_cache(self, cache: Option<Arc<TreeCache>>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Keeps at most this many opened segments, about 1 MiB each; at least one.
@@ -55,8 +77,8 @@ impl<'a> ChunkReader<'a> {
         Self { keeps: segments.max(1), ..self }
     }
 
-    /// Fetches up to so many bytes of a pack at once: a whole pack if it is not longer, what follows a segment otherwise.
-    /// Two such ranges are kept.
+    /// Fetches up to so many bytes of a pack at once, when something of it is wanted for the first time: a whole pack if it is
+    /// not longer, what follows a segment otherwise.
     pub fn read_ahead(&mut self, bytes: u64) {
         self.ahead = bytes;
     }
@@ -107,11 +129,13 @@ impl<'a> ChunkReader<'a> {
         if let Some((_, plain)) = self.kept.iter().find(|(key, _)| *key == wanted) {
             return Ok(Arc::clone(plain));
         }
-        let entry = &location.segment;
-        let stored = self.stored(location).await?;
-        let data_key = self.repo.open_data_key(self.view.data_key(location.data_key)?)?;
+        let data_key = self.repo.open_data_key(sealed)?;
         let mut plain = Vec::new();
-        self.opener.open(&data_key, entry, &stored, &mut plain)?;
+        if !self.open_cached(location, &data_key, &mut plain) {
+            plain.clear();
+            let stored = self.stored(location).await?;
+            self.opener.open(&data_key, &location.segment, &stored, &mut plain)?;
+        }
         let plain = Arc::new(plain);
         if self.kept.len() >= self.keeps {
             self.kept.pop_front();
@@ -120,7 +144,20 @@ impl<'a> ChunkReader<'a> {
         Ok(plain)
     }
 
-    /// The stored bytes of a segment.
+    /// Opens a segment from the cache, if it is there. What does not open is of no use, and says nothing of the repository.
+    fn open_cached(&mut self, location: &Location, key: &DataKey, plain: &mut Vec<u8>) -> bool {
+        let Some(cache) = &self.cache else { return false };
+        let start = u64::from(location.segment.offset);
+        let range = start..start + u64::from(location.segment.stored_len);
+        let Some(stored) = cache.get(&location.pack_id, range) else { return false };
+        let opened = self.opener.open(key, &location.segment, &stored, plain).is_ok();
+        if !opened {
+            cache.forget(&location.pack_id);
+        }
+        opened
+    }
+
+    /// The stored bytes of a segment, from the store.
     async fn stored(&mut self, location: &Location) -> Result<Bytes, RepoError> {
         let start = u64::from(location.segment.offset);
         let end = start + u64::from(location.segment.stored_len);
@@ -133,21 +170,44 @@ impl<'a> ChunkReader<'a> {
             return Ok(stored);
         }
         let key = object_key(ObjectName::Pack(location.pack_id))?;
-        let body = u64::from(self.view.pack(location.pack)?.directory_offset);
-        if self.ahead > 0 && end <= body {
+        let row = self.view.pack(location.pack)?;
+        let (body, is_tree) = (u64::from(row.directory_offset), row.kind == ChunkKind::Tree);
+        if self.ahead > 0 && end <= body && self.is_first(location.pack_id, body, start) {
             let from = if body <= self.ahead { 0 } else { start };
             let to = body.min(from + self.ahead).max(end);
             // What the index says of a pack may be wrong; then the segment alone is tried.
             if let Ok(bytes) = self.repo.store.get_range(&key, from..to).await {
-                if self.ranges.len() == RANGES_KEPT {
-                    self.ranges.pop_front();
-                }
-                self.ranges.push_back((location.pack_id, from, bytes.clone()));
+                self.keep((location.pack_id, is_tree), from, &bytes);
                 if let Some(stored) = cut(from, &bytes) {
                     return Ok(stored);
                 }
             }
         }
-        Ok(self.repo.store.get_range(&key, start..end).await?)
+        let bytes = self.repo.store.get_range(&key, start..end).await?;
+        if is_tree && let Some(cache) = &self.cache {
+            cache.put(&location.pack_id, start, &bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Whether this part of the pack was not fetched ahead before.
+    fn is_first(&mut self, pack: PackId, body: u64, start: u64) -> bool {
+        if self.fetched.len() >= AHEAD_KEPT {
+            self.fetched.clear();
+        }
+        self.fetched.insert((pack, if body <= self.ahead { 0 } else { start / self.ahead }))
+    }
+
+    /// Keeps what was fetched ahead: in the cache, or in memory.
+    fn keep(&mut self, (pack, is_tree): (PackId, bool), from: u64, bytes: &Bytes) {
+        if is_tree && self.cache.as_ref().is_some_and(|cache| cache.put(&pack, from, bytes)) {
+            return;
+        }
+        let held =
+            |ranges: &VecDeque<(PackId, u64, Bytes)>| ranges.iter().map(|(.., b)| b.len()).sum::<usize>();
+        while !self.ranges.is_empty() && held(&self.ranges) + bytes.len() > RANGES_KEPT {
+            self.ranges.pop_front();
+        }
+        self.ranges.push_back((pack, from, bytes.clone()));
     }
 }

@@ -28,7 +28,7 @@ use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
 use crate::index::{DataKeyNumber, Location, View};
-use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace};
+use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace, TreeCache};
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use find::{Found, parts};
@@ -50,6 +50,7 @@ pub(crate) struct Lookup<'a> {
     generation: AtomicU64,
     /// Index objects that the user was told about.
     told: Mutex<HashSet<String>>,
+    cache: Option<Arc<TreeCache>>,
 }
 
 impl<'a> Lookup<'a> {
@@ -63,6 +64,7 @@ impl<'a> Lookup<'a> {
             index: tokio::sync::Mutex::new(index),
             generation: AtomicU64::new(0),
             told: Mutex::default(),
+            cache: TreeCache::open(repo),
         };
         lookup.tell(&mut *lookup.index.lock().await);
         Ok(lookup)
@@ -157,7 +159,7 @@ impl<'a> Lookup<'a> {
     /// A reader of trees and lists.
     pub(crate) fn reader(&self) -> Result<TreeReader<'_>, Error> {
         let generation = self.generation();
-        let reader = ChunkReader::new(self.repo, self.view())?;
+        let reader = ChunkReader::new(self.repo, self.view())?.with_cache(self.cache.clone());
         Ok(TreeReader { lookup: self, reader, generation })
     }
 
