@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""A small in-memory stand-in for Google Cloud Storage's XML interface: gcs.py PORT.
+"""A small in-memory stand-in for Google Cloud Storage's XML interface: gcs.py PORT [MILLISECONDS MEGABYTES].
 
 Ours, made after Google's documents; it proves that requests are well formed, not how Google behaves. It knows one
 bucket, single PUTs with a precondition, ranges, deletes and listings in pages of 10. Prints "ready"; ends when stdin
-closes."""
-import hashlib
+closes.
+
+With the two numbers it stands for a store far away: it waits so long before each answer, lets so many megabytes a second
+through each way, lists in pages of 1000, and then prints a line for each request: when it came and when it was answered,
+in seconds, what it was, and its bytes of content."""
 import re
 import sys
 import threading
@@ -14,24 +17,68 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-PAGE = 10
+DISTANT = len(sys.argv) > 2
+WAIT, SPEED = (float(sys.argv[2]) / 1e3, float(sys.argv[3]) * 1e6) if DISTANT else (0, float("inf"))
+PAGE = 1000 if DISTANT else 10
+PIECE = 256 << 10
 LOCK, OBJECTS = threading.Lock(), {}  # key -> (bytes, generation, time)
+
+
+class Line:
+    """One direction of the line, which all connections share."""
+
+    def __init__(self):
+        self.lock, self.free = threading.Lock(), 0.0
+
+    def carry(self, count):
+        with self.lock:
+            now = time.monotonic()
+            self.free = max(self.free, now) + count / SPEED
+            wait = self.free - now
+        if wait > 0.002:
+            time.sleep(wait)
+
+
+UP, DOWN = Line(), Line()
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", headers=None, length=None):
+    def parse_request(self):
+        self.came, self.size = time.monotonic(), 0
+        return super().parse_request()
+
+    def answer(self, status, body=b"", headers=None):
+        time.sleep(WAIT)
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for at in range(0, len(body), PIECE):
+                part = body[at:at + PIECE]
+                DOWN.carry(len(part))
+                self.wfile.write(part)
+        if DISTANT:
+            url, size = urlsplit(self.path), self.size + len(body)
+            prefix = parse_qs(url.query).get("prefix", [""])[0]
+            what = unquote(url.path).lstrip("/").partition("/")[2] or f"?{prefix}"
+            print(f"{self.came:.4f} {time.monotonic():.4f} {self.command} {what} {size}", flush=True)
+
+    def content(self):
+        parts, left = [], int(self.headers["Content-Length"])
+        self.size = left
+        while left:
+            parts.append(self.rfile.read(min(left, PIECE)))
+            left -= len(parts[-1])
+            UP.carry(len(parts[-1]))
+        return b"".join(parts)
 
     def target(self):
         url = urlsplit(self.path)
@@ -39,20 +86,24 @@ class Handler(BaseHTTPRequestHandler):
         return key, {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
 
     def describe(self, found):
-        data, generation, stored = found
-        return {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "x-goog-generation": str(generation),
+        _, generation, stored = found
+        return {"ETag": f'"{generation}"', "x-goog-generation": str(generation),
                 "Last-Modified": formatdate(stored, usegmt=True)}
 
     def do_PUT(self):
         key, _ = self.target()
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        data = self.content()
         with LOCK:
             wanted = self.headers.get("x-goog-if-generation-match")
             generation = OBJECTS[key][1] if key in OBJECTS else 0
-            if wanted is not None and int(wanted) != generation:
-                return self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-            OBJECTS[key] = data, time.time_ns(), time.time()
-            self.answer(200, headers=self.describe(OBJECTS[key]))
+            taken = wanted is None or int(wanted) == generation
+            if taken:
+                OBJECTS[key] = data, time.time_ns(), time.time()
+            found = OBJECTS[key]
+        if taken:
+            self.answer(200, headers=self.describe(found))
+        else:
+            self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
 
     def do_DELETE(self):
         with LOCK:
@@ -78,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(data):
             return self.answer(416)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-        self.answer(206, data[start:end], headers)
+        self.answer(206, memoryview(data)[start:end], headers)
 
     def list(self, query):
         prefix = query.get("prefix", "")
