@@ -12,7 +12,7 @@ mod cache;
 mod marks;
 mod selector;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use futures::StreamExt;
@@ -198,22 +198,26 @@ pub async fn resolve(
     let (mut left, mut picked) = (back, None);
     for listed in candidates.into_iter().rev() {
         // A confirmation that nobody entitled has signed is none.
-        if repo.is_confirmed(listed).await? {
-            if left == 0 {
-                picked = Some(listed);
-                break;
-            }
-            left -= 1;
+        let confirmed = async { Ok::<_, Error>(repo.is_confirmed(listed).await?) };
+        if left > 0 {
+            left -= usize::from(confirmed.await?);
+            continue;
+        }
+        let body = async { Ok(read(repo, listed).await) };
+        if let (true, body) = repo.env().limits.both(confirmed, body).await? {
+            picked = Some((listed, body));
+            break;
         }
     }
-    let meant = |unread: &Listed| may_be_meant(unread, not_after, picked.as_ref());
+    let at = picked.as_ref().map(|(listed, _)| listed);
+    let meant = |unread: &Listed| may_be_meant(unread, not_after, at);
     all.unread.retain(meant);
     judge_unread(repo, &mut all).await?;
     if let Some(unread) = all.unread.first().copied() {
         return Err(all.unreadable(selector, unread));
     }
-    let picked = picked.ok_or_else(none)?;
-    read(repo, picked).await.map_err(|error| match error.class() {
+    let (picked, body) = picked.ok_or_else(none)?;
+    body.map_err(|error| match error.class() {
         Class::Damage => unreadable(selector, picked.id, error),
         _ => error,
     })
@@ -372,20 +376,28 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
     let mut cache = BodyCache::open(repo);
-    let snapshot = match cache.get(&listed) {
-        Some(snapshot) => snapshot,
-        None => repo.read_snapshot(listed).await?.snapshot,
+    let known = cache.get(&listed);
+    let body = async {
+        Ok(match known {
+            Some(snapshot) => snapshot,
+            None => repo.read_snapshot(listed).await?.snapshot,
+        })
     };
-    let mut found =
-        SnapshotList { snapshots: vec![SnapshotInfo::new(listed, snapshot)], ..SnapshotList::default() };
-    marks::read(repo, &mut found, &mut cache).await?;
+    let writers = HashMap::from([(listed.id, listed.writer)]);
+    let said = marks::read(repo, &writers, &mut cache);
+    let (snapshot, said) = repo.env().limits.both(body, said).await?;
+    let snapshots = vec![SnapshotInfo::new(listed, snapshot)];
+    let mut found = SnapshotList { snapshots, ..SnapshotList::default() };
+    said.give(repo, &mut found);
     found.snapshots.pop().ok_or(Error::NoSnapshot { selector: listed.id.to_string() })
 }
 
 /// All snapshots that nobody forgot, by name.
 async fn standing(repo: &Repository) -> Result<Vec<Listed>, Error> {
-    let mut listed = listed(repo).await?;
-    let tombs = repo.standing_tombs(&listed.iter().map(|listed| listed.id).collect()).await?;
+    let tombs = async { Ok(repo.list_tombs().await?) };
+    let (mut listed, tombs) = repo.env().limits.both(listed(repo), tombs).await?;
+    let ids = listed.iter().map(|listed| listed.id).collect();
+    let tombs = repo.standing_among(tombs, &ids).await?;
     listed.retain(|listed| !tombs.contains_key(&listed.id));
     Ok(listed)
 }

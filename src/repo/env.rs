@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::future::try_join;
+
 use crate::cancel::Cancel;
 use crate::clock::{Clock, SystemClock};
 use crate::event::{CountingObserver, Observer};
@@ -68,6 +70,24 @@ pub struct Limits {
     pub requests: usize,
 }
 
+impl Limits {
+    /// Waits for two things that have no order among each other: for both at the same time, or for one after the other if no
+    /// two requests may be under way. An error of the first one counts before one of the second.
+    pub async fn both<A, B, E>(
+        &self,
+        first: impl Future<Output = Result<A, E>>,
+        second: impl Future<Output = Result<B, E>>,
+    ) -> Result<(A, B), E> {
+        // What waits within what waits would grow with each level.
+        let (first, second) = (Box::pin(first), Box::pin(second));
+        if self.requests <= 1 {
+            return Ok((first.await?, second.await?));
+        }
+        let (first, second) = try_join(first, async { Ok(second.await) }).await?;
+        Ok((first, second?))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -82,4 +102,29 @@ pub struct Places {
     pub state: PathBuf,
     /// What may be lost; `None` to do without.
     pub cache: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_things_overlap_only_where_two_requests_may_and_the_first_error_counts() {
+        for (requests, order) in [(1, "aabb"), (2, "abab")] {
+            let limits = Limits { workers: 1, requests };
+            let said = Mutex::new(String::new());
+            let speak = async |name: char, result: Result<char, char>| {
+                said.lock().unwrap().push(name);
+                tokio::task::yield_now().await;
+                said.lock().unwrap().push(name);
+                result
+            };
+            assert_eq!(limits.both(speak('a', Ok('a')), speak('b', Ok('b'))).await, Ok(('a', 'b')));
+            assert_eq!(*said.lock().unwrap(), order);
+            assert_eq!(limits.both(speak('a', Err('a')), speak('b', Err('b'))).await, Err('a'));
+            assert_eq!(limits.both(speak('a', Ok('a')), speak('b', Err('b'))).await, Err('b'));
+        }
+    }
 }

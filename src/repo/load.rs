@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use futures::StreamExt;
+
 use super::error::RepoError;
 use super::index_object::open_index_object;
 use super::open::Repository;
@@ -17,6 +19,9 @@ use crate::index::{Cache, CacheWarning, IndexError, View};
 
 /// Most bytes of an index object.
 pub const INDEX_MAX: u64 = 1 << 30;
+
+/// Bytes of index objects that are fetched at the same time, or one that is larger.
+const AHEAD: u64 = 8 << 20;
 
 /// How often a load that met a damaged level of the cache, or an index object that went away, begins again.
 const LOADS_MAX: usize = 16;
@@ -154,10 +159,15 @@ impl Repository {
     async fn load_through(&self, cache: &mut Cache) -> Result<Found, RepoError> {
         let (horizon, damaged) = self.listed_horizon().await?;
         let listed = self.list_index().await?;
-        let (objects, mut problems) = self.fetch_missing(cache, listed).await?;
-        problems.extend(damaged);
-        let packs = self.list_packs().await?;
-        let condemned = self.condemned(&mut problems).await?;
+        // What was listed may be fetched at any time.
+        let then = async {
+            let (packs, mut problems) = (self.list_packs().await?, damaged);
+            let condemned = self.condemned(&mut problems).await?;
+            Ok((packs, condemned, problems))
+        };
+        let fetched = self.env.limits.both(self.fetch_missing(cache, listed), then).await?;
+        let ((objects, mut problems), (packs, condemned, others)) = fetched;
+        problems.extend(others);
         let mut view = cache.view(&hashes(&objects))?;
         view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
         view.set_present(|pack| packs.contains(pack))?;
@@ -170,8 +180,8 @@ impl Repository {
         cache: &mut Cache,
         listed: Vec<ListedIndex>,
     ) -> Result<(View, Vec<Problem>), RepoError> {
-        let (objects, problems) = self.fetch_missing(cache, listed).await?;
-        let packs = self.list_packs().await?;
+        let fetched = self.env.limits.both(self.fetch_missing(cache, listed), self.list_packs()).await?;
+        let ((objects, problems), packs) = fetched;
         let mut view = cache.view(&hashes(&objects))?;
         view.set_present(|pack| packs.contains(pack))?;
         Ok((view, problems))
@@ -190,11 +200,18 @@ impl Repository {
         mut listed: Vec<ListedIndex>,
     ) -> Result<(Vec<ListedIndex>, Vec<Problem>), RepoError> {
         let missing: HashSet<_> = cache.missing(&hashes(&listed)).into_iter().collect();
+        let wanted: Vec<_> = listed.iter().filter(|listed| missing.contains(&listed.object)).collect();
+        let largest = wanted.iter().map(|listed| listed.size).max().unwrap_or(0).max(1);
+        let at_once = (AHEAD / largest).clamp(1, self.env.limits.requests.max(1) as u64) as usize;
         let mut problems = Vec::new();
         let mut bad = HashSet::new();
-        for listed in listed.iter().filter(|listed| missing.contains(&listed.object)) {
+        let mut reads = futures::stream::iter(wanted)
+            .map(async |listed| (listed, self.fetch_listed(listed).await))
+            .buffered(at_once);
+        while let Some((listed, fetched)) = reads.next().await {
             let name = listed.name();
-            let error = match self.fetch_into(cache, listed).await {
+            let added = fetched.and_then(|fetched| Ok(fetched.add_to(cache, listed.object)?));
+            let error = match added {
                 Ok(()) => continue,
                 Err(RepoError::Store(error)) if error.is_not_found() && self.is_listed(name).await? => {
                     error.into()
@@ -205,12 +222,9 @@ impl Repository {
             bad.insert(listed.object);
             problems.push(Problem { key: name.key(), error });
         }
+        drop(reads);
         listed.retain(|listed| !bad.contains(&listed.object));
         Ok((listed, problems))
-    }
-
-    async fn fetch_into(&self, cache: &mut Cache, listed: &ListedIndex) -> Result<(), RepoError> {
-        Ok(self.fetch_listed(listed).await?.add_to(cache, listed.object)?)
     }
 
     /// Where large files are built for a moment, if there is a cache directory.

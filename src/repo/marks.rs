@@ -22,6 +22,7 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::random::random_array;
+use crate::store::Object;
 
 /// A tomb as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,8 +266,22 @@ impl Repository {
         &self,
         snapshots: &HashSet<SnapshotId>,
     ) -> Result<HashMap<SnapshotId, StoredTomb>, RepoError> {
+        self.standing_among(self.list_tombs().await?, snapshots).await
+    }
+
+    /// All tombs there are, for [`Self::standing_among`].
+    pub async fn list_tombs(&self) -> Result<Vec<Object>, RepoError> {
+        Ok(self.store.list(layout::TOMBS).await?)
+    }
+
+    /// As [`Self::standing_tombs`], of tombs that were listed already.
+    pub async fn standing_among(
+        &self,
+        listed: Vec<Object>,
+        snapshots: &HashSet<SnapshotId>,
+    ) -> Result<HashMap<SnapshotId, StoredTomb>, RepoError> {
         let mut names = Vec::new();
-        for object in self.store.list(layout::TOMBS).await? {
+        for object in listed {
             match ObjectName::parse(object.key.as_str()) {
                 Some(name @ ObjectName::Tomb(snapshot, _)) if snapshots.contains(&snapshot) => {
                     names.push((name, object.modified));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::oneshot;
 
-use super::env::Env;
+use super::env::{Env, Limits};
 use super::error::RepoError;
 use super::keys::Known;
 use super::reading::COLD_FROM;
-use super::registry::Registry;
+use super::registry::{Registry, Root};
 use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
@@ -21,7 +23,7 @@ use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{RepositoryId, WriterId};
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Key, Object, Store, StoreError};
 
 /// Most key slots that are tried.
 const SLOTS_MAX: usize = 64;
@@ -58,21 +60,10 @@ impl Repository {
     /// [`RepoError::NotFound`] if there is none, [`RepoError::WrongKey`] if no slot opens,
     /// [`RepoError::Untrusted`] if the configuration is not the one the slot's maker signed.
     pub async fn open(store: Store, env: Env, unlock: &Unlock) -> Result<Self, RepoError> {
-        let configs = store.list(layout::CONFIG).await?;
-        if configs.is_empty() {
-            return Err(RepoError::NotFound { url: store.url().to_string() });
-        }
-        let opened = find_slot(&store, unlock).await?;
-        let mut candidates: Vec<_> = configs
-            .iter()
-            .filter_map(|object| match ObjectName::parse(object.key.as_str())? {
-                ObjectName::Config(number, _) => Some((number, object.key.clone())),
-                _ => None,
-            })
-            .collect();
-        candidates.sort();
-        let config = read_config(&store, &opened, &candidates).await?;
-        let registry = Registry::open(&store, (opened.pins.repository, opened.pins.root)).await?;
+        let (sender, root) = oneshot::channel();
+        let trusted = trusted((&store, env.limits), unlock, sender);
+        let registry = Registry::open((&store, env.limits), root);
+        let ((opened, config), registry) = env.limits.both(trusted, registry).await?;
         for key in registry.damaged() {
             let message = format!("object {key} is damaged: what it says of a writer is not known");
             env.observer.observe(&Event::Warning { message: &message });
@@ -214,7 +205,7 @@ impl Repository {
     /// Reads the registry again if a signature was refused since it was read: a writer may be new.
     pub async fn refresh_registry(&self) -> Result<(), RepoError> {
         let root = VerifyingKey::from_bytes(self.config.root)?;
-        self.registry.refresh(&self.store, (self.id(), root)).await
+        self.registry.refresh((&self.store, self.env.limits), (self.id(), root)).await
     }
 
     /// Changes when the registry says something else than before.
@@ -253,13 +244,54 @@ pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Re
     Err(RepoError::HashMismatch { key: key.as_str().to_owned() })
 }
 
-async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> {
+/// The slot that opens, and the configuration its maker signed. Tells `root` as soon as it is known what else goes by it.
+async fn trusted(
+    (store, limits): (&Store, Limits),
+    unlock: &Unlock,
+    root: oneshot::Sender<Root>,
+) -> Result<(Opened, Config), RepoError> {
+    let slots = async { Ok(store.list(layout::KEYS).await?) };
+    let (configs, slots) = limits.both(list_configs(store), slots).await?;
+    let newest = async {
+        Ok(match configs.last() {
+            Some(newest) => Some(get_checked(store, *newest, SIGNED_MAX as u64).await),
+            None => None,
+        })
+    };
+    let found = find_slot((store, limits), unlock, slots);
+    let (opened, newest) = limits.both(found, newest).await?;
+    // Nobody listens any more only if reading the registry failed.
+    let _ = root.send((opened.pins.repository, opened.pins.root));
+    let config = read_config(store, &opened, (&configs, newest)).await?;
+    Ok((opened, config))
+}
+
+/// The names of configurations, the newest last.
+async fn list_configs(store: &Store) -> Result<Vec<ObjectName>, RepoError> {
+    let listed = store.list(layout::CONFIG).await?;
+    if listed.is_empty() {
+        return Err(RepoError::NotFound { url: store.url().to_string() });
+    }
+    let names = listed.iter().filter_map(|object| ObjectName::parse(object.key.as_str()));
+    let mut configs: Vec<_> = names.filter(|name| matches!(name, ObjectName::Config(..))).collect();
+    configs.sort_unstable();
+    Ok(configs)
+}
+
+async fn find_slot(
+    (store, limits): (&Store, Limits),
+    unlock: &Unlock,
+    listed: Vec<Object>,
+) -> Result<Opened, RepoError> {
     let mut damaged = None;
-    let slots = store.list(layout::KEYS).await?;
+    let small = listed.iter().filter(|object| object.size <= SLOT_MAX);
+    let names = small.filter_map(|object| ObjectName::parse(object.key.as_str()));
+    let mut slots = futures::stream::iter(names.filter(|name| matches!(name, ObjectName::KeySlot(_))))
+        .map(|name| get_checked(store, name, SLOT_MAX))
+        .buffered(limits.requests.max(1));
     let mut tried = 0;
-    for object in slots.iter().filter(|object| object.size <= SLOT_MAX) {
-        let Some(name @ ObjectName::KeySlot(_)) = ObjectName::parse(object.key.as_str()) else { continue };
-        let bytes = match get_checked(store, name, SLOT_MAX).await {
+    while let Some(fetched) = slots.next().await {
+        let bytes = match fetched {
             Ok(bytes) => bytes,
             Err(error @ RepoError::HashMismatch { .. }) => {
                 damaged = Some(error);
@@ -292,20 +324,30 @@ async fn find_slot(store: &Store, unlock: &Unlock) -> Result<Opened, RepoError> 
     Err(damaged.unwrap_or(RepoError::WrongKey { what }))
 }
 
-async fn read_config(store: &Store, opened: &Opened, candidates: &[(u64, Key)]) -> Result<Config, RepoError> {
+/// The configuration that counts, of which the bytes of the last one were fetched already.
+async fn read_config(
+    store: &Store,
+    opened: &Opened,
+    (names, mut fetched): (&[ObjectName], Option<Result<Bytes, RepoError>>),
+) -> Result<Config, RepoError> {
     let repository = opened.pins.repository;
     let mut newest: Option<(u64, Config)> = None;
     let mut failure = None;
-    for (number, key) in candidates.iter().rev() {
-        if newest.as_ref().is_some_and(|(found, _)| found != number) {
+    for name in names.iter().rev() {
+        let number = name.number().unwrap_or(0);
+        if newest.as_ref().is_some_and(|(found, _)| *found != number) {
             break;
         }
-        match read_one_config(store, opened, key).await {
+        let bytes = match fetched.take() {
+            Some(bytes) => bytes,
+            None => get_checked(store, *name, SIGNED_MAX as u64).await,
+        };
+        match bytes.and_then(|bytes| read_one_config(opened, (*name, number), &bytes)) {
             Ok(_) if newest.is_some() => {
                 let reason = "two configurations have the same number";
                 return Err(RepoError::Untrusted { repository, reason });
             }
-            Ok(config) => newest = Some((*number, config)),
+            Ok(config) => newest = Some((number, config)),
             // Garbage under a config's name is skipped, so that nobody can lock a repository with it.
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
             Err(error) => failure = Some(error),
@@ -322,16 +364,17 @@ async fn read_config(store: &Store, opened: &Opened, candidates: &[(u64, Key)]) 
     Ok(config)
 }
 
-async fn read_one_config(store: &Store, opened: &Opened, key: &Key) -> Result<Config, RepoError> {
-    let Some(name @ ObjectName::Config(number, _)) = ObjectName::parse(key.as_str()) else {
-        return Err(FormatError::Truncated.into());
-    };
-    let bytes = get_checked(store, name, SIGNED_MAX as u64).await?;
+fn read_one_config(
+    opened: &Opened,
+    (name, number): (ObjectName, u64),
+    bytes: &[u8],
+) -> Result<Config, RepoError> {
+    let key = name.key();
     let at = || RepoError::at(key.as_str());
     let (preamble, signed) =
-        Signed::decode(&bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
+        Signed::decode(bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
     if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
-        return Err(RepoError::BadSignature { key: key.as_str().to_owned() });
+        return Err(RepoError::BadSignature { key });
     }
     // An old config under a new number would bring back keys that were taken away.
     if u64::from(preamble.key_generation) != number {

@@ -8,6 +8,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::StreamExt;
+use tokio::sync::oneshot;
+
+use super::env::Limits;
 use super::error::RepoError;
 use super::open::get_checked;
 use crate::crypto::sign::VerifyingKey;
@@ -17,6 +21,12 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{RepositoryId, WriterId};
 use crate::store::Store;
+
+/// Entries up to this size are fetched several at a time: a true one has a few hundred bytes, and others may put larger ones.
+const SMALL: u64 = 64 << 10;
+
+/// The repository, and its root key.
+pub(super) type Root = (RepositoryId, VerifyingKey);
 
 /// What is known of one writer.
 pub(super) type Known = (VerifyingKey, Authority);
@@ -41,9 +51,14 @@ struct Entries {
 }
 
 impl Registry {
-    /// Reads it; `root` is the repository's root key, which signs every entry.
-    pub(super) async fn open(store: &Store, root: (RepositoryId, VerifyingKey)) -> Result<Self, RepoError> {
-        Ok(Self::of(read(store, root).await?))
+    /// Reads it, as far as that goes without the repository's root key, which signs every entry, and waits for that.
+    pub(super) async fn open(
+        place: (&Store, Limits),
+        root: oneshot::Receiver<Root>,
+    ) -> Result<Self, RepoError> {
+        // It is not told if the repository cannot be opened.
+        let root = async { root.await.map_err(|_| RepoError::Cancelled) };
+        Ok(Self::of(read(place, root).await?))
     }
 
     fn of(entries: Entries) -> Self {
@@ -80,15 +95,11 @@ impl Registry {
 
     /// Reads it again if a signature was refused. What an entry said that is gone, or damaged, goes on to count: an older one
     /// may give back what was taken from its writer.
-    pub(super) async fn refresh(
-        &self,
-        store: &Store,
-        root: (RepositoryId, VerifyingKey),
-    ) -> Result<(), RepoError> {
+    pub(super) async fn refresh(&self, place: (&Store, Limits), root: Root) -> Result<(), RepoError> {
         if !self.0.doubted.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let mut fresh = match read(store, root).await {
+        let mut fresh = match read(place, async { Ok(root) }).await {
             Ok(fresh) => fresh,
             Err(error) => {
                 self.doubt();
@@ -118,17 +129,34 @@ impl Registry {
     }
 }
 
-async fn read(store: &Store, (repository, root): (RepositoryId, VerifyingKey)) -> Result<Entries, RepoError> {
+async fn read(
+    (store, limits): (&Store, Limits),
+    root: impl Future<Output = Result<Root, RepoError>>,
+) -> Result<Entries, RepoError> {
     let mut newest: HashMap<WriterId, (u64, Known)> = HashMap::new();
     let mut damaged: Vec<(WriterId, u64, String)> = Vec::new();
-    for object in store.list(layout::WRITERS).await? {
-        let Some(name @ ObjectName::Writer(id, number, _)) = ObjectName::parse(object.key.as_str()) else {
-            continue;
+    let listed = store.list(layout::WRITERS).await?;
+    let ahead = if listed.iter().all(|object| object.size <= SMALL) { limits.requests.max(1) } else { 1 };
+    let names = listed.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
+        name @ ObjectName::Writer(id, number, _) => Some((name, id, number)),
+        _ => None,
+    });
+    let reads = futures::stream::iter(names)
+        .map(async |entry| (entry, get_checked(store, entry.0, SIGNED_MAX as u64).await))
+        .buffered(ahead);
+    let mut reads = std::pin::pin!(reads);
+    let mut first = reads.next().await;
+    let (repository, root) = root.await?;
+    loop {
+        let read = match first.take() {
+            Some(read) => Some(read),
+            None => reads.next().await,
         };
+        let Some(((name, id, number), read)) = read else { break };
         if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
             continue;
         }
-        let bytes = match get_checked(store, name, SIGNED_MAX as u64).await {
+        let bytes = match read {
             Ok(bytes) => bytes,
             // Without the entry everything its writer signed would look forged: that must not come from a bad connection.
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),

@@ -28,6 +28,7 @@ pub mod local;
 mod location;
 mod open;
 mod options;
+mod parts;
 mod pool;
 mod probe;
 mod retry;
@@ -196,6 +197,12 @@ impl Store {
     }
 
     async fn get_once(&self, key: &Key, part: &Part) -> Result<Bytes, StoreError> {
+        let (result, len) = self.ask(key, part).await?;
+        self.collect(key, result, len).await
+    }
+
+    /// The beginning of a reply of just what is asked for, and how many bytes will come.
+    async fn ask(&self, key: &Key, part: &Part) -> Result<(GetResult, u64), StoreError> {
         let options = match part {
             Part::Whole { .. } => GetOptions::new(),
             Part::Range(range) => GetOptions::new().with_range(Some(range.clone())),
@@ -212,11 +219,10 @@ impl Store {
             Part::Whole { max } if result.meta.size > *max => {
                 Err(StoreError::TooLarge { key: key.to_string(), size: result.meta.size, max: *max })
             }
-            Part::Whole { .. } => self.collect(key, result, found).await,
-            Part::Range(range) if result.range == *range => self.collect(key, result, found).await,
-            Part::Range(range) => {
+            Part::Range(range) if result.range != *range => {
                 Err(StoreError::Short { key: key.to_string(), wanted: range.end - range.start, found })
             }
+            _ => Ok((result, found)),
         }
     }
 

@@ -1,10 +1,17 @@
 #!/usr/bin/env python3
-"""A small in-memory stand-in for Google Cloud Storage's XML interface: gcs.py PORT [DIRECTORY LOG].
+"""A small in-memory stand-in for Google Cloud Storage's XML interface.
+
+    gcs.py PORT [--line MILLISECONDS MEGABYTES] [--objects DIRECTORY] [--log FILE]
 
 Ours, made after Google's documents; it proves that requests are well formed, not how Google behaves. It knows one
 bucket, single PUTs with a precondition, ranges, deletes and listings in pages of 10. Prints "ready"; ends when stdin
-closes. With a directory it begins with the files below it as objects, lists in pages of 1,000, and adds a line to the log for
-each request: method, bytes of the answer, key."""
+closes. With any option it stands for a real store and lists in pages of 1000.
+
+--line: as if it were far away, it waits so long before each answer and lets so many megabytes a second through each way.
+--objects: it begins with the files below a directory as objects.
+--log: a line for each request: what it was, bytes of content, key or `?prefix`, when it came and when it was answered, in
+seconds. `-` is standard output."""
+import argparse
 import hashlib
 import os
 import re
@@ -16,8 +23,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-DIRECTORY, LOG = (sys.argv[2], open(sys.argv[3], "a", buffering=1)) if len(sys.argv) > 3 else (None, None)
-PAGE = 1000 if DIRECTORY else 10
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--line", type=float, nargs=2, default=[0, float("inf")])
+parser.add_argument("--objects")
+parser.add_argument("--log")
+OPTIONS = parser.parse_args()
+WAIT, SPEED = OPTIONS.line[0] / 1e3, OPTIONS.line[1] * 1e6
+LOG = sys.stdout if OPTIONS.log == "-" else OPTIONS.log and open(OPTIONS.log, "a")
+PAGE = 1000 if len(sys.argv) > 2 else 10
+PIECE = 256 << 10
 LOG_LOCK, LOCK, OBJECTS = threading.Lock(), threading.Lock(), {}  # key -> (bytes, generation, time, ETag)
 
 
@@ -25,11 +40,29 @@ def stored(data):
     return data, time.time_ns(), time.time(), f'"{hashlib.md5(data).hexdigest()}"'
 
 
-def begin():
-    for top, _, names in os.walk(DIRECTORY):
+def begin(directory):
+    for top, _, names in os.walk(directory):
         for path in (os.path.join(top, name) for name in names):
             with open(path, "rb") as file:
-                OBJECTS[os.path.relpath(path, DIRECTORY)] = stored(file.read())
+                OBJECTS[os.path.relpath(path, directory)] = stored(file.read())
+
+
+class Line:
+    """One direction of the line, which all connections share."""
+
+    def __init__(self):
+        self.lock, self.free = threading.Lock(), 0.0
+
+    def carry(self, count):
+        with self.lock:
+            now = time.monotonic()
+            self.free = max(self.free, now) + count / SPEED
+            wait = self.free - now
+        if wait > 0.002:
+            time.sleep(wait)
+
+
+UP, DOWN = Line(), Line()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -39,17 +72,37 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", headers=None, length=None):
-        if LOG:
-            with LOG_LOCK:
-                LOG.write(f"{self.command} {len(body) if self.command == 'GET' else 0} {self.target()[0] or 'list'}\n")
+    def parse_request(self):
+        self.came, self.size = time.monotonic(), 0
+        return super().parse_request()
+
+    def answer(self, status, body=b"", headers=None):
+        time.sleep(WAIT)
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for at in range(0, len(body), PIECE):
+                part = body[at:at + PIECE]
+                DOWN.carry(len(part))
+                self.wfile.write(part)
+        if LOG:
+            url, size = urlsplit(self.path), self.size + len(body if self.command == "GET" else b"")
+            prefix = parse_qs(url.query).get("prefix", [""])[0]
+            what = unquote(url.path).lstrip("/").partition("/")[2] or f"?{prefix}"
+            with LOG_LOCK:
+                print(self.command, size, what, f"{self.came:.4f} {time.monotonic():.4f}", file=LOG, flush=True)
+
+    def content(self):
+        parts, left = [], int(self.headers["Content-Length"])
+        self.size = left
+        while left:
+            parts.append(self.rfile.read(min(left, PIECE)))
+            left -= len(parts[-1])
+            UP.carry(len(parts[-1]))
+        return b"".join(parts)
 
     def target(self):
         url = urlsplit(self.path)
@@ -62,14 +115,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         key, _ = self.target()
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        data = self.content()
         with LOCK:
             wanted = self.headers.get("x-goog-if-generation-match")
             generation = OBJECTS[key][1] if key in OBJECTS else 0
-            if wanted is not None and int(wanted) != generation:
-                return self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-            OBJECTS[key] = new = stored(data)
-        self.answer(200, headers=self.describe(new))
+            taken = wanted is None or int(wanted) == generation
+            if taken:
+                OBJECTS[key] = stored(data)
+            found = OBJECTS[key]
+        if taken:
+            self.answer(200, headers=self.describe(found))
+        else:
+            self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
 
     def do_DELETE(self):
         with LOCK:
@@ -95,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(data):
             return self.answer(416)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-        self.answer(206, data[start:end], headers)
+        self.answer(206, memoryview(data)[start:end], headers)
 
     def list(self, query):
         prefix = query.get("prefix", "")
@@ -111,9 +168,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{rows}</ListBucketResult>".encode())
 
 
-if DIRECTORY:
-    begin()
-server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+if OPTIONS.objects:
+    begin(OPTIONS.objects)
+server = ThreadingHTTPServer(("127.0.0.1", OPTIONS.port), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()

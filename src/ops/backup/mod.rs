@@ -69,13 +69,17 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
     let state_key = repo.dedup_key(context::LOCAL_STATE)?;
     let (state_path, aside, journal) = (place.state(), Aside(place.aside()), place.journal());
     let mut state = StateFile { path: &state_path, aside: None, key: &state_key, repository: repo.id() };
-    let mut heads = repo.heads().await?;
-    let mut summary = BackupSummary::default();
+    // The heads and what is there have no order among each other.
+    let (mut heads, loaded) = env.limits.both(repo.heads(), repo.load_index()).await?;
+    let (mut loaded, mut summary) = (Some(loaded), BackupSummary::default());
     for attempt in 1..=HEALS {
         if attempt > 1 {
             observer.observe(&Event::PhaseStarted { phase: Phase::Open, total: None });
         }
-        let mut index = repo.load_index().await?;
+        let mut index = match loaded.take() {
+            Some(loaded) => loaded,
+            None => repo.load_index().await?,
+        };
         report_problems(repo, &index);
         let mut gathered = match run::gather(repo, &options, &mut index, (state, &journal)).await {
             // The cache drops what is damaged, and the run begins again with what the store has.

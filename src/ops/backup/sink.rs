@@ -38,6 +38,8 @@ pub(super) const SEGMENT_TARGET: usize = 2 << 20;
 const TREE_LEVEL: i32 = 3;
 /// Pack buffers of kind data: one is filled while the others are on their way.
 const DATA_BUFFERS: usize = 3;
+/// The same where each answer takes its time: one is full then when the next may go.
+const DISTANT_DATA_BUFFERS: usize = 4;
 /// Pack buffers of kind tree.
 const TREE_BUFFERS: usize = 2;
 
@@ -95,6 +97,7 @@ impl Sink {
         let SinkParts { keys, level, dry_run, timeless, base, bridge } = parts;
         let (writer, signing) = repo.writer()?;
         let words = (base.pack_count() as usize).div_ceil(64);
+        let data_buffers = if repo.store().is_local() { DATA_BUFFERS } else { DISTANT_DATA_BUFFERS };
         Ok(Self {
             repository: repo.id(),
             keys,
@@ -119,7 +122,7 @@ impl Sink {
             stop: AtomicBool::new(false),
             cancel: repo.env().cancel.clone(),
             packs: [Mutex::new(None), Mutex::new(None)],
-            pools: [BufferPool::new(DATA_BUFFERS), BufferPool::new(TREE_BUFFERS)],
+            pools: [BufferPool::new(data_buffers), BufferPool::new(TREE_BUFFERS)],
             bridge: Mutex::new(Some(bridge)),
         })
     }

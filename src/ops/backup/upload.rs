@@ -32,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
 const TICK: Duration = Duration::from_secs(1);
 /// Packs on their way at the same time, unless fewer requests are allowed.
 const PUTS: usize = 4;
+/// The same where each answer takes its time, fewer than there are buffers: if all of them were on their way they would be
+/// answered at about the same time, and the line would stand still until the next one is full.
+const DISTANT_PUTS: usize = 3;
 
 /// What the bridge leaves behind.
 #[derive(Debug, Default)]
@@ -102,7 +105,8 @@ impl<'a> Uploader<'a> {
     /// Puts packs as they come until the other side is done, then the last index object.
     pub(super) async fn run(mut self, mut packs: UnboundedReceiver<FinishedPack>) -> Result<Uploaded, Error> {
         let mut puts = FuturesUnordered::new();
-        let most = self.repo.env().limits.requests.clamp(1, PUTS);
+        let puts_max = if self.repo.store().is_local() { PUTS } else { DISTANT_PUTS };
+        let most = self.repo.env().limits.requests.clamp(1, puts_max);
         let mut open = true;
         while open || !puts.is_empty() {
             tokio::select! {

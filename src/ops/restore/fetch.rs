@@ -57,11 +57,12 @@ pub(super) struct Bridge<'a> {
     waiting: VecDeque<(Arc<Window>, usize)>,
 }
 
+/// What became of a request.
 struct Fetched {
     window: Arc<Window>,
-    fetch: usize,
-    reply: Result<Bytes, Error>,
-    permit: Arc<OwnedSemaphorePermit>,
+    /// Planned segments that did not come.
+    left: Range<usize>,
+    reply: Result<(), Error>,
 }
 
 impl<'a> Bridge<'a> {
@@ -94,7 +95,7 @@ impl<'a> Bridge<'a> {
             }
             tokio::select! {
                 biased;
-                Some(fetched) = fetches.next(), if !fetches.is_empty() => self.hand_out(fetched)?,
+                Some(fetched) = fetches.next(), if !fetches.is_empty() => self.settle(fetched)?,
                 () = self.run.attention.notified() => {}
                 window = windows.recv(), if open && self.waiting.is_empty() => match window {
                     Some(window) => self.take(window),
@@ -110,47 +111,48 @@ impl<'a> Bridge<'a> {
         self.waiting.extend((0..count).map(|fetch| (Arc::clone(&window), fetch)));
     }
 
+    /// Fetches what one request is planned for. Each segment goes to the workers when it is there, with its part of the budget:
+    /// while one request comes to its end the next is under way.
     fn fetch(&self, window: Arc<Window>, fetch: usize) -> impl Future<Output = Fetched> + use<'a> {
-        let (lookup, budget) = (self.lookup, Arc::clone(&self.budget));
+        let (lookup, run, budget) = (self.lookup, self.run, Arc::clone(&self.budget));
         let all = self.pace.budget / UNIT;
         async move {
             let planned = &window.plan.fetches[fetch];
-            let range = u64::from(planned.start)..u64::from(planned.end);
-            let units = ((range.end - range.start) as usize).div_ceil(UNIT).clamp(1, all.max(1));
+            let units = ((planned.end - planned.start) as usize).div_ceil(UNIT).clamp(1, all.max(1));
             let permit = budget.acquire_many_owned(units as u32).await;
-            let permit = Arc::new(permit.expect("the budget is never closed"));
+            let mut permit = permit.expect("the budget is never closed");
+            let pieces = pieces(&window, planned.segments.clone());
+            let ranges: Vec<_> =
+                pieces.iter().map(|piece| u64::from(piece.start)..u64::from(piece.end)).collect();
+            let (mut left, mut end) = (planned.segments.clone(), planned.start);
+            let mut take = |came: Range<usize>, bytes: Bytes| {
+                let (first, last) = (&pieces[came.start], &pieces[came.end - 1]);
+                run.tally.fetched.fetch_add(u64::from(last.end - end), Ordering::Relaxed);
+                end = last.end;
+                let units = bytes.len().div_ceil(UNIT).min(permit.num_permits());
+                let share = Arc::new(permit.split(units).expect("no more than there is"));
+                let segments = first.segments.start..last.segments.end;
+                left.start = segments.end;
+                hand_out(run, (&window, segments), (first.start, &bytes), &share);
+            };
             let pack = window.tables.packs[planned.pack as usize];
-            let reply = get(lookup, pack, range).await;
-            Fetched { window, fetch, reply, permit }
+            let reply = get(lookup, pack, &ranges, &mut take).await;
+            Fetched { left, reply, window }
         }
     }
 
-    /// Gives the segments of a reply to the workers, or up.
-    fn hand_out(&mut self, fetched: Fetched) -> Result<(), Error> {
-        let Fetched { window, fetch, reply, permit } = fetched;
-        let planned = &window.plan.fetches[fetch];
-        let bytes = match reply {
-            Ok(bytes) => bytes,
+    /// Gives up what did not come.
+    fn settle(&mut self, fetched: Fetched) -> Result<(), Error> {
+        let Fetched { window, left, reply } = fetched;
+        match reply {
             Err(error) if may_have_moved(&error) || is_local_damage(&error) => {
-                for segment in planned.segments.clone() {
+                for segment in left {
                     self.run.lose(window.lost(segment, window.plan.segments[segment].wants.clone()));
                 }
-                return Ok(());
+                Ok(())
             }
-            Err(error) => return Err(error),
-        };
-        self.run.tally.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        for segment in planned.segments.clone() {
-            let entry = &window.tables.sources[window.plan.segments[segment].segment as usize].entry;
-            let start = (entry.offset - planned.start) as usize;
-            self.run.push(Job::Segment {
-                window: Arc::clone(&window),
-                segment,
-                stored: bytes.slice(start..start + entry.stored_len as usize),
-                budget: Arc::clone(&permit),
-            });
+            reply => reply,
         }
-        Ok(())
     }
 
     /// Plans the copies that were not tried yet; asks for more of the index as long as there are none.
@@ -235,7 +237,54 @@ impl<'a> Bridge<'a> {
     }
 }
 
-async fn get(lookup: &Lookup<'_>, pack: PackId, range: Range<u64>) -> Result<Bytes, Error> {
+/// Bytes of a pack that come together, and the planned segments in them.
+struct Piece {
+    start: u32,
+    end: u32,
+    segments: Range<usize>,
+}
+
+/// What a request fetches, segment by segment. Two that overlap, because an index object is wrong about one of them, are one
+/// piece.
+fn pieces(window: &Window, segments: Range<usize>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len());
+    for number in segments {
+        let Range { start, end } = window.place(number);
+        match pieces.last_mut() {
+            Some(last) if start < last.end => {
+                last.end = last.end.max(end);
+                last.segments.end = number + 1;
+            }
+            _ => pieces.push(Piece { start, end, segments: number..number + 1 }),
+        }
+    }
+    pieces
+}
+
+/// Gives segments to the workers, which are in these bytes of a pack from `start` on.
+fn hand_out(
+    run: &Run,
+    (window, segments): (&Arc<Window>, Range<usize>),
+    (start, bytes): (u32, &Bytes),
+    budget: &Arc<OwnedSemaphorePermit>,
+) {
+    for segment in segments {
+        let place = window.place(segment);
+        run.push(Job::Segment {
+            window: Arc::clone(window),
+            segment,
+            stored: bytes.slice((place.start - start) as usize..(place.end - start) as usize),
+            budget: Arc::clone(budget),
+        });
+    }
+}
+
+async fn get(
+    lookup: &Lookup<'_>,
+    pack: PackId,
+    ranges: &[Range<u64>],
+    take: &mut (dyn FnMut(Range<usize>, Bytes) + Send),
+) -> Result<(), Error> {
     let key = Key::new(ObjectName::Pack(pack).key()).map_err(|error| RepoError::Store(error.into()))?;
-    Ok(lookup.repo().store().get_range(&key, range).await?)
+    Ok(lookup.repo().store().get_parts(&key, ranges, take).await?)
 }

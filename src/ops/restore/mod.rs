@@ -45,7 +45,7 @@ use crate::filter::Filter;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
 use crate::ops::snapshots::SnapshotInfo;
-use crate::ops::tree::{DirCursor, Found, Lookup, parts};
+use crate::ops::tree::{DirCursor, Found, Lookup, TreeReader, parts};
 use crate::repo::{RepoError, Repository};
 use crate::source::target::{Overwrite, OwnerPolicy, Target, TargetOptions};
 
@@ -138,7 +138,8 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     observer.observe(&Event::PhaseStarted { phase: Phase::Plan, total: None });
     let lookup = Lookup::open(repo).await?;
     let snapshot = &options.snapshot.snapshot;
-    let found = lookup.reader()?.find(snapshot.root, &options.path).await?;
+    let mut reader = prepare::reader(&lookup)?;
+    let found = reader.find(snapshot.root, &options.path).await?;
     let found = found.ok_or_else(|| Error::NoSuchPath { path: as_path(options.path.clone()) })?;
     let total = match &found {
         Found::Root(_) => snapshot.totals.bytes,
@@ -162,7 +163,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let id_key = repo.dedup_key(context::CHUNK_ID)?;
     let world = (Arc::clone(&observer), env.cancel.clone());
     let run = Arc::new(Run::new(target, (options.sparse, options.verify), (repo.id(), id_key), world));
-    let would_fetch = execute(&lookup, &run, &options.filter, selection).await?;
+    let would_fetch = execute((&lookup, reader), &run, &options.filter, selection).await?;
     if options.verify && !options.dry_run {
         sync(&run).await?;
     }
@@ -235,8 +236,8 @@ impl Drop for CloseOnDrop {
 }
 
 /// Runs walk, bridge and workers to their end; says how much a dry run would fetch.
-async fn execute(
-    lookup: &Lookup<'_>,
+async fn execute<'a>(
+    (lookup, reader): (&'a Lookup<'a>, TreeReader<'a>),
     run: &Arc<Run>,
     filter: &Filter,
     selection: Selection,
@@ -255,7 +256,7 @@ async fn execute(
     let mut would_fetch = 0;
     let walking = async {
         let walked = async {
-            let mut walk = Walk::new((lookup, run), filter, (pace, bounds), sender)?;
+            let mut walk = Walk::new((lookup, run), reader, filter, (pace, bounds), sender);
             let Selection { root, what, path } = selection;
             match what {
                 What::Directory(tree) => walk.directory(root, DirCursor::new(tree), path).await?,

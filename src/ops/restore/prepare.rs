@@ -12,11 +12,24 @@ use super::walk::WindowBounds;
 use crate::error::Error;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
-use crate::ops::tree::{Found, Lookup, Step, TreeWalk, parts};
+use crate::ops::tree::{Found, Lookup, Step, TreeReader, TreeWalk, parts};
 use crate::repo::Repository;
 
 /// Hard links that are counted once; beyond that many, each name counts.
 const LINKS_KEPT: usize = 1 << 20;
+
+/// Bytes of trees that are fetched at once to find one path, if each request costs a round trip: a small tree is all there
+/// then.
+const TREE_AHEAD: u64 = 1 << 20;
+
+/// A reader of trees that is used for little at first.
+pub(super) fn reader<'a>(lookup: &'a Lookup<'a>) -> Result<TreeReader<'a>, Error> {
+    let mut reader = lookup.reader()?;
+    if !lookup.repo().store().is_local() {
+        reader.read_ahead(TREE_AHEAD);
+    }
+    Ok(reader)
+}
 
 /// How a repository is read. Nearby, small requests keep what is fetched in the processor's cache, and small windows let
 /// the workers begin early; far away, each request costs a round trip, so a whole pack is fetched at once.

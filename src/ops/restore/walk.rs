@@ -86,16 +86,16 @@ struct Open {
 impl<'a> Walk<'a> {
     pub(super) fn new(
         (lookup, run): (&'a Lookup<'a>, &'a Run),
+        mut reader: TreeReader<'a>,
         filter: &'a Filter,
         (pace, bounds): (Pace, WindowBounds),
         windows: Sender<Window>,
-    ) -> Result<Self, Error> {
-        let mut reader = lookup.reader()?;
+    ) -> Self {
         if !lookup.repo().store().is_local() {
             // All of the tree is read, so whole packs of it cost the fewest requests.
             reader.read_ahead(u64::from(pace.shape.request_max));
         }
-        Ok(Self {
+        Self {
             lookup,
             run,
             reader,
@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
             stack: Vec::new(),
             path: Vec::new(),
             would_fetch: 0,
-        })
+        }
     }
 
     /// Restores all entries of a directory whose stored path is `path`, as rules see it.

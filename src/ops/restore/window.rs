@@ -50,6 +50,12 @@ pub(super) struct Lost {
 }
 
 impl Window {
+    /// The bytes of its pack that a planned segment takes up.
+    pub(super) fn place(&self, segment: usize) -> Range<u32> {
+        let entry = &self.tables.sources[self.plan.segments[segment].segment as usize].entry;
+        entry.offset..entry.offset.saturating_add(entry.stored_len)
+    }
+
     /// What is lost when these wants, all of one segment, cannot be had from it.
     pub(super) fn lost(&self, segment: usize, wants: Range<usize>) -> Vec<Lost> {
         let wants = &self.plan.wants[wants];

@@ -8,8 +8,17 @@ use super::cache::BodyCache;
 use super::{SnapshotInfo, SnapshotList, is_fatal};
 use crate::error::Error;
 use crate::format::layout::ObjectName;
-use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, RepoError, Repository, StoredLabels};
+use crate::id::{ObjectHash, SnapshotId, WriterId};
+use crate::repo::{Listed, RepoError, Repository, StoredLabels, StoredTomb};
+
+/// What was said of some snapshots.
+pub(super) struct Said {
+    labels: HashMap<SnapshotId, StoredLabels>,
+    tombs: HashMap<SnapshotId, StoredTomb>,
+    /// The names of all labels there are of these snapshots.
+    names: Vec<ObjectHash>,
+    unreadable: Vec<(String, Error)>,
+}
 
 /// Gives each snapshot found its tags and its tomb, and writes the cache.
 pub(super) async fn apply(
@@ -17,19 +26,46 @@ pub(super) async fn apply(
     found: &mut SnapshotList,
     cache: &mut BodyCache,
 ) -> Result<(), Error> {
-    let labels = read(repo, found, cache).await?;
+    let writers = found.snapshots.iter().map(|info| (info.id, info.writer)).collect();
+    let names = read(repo, &writers, cache).await?.give(repo, found);
     let listed: Vec<_> = found.snapshots.iter().map(SnapshotInfo::listed).collect();
-    cache.save(Some((&listed, &labels)));
+    cache.save(Some((&listed, &names)));
     Ok(())
 }
 
-/// As [`apply`], without writing the cache; gives the names of all labels there are.
+/// Reads what was said of these snapshots, each with its writer.
 pub(super) async fn read(
     repo: &Repository,
-    found: &mut SnapshotList,
+    writers: &HashMap<SnapshotId, WriterId>,
     cache: &mut BodyCache,
-) -> Result<Vec<ObjectHash>, Error> {
-    let writers: HashMap<_, _> = found.snapshots.iter().map(|info| (info.id, info.writer)).collect();
+) -> Result<Said, Error> {
+    let snapshots: HashSet<_> = writers.keys().copied().collect();
+    let tombs = async { Ok(repo.standing_tombs(&snapshots).await?) };
+    let (mut said, tombs) = repo.env().limits.both(read_labels(repo, writers, cache), tombs).await?;
+    said.tombs = tombs;
+    Ok(said)
+}
+
+impl Said {
+    /// Gives the snapshots their tags and tombs; returns the names of their labels.
+    pub(super) fn give(mut self, repo: &Repository, found: &mut SnapshotList) -> Vec<ObjectHash> {
+        for info in &mut found.snapshots {
+            if let Some(labels) = self.labels.remove(&info.id) {
+                info.labels = Some(repo.rank_labels(&labels));
+                info.snapshot.tags = labels.labels.tags;
+            }
+            info.forgotten = self.tombs.get(&info.id).copied();
+        }
+        found.unreadable.append(&mut self.unreadable);
+        self.names
+    }
+}
+
+async fn read_labels(
+    repo: &Repository,
+    writers: &HashMap<SnapshotId, WriterId>,
+    cache: &mut BodyCache,
+) -> Result<Said, Error> {
     let mut names = Vec::new();
     for (snapshot, hashes) in repo.list_labels().await? {
         if writers.contains_key(&snapshot) {
@@ -47,7 +83,7 @@ pub(super) async fn read(
             best.insert(snapshot, labels);
         }
     };
-    let mut unknown = Vec::new();
+    let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
     for (snapshot, hash) in names {
         match cache.labels(&hash).filter(|labels| labels.labels.snapshot == snapshot) {
             Some(labels) => take(labels),
@@ -66,19 +102,11 @@ pub(super) async fn read(
             // Removed since they were listed.
             Err(RepoError::Store(error)) if error.is_not_found() => {}
             Err(error) if is_fatal(&error) => return Err(error.into()),
-            Err(error) => found.unreadable.push((name.key(), error.into())),
+            Err(error) => unreadable.push((name.key(), error.into())),
         }
     }
     drop(reads);
-    let tombs = repo.standing_tombs(&writers.keys().copied().collect::<HashSet<_>>()).await?;
-    for info in &mut found.snapshots {
-        if let Some(labels) = best.remove(&info.id) {
-            info.labels = Some(repo.rank_labels(&labels));
-            info.snapshot.tags = labels.labels.tags;
-        }
-        info.forgotten = tombs.get(&info.id).copied();
-    }
-    Ok(listed)
+    Ok(Said { labels: best, tombs: HashMap::new(), names: listed, unreadable })
 }
 
 /// Checks the confirmations of snapshots, and takes those that nobody entitled has signed for none. Each is fetched once:

@@ -1,7 +1,7 @@
 //! Whole objects, fetched within a budget of bytes and checked by threads.
 //!
 //! # Invariants
-//! At most [`BUDGET`] bytes of objects are held at a time, or one object if it is larger. Every object is answered for
+//! Objects are held within [`NEAR`], and within [`FAR`] if the store is no directory. Every object is answered for
 //! exactly once, in any order. What looks wrong is fetched and checked a second time before it counts.
 
 use std::collections::VecDeque;
@@ -18,7 +18,18 @@ use crate::repo::{Env, RepoError};
 use crate::store::{Key, Store, StoreError};
 
 /// Bytes of objects held at a time: two packs that are checked and one on its way.
-const BUDGET: u64 = 52 << 20;
+const NEAR: Bounds = Bounds { held: 52 << 20, coming: 52 << 20 };
+/// The same where an answer takes its time: three packs on their way and one that is checked. If all that is held could be on
+/// its way, packs would come together and be checked together, and the line would stand still meanwhile.
+const FAR: Bounds = Bounds { held: 72 << 20, coming: 54 << 20 };
+
+/// Bytes of objects, unless one is larger.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    held: u64,
+    /// Of these on their way.
+    coming: u64,
+}
 
 /// What a check says of an object's bytes.
 pub(super) struct Verdict<R> {
@@ -124,7 +135,8 @@ where
     let mut jobs = jobs.into_iter().map(|job| Task { job, second: false }).peekable();
     let mut again: VecDeque<Task<J>> = VecDeque::new();
     let mut fetches = FuturesUnordered::new();
-    let (mut held, mut checking) = (0_u64, 0_usize);
+    let (mut held, mut coming, mut checking) = (0_u64, 0_u64, 0_usize);
+    let bounds = if store.is_local() { NEAR } else { FAR };
     loop {
         if env.cancel.is_raised() {
             return Err(Error::Cancelled);
@@ -132,9 +144,10 @@ where
         while fetches.len() < env.limits.requests.max(1) {
             // Second looks come last: what passes has had its time, and the order follows from the objects alone.
             let next = jobs.peek().or_else(|| again.front()).map(|task| task.job.size);
-            let Some(size) = next.filter(|size| held == 0 || held + size <= BUDGET) else { break };
+            let fits = |size: &u64| held + size <= bounds.held && coming + size <= bounds.coming;
+            let Some(size) = next.filter(|size| held == 0 || fits(size)) else { break };
             let Some(task) = jobs.next().or_else(|| again.pop_front()) else { break };
-            held += size;
+            (held, coming) = (held + size, coming + size);
             fetches.push(async move {
                 let bytes = store.get(&task.job.key, size).await;
                 (task, bytes)
@@ -150,14 +163,17 @@ where
                 let Answer { task, verdict } = answer.ok_or(RepoError::Task)?;
                 (task, verdict)
             }
-            Some((task, fetched)) = fetches.next(), if !fetches.is_empty() => match fetched {
-                Ok(bytes) => {
-                    checking += 1;
-                    workers.give(task, bytes)?;
-                    continue;
+            Some((task, fetched)) = fetches.next(), if !fetches.is_empty() => {
+                coming -= task.job.size;
+                match fetched {
+                    Ok(bytes) => {
+                        checking += 1;
+                        workers.give(task, bytes)?;
+                        continue;
+                    }
+                    Err(error) => (task, Err(grown(error).into())),
                 }
-                Err(error) => (task, Err(grown(error).into())),
-            },
+            }
         };
         held -= task.job.size;
         settle((task, verdict), &mut again, env, &mut done)?;

@@ -21,8 +21,8 @@ use crate::index::{Cache, View};
 use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::{Object, StoreError};
 
-/// The order in which prefixes are listed.
-const ORDER: [&str; 13] = [
+/// Prefixes that are listed first, in no order among each other.
+const FIRST: [&str; 8] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
@@ -31,12 +31,9 @@ const ORDER: [&str; 13] = [
     layout::UNDONE,
     layout::HOLDS,
     layout::LABELS,
-    layout::SNAPSHOTS,
-    layout::CONDEMNED,
-    layout::HORIZON,
-    layout::INDEX,
-    layout::PACKS,
 ];
+/// Prefixes that are listed after those, each after the one before it.
+const THEN: [&str; 5] = [layout::SNAPSHOTS, layout::CONDEMNED, layout::HORIZON, layout::INDEX, layout::PACKS];
 
 /// Index objects up to this many bytes together are held in memory and not in the cache.
 const IN_MEMORY: u64 = 32 << 20;
@@ -150,8 +147,13 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
     let mut findings = Vec::new();
     let mut names = Names::default();
     let mut objects = 0;
-    for prefix in ORDER {
-        for object in repo.store().list(prefix).await? {
+    let mut listings = futures::stream::iter(FIRST)
+        .map(|prefix| repo.store().list(prefix))
+        .buffered(repo.env().limits.requests.max(1))
+        .chain(futures::stream::iter(THEN).then(|prefix| repo.store().list(prefix)))
+        .boxed();
+    while let Some(listed) = listings.next().await {
+        for object in listed? {
             objects += 1;
             match ObjectName::parse(object.key.as_str()) {
                 Some(name) => names.add(name, &object),
@@ -159,6 +161,7 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
             }
         }
     }
+    drop(listings);
     let (listed, alone) = names.pair();
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
     let (snapshots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
