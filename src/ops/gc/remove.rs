@@ -6,7 +6,7 @@
 //! second removal replaces the first; both stand until everything is deleted, so that no listing misses both. One that fails
 //! before its first deletion is taken away again by whoever put it, or its snapshots could never be taken back; nobody deletes
 //! on account of another's. That a snapshot was removed is never unsaid: it tells a later collector that one which is missing
-//! was meant to go.
+//! was meant to go. What belongs to a snapshot goes when two listings lack it, of which one was made after removals were read.
 //!
 //! # Crash
 //! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same. A removal that names
@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 
 use super::fold;
+use super::mover::age;
 use super::options::{PruneOptions, PruneReport};
 use super::world::warn;
 use crate::clock::Timestamp;
@@ -23,7 +24,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, Problem, RepoError, Repository, StoredRemoval};
+use crate::repo::{Listed, Marks, Problem, RepoError, Repository, StoredHold, StoredRemoval};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -42,8 +43,9 @@ pub(super) async fn remove(
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let due = due(&snapshots, &marks, (options, now), report);
+    let mut there: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
     if due.is_empty() {
-        return if options.dry_run { Ok(()) } else { clear(repo, marks, (options, now)).await };
+        return if options.dry_run { Ok(()) } else { clear(repo, marks, there, (options, now)).await };
     }
     refuse_damage(repo, &marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
@@ -52,9 +54,12 @@ pub(super) async fn remove(
         return Ok(());
     }
     for part in due.chunks(SNAPSHOTS_MAX) {
-        report.removed += remove_part(repo, part, (options, now), report).await?;
+        for listed in remove_part(repo, part, (options, now), report).await? {
+            report.removed += 1;
+            there.remove(&listed.id);
+        }
     }
-    clear(repo, repo.read_marks().await?, (options, now)).await
+    clear(repo, repo.read_marks().await?, there, (options, now)).await
 }
 
 fn due(
@@ -98,13 +103,13 @@ fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Err
     if removed * SHARE > all && !options.yes { Err(Error::ManyRemoved { removed, all }) } else { Ok(()) }
 }
 
-/// Removal, holds and undos again, deletions. Gives how many were removed.
+/// Removal, holds and undos again, deletions. Gives what was removed.
 async fn remove_part(
     repo: &Repository,
     part: &[Listed],
     when: (&PruneOptions, Timestamp),
     report: &mut PruneReport,
-) -> Result<u64, Error> {
+) -> Result<Vec<Listed>, Error> {
     let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
     let gone = match decide(repo, part, when, first).await {
         Ok(gone) => gone,
@@ -127,7 +132,7 @@ async fn remove_part(
         // Not before: a slow listing could miss the one that came meanwhile and the one that went.
         delete(repo, ObjectName::Removed(first)).await?;
     }
-    Ok(gone.len() as u64)
+    Ok(gone)
 }
 
 /// Gives those that really go, of what the removal `first` names: holds and undos are looked for after it was put. If that is
@@ -152,25 +157,45 @@ async fn decide(
 }
 
 /// Deletes tombs, undos, holds, confirmations and labels that belong to no snapshot any more, finishes removals that a crash
-/// interrupted, and folds old ones.
+/// interrupted, and folds old ones. `there` is what was listed when this run began, without what it removed itself: one listing
+/// that lacks something is not enough to take it for gone.
 async fn clear(
     repo: &Repository,
     marks: Marks,
+    mut there: HashSet<SnapshotId>,
     (options, now): (&PruneOptions, Timestamp),
 ) -> Result<(), Error> {
     // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
     let listed: HashSet<SnapshotId> = repo.list_snapshots().await?.iter().map(|listed| listed.id).collect();
-    let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains(id);
+    there.extend(&listed);
+    let gone = |id: &SnapshotId| !there.contains(id) && marks.removed.contains(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
-    for stored in marks.holds.iter().filter(|stored| stored.hold.snapshots.iter().all(gone)) {
-        delete(repo, ObjectName::Hold(stored.hash)).await?;
-    }
+    clear_holds(repo, &marks, gone, (options, now)).await?;
     clear_undos(repo, &marks).await?;
     clear_beside(repo, gone).await?;
     let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !listed.contains(id));
     fold::fold(repo, marks.removals, settled, (options, now)).await
+}
+
+/// Deletes holds of which nothing is there any more. One that stands stays until what it holds was named as removed for the
+/// grace: if a listing was wrong there is time to see it.
+async fn clear_holds(
+    repo: &Repository,
+    marks: &Marks,
+    gone: impl Fn(&SnapshotId) -> bool,
+    (options, now): (&PruneOptions, Timestamp),
+) -> Result<(), Error> {
+    let old = marks.removals.standing.iter().filter(|stored| age(now, stored.stored) >= options.grace);
+    let old: HashSet<&SnapshotId> = old.flat_map(|stored| &stored.removal.snapshots).collect();
+    for StoredHold { hash, hold, .. } in &marks.holds {
+        let over = hold.until.is_some_and(|until| until <= now.0);
+        if hold.snapshots.iter().all(|id| gone(id) && (over || old.contains(id))) {
+            delete(repo, ObjectName::Hold(*hash)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes confirmations and labels of snapshots that are gone.
