@@ -166,8 +166,7 @@ async fn clear(
     (options, now): (&PruneOptions, Timestamp),
 ) -> Result<(), Error> {
     // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
-    let listed: HashSet<SnapshotId> = repo.list_snapshots().await?.iter().map(|listed| listed.id).collect();
-    there.extend(&listed);
+    there.extend(repo.list_snapshots().await?.iter().map(|listed| listed.id));
     let gone = |id: &SnapshotId| !there.contains(id) && marks.removed.contains(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
@@ -175,7 +174,7 @@ async fn clear(
     clear_holds(repo, &marks, gone, (options, now)).await?;
     clear_undos(repo, &marks).await?;
     clear_beside(repo, gone).await?;
-    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !listed.contains(id));
+    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !there.contains(id));
     fold::fold(repo, marks.removals, settled, (options, now)).await
 }
 

@@ -85,3 +85,17 @@ async fn a_hold_stands_until_the_removal_of_what_it_holds_is_older_than_the_grac
     prune(&hiding(&world, layout::SNAPSHOTS, first.to_string(), &[0, 1]), &NOW).await.unwrap();
     assert_eq!(count(&world, layout::HOLDS).await, 0);
 }
+
+/// The collection that put the removal may be asleep, and spare what it names when it wakes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_what_one_listing_lacks_is_not_folded() {
+    let (world, first, removal) = left().await;
+    world.repo.put_removal(vec![SnapshotId::new([9; 32])]).await.unwrap();
+    let fold = PruneOptions { fold_from: 2, ..NOW };
+    for which in [&[0][..], &[1]] {
+        prune(&hiding(&world, layout::SNAPSHOTS, first.to_string(), which), &fold).await.unwrap();
+        let found = world.repo.removals(&mut Vec::new()).await.unwrap();
+        assert!(found.standing.iter().any(|stored| stored.hash == removal), "listing {which:?}: {found:?}");
+        assert_eq!(found.all().count(), 2, "listing {which:?}");
+    }
+}
