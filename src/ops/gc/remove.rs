@@ -110,14 +110,19 @@ async fn remove_part(
     when: (&PruneOptions, Timestamp),
     report: &mut PruneReport,
 ) -> Result<Vec<Listed>, Error> {
-    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
-    let gone = match decide(repo, part, when, first).await {
+    let mut put = Vec::new();
+    let gone = match decide(repo, part, when, &mut put).await {
         Ok(gone) => gone,
         Err(error) => {
-            // Nobody deletes on account of another's removal: nothing rests on this one.
-            if let Err(error) = delete(repo, ObjectName::Removed(first)).await {
-                let id = first.short();
-                warn(repo, &format!("removal {id} is left and names snapshots that are there: {error}"));
+            // Nobody deletes on account of another's removal: nothing rests on these, whether they are there or not.
+            for removal in put {
+                if let Err(error) = delete(repo, ObjectName::Removed(removal)).await {
+                    let id = removal.short();
+                    warn(
+                        repo,
+                        &format!("removal {id} may be left, and name snapshots that are there: {error}"),
+                    );
+                }
             }
             return Err(error);
         }
@@ -128,30 +133,38 @@ async fn remove_part(
         delete(repo, ObjectName::Snapshot(listed.writer, listed.sequence, listed.id)).await?;
         delete(repo, ObjectName::Confirmation(listed.writer, listed.sequence, listed.id)).await?;
     }
-    if spared > 0 {
+    if let [first, _second] = put[..] {
         // Not before: a slow listing could miss the one that came meanwhile and the one that went.
         delete(repo, ObjectName::Removed(first)).await?;
     }
     Ok(gone)
 }
 
-/// Gives those that really go, of what the removal `first` names: holds and undos are looked for after it was put. If that is
-/// not all of it, another removal says so in its place.
+/// Puts a removal of all these, and gives those that really go: holds and undos are looked for after it. If that is not all of
+/// it, another removal says so in its place, or none. The names of both are in `put` before they can be in the store.
 async fn decide(
     repo: &Repository,
     part: &[Listed],
     (options, now): (&PruneOptions, Timestamp),
-    first: ObjectHash,
+    put: &mut Vec<ObjectHash>,
 ) -> Result<Vec<Listed>, Error> {
+    let ids = |of: &[Listed]| of.iter().map(|listed| listed.id).collect();
+    let removal = repo.new_removal(ids(part), Vec::new())?;
+    let first = removal.hash();
+    put.push(first);
+    repo.put_new_removal(removal).await?;
     let marks = repo.read_marks().await?;
     refuse_damage(repo, &marks)?;
     // Someone may have taken a tomb back and put a new one, whose window has only begun.
     let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
-    if gone.len() < part.len() && !gone.is_empty() {
+    if gone.is_empty() {
+        delete(repo, ObjectName::Removed(first)).await?;
+    } else if gone.len() < part.len() {
         // The removal must not go on naming what is spared: the next undo would be told that it is too late.
-        let ids = gone.iter().map(|listed| listed.id).collect();
-        repo.replace_removals(ids, vec![first]).await?;
+        let removal = repo.new_removal(ids(&gone), vec![first])?;
+        put.push(removal.hash());
+        repo.put_new_removal(removal).await?;
     }
     Ok(gone)
 }
