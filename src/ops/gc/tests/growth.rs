@@ -9,6 +9,7 @@ use crate::format::gc::TombReason;
 use crate::ops::snapshots::{SnapshotFilter, list};
 use crate::ops::testing::put_snapshot;
 use crate::ops::undelete::undelete;
+use crate::store::fault::Failure;
 
 /// How many snapshots come and go.
 const MANY: u64 = 300;
@@ -276,6 +277,33 @@ async fn a_replaced_removal_stands_until_everything_is_deleted() {
     let deletes: Vec<_> = faulty.record().into_iter().filter(|op| op.kind == OpKind::Delete).collect();
     let first = |prefix: &str| deletes.iter().position(|op| op.key.starts_with(prefix)).unwrap();
     assert!(first(layout::SNAPSHOTS) < first(layout::REMOVED), "{deletes:?}");
+}
+
+/// What was listed is folded, or cleared away, before it is read: that is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collection_deletes_while_verify_is_at_work_is_no_damage() {
+    let (world, ids) = removed(3).await;
+    world.repo.put_hold(ids, Some(Timestamp(1))).await.unwrap();
+    let (struck, other) = (AtomicBool::new(false), world.repo.clone());
+    let slow = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, move |op| {
+        let lists = op.kind == OpKind::List && layout::PACKS.starts_with(&op.key);
+        if lists && !struck.swap(true, Ordering::SeqCst) {
+            meanwhile(other.clone(), FOLD);
+        }
+        Fault::None
+    });
+    let report = verify(&elsewhere(&world, Arc::new(slow), "slow"), Depth::Structure).await.unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let rooms = rooms(&world.repo).await;
+    assert_eq!((rooms[layout::REMOVED], rooms[layout::HOLDS]), (1, 0));
+    // What is listed and cannot be had is damage all the same.
+    world.repo.put_hold(world.saved.keys().copied().collect(), None).await.unwrap();
+    let hidden = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, |op| {
+        let reads = op.kind == OpKind::Get && op.key.starts_with(layout::HOLDS);
+        if reads { Fault::Before(Failure::NotFound) } else { Fault::None }
+    });
+    let report = verify(&elsewhere(&world, Arc::new(hidden), "hidden"), Depth::Structure).await.unwrap();
+    assert!(report.has_damage() && report.findings.len() == 1, "{:?}", report.findings);
 }
 
 /// Neither what names a snapshot that is there, nor what is younger than the grace.
