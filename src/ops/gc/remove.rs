@@ -224,22 +224,24 @@ async fn clear_beside(repo: &Repository, gone: impl Fn(&SnapshotId) -> bool) -> 
     Ok(())
 }
 
-/// Deletes undos whose tombs are all gone. Which tombs stand is listed after the undos were, and by their names alone: a tomb
-/// that came after the first listing, or that could not be read, must not lose its undo.
+/// Deletes undos whose tombs are all gone. Which tombs stand is listed after the undos were, by their names alone, and twice: a
+/// tomb that came after the first listing, that could not be read, or that one listing lacks must not lose its undo.
 async fn clear_undos(repo: &Repository, marks: &Marks) -> Result<(), Error> {
-    if marks.undos.is_empty() {
-        return Ok(());
-    }
-    let listed = repo.store().list(layout::TOMBS).await?;
-    let hash = |object: &crate::store::Object| match ObjectName::parse(object.key.as_str())? {
-        ObjectName::Tomb(_, hash) => Some(hash),
-        _ => None,
-    };
-    let standing: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
-    for (hash, undone) in &marks.undos {
-        if !undone.iter().any(|tomb| standing.contains(tomb)) {
-            delete(repo, ObjectName::Undone(*hash)).await?;
+    let mut over: Vec<&(ObjectHash, Vec<ObjectHash>)> = marks.undos.iter().collect();
+    for _ in 0..2 {
+        if over.is_empty() {
+            return Ok(());
         }
+        let listed = repo.store().list(layout::TOMBS).await?;
+        let hash = |object: &crate::store::Object| match ObjectName::parse(object.key.as_str())? {
+            ObjectName::Tomb(_, hash) => Some(hash),
+            _ => None,
+        };
+        let standing: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
+        over.retain(|(_, undone)| !undone.iter().any(|tomb| standing.contains(tomb)));
+    }
+    for (hash, _) in over {
+        delete(repo, ObjectName::Undone(*hash)).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::*;
+use crate::ops::undelete::undelete;
 
 /// Takes out every object whose name has this part.
 fn take(objects: &InMemory, part: &str) -> Vec<(Path, PutPayload)> {
@@ -98,4 +99,23 @@ async fn a_removal_of_what_one_listing_lacks_is_not_folded() {
         assert!(found.standing.iter().any(|stored| stored.hash == removal), "listing {which:?}: {found:?}");
         assert_eq!(found.all().count(), 2, "listing {which:?}");
     }
+}
+
+/// Without its undo the tomb would count again as soon as it is listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_stays_though_one_listing_lacks_its_tomb() {
+    let (world, first) = World::changed(10_000).await;
+    forget(&world.repo, first).await;
+    undelete(&world.repo, &[first.to_string()]).await.unwrap();
+    for which in [&[0][..], &[1], &[2], &[3]] {
+        prune(&hiding(&world, layout::TOMBS, first.to_string(), which), &NOW).await.unwrap();
+        assert_eq!(count(&world, layout::UNDONE).await, 1, "listing {which:?}");
+    }
+    let report = prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!(report.removed, 0);
+    world.check().await;
+    // Once the tomb is gone its undo goes, too.
+    take(&world.objects, &format!("{}{first}", layout::TOMBS));
+    prune(&world.repo, &NOW).await.unwrap();
+    assert_eq!(count(&world, layout::UNDONE).await, 0);
 }
