@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, Problem, RepoError, Repository, StoredHold, StoredRemoval};
+use crate::repo::{Listed, Marks, Problem, Removals, RepoError, Repository, StoredHold, StoredRemoval};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -43,9 +43,8 @@ pub(super) async fn remove(
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
     let due = due(&snapshots, &marks, (options, now), report);
-    let mut there: HashSet<SnapshotId> = snapshots.iter().map(|listed| listed.id).collect();
     if due.is_empty() {
-        return if options.dry_run { Ok(()) } else { clear(repo, marks, there, (options, now)).await };
+        return if options.dry_run { Ok(()) } else { clear(repo, marks, snapshots, (options, now)).await };
     }
     refuse_damage(repo, &marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
@@ -53,12 +52,13 @@ pub(super) async fn remove(
         report.removed = due.len() as u64;
         return Ok(());
     }
+    let mut removed = HashSet::new();
     for part in due.chunks(SNAPSHOTS_MAX) {
-        for listed in remove_part(repo, part, (options, now), report).await? {
-            report.removed += 1;
-            there.remove(&listed.id);
-        }
+        let gone = remove_part(repo, part, (options, now), report).await?;
+        report.removed += gone.len() as u64;
+        removed.extend(gone.iter().map(|listed| listed.id));
     }
+    let there = snapshots.into_iter().filter(|listed| !removed.contains(&listed.id)).collect();
     clear(repo, repo.read_marks().await?, there, (options, now)).await
 }
 
@@ -175,20 +175,39 @@ async fn decide(
 async fn clear(
     repo: &Repository,
     marks: Marks,
-    mut there: HashSet<SnapshotId>,
+    mut there: Vec<Listed>,
     (options, now): (&PruneOptions, Timestamp),
 ) -> Result<(), Error> {
     // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
-    there.extend(repo.list_snapshots().await?.iter().map(|listed| listed.id));
-    let gone = |id: &SnapshotId| !there.contains(id) && marks.removed.contains(id);
+    there.extend(repo.list_snapshots().await?);
+    let ids: HashSet<SnapshotId> = there.iter().map(|listed| listed.id).collect();
+    let gone = |id: &SnapshotId| !ids.contains(id) && marks.removed.contains(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
     clear_holds(repo, &marks, gone, (options, now)).await?;
     clear_undos(repo, &marks).await?;
     clear_beside(repo, gone).await?;
-    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !there.contains(id));
+    let stays = named_and_there(repo, &marks.removals, there).await?;
+    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !stays.contains(id));
     fold::fold(repo, marks.removals, settled, (options, now)).await
+}
+
+/// Which of these are named by removals, garbage under such a name left out: anyone may put it, and no removal would be folded.
+async fn named_and_there(
+    repo: &Repository,
+    removals: &Removals,
+    there: Vec<Listed>,
+) -> Result<HashSet<SnapshotId>, Error> {
+    let named: HashSet<&SnapshotId> =
+        removals.all().flat_map(|stored| stored.removal.snapshots.iter()).collect();
+    let mut stays = HashSet::new();
+    for listed in there.into_iter().filter(|listed| named.contains(&listed.id)) {
+        if !stays.contains(&listed.id) && !repo.is_garbage(listed).await? {
+            stays.insert(listed.id);
+        }
+    }
+    Ok(stays)
 }
 
 /// Deletes holds of which nothing is there any more. One that stands stays until what it holds was named as removed for the

@@ -6,6 +6,7 @@ use object_store::ObjectStoreExt;
 use super::*;
 use crate::clock::Timestamp;
 use crate::format::gc::TombReason;
+use crate::id::WriterId;
 use crate::ops::snapshots::{SnapshotFilter, list};
 use crate::ops::testing::put_snapshot;
 use crate::ops::undelete::undelete;
@@ -327,6 +328,24 @@ async fn only_what_is_over_is_folded() {
     assert_eq!(world.repo.store().list(layout::HOLDS).await.unwrap().len(), 1);
     world.save().await;
     world.check().await;
+}
+
+/// Anyone may put garbage under the name of what was removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_under_the_name_of_a_removed_snapshot_keeps_no_removal() {
+    let (world, ids) = removed(3).await;
+    let (writer, other) = (world.repo.writer().unwrap().0, WriterId::new([3; 16]));
+    let good = world.repo.list_snapshots().await.unwrap()[0].name().key();
+    let copied = world.objects.get(&good.into()).await.unwrap().bytes().await.unwrap();
+    for (name, bytes) in [
+        (ObjectName::Snapshot(writer, 99, ids[0]), vec![7; 100].into()),
+        (ObjectName::Snapshot(other, 1, ids[1]), copied),
+    ] {
+        world.objects.put(&name.key().into(), bytes.into()).await.unwrap();
+    }
+    prune(&world.repo, &FOLD).await.unwrap();
+    assert_eq!(removals(&world.repo).await, 1);
+    knows_all(&world.repo, &ids, "beside garbage").await;
 }
 
 /// What cannot be read is not folded, and hides nothing of the others.
