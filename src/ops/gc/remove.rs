@@ -114,7 +114,8 @@ async fn remove_part(
     let gone = match decide(repo, part, when, &mut put).await {
         Ok(gone) => gone,
         Err(error) => {
-            // Nobody deletes on account of another's removal: nothing rests on these, whether they are there or not.
+            // Nobody deletes on account of another's removal: nothing rests on these, whether they are there or not. The second
+            // one stays if the first does: without it more would be named.
             for removal in put {
                 if let Err(error) = delete(repo, ObjectName::Removed(removal)).await {
                     let id = removal.short();
@@ -122,6 +123,7 @@ async fn remove_part(
                         repo,
                         &format!("removal {id} may be left, and name snapshots that are there: {error}"),
                     );
+                    break;
                 }
             }
             return Err(error);

@@ -144,6 +144,12 @@ async fn a_second_removal_that_failed_and_is_there_all_the_same_is_taken_away() 
     }
     let done = undelete(&world.repo, &[third.to_string()]).await.unwrap();
     assert_eq!((done.back, done.too_late.len()), (vec![third], 0));
+    // If the first one cannot be deleted the second one stays: it names less.
+    world.forget(third).await;
+    let (ended, removed) =
+        held_meanwhile((&world, first), (Fault::After(Failure::Denied), Fault::Before(Failure::Denied)))
+            .await;
+    assert!(ended.is_err() && removed == HashSet::from([third]), "{removed:?}");
 }
 
 /// A collection without a delay finishes what others condemned only when no backup may be counting on it.
