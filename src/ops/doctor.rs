@@ -224,26 +224,38 @@ async fn marks(repo: &Repository, mut problems: Vec<Problem>) -> Check {
         Ok(None) => {
             Check::ok("marks", format!("{} forgotten, {} holds", marks.tombs.len(), marks.holds.len()))
         }
-        Ok(Some(removal)) => Check::warn(
+        Ok(Some((removal, alone))) => Check::warn(
             "marks",
             format!("{} names snapshots that stay: nobody can hold them", ObjectName::Removed(removal).key()),
-            "if no prune is at work anywhere, delete it; what `prune` then misses may be accepted with --accept-missing",
+            if alone { LEFT_ALONE } else { LEFT_BESIDE },
         ),
         Err(error) => Check::fail("marks", &error, "run `lifeboat verify`"),
     }
 }
 
-/// A removal that names a snapshot which is there and is not waiting to be removed: its collection died, or is just at work.
-async fn left_removal(repo: &Repository, marks: &Marks) -> Result<Option<ObjectHash>, RepoError> {
+/// What to do about a removal that names nothing but what is there.
+const LEFT_ALONE: &str = "if no prune is at work anywhere, delete it";
+/// What to do about one that names what is gone, too: there may be nothing else that says it was meant to go.
+const LEFT_BESIDE: &str = "leave it: it also tells that others were removed; what stays restores as it did, \
+                           and what a new backup saves of it can be held";
+
+/// A removal that names a snapshot which is there and is not waiting to be removed: its collection died, or is just at work. Also
+/// whether all that it names is there.
+async fn left_removal(repo: &Repository, marks: &Marks) -> Result<Option<(ObjectHash, bool)>, RepoError> {
     if marks.removed.is_empty() {
         return Ok(None);
     }
     let now = repo.env().clock.now();
-    let listed: HashSet<_> = repo.list_snapshots().await?.into_iter().map(|listed| listed.id).collect();
+    let mut there = HashSet::new();
+    for listed in repo.list_snapshots().await? {
+        if marks.removed.contains(&listed.id) && !repo.is_garbage(listed).await? {
+            there.insert(listed.id);
+        }
+    }
     let stays =
-        |id: &SnapshotId| listed.contains(id) && (!marks.tombs.contains_key(id) || marks.is_held(id, now));
+        |id: &SnapshotId| there.contains(id) && (!marks.tombs.contains_key(id) || marks.is_held(id, now));
     let left = marks.removals.standing.iter().find(|stored| stored.removal.snapshots.iter().any(stays));
-    Ok(left.map(|stored| stored.hash))
+    Ok(left.map(|stored| (stored.hash, stored.removal.snapshots.iter().all(|id| there.contains(id)))))
 }
 
 /// How to go on without a mark that is damaged.
@@ -391,7 +403,26 @@ mod tests {
         repo.delete_hold(hold).await.unwrap();
         repo.put_undo(vec![tomb]).await.unwrap();
         assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Warn);
-        repo.replace_removals(Vec::new(), vec![removal]).await.unwrap();
+        assert!(check.hint.unwrap().contains("delete it"), "{check:?}");
+        // It is also all that says of another one that it was removed.
+        let both = repo.replace_removals(vec![first, SnapshotId::new([9; 32])], vec![removal]).await.unwrap();
+        let check = marks(&repo, Vec::new()).await;
+        assert!(check.detail.contains(&ObjectName::Removed(both).key()), "{check:?}");
+        assert_eq!(check.state, CheckState::Warn);
+        let hint = check.hint.unwrap();
+        assert!(hint.starts_with("leave it") && !hint.contains("delete"), "{check:?}");
+        repo.replace_removals(Vec::new(), vec![both]).await.unwrap();
+        assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Ok);
+    }
+
+    #[tokio::test]
+    async fn garbage_under_the_name_of_a_removed_snapshot_is_none_that_stays() {
+        let objects = Arc::new(InMemory::new());
+        let repo = new_repository(Arc::clone(&objects) as _, env()).await;
+        let id = SnapshotId::new([9; 32]);
+        repo.put_removal(vec![id]).await.unwrap();
+        let name = ObjectName::Snapshot(repo.writer().unwrap().0, 7, id);
+        objects.put(&name.key().into(), "garbage".into()).await.unwrap();
         assert_eq!(marks(&repo, Vec::new()).await.state, CheckState::Ok);
     }
 }

@@ -162,10 +162,16 @@ pub(super) async fn sign_and_put(
     key: &SigningKey,
     name: impl FnOnce(ObjectHash) -> ObjectName,
 ) -> Result<ObjectHash, RepoError> {
+    let (bytes, hash) = sign(message, key);
+    store.put(&object_key(name(hash))?, vec![bytes]).await?;
+    Ok(hash)
+}
+
+/// Signs an object: its bytes, and the hash that its name is made of.
+pub(super) fn sign(message: Vec<u8>, key: &SigningKey) -> (Bytes, ObjectHash) {
     let mut bytes = message;
     let signature = key.sign(&bytes);
     bytes.extend_from_slice(&signature);
     let hash = object_hash(&bytes);
-    store.put(&object_key(name(hash))?, vec![Bytes::from(bytes)]).await?;
-    Ok(hash)
+    (bytes.into(), hash)
 }

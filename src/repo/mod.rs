@@ -58,7 +58,7 @@ pub use open::Repository;
 pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};
 pub use read::ChunkReader;
 pub use reading::{COLD_FROM, ReadIndex};
-pub use removals::{Removals, StoredRemoval};
+pub use removals::{NewRemoval, Removals, StoredRemoval};
 pub use seen::SeenSnapshots;
 pub use snapshots::{Listed, StoredSnapshot};
 pub use tree_cache::TreeCache;

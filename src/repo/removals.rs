@@ -7,13 +7,17 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use bytes::Bytes;
+
+use super::create::sign;
 use super::error::RepoError;
 use super::load::Problem;
-use super::open::Repository;
+use super::open::{Repository, object_key};
 use crate::clock::Timestamp;
-use crate::format::envelope::ObjectKind;
+use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::Removal;
 use crate::format::layout::{self, ObjectName};
+use crate::format::signed::signed_message;
 use crate::id::{ObjectHash, SnapshotId};
 
 /// How often removals are listed until none goes away that was listed, and until nothing is missed.
@@ -55,6 +59,20 @@ impl Removals {
     /// Everything that is there, replaced or not.
     pub fn all(&self) -> impl Iterator<Item = &StoredRemoval> {
         self.standing.iter().chain(&self.replaced)
+    }
+}
+
+/// A removal that is signed and not put yet.
+#[derive(Debug)]
+pub struct NewRemoval {
+    hash: ObjectHash,
+    bytes: Bytes,
+}
+
+impl NewRemoval {
+    /// Its name.
+    pub fn hash(&self) -> ObjectHash {
+        self.hash
     }
 }
 
@@ -110,8 +128,28 @@ impl Repository {
         snapshots: Vec<SnapshotId>,
         replaces: Vec<ObjectHash>,
     ) -> Result<ObjectHash, RepoError> {
-        let (author, _) = self.maintainer()?;
+        let removal = self.new_removal(snapshots, replaces)?;
+        let hash = removal.hash();
+        self.put_new_removal(removal).await?;
+        Ok(hash)
+    }
+
+    /// Signs a removal that is still to be put: whoever must be able to take it away, also if its put fails and has its effect all
+    /// the same, knows its name before.
+    pub fn new_removal(
+        &self,
+        snapshots: Vec<SnapshotId>,
+        replaces: Vec<ObjectHash>,
+    ) -> Result<NewRemoval, RepoError> {
+        let (author, key) = self.maintainer()?;
         let removal = Removal { author, snapshots, nonce: self.nonce()?, replaces };
-        self.say(ObjectKind::Removal, &removal.encode(), ObjectName::Removed).await
+        let preamble = Preamble::new(ObjectKind::Removal, ChunkKind::Data, self.id());
+        let (bytes, hash) = sign(signed_message(preamble, &removal.encode()), &key);
+        Ok(NewRemoval { hash, bytes })
+    }
+
+    /// Puts it.
+    pub async fn put_new_removal(&self, removal: NewRemoval) -> Result<(), RepoError> {
+        Ok(self.store.put(&object_key(ObjectName::Removed(removal.hash))?, vec![removal.bytes]).await?)
     }
 }

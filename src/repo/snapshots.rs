@@ -100,6 +100,20 @@ impl Repository {
         self.verify(&listed.name().key(), (writer, Authority::Writer), sealed.message, &sealed.signature)
     }
 
+    /// Whether what stands under this name was had and is no snapshot: anyone who may put objects can put such a one. What cannot
+    /// be had may be one.
+    pub async fn is_garbage(&self, listed: Listed) -> Result<bool, RepoError> {
+        let checked = match self.check_snapshot(listed).await {
+            Err(RepoError::BadSignature { .. }) => {
+                // Its writer may have been registered since.
+                self.refresh_registry().await?;
+                self.check_snapshot(listed).await
+            }
+            checked => checked,
+        };
+        Ok(checked.is_err_and(|error| error.is_damage() || error.is_invalid()))
+    }
+
     /// What the object says, if it was meant for this place.
     fn placed_snapshot<'a>(&self, listed: Listed, bytes: &'a [u8]) -> Result<SnapshotObject<'a>, RepoError> {
         let key = listed.name().key();

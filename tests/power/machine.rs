@@ -49,7 +49,7 @@ pub struct Leaving {
     forgotten: bool,
 }
 
-/// Everything at once, and as much of it as there can be.
+/// Everything at once, and as much of it as there can be: the second removal is folded with the first.
 const NOW: PruneOptions = PruneOptions {
     grace: Duration::ZERO,
     undo_window: Duration::ZERO,
@@ -60,7 +60,7 @@ const NOW: PruneOptions = PruneOptions {
     yes: true,
     force: true,
     accept_missing: false,
-    fold_from: 16,
+    fold_from: 2,
     dry_run: false,
 };
 
@@ -274,6 +274,10 @@ impl Process {
         let repo = self.open().await.map_err(|error| chain(&error))?;
         let facts = self.facts.lock().unwrap().clone();
         check_snapshots(&repo, &facts).await.map_err(|error| format!("the next collection: {error}"))?;
+        let removals = repo.removals(&mut Vec::new()).await.map_err(|error| chain(&error))?.all().count();
+        if removals > 1 {
+            return Err(format!("the next collection: {removals} removals are left"));
+        }
         check_damage(&repo, Severity::Warning).await.map_err(|error| format!("the next collection: {error}"))
     }
 }

@@ -74,14 +74,14 @@ const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "forget and prune",
-        before: |p| two_backups(p).boxed_local(),
+        before: |p| a_collection(p).boxed_local(),
         first: |p| forget_and_prune(p).boxed_local(),
         second: &[|p| backup_after(p).boxed_local(), |p| collection_after(p).boxed_local()],
         ..Workload::DEFAULT
     },
     Workload {
         name: "prune that is outrun",
-        before: |p| two_backups(p).boxed_local(),
+        before: |p| a_collection(p).boxed_local(),
         first: |p| forget_and_prune(p).boxed_local(),
         outrun: true,
         ..Workload::DEFAULT
@@ -114,6 +114,12 @@ async fn two_backups(process: &Process) {
     process.back_up().await.unwrap();
     process.source.change();
     process.back_up().await.unwrap();
+}
+
+/// Leaves a removal behind, which the next collection folds with its own.
+async fn a_collection(process: &Process) {
+    two_backups(process).await;
+    forget_and_prune(process).await;
 }
 
 async fn backup_after(process: &Process) {

@@ -56,7 +56,7 @@ pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> Report {
     }
     if dice.one_in(4) {
         let machine = Machine::new(setup, &world, ("verifier", dir), &mut dice);
-        tasks.push(tokio::task::spawn_local(verifier(machine, dice.fork(), 1)));
+        tasks.push(tokio::task::spawn_local(verifier(machine, dice.fork(), 3)));
     }
     let last = Machine::new(setup, &world, ("last", dir), &mut dice);
     world.end(last.actor);

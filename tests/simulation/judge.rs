@@ -1,5 +1,7 @@
 //! The judge: knows what every snapshot must hold, and holds the rules of the protocol against every request.
 
+mod marks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -141,48 +143,6 @@ impl Judge {
         self.deeds[actor].tree = Some(Arc::new(tree.clone()));
     }
 
-    /// Someone asks for a snapshot to be removed.
-    pub fn forget(&mut self, id: SnapshotId) {
-        *self.forgotten.entry(id).or_default() += 1;
-    }
-
-    pub fn times_forgotten(&self, id: SnapshotId) -> u32 {
-        self.forgotten.get(&id).copied().unwrap_or(0)
-    }
-
-    /// It was taken back in time, unless someone asked again meanwhile: from here on it must stay.
-    pub fn take_back(&mut self, id: SnapshotId, times: u32) {
-        if self.times_forgotten(id) == times {
-            self.forgotten.remove(&id);
-        }
-    }
-
-    /// A hold is acknowledged.
-    pub fn hold(&mut self, id: SnapshotId, hold: ObjectHash) {
-        self.holds.insert(hold, id);
-    }
-
-    /// Someone asks for a hold to be removed.
-    pub fn let_go(&mut self, hold: &ObjectHash) {
-        self.let_go.insert(*hold);
-    }
-
-    /// Whether a hold was acknowledged that nobody asked to remove.
-    pub fn is_held(&self, id: &SnapshotId) -> bool {
-        self.holds.iter().any(|(hold, held)| held == id && !self.let_go.contains(hold))
-    }
-
-    /// Whether a hold on it is in the store, acknowledged or not.
-    pub fn has_hold(&self, id: &SnapshotId, objects: &Objects) -> bool {
-        let stands = |hold: &ObjectHash| objects.contains_key(&ObjectName::Hold(*hold).key());
-        self.named.iter().any(|(hold, named)| named.contains(id) && stands(hold))
-    }
-
-    /// Whether an undo names this tomb.
-    pub fn is_undone(&self, tomb: &ObjectHash) -> bool {
-        self.undone.contains(tomb)
-    }
-
     /// Whether this condemnation names packs.
     pub fn condemns(&self, key: &str) -> bool {
         self.condemnations.get(key).is_some_and(|(_, packs)| !packs.is_empty())
@@ -296,30 +256,10 @@ impl Judge {
                 self.demand(known, "removal", || format!("{key} is deleted and nobody asked for it"));
                 self.demand(!self.is_held(&id), "hold", || format!("{key} is deleted and held"));
             }
-            Some(ObjectName::Removed(_)) if objects.contains_key(key) => {
-                let after = self.named_as_removed(objects, key);
-                let before = self.named_as_removed(objects, "");
-                let unsaid = before.iter().find(|id| self.gone.contains(id) && !after.contains(id)).copied();
-                self.demand(unsaid.is_none(), "removal", || format!("{key} alone names {unsaid:?}"));
-            }
+            Some(ObjectName::Removed(_)) if objects.contains_key(key) => self.check_removal(key, objects),
+            Some(ObjectName::Hold(hash)) => self.check_hold(&hash, objects),
             _ => {}
         }
-    }
-
-    /// What the removals in the store name, without this one; what others replace says nothing.
-    fn named_as_removed(&self, objects: &Objects, without: &str) -> HashSet<SnapshotId> {
-        let there = |key: &String| key != without && objects.contains_key(key);
-        let mut said: HashMap<_, _> = self.removals.iter().filter(|(key, _)| there(key)).collect();
-        for replaced in said.values().flat_map(|(_, replaced)| replaced).collect::<Vec<_>>() {
-            said.remove(&ObjectName::Removed(*replaced).key());
-        }
-        said.into_values().flat_map(|(named, _)| named).copied().collect()
-    }
-
-    /// How many removals name nothing that is there.
-    pub fn settled_removals(&self, objects: &Objects) -> usize {
-        let there = self.removals.iter().filter(|(key, _)| objects.contains_key(*key));
-        there.filter(|(_, (named, _))| named.iter().all(|id| self.gone.contains(id))).count()
     }
 
     /// A machine got its answer.

@@ -28,7 +28,7 @@ use crate::repo::{Removals, Repository, StoredRemoval};
 const FULL: usize = SNAPSHOTS_MAX / 2;
 
 /// Deletes removals that others replace, and puts one in the place of many. `settled` says whether nothing that a removal names
-/// is there; it must have been looked after removals were listed.
+/// is there; it must have been looked after removals were listed, and not in one listing alone.
 pub(super) async fn fold(
     repo: &Repository,
     removals: Removals,

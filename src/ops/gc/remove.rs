@@ -6,7 +6,7 @@
 //! second removal replaces the first; both stand until everything is deleted, so that no listing misses both. One that fails
 //! before its first deletion is taken away again by whoever put it, or its snapshots could never be taken back; nobody deletes
 //! on account of another's. That a snapshot was removed is never unsaid: it tells a later collector that one which is missing
-//! was meant to go.
+//! was meant to go. What belongs to a snapshot goes when two listings lack it, of which one was made after removals were read.
 //!
 //! # Crash
 //! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same. A removal that names
@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 
 use super::fold;
+use super::mover::age;
 use super::options::{PruneOptions, PruneReport};
 use super::world::warn;
 use crate::clock::Timestamp;
@@ -23,7 +24,7 @@ use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
-use crate::repo::{Listed, Marks, Problem, RepoError, Repository, StoredRemoval};
+use crate::repo::{Listed, Marks, Problem, Removals, RepoError, Repository, StoredHold, StoredRemoval};
 use crate::store::Key;
 
 /// A removal is refused when it takes more than one snapshot in this many.
@@ -43,7 +44,7 @@ pub(super) async fn remove(
     }
     let due = due(&snapshots, &marks, (options, now), report);
     if due.is_empty() {
-        return if options.dry_run { Ok(()) } else { clear(repo, marks, (options, now)).await };
+        return if options.dry_run { Ok(()) } else { clear(repo, marks, snapshots, (options, now)).await };
     }
     refuse_damage(repo, &marks)?;
     refuse_many(options, due.len(), snapshots.len())?;
@@ -51,10 +52,14 @@ pub(super) async fn remove(
         report.removed = due.len() as u64;
         return Ok(());
     }
+    let mut removed = HashSet::new();
     for part in due.chunks(SNAPSHOTS_MAX) {
-        report.removed += remove_part(repo, part, (options, now), report).await?;
+        let gone = remove_part(repo, part, (options, now), report).await?;
+        report.removed += gone.len() as u64;
+        removed.extend(gone.iter().map(|listed| listed.id));
     }
-    clear(repo, repo.read_marks().await?, (options, now)).await
+    let there = snapshots.into_iter().filter(|listed| !removed.contains(&listed.id)).collect();
+    clear(repo, repo.read_marks().await?, there, (options, now)).await
 }
 
 fn due(
@@ -98,21 +103,28 @@ fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Err
     if removed * SHARE > all && !options.yes { Err(Error::ManyRemoved { removed, all }) } else { Ok(()) }
 }
 
-/// Removal, holds and undos again, deletions. Gives how many were removed.
+/// Removal, holds and undos again, deletions. Gives what was removed.
 async fn remove_part(
     repo: &Repository,
     part: &[Listed],
     when: (&PruneOptions, Timestamp),
     report: &mut PruneReport,
-) -> Result<u64, Error> {
-    let first = repo.put_removal(part.iter().map(|listed| listed.id).collect()).await?;
-    let gone = match decide(repo, part, when, first).await {
+) -> Result<Vec<Listed>, Error> {
+    let mut put = Vec::new();
+    let gone = match decide(repo, part, when, &mut put).await {
         Ok(gone) => gone,
         Err(error) => {
-            // Nobody deletes on account of another's removal: nothing rests on this one.
-            if let Err(error) = delete(repo, ObjectName::Removed(first)).await {
-                let id = first.short();
-                warn(repo, &format!("removal {id} is left and names snapshots that are there: {error}"));
+            // Nobody deletes on account of another's removal: nothing rests on these, whether they are there or not. The second
+            // one stays if the first does: without it more would be named.
+            for removal in put {
+                if let Err(error) = delete(repo, ObjectName::Removed(removal)).await {
+                    let id = removal.short();
+                    warn(
+                        repo,
+                        &format!("removal {id} may be left, and name snapshots that are there: {error}"),
+                    );
+                    break;
+                }
             }
             return Err(error);
         }
@@ -123,54 +135,100 @@ async fn remove_part(
         delete(repo, ObjectName::Snapshot(listed.writer, listed.sequence, listed.id)).await?;
         delete(repo, ObjectName::Confirmation(listed.writer, listed.sequence, listed.id)).await?;
     }
-    if spared > 0 {
+    if let [first, _second] = put[..] {
         // Not before: a slow listing could miss the one that came meanwhile and the one that went.
         delete(repo, ObjectName::Removed(first)).await?;
     }
-    Ok(gone.len() as u64)
+    Ok(gone)
 }
 
-/// Gives those that really go, of what the removal `first` names: holds and undos are looked for after it was put. If that is
-/// not all of it, another removal says so in its place.
+/// Puts a removal of all these, and gives those that really go: holds and undos are looked for after it. If that is not all of
+/// it, another removal says so in its place, or none. The names of both are in `put` before they can be in the store.
 async fn decide(
     repo: &Repository,
     part: &[Listed],
     (options, now): (&PruneOptions, Timestamp),
-    first: ObjectHash,
+    put: &mut Vec<ObjectHash>,
 ) -> Result<Vec<Listed>, Error> {
+    let ids = |of: &[Listed]| of.iter().map(|listed| listed.id).collect();
+    let removal = repo.new_removal(ids(part), Vec::new())?;
+    let first = removal.hash();
+    put.push(first);
+    repo.put_new_removal(removal).await?;
     let marks = repo.read_marks().await?;
     refuse_damage(repo, &marks)?;
     // Someone may have taken a tomb back and put a new one, whose window has only begun.
     let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
-    if gone.len() < part.len() && !gone.is_empty() {
+    if gone.is_empty() {
+        delete(repo, ObjectName::Removed(first)).await?;
+    } else if gone.len() < part.len() {
         // The removal must not go on naming what is spared: the next undo would be told that it is too late.
-        let ids = gone.iter().map(|listed| listed.id).collect();
-        repo.replace_removals(ids, vec![first]).await?;
+        let removal = repo.new_removal(ids(&gone), vec![first])?;
+        put.push(removal.hash());
+        repo.put_new_removal(removal).await?;
     }
     Ok(gone)
 }
 
 /// Deletes tombs, undos, holds, confirmations and labels that belong to no snapshot any more, finishes removals that a crash
-/// interrupted, and folds old ones.
+/// interrupted, and folds old ones. `there` is what was listed when this run began, without what it removed itself: one listing
+/// that lacks something is not enough to take it for gone.
 async fn clear(
     repo: &Repository,
     marks: Marks,
+    mut there: Vec<Listed>,
     (options, now): (&PruneOptions, Timestamp),
 ) -> Result<(), Error> {
     // Listed after the marks were: a snapshot that a removal among them names was there before, so it is gone, not yet to come.
-    let listed: HashSet<SnapshotId> = repo.list_snapshots().await?.iter().map(|listed| listed.id).collect();
-    let gone = |id: &SnapshotId| !listed.contains(id) && marks.removed.contains(id);
+    there.extend(repo.list_snapshots().await?);
+    let ids: HashSet<SnapshotId> = there.iter().map(|listed| listed.id).collect();
+    let gone = |id: &SnapshotId| !ids.contains(id) && marks.removed.contains(id);
     for (id, hash) in marks.tomb_names.iter().filter(|(id, _)| gone(id)) {
         delete(repo, ObjectName::Tomb(*id, *hash)).await?;
     }
-    for stored in marks.holds.iter().filter(|stored| stored.hold.snapshots.iter().all(gone)) {
-        delete(repo, ObjectName::Hold(stored.hash)).await?;
-    }
+    clear_holds(repo, &marks, gone, (options, now)).await?;
     clear_undos(repo, &marks).await?;
     clear_beside(repo, gone).await?;
-    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !listed.contains(id));
+    let stays = named_and_there(repo, &marks.removals, there).await?;
+    let settled = |stored: &StoredRemoval| stored.removal.snapshots.iter().all(|id| !stays.contains(id));
     fold::fold(repo, marks.removals, settled, (options, now)).await
+}
+
+/// Which of these are named by removals, garbage under such a name left out: anyone may put it, and no removal would be folded.
+async fn named_and_there(
+    repo: &Repository,
+    removals: &Removals,
+    there: Vec<Listed>,
+) -> Result<HashSet<SnapshotId>, Error> {
+    let named: HashSet<&SnapshotId> =
+        removals.all().flat_map(|stored| stored.removal.snapshots.iter()).collect();
+    let mut stays = HashSet::new();
+    for listed in there.into_iter().filter(|listed| named.contains(&listed.id)) {
+        if !stays.contains(&listed.id) && !repo.is_garbage(listed).await? {
+            stays.insert(listed.id);
+        }
+    }
+    Ok(stays)
+}
+
+/// Deletes holds of which nothing is there any more. One that stands stays until what it holds was named as removed for the
+/// grace: if a listing was wrong there is time to see it.
+async fn clear_holds(
+    repo: &Repository,
+    marks: &Marks,
+    gone: impl Fn(&SnapshotId) -> bool,
+    (options, now): (&PruneOptions, Timestamp),
+) -> Result<(), Error> {
+    let old = marks.removals.standing.iter().filter(|stored| age(now, stored.stored) >= options.grace);
+    let old: HashSet<&SnapshotId> = old.flat_map(|stored| &stored.removal.snapshots).collect();
+    for StoredHold { hash, hold, .. } in &marks.holds {
+        let over = hold.until.is_some_and(|until| until <= now.0);
+        if hold.snapshots.iter().all(|id| gone(id) && (over || old.contains(id))) {
+            delete(repo, ObjectName::Hold(*hash)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes confirmations and labels of snapshots that are gone.
@@ -187,22 +245,24 @@ async fn clear_beside(repo: &Repository, gone: impl Fn(&SnapshotId) -> bool) -> 
     Ok(())
 }
 
-/// Deletes undos whose tombs are all gone. Which tombs stand is listed after the undos were, and by their names alone: a tomb
-/// that came after the first listing, or that could not be read, must not lose its undo.
+/// Deletes undos whose tombs are all gone. Which tombs stand is listed after the undos were, by their names alone, and twice: a
+/// tomb that came after the first listing, that could not be read, or that one listing lacks must not lose its undo.
 async fn clear_undos(repo: &Repository, marks: &Marks) -> Result<(), Error> {
-    if marks.undos.is_empty() {
-        return Ok(());
-    }
-    let listed = repo.store().list(layout::TOMBS).await?;
-    let hash = |object: &crate::store::Object| match ObjectName::parse(object.key.as_str())? {
-        ObjectName::Tomb(_, hash) => Some(hash),
-        _ => None,
-    };
-    let standing: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
-    for (hash, undone) in &marks.undos {
-        if !undone.iter().any(|tomb| standing.contains(tomb)) {
-            delete(repo, ObjectName::Undone(*hash)).await?;
+    let mut over: Vec<&(ObjectHash, Vec<ObjectHash>)> = marks.undos.iter().collect();
+    for _ in 0..2 {
+        if over.is_empty() {
+            return Ok(());
         }
+        let listed = repo.store().list(layout::TOMBS).await?;
+        let hash = |object: &crate::store::Object| match ObjectName::parse(object.key.as_str())? {
+            ObjectName::Tomb(_, hash) => Some(hash),
+            _ => None,
+        };
+        let standing: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
+        over.retain(|(_, undone)| !undone.iter().any(|tomb| standing.contains(tomb)));
+    }
+    for (hash, _) in over {
+        delete(repo, ObjectName::Undone(*hash)).await?;
     }
     Ok(())
 }

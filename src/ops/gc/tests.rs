@@ -12,6 +12,7 @@ use object_store::ObjectStore;
 
 mod ending;
 mod growth;
+mod hiding;
 mod hostile;
 mod listing;
 mod refused;

@@ -6,9 +6,11 @@ use object_store::ObjectStoreExt;
 use super::*;
 use crate::clock::Timestamp;
 use crate::format::gc::TombReason;
+use crate::id::WriterId;
 use crate::ops::snapshots::{SnapshotFilter, list};
 use crate::ops::testing::put_snapshot;
 use crate::ops::undelete::undelete;
+use crate::store::fault::Failure;
 
 /// How many snapshots come and go.
 const MANY: u64 = 300;
@@ -278,6 +280,33 @@ async fn a_replaced_removal_stands_until_everything_is_deleted() {
     assert!(first(layout::SNAPSHOTS) < first(layout::REMOVED), "{deletes:?}");
 }
 
+/// What was listed is folded, or cleared away, before it is read: that is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collection_deletes_while_verify_is_at_work_is_no_damage() {
+    let (world, ids) = removed(3).await;
+    world.repo.put_hold(ids, Some(Timestamp(1))).await.unwrap();
+    let (struck, other) = (AtomicBool::new(false), world.repo.clone());
+    let slow = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, move |op| {
+        let lists = op.kind == OpKind::List && layout::PACKS.starts_with(&op.key);
+        if lists && !struck.swap(true, Ordering::SeqCst) {
+            meanwhile(other.clone(), FOLD);
+        }
+        Fault::None
+    });
+    let report = verify(&elsewhere(&world, Arc::new(slow), "slow"), Depth::Structure).await.unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let rooms = rooms(&world.repo).await;
+    assert_eq!((rooms[layout::REMOVED], rooms[layout::HOLDS]), (1, 0));
+    // What is listed and cannot be had is damage all the same.
+    world.repo.put_hold(world.saved.keys().copied().collect(), None).await.unwrap();
+    let hidden = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, |op| {
+        let reads = op.kind == OpKind::Get && op.key.starts_with(layout::HOLDS);
+        if reads { Fault::Before(Failure::NotFound) } else { Fault::None }
+    });
+    let report = verify(&elsewhere(&world, Arc::new(hidden), "hidden"), Depth::Structure).await.unwrap();
+    assert!(report.has_damage() && report.findings.len() == 1, "{:?}", report.findings);
+}
+
 /// Neither what names a snapshot that is there, nor what is younger than the grace.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_over_is_folded() {
@@ -299,6 +328,24 @@ async fn only_what_is_over_is_folded() {
     assert_eq!(world.repo.store().list(layout::HOLDS).await.unwrap().len(), 1);
     world.save().await;
     world.check().await;
+}
+
+/// Anyone may put garbage under the name of what was removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_under_the_name_of_a_removed_snapshot_keeps_no_removal() {
+    let (world, ids) = removed(3).await;
+    let (writer, other) = (world.repo.writer().unwrap().0, WriterId::new([3; 16]));
+    let good = world.repo.list_snapshots().await.unwrap()[0].name().key();
+    let copied = world.objects.get(&good.into()).await.unwrap().bytes().await.unwrap();
+    for (name, bytes) in [
+        (ObjectName::Snapshot(writer, 99, ids[0]), vec![7; 100].into()),
+        (ObjectName::Snapshot(other, 1, ids[1]), copied),
+    ] {
+        world.objects.put(&name.key().into(), bytes.into()).await.unwrap();
+    }
+    prune(&world.repo, &FOLD).await.unwrap();
+    assert_eq!(removals(&world.repo).await, 1);
+    knows_all(&world.repo, &ids, "beside garbage").await;
 }
 
 /// What cannot be read is not folded, and hides nothing of the others.

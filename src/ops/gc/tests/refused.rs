@@ -1,6 +1,7 @@
 //! Collections that end early: what they leave, and what they may not touch.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use futures::FutureExt;
 use object_store::ObjectStoreExt;
@@ -82,6 +83,73 @@ async fn a_removal_that_failed_half_way_names_nothing() {
     let there: Vec<_> = world.repo.list_snapshots().await.unwrap().iter().map(|listed| listed.id).collect();
     let marks = world.repo.read_marks().await.unwrap();
     assert!(marks.removed.iter().all(|id| !there.contains(id)), "{:?}", marks.removed);
+}
+
+/// One hold comes between the removal and the listing of holds; then the store fails as `fault` says of the second put, and of the
+/// first deletion, of a removal. Gives how the collection ended, and what removals name.
+async fn held_meanwhile(
+    (world, held): (&World, SnapshotId),
+    (second_put, first_delete): (Fault, Fault),
+) -> (Result<PruneReport, Error>, HashSet<SnapshotId>) {
+    let plain = world.repo.clone();
+    let (puts, deletes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let repo = failing(world, move |op| {
+        if !op.key.starts_with(layout::REMOVED) {
+            return Fault::None;
+        }
+        match op.kind {
+            OpKind::Put => match puts.fetch_add(1, Ordering::SeqCst) {
+                0 => {
+                    plain.put_hold(vec![held], None).now_or_never().unwrap().unwrap();
+                    Fault::None
+                }
+                1 => second_put,
+                _ => Fault::None,
+            },
+            OpKind::Delete if deletes.fetch_add(1, Ordering::SeqCst) == 0 => first_delete,
+            _ => Fault::None,
+        }
+    });
+    let ended = prune(&repo, &NOW).await;
+    (ended, world.repo.read_marks().await.unwrap().removed)
+}
+
+/// Nothing was deleted, and the removal is tried to be taken away twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_nothing_but_what_is_spared_does_not_stay() {
+    let (world, first) = forgotten().await;
+    let (ended, removed) =
+        held_meanwhile((&world, first), (Fault::None, Fault::Before(Failure::Denied))).await;
+    assert!(ended.is_err() && removed.is_empty(), "{removed:?}");
+    let done = undelete(&world.repo, &[first.to_string()]).await.unwrap();
+    assert_eq!((done.back, done.too_late.len()), (vec![first], 0));
+}
+
+/// A second removal that is there though its put has failed names what nobody deletes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_removal_that_failed_and_is_there_all_the_same_is_taken_away() {
+    let (mut world, first) = forgotten().await;
+    world.write("a", &noise(3, 100_000));
+    let third = world.save().await;
+    world.write("a", &noise(4, 100_000));
+    world.save().await;
+    world.forget(third).await;
+    for second_put in [Fault::After(Failure::Denied), Fault::Before(Failure::Denied)] {
+        let (ended, removed) = held_meanwhile((&world, first), (second_put, Fault::None)).await;
+        assert!(ended.is_err() && removed.is_empty(), "{second_put:?}: {removed:?}");
+        assert!(world.repo.store().list(layout::REMOVED).await.unwrap().is_empty(), "{second_put:?}");
+        for hold in world.repo.holds().await.unwrap() {
+            world.repo.delete_hold(hold.hash).await.unwrap();
+        }
+    }
+    let done = undelete(&world.repo, &[third.to_string()]).await.unwrap();
+    assert_eq!((done.back, done.too_late.len()), (vec![third], 0));
+    // If the first one cannot be deleted the second one stays: it names less.
+    world.forget(third).await;
+    let (ended, removed) =
+        held_meanwhile((&world, first), (Fault::After(Failure::Denied), Fault::Before(Failure::Denied)))
+            .await;
+    assert!(ended.is_err() && removed == HashSet::from([third]), "{removed:?}");
 }
 
 /// A collection without a delay finishes what others condemned only when no backup may be counting on it.
