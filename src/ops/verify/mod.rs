@@ -6,7 +6,7 @@
 //!
 //! # Must not
 //! Take for damage what a backup or a collector does meanwhile: snapshots are listed before index objects and those
-//! before packs, and damage under an index that has moved is looked at again.
+//! before packs, damage under an index that has moved is looked at again, and a small object that is missed must still be listed.
 
 mod finding;
 mod pack;
