@@ -19,7 +19,7 @@ mod survey;
 mod tests;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
@@ -34,7 +34,7 @@ use crate::crypto::object_hash;
 use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
 use crate::format::envelope::{ObjectKind, Preamble};
-use crate::format::layout::ObjectName;
+use crate::format::layout::{self, ObjectName};
 use crate::format::pack::PACK_MAX;
 use crate::format::signed::SIGNED_MAX;
 use crate::id::{ObjectHash, PackId};
@@ -223,7 +223,27 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         checked.findings.extend(findings);
     })
     .await?;
+    for finding in take_deleted((repo.store(), layout::PACKS), &mut checked.findings).await? {
+        // Whether anything is lost shows when the trees are walked.
+        checked.findings.push(Finding { severity: Severity::Warning, ..finding });
+    }
     Ok(checked)
+}
+
+/// Takes out what is missing only because it was deleted after it was listed: a collector is at work.
+async fn take_deleted(
+    (store, prefix): (&Store, &str),
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Finding>, Error> {
+    let is_missing = |finding: &Finding| matches!(finding.problem, Problem::Missing);
+    if !findings.iter().any(is_missing) {
+        return Ok(Vec::new());
+    }
+    let listed = store.list(prefix).await?;
+    let listed: HashSet<&str> = listed.iter().map(|object| object.key.as_str()).collect();
+    Ok(findings
+        .extract_if(.., |finding| is_missing(finding) && !listed.contains(finding.key.as_str()))
+        .collect())
 }
 
 /// Holds every object against the hash in its name, without any key. A confirmation has no hash of its own: of it only
@@ -243,13 +263,16 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
         }))
     };
     let counters = env.observer.counters();
+    let mut read = Vec::new();
     pipeline::run((&store, env), jobs, make, |job, answer| {
         Counters::add(&counters.bytes, job.size);
         report.bytes += job.size;
         let problem = answer.unwrap_or_else(|error| Some(problem(error)));
-        report.findings.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
+        read.extend(problem.map(|problem| Finding::damage(job.key.as_str(), problem)));
     })
     .await?;
+    take_deleted((&store, ""), &mut read).await?;
+    report.findings.extend(read);
     if let Some(error) = asked.refused(&store, &mut report.findings) {
         return Err(error.into());
     }
@@ -262,7 +285,7 @@ pub async fn verify_packs_without_key(store: Store, env: &Env) -> Result<VerifyR
 /// Lists all objects, and gives those that are to be read.
 async fn list_without_key(store: &Store, report: &mut VerifyReport) -> Result<Vec<Job<ObjectName>>, Error> {
     let mut jobs = Vec::new();
-    let mut bodies = std::collections::HashSet::new();
+    let mut bodies = HashSet::new();
     let mut confirmations = Vec::new();
     for object in store.list("").await? {
         report.objects += 1;

@@ -108,7 +108,7 @@ async fn a_missing_pack_names_the_files_it_hits_in_every_snapshot() {
     let [finding] = findings[..] else { panic!("{:?}", lines(&report)) };
     assert!(matches!(finding.problem, Problem::Missing) && finding.severity == Severity::Damage);
     let in_snapshots = finding.affected.iter().filter(|affected| affected.path.ends_with(b"/deep/er/noise"));
-    let in_snapshots: std::collections::HashSet<_> = in_snapshots.map(|affected| affected.snapshot).collect();
+    let in_snapshots: HashSet<_> = in_snapshots.map(|affected| affected.snapshot).collect();
     assert_eq!(in_snapshots.len(), 2, "{:?}", finding.affected);
     assert!(finding.affected_count >= 2);
 }
@@ -204,7 +204,7 @@ async fn what_does_not_belong_here_is_a_warning() {
 #[tokio::test]
 async fn what_is_read_wrong_once_is_read_again() {
     let world = world().await;
-    let wrong = std::sync::Mutex::new(std::collections::HashSet::new());
+    let wrong = std::sync::Mutex::new(HashSet::new());
     let faults = FaultStore::new(world.objects.clone(), move |op| {
         let first = wrong.lock().unwrap().insert((op.kind, op.key.clone()));
         if first && matches!(op.kind, OpKind::Get | OpKind::GetRange) {

@@ -10,6 +10,7 @@ use crate::id::WriterId;
 use crate::ops::snapshots::{SnapshotFilter, list};
 use crate::ops::testing::put_snapshot;
 use crate::ops::undelete::undelete;
+use crate::ops::verify::verify_packs_without_key;
 use crate::store::fault::Failure;
 
 /// How many snapshots come and go.
@@ -305,6 +306,40 @@ async fn what_a_collection_deletes_while_verify_is_at_work_is_no_damage() {
     });
     let report = verify(&elsewhere(&world, Arc::new(hidden), "hidden"), Depth::Structure).await.unwrap();
     assert!(report.has_damage() && report.findings.len() == 1, "{:?}", report.findings);
+}
+
+/// Packs are deleted after verify has listed them: what was needed of them is elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_that_a_collection_deletes_while_verify_is_at_work_are_no_damage() {
+    for depth in [None, Some(Depth::Packs), Some(Depth::Data)] {
+        let mut world = World::new().await;
+        for n in 0..4 {
+            world.write(&format!("f{n}"), &noise(n, 30_000));
+        }
+        let first = world.save().await;
+        for n in 0..3 {
+            world.write(&format!("f{n}"), &noise(10 + n, 30_000));
+        }
+        world.save().await;
+        world.forget(first).await;
+        let (struck, other) = (AtomicBool::new(false), world.repo.clone());
+        let before = world.repo.list_packs().await.unwrap();
+        let slow = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, move |op| {
+            let reads =
+                matches!(op.kind, OpKind::Get | OpKind::GetRange) && op.key.starts_with(layout::PACKS);
+            if reads && !struck.swap(true, Ordering::SeqCst) {
+                meanwhile(other.clone(), NOW);
+            }
+            Fault::None
+        });
+        let slow = elsewhere(&world, Arc::new(slow), "slow");
+        let report = match depth {
+            Some(depth) => verify(&slow, depth).await.unwrap(),
+            None => verify_packs_without_key(slow.store().clone(), slow.env()).await.unwrap(),
+        };
+        assert!(!report.has_damage(), "{depth:?}: {:?}", report.findings);
+        assert!(!before.is_subset(&world.repo.list_packs().await.unwrap()));
+    }
 }
 
 /// Neither what names a snapshot that is there, nor what is younger than the grace.
