@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifeboat::format::layout::ObjectName;
 use lifeboat::ops::verify::{Depth, Problem, Severity, verify};
 
 use crate::actors::{Failed, Machine, restore_one, restorer, verifier, writer};
@@ -87,6 +88,12 @@ pub async fn run(setup: &Arc<Setup>, seed: u64, dir: &Path) -> Report {
     (outcome, verdict, world)
 }
 
+/// Whether this is the name of a snapshot that was removed as was asked.
+fn is_removed(machine: &Machine, key: &str) -> bool {
+    let Some(ObjectName::Snapshot(_, _, id)) = ObjectName::parse(key) else { return false };
+    machine.world.lock().judge.removed.contains(&id)
+}
+
 /// Everyone is done and the network is good: two more collections, and everything must be in order. Where a mark is damaged
 /// for good, collections may refuse and leave things; what was acknowledged is there all the same.
 async fn close(machine: &Machine, manner: Manner) {
@@ -110,7 +117,9 @@ async fn close(machine: &Machine, manner: Manner) {
                 // A snapshot that was never confirmed may have lost its chunks: nobody was told of it.
                 let unconfirmed = matches!(finding.problem, Problem::Unconfirmed);
                 let mark = rotten && MARKS.iter().any(|marks| finding.key.starts_with(marks));
-                if finding.severity == Severity::Damage && !unconfirmed && !mark {
+                // The removal that named it may have rotted.
+                let removed = rotten && is_removed(machine, &finding.key);
+                if finding.severity == Severity::Damage && !unconfirmed && !mark && !removed {
                     complain(format!("verify: {finding}"));
                 }
             }

@@ -65,6 +65,8 @@ pub struct Judge {
     removals: HashMap<String, (Vec<SnapshotId>, Vec<ObjectHash>)>,
     /// Snapshots that were deleted, confirmed or not.
     gone: HashSet<SnapshotId>,
+    /// Packs that were deleted; a late request may put one again.
+    dropped: HashSet<PackId>,
     /// Holds that were acknowledged, with what they hold.
     holds: HashMap<ObjectHash, SnapshotId>,
     /// What every hold names that was ever put.
@@ -110,6 +112,7 @@ impl Judge {
             tombs: HashMap::new(),
             removals: HashMap::new(),
             gone: HashSet::new(),
+            dropped: HashSet::new(),
             holds: HashMap::new(),
             named: HashMap::new(),
             let_go: HashSet::new(),
@@ -242,7 +245,10 @@ impl Judge {
                     .filter(|(other, _)| other.as_str() != key && objects.keys().any(|held| held == *other));
                 let again: HashSet<PackId> =
                     others.flat_map(|(_, (_, packs))| packs.iter().copied()).collect();
-                let left = packs.iter().filter(|p| self.packs.contains_key(p) && !again.contains(p)).count();
+                let stands = |pack: &&PackId| {
+                    self.packs.contains_key(pack) && !self.dropped.contains(pack) && !again.contains(pack)
+                };
+                let left = packs.iter().filter(stands).count();
                 // One that condemns nothing only shows the store's time.
                 self.demand(good || packs.is_empty(), "I4", || {
                     format!("{key} is removed; horizon at {horizon}, last delete at {deleted}")
@@ -388,6 +394,7 @@ impl Judge {
         match ObjectName::parse(key) {
             Some(ObjectName::Pack(id)) => {
                 let Some(directory) = self.packs.remove(&id) else { return };
+                self.dropped.insert(id);
                 for chunk in &directory.chunks {
                     let Some(places) = self.places.get_mut(&chunk.id) else { continue };
                     places.retain(|pack| *pack != id);
