@@ -1,6 +1,6 @@
 //! Hard links: the first selected name of a file is made, the others are linked to it.
 
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::entries::Dir;

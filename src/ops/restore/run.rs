@@ -1,6 +1,6 @@
 //! What the walk, the bridge and the workers of one restore share: the queue of work, what went wrong, what was done.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,9 @@ use crate::event::{Counters, EntryChange, Event, Observer};
 use crate::format::node::Node;
 use crate::id::RepositoryId;
 use crate::source::target::{LinkSource, MetadataFailure, NodeKind, Target, TargetError};
+
+/// Entries after which the walk looks again whether it may go on.
+const ROOM_STEP: usize = 1 << 10;
 
 /// Most paths that are kept of what is left out; all are counted and reported as events.
 const DAMAGED_KEPT: usize = 10_000;
@@ -116,11 +119,14 @@ pub(super) struct Run {
     outstanding: AtomicUsize,
     /// Nothing is outstanding, or the run stops: for the walk.
     pub(super) idle: Notify,
+    /// Less is outstanding than before, or the run stops: for the walk.
+    room: Notify,
     /// Something was lost, or the run stops: for the bridge.
     pub(super) attention: Notify,
     pub(super) lost: Mutex<Vec<Lost>>,
     pub(super) late: Mutex<Vec<Late>>,
-    pub(super) links: Mutex<HashMap<[u8; 16], LinkState>>,
+    /// An ordered map, because it grows without ever being twice in memory.
+    pub(super) links: Mutex<BTreeMap<[u8; 16], LinkState>>,
     pub(super) tally: Tally,
     damaged: Mutex<Vec<Vec<u8>>>,
     stop: AtomicBool,
@@ -151,6 +157,7 @@ impl Run {
             ready: Condvar::new(),
             outstanding: AtomicUsize::new(0),
             idle: Notify::new(),
+            room: Notify::new(),
             attention: Notify::new(),
             lost: Mutex::default(),
             late: Mutex::default(),
@@ -197,8 +204,20 @@ impl Run {
 
     /// An entry is done, whatever came of it.
     pub(super) fn end(&self) {
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1;
+        if left == 0 {
             self.idle.notify_one();
+        }
+        if left.is_multiple_of(ROOM_STEP) {
+            self.room.notify_one();
+        }
+    }
+
+    /// Waits while more than `most` entries are outstanding, unless the run stops. They must all come to their end without
+    /// whoever waits.
+    pub(super) async fn room(&self, most: usize) {
+        while self.outstanding.load(Ordering::Acquire) > most.max(ROOM_STEP) && !self.stopped() {
+            self.room.notified().await;
         }
     }
 
@@ -220,6 +239,7 @@ impl Run {
         lock(&self.failure).get_or_insert(error);
         if !self.stop.swap(true, Ordering::AcqRel) {
             self.idle.notify_one();
+            self.room.notify_one();
             self.attention.notify_one();
             self.ready.notify_all();
         }
@@ -299,5 +319,40 @@ impl Run {
             lock(&self.lost).extend(lost);
             self.attention.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::event::CountingObserver;
+    use crate::source::target::TargetOptions;
+
+    #[test]
+    fn whoever_hands_over_waits_until_less_is_under_way_or_the_run_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::open(dir.path(), TargetOptions::default()).unwrap();
+        let world: (Arc<dyn Observer>, _) = (Arc::new(CountingObserver::default()), Cancel::default());
+        let keys = (RepositoryId::new([1; 16]), SecretKey::from_bytes([2; 32]));
+        let run = Run::new(Some(target), (false, false), keys, world);
+        let most = 2 * ROOM_STEP + 7;
+        (0..4 * ROOM_STEP).for_each(|_| run.begin());
+        let mut waiting = Box::pin(run.room(most));
+        for left in (0..4 * ROOM_STEP).rev() {
+            assert!(left < 2 * ROOM_STEP || waiting.as_mut().now_or_never().is_none(), "{left}");
+            run.end();
+            if left <= 2 * ROOM_STEP {
+                break;
+            }
+        }
+        assert!(waiting.as_mut().now_or_never().is_some());
+        assert!(run.room(most).now_or_never().is_some(), "nothing to wait for");
+        (0..4 * ROOM_STEP).for_each(|_| run.begin());
+        let mut waiting = Box::pin(run.room(most));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        run.fail(Error::Cancelled);
+        assert!(waiting.now_or_never().is_some());
     }
 }

@@ -28,6 +28,9 @@ use crate::source::target::NodeKind as SpecialKind;
 const PAGES_KEPT: usize = 32;
 /// Tasks that a worker takes at once.
 const TASKS: usize = 64;
+/// Entries that may be on their way when the walk goes on to the next window. A tree of tiny files is walked faster than it is
+/// made.
+const UNDER_WAY: usize = 1 << 14;
 /// The bridge gets its turn after this many entries.
 const TURN: usize = 32;
 
@@ -425,6 +428,8 @@ impl<'a> Walk<'a> {
             let rest = tasks.split_off(TASKS.min(tasks.len()));
             self.run.push(Job::Tasks(std::mem::replace(&mut tasks, rest)));
         }
+        // The directories the walk is inside end with it.
+        self.run.room(UNDER_WAY + self.stack.len()).await;
         self.renew_view();
         Ok(())
     }
