@@ -153,6 +153,12 @@ pub enum Error {
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
+    /// An archive was to be written to a terminal.
+    #[error("{} is a terminal, and an archive is not for the eye", path.display())]
+    OutputIsTerminal {
+        /// The terminal.
+        path: PathBuf,
+    },
     /// The sources lie inside the repository, or the target does.
     #[error("{} lies inside the repository", path.display())]
     InsideRepository {
@@ -289,6 +295,7 @@ impl Error {
             Self::Filter(_)
             | Self::BadSelector { .. }
             | Self::InsideRepository { .. }
+            | Self::OutputIsTerminal { .. }
             | Self::NoKeySlot
             | Self::DescriptionTooLong(_)
             | Self::NothingToForget

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 
-use crate::crypto::{DataKey, SecretKey, chunk_id, context};
+use crate::crypto::{DataKey, context};
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::content::{ChunkRow, Content};
@@ -24,7 +24,8 @@ use crate::index::{Location, View};
 use crate::ops::restore::as_path;
 use crate::ops::snapshots::SnapshotInfo;
 use crate::ops::tree::{
-    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, TreeReader, is_local_damage, may_have_moved,
+    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, Sought, TreeReader, elsewhere, genuine, is_local_damage,
+    may_have_moved,
 };
 use crate::repo::{RepoError, Repository, SegmentPlace};
 use crate::seal::SegmentOpener;
@@ -83,64 +84,16 @@ pub async fn cat(
                 match chunk {
                     Some(chunk) => holes.write(chunk)?,
                     None => {
-                        let tried = ChunkCopy { segment: piece.place, offset: *offset };
-                        holes.write(&elsewhere(&lookup, &id_key, row, tried).await?)?;
+                        let tried = vec![ChunkCopy { segment: piece.place, offset: *offset }];
+                        let sought = vec![Sought { row: *row, tried }];
+                        let found = elsewhere(&lookup, &id_key, sought).await?.pop().flatten();
+                        holes.write(&found.ok_or(Error::ChunkLost { chunk: row.id })?)?;
                     }
                 }
             }
         }
     }
     holes.finish()
-}
-
-/// The chunk in an opened segment, if it is the one that was wanted.
-fn genuine<'p>(id_key: &SecretKey, plain: &'p [u8], row: &ChunkRow, offset: u32) -> Option<&'p [u8]> {
-    let start = offset as usize;
-    let chunk = plain.get(start..start + row.len as usize)?;
-    (chunk_id(id_key, ChunkKind::Data, chunk) == row.id).then_some(chunk)
-}
-
-/// Reads a chunk from any copy except one; asks for the index again if there is none.
-async fn elsewhere(
-    lookup: &Lookup<'_>,
-    id_key: &SecretKey,
-    row: &ChunkRow,
-    not: ChunkCopy,
-) -> Result<Vec<u8>, Error> {
-    let mut tried = vec![not];
-    let mut opener = SegmentOpener::new(lookup.repo().id())?;
-    loop {
-        // In this order: a view that is newer than its number is only looked up once too often.
-        let generation = lookup.generation();
-        let view = lookup.view();
-        let mut keys = lookup.opened_keys();
-        for (copy, name) in keys.copies(&view, (&row.id, row.len))? {
-            if tried.contains(&name) {
-                continue;
-            }
-            tried.push(name);
-            let start = u64::from(copy.segment.offset);
-            let stored = match get(lookup, &copy, start..start + u64::from(copy.segment.stored_len)).await {
-                Ok(stored) => stored,
-                Err(error) if may_have_moved(&error) || is_local_damage(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            let key = match keys.get(lookup.repo(), &view, copy.data_key) {
-                Ok(key) => key,
-                Err(error) if is_local_damage(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            let mut plain = Vec::new();
-            if opener.open(&key, &copy.segment, &stored, &mut plain).is_ok()
-                && let Some(chunk) = genuine(id_key, &plain, row, copy.offset)
-            {
-                return Ok(chunk.to_vec());
-            }
-        }
-        if !lookup.more(generation, ChunkKind::Data, &row.id).await? {
-            return Err(Error::ChunkLost { chunk: row.id });
-        }
-    }
 }
 
 async fn get(lookup: &Lookup<'_>, copy: &Location, range: std::ops::Range<u64>) -> Result<Bytes, Error> {

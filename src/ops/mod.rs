@@ -3,6 +3,7 @@
 //! # Must not
 //! Print, prompt, read the environment, or own stored bytes.
 
+pub mod archive;
 pub mod backup;
 pub mod cat;
 pub mod doctor;

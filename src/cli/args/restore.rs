@@ -16,8 +16,17 @@ pub(crate) struct RestoreArgs {
     pub(crate) location: Location,
 
     /// The directory to write into; made if it is not there
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) target: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["tar", "zip"])]
+    pub(crate) target: Option<PathBuf>,
+
+    /// Write a tar archive into FILE, `-` for standard output, instead of a directory; GNU tar restores it with `tar --xattrs
+    /// --xattrs-include='*' --acls -xpf -`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["zip", "target", "no_owner", "sparse", "overwrite", "verify", "dry_run"])]
+    pub(crate) tar: Option<PathBuf>,
+
+    /// Write a zip archive into FILE, `-` for standard output, instead of a directory; it holds no devices, pipes and attributes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "no_owner", "numeric_owner", "sparse", "overwrite", "verify", "dry_run"])]
+    pub(crate) zip: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) include: IncludeArgs,

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod archive;
 mod backup;
 mod cat;
 pub(crate) mod completions;

@@ -1,7 +1,8 @@
 //! `restore`: a snapshot, or a part of it, into a directory.
 
 use lifeboat::class::Class;
-use lifeboat::ops::restore::{RestoreOptions, restore};
+use lifeboat::ops::archive::ArchiveKind;
+use lifeboat::ops::restore::{RestoreOptions, RestoreSummary, restore};
 use lifeboat::ops::snapshots::resolve;
 use lifeboat::source::target::{Overwrite, OwnerPolicy};
 
@@ -11,8 +12,18 @@ use super::super::exit::Exit;
 use super::super::filter;
 use super::super::render::summary;
 use super::super::session::Session;
+use super::archive;
 
-pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit, CliError> {
+pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<Exit, CliError> {
+    let kind = ArchiveKind::Tar { numeric_owner: args.numeric_owner };
+    if let Some(file) = args.tar.take() {
+        return archive::run(session, args, (kind, file)).await;
+    }
+    if let Some(file) = args.zip.take() {
+        return archive::run(session, args, (ArchiveKind::Zip, file)).await;
+    }
+    // One of the three is asked for by the parser.
+    let target = args.target.unwrap_or_default();
     let filter = filter::build(&args.exclude, &args.include, None)?;
     let repository = session.repository().await?;
     let snapshot =
@@ -20,7 +31,7 @@ pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit
     let options = RestoreOptions {
         snapshot,
         path: args.location.path.unwrap_or_default(),
-        target: args.target.clone(),
+        target: target.clone(),
         owner: match (args.no_owner, args.numeric_owner) {
             (true, _) => OwnerPolicy::Skip,
             (false, true) => OwnerPolicy::Numbers,
@@ -41,13 +52,18 @@ pub(super) async fn run(session: &mut Session, args: RestoreArgs) -> Result<Exit
     if voice.json {
         session.output.json(&summary::restore_json(&done))?;
     } else if !voice.quiet {
-        session.output.text(&summary::restore_text(&done, &args.target, args.dry_run))?;
+        session.output.text(&summary::restore_text(&done, &target, args.dry_run))?;
     }
-    Ok(if done.damaged_count > 0 {
+    Ok(exit(&done))
+}
+
+/// How a restore ends that came to its end.
+pub(super) fn exit(done: &RestoreSummary) -> Exit {
+    if done.damaged_count > 0 {
         Exit::Class(Class::Damage)
     } else if done.failed > 0 {
         Exit::Class(Class::Partial)
     } else {
         Exit::Done
-    })
+    }
 }

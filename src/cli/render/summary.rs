@@ -118,6 +118,25 @@ pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
 }
 
 /// One line.
+pub(crate) fn archive_text(done: &RestoreSummary, place: &Path) -> String {
+    let mut trouble = String::new();
+    if done.failed > 0 {
+        trouble.push_str(&format!(", {} not in it or not in full", done.failed));
+    }
+    if done.damaged_count > 0 {
+        trouble.push_str(&format!(", {} left out as damaged", done.damaged_count));
+    }
+    format!(
+        "wrote {} entries, {} files, {} to {} in {}{trouble}\n",
+        done.entries,
+        done.files,
+        ByteSize(done.bytes),
+        sanitize::path(place),
+        time::duration(done.elapsed),
+    )
+}
+
+/// One line.
 pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) -> String {
     let mut trouble = String::new();
     if done.failed > 0 {

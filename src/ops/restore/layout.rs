@@ -7,7 +7,7 @@ const BLOCK: usize = 4096;
 
 /// Places of content in a file with holes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(in crate::ops) struct Layout {
     /// For each hole, where it stands in the content and by how much it and those before shift what follows.
     shifts: Box<[(u64, u64)]>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Layout {
 impl Layout {
     /// The layout of a file of `size` bytes, and the length of its content; `None` if a hole reaches beyond the end.
     /// `holes` are ascending and apart, as a decoded node has them.
-    pub(super) fn new(size: u64, holes: &[(u64, u64)]) -> Option<(Self, u64)> {
+    pub(in crate::ops) fn new(size: u64, holes: &[(u64, u64)]) -> Option<(Self, u64)> {
         let mut shift = 0;
         let mut shifts = Vec::with_capacity(holes.len());
         for (offset, len) in holes {
@@ -30,7 +30,7 @@ impl Layout {
     }
 
     /// The pieces of `len` bytes of content that begin at `at`: which of them, and where each goes in the file.
-    pub(super) fn pieces(&self, at: u64, len: usize) -> impl Iterator<Item = (Range<usize>, u64)> {
+    pub(in crate::ops) fn pieces(&self, at: u64, len: usize) -> impl Iterator<Item = (Range<usize>, u64)> {
         let mut next = self.shifts.partition_point(|(place, _)| *place <= at);
         let mut start = 0;
         std::iter::from_fn(move || {

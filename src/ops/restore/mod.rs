@@ -19,12 +19,12 @@
 mod apply;
 mod entries;
 mod fetch;
-mod layout;
-mod links;
-mod plan;
-mod prepare;
+pub(super) mod layout;
+pub(super) mod links;
+pub(super) mod plan;
+pub(super) mod prepare;
 mod run;
-mod select;
+pub(super) mod select;
 mod walk;
 mod window;
 

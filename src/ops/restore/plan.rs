@@ -10,64 +10,64 @@ use crate::id::ChunkId;
 
 /// How requests are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(in crate::ops) struct Shape {
     /// Most bytes of one request.
-    pub(super) request_max: u32,
+    pub(in crate::ops) request_max: u32,
     /// Bytes between two wanted segments that are fetched rather than skipped.
-    pub(super) gap_max: u32,
+    pub(in crate::ops) gap_max: u32,
 }
 
 /// A segment that something is wanted of. Packs are numbered in the order in which they are first wanted, so that files are
 /// finished about in the order of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) pack: u32,
-    pub(super) offset: u32,
-    pub(super) stored_len: u32,
+pub(in crate::ops) struct Place {
+    pub(in crate::ops) pack: u32,
+    pub(in crate::ops) offset: u32,
+    pub(in crate::ops) stored_len: u32,
 }
 
 /// One use of a chunk: its bytes belong at `at` of the content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Want {
+pub(in crate::ops) struct Want {
     /// Number of the segment that holds it.
-    pub(super) segment: u32,
+    pub(in crate::ops) segment: u32,
     /// Where it begins in the segment's plaintext.
-    pub(super) offset: u32,
-    pub(super) len: u32,
+    pub(in crate::ops) offset: u32,
+    pub(in crate::ops) len: u32,
     /// Number of the file in the window.
-    pub(super) file: u32,
+    pub(in crate::ops) file: u32,
     /// Where it begins in the file's content, holes not counted.
-    pub(super) at: u64,
-    pub(super) chunk: ChunkId,
+    pub(in crate::ops) at: u64,
+    pub(in crate::ops) chunk: ChunkId,
 }
 
 /// A segment and its wants, a range of [`Plan::wants`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PlannedSegment {
-    pub(super) segment: u32,
-    pub(super) wants: Range<usize>,
+pub(in crate::ops) struct PlannedSegment {
+    pub(in crate::ops) segment: u32,
+    pub(in crate::ops) wants: Range<usize>,
 }
 
 /// One request: bytes of a pack, and the segments in them, a range of [`Plan::segments`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fetch {
-    pub(super) pack: u32,
-    pub(super) start: u32,
-    pub(super) end: u32,
-    pub(super) segments: Range<usize>,
+pub(in crate::ops) struct Fetch {
+    pub(in crate::ops) pack: u32,
+    pub(in crate::ops) start: u32,
+    pub(in crate::ops) end: u32,
+    pub(in crate::ops) segments: Range<usize>,
 }
 
 /// The work of one window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) fetches: Vec<Fetch>,
-    pub(super) segments: Vec<PlannedSegment>,
+pub(in crate::ops) struct Plan {
+    pub(in crate::ops) fetches: Vec<Fetch>,
+    pub(in crate::ops) segments: Vec<PlannedSegment>,
     /// Sorted by pack, segment, place in it, and file.
-    pub(super) wants: Vec<Want>,
+    pub(in crate::ops) wants: Vec<Want>,
 }
 
 /// Plans a window. Every `segment` of `wants` is an index of `places`.
-pub(super) fn plan(mut wants: Vec<Want>, places: &[Place], shape: Shape) -> Plan {
+pub(in crate::ops) fn plan(mut wants: Vec<Want>, places: &[Place], shape: Shape) -> Plan {
     let order = |want: &Want| {
         let place = &places[want.segment as usize];
         (place.pack, place.offset, want.segment, want.offset, want.file, want.at)
@@ -122,7 +122,7 @@ fn joins(fetch: &Fetch, wanted: u32, place: &Place, shape: Shape) -> bool {
 
 impl Plan {
     /// Most files that are begun and not complete at one time, when segments are worked through in order.
-    pub(super) fn most_open(&self, files: usize) -> usize {
+    pub(in crate::ops) fn most_open(&self, files: usize) -> usize {
         let mut spans = vec![(usize::MAX, 0); files];
         for (number, segment) in self.segments.iter().enumerate() {
             for want in &self.wants[segment.wants.clone()] {
@@ -144,7 +144,7 @@ impl Plan {
     }
 
     /// Bytes of all requests.
-    pub(super) fn fetched(&self) -> u64 {
+    pub(in crate::ops) fn fetched(&self) -> u64 {
         self.fetches.iter().map(|fetch| u64::from(fetch.end - fetch.start)).sum()
     }
 }

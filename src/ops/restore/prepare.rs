@@ -23,7 +23,7 @@ const LINKS_KEPT: usize = 1 << 20;
 const TREE_AHEAD: u64 = 1 << 20;
 
 /// A reader of trees that is used for little at first.
-pub(super) fn reader<'a>(lookup: &'a Lookup<'a>) -> Result<TreeReader<'a>, Error> {
+pub(in crate::ops) fn reader<'a>(lookup: &'a Lookup<'a>) -> Result<TreeReader<'a>, Error> {
     let mut reader = lookup.reader()?;
     if !lookup.repo().store().is_local() {
         reader.read_ahead(TREE_AHEAD);
@@ -48,7 +48,7 @@ pub(super) fn pace(repo: &Repository) -> (Pace, WindowBounds) {
 }
 
 /// Refuses a target inside of the repository.
-pub(super) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error> {
+pub(in crate::ops) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error> {
     let Some(root) = repo.store().local_root().and_then(|root| root.canonicalize().ok()) else {
         return Ok(());
     };

@@ -4,7 +4,7 @@ use crate::filter::{Filter, Inclusion, Verdict};
 
 /// What rules say of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(in crate::ops) enum Choice {
     /// Neither it nor anything below it.
     Out,
     /// It is not selected, but something below it may be.
@@ -14,7 +14,7 @@ pub(super) enum Choice {
 }
 
 /// What the rules say of the entry at `path`; `above` is what they said of its directory.
-pub(super) fn choose(filter: &Filter, path: &[u8], is_dir: bool, above: Choice) -> Choice {
+pub(in crate::ops) fn choose(filter: &Filter, path: &[u8], is_dir: bool, above: Choice) -> Choice {
     if filter.matches(path, is_dir) != Verdict::Keep {
         return Choice::Out;
     }
@@ -29,7 +29,7 @@ pub(super) fn choose(filter: &Filter, path: &[u8], is_dir: bool, above: Choice) 
 }
 
 /// What the rules say of a directory that was asked for by its path. Excludes do not count for what is asked for.
-pub(super) fn choose_root(filter: &Filter, path: &[u8]) -> Choice {
+pub(in crate::ops) fn choose_root(filter: &Filter, path: &[u8]) -> Choice {
     if !filter.has_includes() {
         return Choice::In;
     }

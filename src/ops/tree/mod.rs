@@ -10,6 +10,7 @@
 //! Recurse over anything that is stored.
 
 mod cursor;
+mod elsewhere;
 mod find;
 mod rows;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::index::{DataKeyNumber, Location, View};
 use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace, TreeCache};
 
 pub(crate) use cursor::{DirCursor, Item};
+pub(crate) use elsewhere::{Sought, elsewhere, genuine};
 pub(crate) use find::{Found, parts};
 pub(crate) use rows::ContentRows;
 pub(crate) use walk::{Step, TreeWalk};
