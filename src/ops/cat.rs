@@ -24,8 +24,8 @@ use crate::index::{Location, View};
 use crate::ops::restore::as_path;
 use crate::ops::snapshots::SnapshotInfo;
 use crate::ops::tree::{
-    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, Sought, TreeReader, elsewhere, genuine, is_local_damage,
-    may_have_moved,
+    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, Sought, TreeReader, elsewhere, genuine,
+    is_local_damage, may_have_moved,
 };
 use crate::repo::{RepoError, Repository, SegmentPlace};
 use crate::seal::SegmentOpener;

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Place;
 
 /// Makes the tree in the current directory. What only root may make is made by root only.
-const MAKE: &str = r#"
+pub(crate) const MAKE: &str = r#"
 set -eu
 mkdir -p dir/empty 'odd names' deep
 printf 'plain' > plain; printf '' > nothing
@@ -35,7 +35,7 @@ touch -d '2011-11-11 11:11:11.111111111' dir deep .
 "#;
 
 /// What the tools say of a tree, by their own words.
-const SEE: &str = r#"
+pub(crate) const SEE: &str = r#"
 set -eu
 find . -printf '%p %y %m %U %G %s %n %l %T@\n' | LC_ALL=C sort
 getfacl -R -n . 2>/dev/null
@@ -44,10 +44,19 @@ getfattr -R -h -d -m - -e hex . 2>/dev/null
 find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 "#;
 
-fn bash(dir: &Path, script: &str) -> String {
+pub(crate) fn bash(dir: &Path, script: &str) -> String {
     let done = Command::new("bash").arg("-c").arg(script).current_dir(dir).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// What rsync would change to make the second like the first.
+pub(crate) fn differences(from: &Path, to: &Path) -> String {
+    let mut rsync = Command::new("rsync");
+    rsync.args(["-aHAXS", "--checksum", "--delete", "--devices", "--specials", "-n", "--itemize-changes"]);
+    let differs = rsync.arg(format!("{}/", from.display())).arg(to).output().unwrap();
+    assert!(differs.status.success(), "{}", String::from_utf8_lossy(&differs.stderr));
+    String::from_utf8_lossy(&differs.stdout).into_owned()
 }
 
 #[test]
@@ -60,13 +69,7 @@ fn every_kind_of_entry_comes_back() {
     place.run(["restore", "-q", &stored, "--target", "target"]).exits(0);
     let target = place.path("target");
 
-    let mut rsync = Command::new("rsync");
-    rsync.args(["-aHAXS", "--checksum", "--delete", "--devices", "--specials", "-n", "--itemize-changes"]);
-    let from = format!("{}/", source.display());
-    let differs = rsync.arg(from).arg(&target).output().unwrap();
-    assert!(differs.status.success(), "{}", String::from_utf8_lossy(&differs.stderr));
-    assert_eq!(String::from_utf8_lossy(&differs.stdout), "", "rsync would change something");
-
+    assert_eq!(differences(&source, &target), "", "rsync would change something");
     assert_eq!(bash(&source, SEE), bash(&target, SEE));
     let blocks = |dir: &Path| bash(dir, "stat -c %b sparse").trim().parse::<u64>().unwrap();
     assert!(blocks(&target) <= blocks(&source) + 8, "the holes came back");

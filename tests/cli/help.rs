@@ -65,6 +65,8 @@ const VERBS: [(&str, &[&str]); 16] = [
         "restore",
         &[
             "--target",
+            "--tar",
+            "--zip",
             "--include",
             "--exclude",
             "--no-owner",

@@ -43,6 +43,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Repo(error) => return repo(error, context),
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
+        Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
         Error::Source(SourceError::ExcludedRoot { .. }) => {
             "change the rule, or leave the path out".to_owned()
         }

@@ -156,11 +156,8 @@ fn gather(run: &Run, packer: Option<&Packer>, step: Step) -> Result<Ready, Step>
     if !whole {
         return Err(Step::Content(content));
     }
-    let piece = |place: u64, raw: Vec<u8>| Piece {
-        place,
-        packed: packer.map(|packer| packer.pack(&raw)),
-        raw,
-    };
+    let piece =
+        |place: u64, raw: Vec<u8>| Piece { place, packed: packer.map(|packer| packer.pack(&raw)), raw };
     Ok(Step::Content(match &content.layout {
         None => vec![piece(content.at, raw)],
         Some(layout) => {

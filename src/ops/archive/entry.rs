@@ -44,7 +44,9 @@ impl Problem {
     /// What kind of failure this is.
     pub(super) fn class(self) -> Class {
         match self {
-            Self::UnsafeName | Self::Size | Self::Lost | Self::LostMidway | Self::LostUnlisted => Class::Damage,
+            Self::UnsafeName | Self::Size | Self::Lost | Self::LostMidway | Self::LostUnlisted => {
+                Class::Damage
+            }
             _ => Class::Partial,
         }
     }

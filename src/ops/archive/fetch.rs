@@ -60,7 +60,8 @@ fn join(parts: Vec<Part>) -> Vec<Joint> {
 }
 
 async fn fetch(lookup: &Lookup<'_>, run: &Arc<Run>, request: Request) -> Result<(), Error> {
-    let key = Key::new(ObjectName::Pack(request.pack).key()).map_err(|error| RepoError::Store(error.into()))?;
+    let key =
+        Key::new(ObjectName::Pack(request.pack).key()).map_err(|error| RepoError::Store(error.into()))?;
     let mut joints = join(request.parts);
     let ranges: Vec<_> = joints.iter().map(|joint| joint.range.clone()).collect();
     let mut take = |came: Range<usize>, bytes: Bytes| {

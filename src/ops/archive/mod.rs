@@ -59,7 +59,7 @@ use crate::ops::restore::plan::Shape;
 use crate::ops::restore::{RestoreSummary, as_path, prepare};
 use crate::ops::snapshots::SnapshotInfo;
 use crate::ops::tree::{Found, Lookup, TreeReader, parts};
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 
 /// What kind of archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,16 @@ pub async fn archive(
     options: ArchiveOptions,
     output: ArchiveOutput,
 ) -> Result<RestoreSummary, Error> {
+    archive_at(repo, options, output, pace(repo)).await
+}
+
+/// An archive, with how much is fetched ahead.
+async fn archive_at(
+    repo: &Repository,
+    options: ArchiveOptions,
+    output: ArchiveOutput,
+    pace: (Pace, usize),
+) -> Result<RestoreSummary, Error> {
     let env = repo.env();
     let begun = env.clock.monotonic();
     let observer = Arc::clone(&env.observer);
@@ -130,14 +140,19 @@ pub async fn archive(
 
     let key = (repo.id(), repo.dedup_key(context::CHUNK_ID)?);
     let run = Arc::new(Run::new(key, Arc::clone(&observer), env.limits.workers));
-    let (out, place) = Place::open(output)?;
-    let sink = Sink::start(out)?;
-    let work = execute((&lookup, reader), &run, &options, (found, sink));
-    tokio::select! {
+    let work = async {
+        // It may be a pipe that nobody reads yet.
+        let opened = tokio::task::spawn_blocking(move || Place::open(output)).await;
+        let (out, place) = opened.map_err(|_| RepoError::Task)??;
+        let sink = Sink::start(out)?;
+        execute((&lookup, reader), &run, &options, (found, sink), pace).await?;
+        Ok::<_, Error>(place)
+    };
+    let place = tokio::select! {
         biased;
         done = work => done?,
         _ = env.cancel.wait(&*env.clock, Duration::MAX) => return Err(Error::Cancelled),
-    }
+    };
     place.commit().await?;
     observer.observe(&Event::PhaseFinished { phase: Phase::Restore });
     let elapsed = env.clock.monotonic().saturating_sub(begun);
@@ -149,7 +164,7 @@ fn pace(repo: &Repository) -> (Pace, usize) {
     let requests = repo.env().limits.requests.max(1);
     if repo.store().is_local() {
         let shape = Shape { request_max: 2 << 20, gap_max: 64 << 10 };
-        return (Pace { shape, requests: requests.min(4), room: 32 << 20 }, 8);
+        return (Pace { shape, requests: requests.min(4), room: 20 << 20 }, 8);
     }
     let shape = Shape { request_max: 8 << 20, gap_max: 1 << 20 };
     (Pace { shape, requests, room: 96 << 20 }, 64)
@@ -161,8 +176,8 @@ async fn execute<'a>(
     run: &Arc<Run>,
     options: &ArchiveOptions,
     (found, sink): (Found, Sink),
+    (pace, ahead): (Pace, usize),
 ) -> Result<(), Error> {
-    let (pace, ahead) = pace(lookup.repo());
     if !lookup.repo().store().is_local() {
         reader.read_ahead(u64::from(pace.shape.request_max));
     }

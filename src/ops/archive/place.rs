@@ -43,7 +43,8 @@ impl Place {
             }
             Ok(there) if there.is_dir() => Err(failed(&path, io::ErrorKind::IsADirectory.into())),
             Ok(there) => {
-                let file = OpenOptions::new().write(true).open(&path).map_err(|error| failed(&path, error))?;
+                let file =
+                    OpenOptions::new().write(true).open(&path).map_err(|error| failed(&path, error))?;
                 if there.file_type().is_char_device() && rustix::termios::isatty(&file) {
                     return Err(Error::OutputIsTerminal { path });
                 }
@@ -62,7 +63,10 @@ impl Place {
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&spare) {
                 Ok(file) => {
                     let out = file.try_clone().map_err(|error| failed(&path, error))?;
-                    return Ok((Box::new(out), Self { spare: Some(Spare { file, spare, path, done: false }) }));
+                    return Ok((
+                        Box::new(out),
+                        Self { spare: Some(Spare { file, spare, path, done: false }) },
+                    ));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed(&path, error)),

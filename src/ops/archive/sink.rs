@@ -166,7 +166,10 @@ mod tests {
             }
         }
         let error = last.unwrap_err();
-        assert!(matches!(&error, Error::Output(error) if error.kind() == io::ErrorKind::StorageFull), "{error}");
+        assert!(
+            matches!(&error, Error::Output(error) if error.kind() == io::ErrorKind::StorageFull),
+            "{error}"
+        );
         let sink = Sink::start(Box::new(Full)).unwrap();
         assert!(sink.finish().await.is_ok(), "nothing was to be written");
     }

@@ -31,6 +31,14 @@ struct FirstName {
     name: Box<[u8]>,
 }
 
+/// A directory that leads to what may be selected.
+struct Leading {
+    depth: usize,
+    /// Length of its path, which begins the path of everything below it.
+    len: usize,
+    node: Box<Node>,
+}
+
 pub(super) struct Walk<'a> {
     run: &'a Run,
     cancel: &'a Cancel,
@@ -40,8 +48,8 @@ pub(super) struct Walk<'a> {
     batches: Sender<Vec<Step>>,
     batch: Vec<Step>,
     bytes: usize,
-    /// Directories above that are in the archive only if something in them is: depth and entry, from the top.
-    leading: Vec<(usize, Entry)>,
+    /// Directories above that are in the archive only if something in them is, from the top.
+    leading: Vec<Leading>,
     /// First names of hard links; `None` if the archive has none.
     links: Option<HashMap<[u8; 16], FirstName>>,
     /// How much of a stored path the archive leaves out.
@@ -105,7 +113,7 @@ impl<'a> Walk<'a> {
             };
             let depth = walk.depth();
             choices.truncate(depth);
-            while self.leading.pop_if(|(above, _)| *above >= depth).is_some() {}
+            while self.leading.pop_if(|above| above.depth >= depth).is_some() {}
             if !is_plain(&node.name) {
                 self.run.report(walk.path(), Problem::UnsafeName);
                 continue;
@@ -155,13 +163,18 @@ impl<'a> Walk<'a> {
 
     /// A directory: now, or when something in it comes.
     async fn enter(&mut self, (depth, choice): (usize, Choice), entry: Entry) -> Result<(), Error> {
-        self.leading.push((depth, entry));
-        if choice == Choice::In { self.put_leading().await } else { Ok(()) }
+        if choice == Choice::In {
+            self.put_leading(entry.path()).await?;
+            return self.push(entry.weight(), Step::Entry(entry)).await;
+        }
+        self.leading.push(Leading { depth, len: entry.path().len(), node: entry.node });
+        Ok(())
     }
 
-    /// The directories that lead to what comes next.
-    async fn put_leading(&mut self) -> Result<(), Error> {
-        for (_, entry) in std::mem::take(&mut self.leading) {
+    /// The directories that lead to what comes next, which stands at `path`.
+    async fn put_leading(&mut self, path: &[u8]) -> Result<(), Error> {
+        for Leading { len, node, .. } in std::mem::take(&mut self.leading) {
+            let entry = Entry::new(path.get(..len).unwrap_or(path), self.cut, node);
             self.push(entry.weight(), Step::Entry(entry)).await?;
         }
         Ok(())
@@ -180,7 +193,7 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        self.put_leading().await?;
+        self.put_leading(entry.path()).await?;
         let Some(entry) = self.link(entry).await? else { return Ok(()) };
         match entry.node.kind {
             NodeKind::File => self.file(entry).await,
@@ -215,12 +228,16 @@ impl<'a> Walk<'a> {
         let has_holes = !entry.node.holes.is_empty();
         self.file += 1;
         self.push(entry.weight(), Step::Begin(entry)).await?;
+        let listed = match &content {
+            NodeContent::Inline(rows) => Some(rows.iter().map(|row| u64::from(row.len)).sum()),
+            NodeContent::Paged(_) => None,
+        };
         let problem = match layout {
-            None => Some(Problem::Size),
-            Some((layout, len)) => {
+            Some((layout, len)) if listed.is_none_or(|listed: u64| listed == len) => {
                 let layout = has_holes.then(|| Arc::new(layout));
                 self.rows(ContentRows::new(content), layout, len).await?
             }
+            _ => Some(Problem::Size),
         };
         self.push(0, problem.map_or(Step::End, Step::Lost)).await
     }

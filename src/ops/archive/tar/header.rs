@@ -233,7 +233,16 @@ mod tests {
             ..Header::default()
         };
         let bytes = header.encode(b"");
-        for key in ["path=n", "linkpath=l", "uid=2097152\n", "gid=4294967295\n", "size=8589934592\n", "mtime=-1\n", "uname=u", "gname=g"] {
+        for key in [
+            "path=n",
+            "linkpath=l",
+            "uid=2097152\n",
+            "gid=4294967295\n",
+            "size=8589934592\n",
+            "mtime=-1\n",
+            "uname=u",
+            "gname=g",
+        ] {
             assert!(bytes.windows(key.len()).any(|window| window == key.as_bytes()), "{key}");
         }
         assert_eq!(bytes.len() % BLOCK, 0);

@@ -272,8 +272,7 @@ fn flags(bits: u32) -> Option<String> {
         (0x2_0000, "topdir"),
         (0x80_0000, "nocow"),
     ];
-    let names: Vec<_> =
-        NAMES.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name).collect();
+    let names: Vec<_> = NAMES.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name).collect();
     (!names.is_empty()).then(|| names.join(","))
 }
 

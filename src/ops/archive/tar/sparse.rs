@@ -26,7 +26,9 @@ impl Parts {
                 let start = at - at % BLOCK as u64;
                 let end = hole.checked_next_multiple_of(BLOCK as u64).map_or(size, |end| end.min(size));
                 match list.last_mut() {
-                    Some((offset, len)) if start <= *offset + *len => *len = end.max(*offset + *len) - *offset,
+                    Some((offset, len)) if start <= *offset + *len => {
+                        *len = end.max(*offset + *len) - *offset
+                    }
                     _ => list.push((start, end - start)),
                 }
             }
