@@ -295,21 +295,19 @@ fn a_reader_that_goes_away_is_nobodys_error() {
 fn nobody_is_shown_an_archive() {
     let place = Place::with_repository();
     place.backup();
-    let program = format!("{} restore latest --tar -", env!("CARGO_BIN_EXE_lifeboat"));
-    let mut script = Command::new("script");
-    script.args(["-qec", &program, "/dev/null"]).current_dir(place.path("")).stdin(Stdio::null());
-    script.env("LIFEBOAT_REPO", place.path("repo")).env("LIFEBOAT_KEY_FILE", place.path("key"));
-    for (variable, name) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache")] {
-        script.env(variable, place.path(name));
+    for (option, what) in
+        [("--tar -", "standard output"), ("--zip -", "standard output"), ("--zip /dev/tty", "/dev/tty")]
+    {
+        let mut script = Command::new("script");
+        let program = format!("{} restore latest {option}", env!("CARGO_BIN_EXE_lifeboat"));
+        script.args(["-qec", &program, "/dev/null"]).current_dir(place.path("")).stdin(Stdio::null());
+        script.env("LIFEBOAT_REPO", place.path("repo")).env("LIFEBOAT_KEY_FILE", place.path("key"));
+        for (variable, name) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache")] {
+            script.env(variable, place.path(name));
+        }
+        let run = Run::of(script.output().unwrap()).exits(2);
+        assert!(run.out.contains(&format!("{what} is a terminal")), "{run:?}");
     }
-    let run = Run::of(script.output().unwrap()).exits(2);
-    assert!(run.out.contains("standard output is a terminal"), "{run:?}");
-    let program = program.replace("--tar -", "--zip /dev/tty");
-    let mut script = Command::new("script");
-    script.args(["-qec", &program, "/dev/null"]).current_dir(place.path("")).stdin(Stdio::null());
-    script.env("LIFEBOAT_REPO", place.path("repo")).env("LIFEBOAT_KEY_FILE", place.path("key"));
-    let run = Run::of(script.output().unwrap()).exits(2);
-    assert!(run.out.contains("/dev/tty is a terminal"), "{run:?}");
 }
 
 #[test]

@@ -91,14 +91,14 @@ async fn fetch(lookup: &Lookup<'_>, run: &Arc<Run>, request: Request) -> Result<
 /// Opens a segment on a thread of its own, when it is its turn.
 fn open(run: &Arc<Run>, part: Part, stored: Bytes) {
     let run = Arc::clone(run);
+    let Part { cell, entry, key } = part;
     tokio::spawn(async move {
         let turn = Arc::clone(&run.turns).acquire_owned().await;
-        let cell = Arc::clone(&part.cell);
         let theirs = Arc::clone(&run);
         let opened = tokio::task::spawn_blocking(move || {
             let mut opener = theirs.opener()?;
             let mut plain = Vec::new();
-            let opened = opener.open(&part.key, &part.entry, &stored, &mut plain);
+            let opened = opener.open(&key, &entry, &stored, &mut plain);
             theirs.give_back(opener);
             Ok::<_, Error>(opened.is_ok().then_some(plain))
         });

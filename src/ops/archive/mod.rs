@@ -27,8 +27,6 @@ mod run;
 mod segments;
 mod sink;
 mod tar;
-#[cfg(test)]
-mod tests;
 mod walk;
 mod zip;
 
@@ -234,3 +232,6 @@ async fn write(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
