@@ -168,10 +168,10 @@ fn a_zip_holds_what_a_zip_can() {
     );
     place.run(["backup", "-q", "src"]).exits(0);
     let stored = format!("latest:{}", source.display());
-    // The pipe, the socket, and the attribute.
+    // The pipe, the socket, the attribute, and the name that is not UTF-8.
     let run = place.run(["restore", "--json", &stored, "--zip", "archive.zip"]).exits(3);
-    assert_eq!(run.last()["failed"], 3, "{run:?}");
-    for name in ["fifo", "socket", "nothing"] {
+    assert_eq!(run.last()["failed"], 4, "{run:?}");
+    for name in ["fifo", "socket", "nothing", "dir/\u{fffd}"] {
         assert!(run.err.lines().any(|line| line.contains(name) && line.contains("entry_failed")), "{run:?}");
     }
     let piped = place.command().args(["restore", "-q", &stored, "--zip", "-"]).output().unwrap();
@@ -181,9 +181,15 @@ fn a_zip_holds_what_a_zip_can() {
         Command::new("unzip").args(["-qq", "-t", "../archive.zip"]).current_dir(&target).output().unwrap(),
     )
     .exits(0);
-    Run::of(Command::new("unzip").args(["-qq", "../archive.zip"]).current_dir(&target).output().unwrap())
-        .exits(0);
-    bash(&source, "rm fifo socket");
+    Run::of(
+        Command::new("unzip")
+            .args(["-qq", "../archive.zip", "-x", "dir/?"])
+            .current_dir(&target)
+            .output()
+            .unwrap(),
+    )
+    .exits(0);
+    bash(&source, r"rm fifo socket dir/$'\xff'; touch -d @1 dir; touch -d @1 ../target/dir");
     let see = "find . -printf '%p %y %m %s %l ' \\( -type f -printf '%Ts' -o -true \\) -printf '\\n' | sed 's/^\\(. d [0-9]*\\) [0-9]*/\\1/; s/\\( d [0-9]*\\) [0-9]*/\\1/' | LC_ALL=C sort; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
     assert_eq!(bash(&source, see), bash(&target, see));
     let python = r#"
@@ -251,7 +257,7 @@ fn a_damaged_file_is_left_out_and_named() {
     damage(&pack.unwrap());
     for option in ["--tar", "--zip"] {
         let run = place.run(["restore", "latest", "--no-cache", option, "archive"]).exits(4);
-        assert!(run.err.contains("src/big") && run.out.contains("1 left out as damaged"), "{run:?}");
+        assert!(run.err.contains("src/big") && run.out.contains(" left out as damaged"), "{run:?}");
         assert!(place.path("archive").exists(), "the rest is there");
     }
 }

@@ -36,6 +36,8 @@ pub(super) enum Problem {
     ForeignPath,
     #[error("a zip archive cannot hold its extended attributes and access control lists")]
     Attributes,
+    #[error("its name is not UTF-8: it is in the archive, but few programs unpack it")]
+    ForeignName,
     #[error("the name of an extended attribute cannot be written")]
     AttributeName,
 }

@@ -199,6 +199,9 @@ impl Open {
 
 /// What of an entry an archive does not hold. Labels of the system's own policy are not missed.
 pub(super) fn lacks(entry: &Entry) -> Option<Problem> {
+    if std::str::from_utf8(entry.name()).is_err() {
+        return Some(Problem::ForeignName);
+    }
     let missed = entry.node.xattrs.iter().any(|(name, _)| name != b"security.selinux");
     missed.then_some(Problem::Attributes)
 }
