@@ -49,7 +49,7 @@ impl Unpacked {
         Self { dir, done }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn path(&self) -> PathBuf {
         self.dir.path().join("x")
     }
 

@@ -263,7 +263,8 @@ fn dos(seconds: i64) -> (u16, u16) {
     let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
     let year = year + era * 400 + later;
     let date = (year - 1980) << 9 | month << 5 | day;
-    let time = second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2;
+    let (hours, minutes) = (second / 3600, second / 60 % 60);
+    let time = hours << 11 | minutes << 5 | (second % 60 / 2);
     (date as u16, time as u16)
 }
 
