@@ -282,7 +282,9 @@ async fn little_room_is_enough() {
     let mut forge = Forge::new(&repo);
     // Each file takes a chunk from each of many segments.
     let chunks: Vec<_> = (0..64).map(|n| noise(n, 40_000)).collect();
-    chunks.iter().for_each(|chunk| drop(forge.row(chunk)));
+    for chunk in &chunks {
+        let _ = forge.row(chunk);
+    }
     let content = |file: usize| -> Vec<&[u8]> {
         (0..64).map(|n| chunks[(n * 29 + file * 7) % 64].as_slice()).collect()
     };
@@ -316,8 +318,12 @@ async fn rules_and_paths_select() {
     let snapshot = stored(forge, root).await;
     let list = |path: &str, includes: &[&str], excludes: &[&str]| {
         let mut rules = FilterBuilder::new();
-        includes.iter().for_each(|rule| drop(rules.include(rule.as_bytes(), false).unwrap()));
-        excludes.iter().for_each(|rule| drop(rules.exclude(rule.as_bytes(), false).unwrap()));
+        for rule in includes {
+            rules.include(rule.as_bytes(), false).unwrap();
+        }
+        for rule in excludes {
+            rules.exclude(rule.as_bytes(), false).unwrap();
+        }
         let filter = rules.build().unwrap();
         let path = path.as_bytes().to_vec();
         let options = ArchiveOptions { path, filter, ..options(snapshot.clone(), TAR) };
