@@ -183,7 +183,7 @@ fn a_zip_holds_what_a_zip_can() {
     .exits(0);
     Run::of(
         Command::new("unzip")
-            .args(["-qq", "../archive.zip", "-x", "dir/?"])
+            .args(["-K", "-qq", "../archive.zip", "-x", "dir/?"])
             .current_dir(&target)
             .output()
             .unwrap(),
