@@ -5,7 +5,9 @@
 
 pub mod backup;
 pub mod cat;
+pub mod diff;
 pub mod doctor;
+pub mod find;
 pub mod forget;
 pub mod gc;
 pub mod hold;
@@ -20,3 +22,4 @@ pub(crate) mod testing;
 pub(crate) mod tree;
 pub mod undelete;
 pub mod verify;
+pub mod why;
