@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 
 use lifeboat::filter::{Filter, FilterBuilder};
 
-use super::args::{ExcludeArgs, IncludeArgs};
+use super::args::{ExcludeArgs, IncludeArgs, RuleArgs};
 use super::error::CliError;
+
+/// The rules of a backup.
+pub(crate) fn of_backup(rules: &RuleArgs) -> Result<Filter, CliError> {
+    build(&rules.exclude, &rules.include, rules.ignore_file.as_deref())
+}
 
 /// Rules of files come first, and rules without regard to case before the others, so that the last one counts.
 pub(crate) fn build(

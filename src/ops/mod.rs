@@ -6,7 +6,9 @@
 pub mod archive;
 pub mod backup;
 pub mod cat;
+pub mod diff;
 pub mod doctor;
+pub mod find;
 pub mod forget;
 pub mod gc;
 pub mod hold;
@@ -21,3 +23,4 @@ pub(crate) mod testing;
 pub(crate) mod tree;
 pub mod undelete;
 pub mod verify;
+pub mod why;

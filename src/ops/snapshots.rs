@@ -29,7 +29,7 @@ use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
 pub use self::marks::check_confirmations;
 pub(super) use self::marks::judge_unread;
 pub(super) use self::selector::Selector;
-pub use self::selector::parse_time;
+pub use self::selector::{parse_begin, parse_time};
 
 /// A snapshot, read and verified, and what the listing says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,7 +34,7 @@ impl Period {
     /// Years, months and days go back on the clock on the wall. A day that the month does not have runs over into the
     /// next month: a month before 31 March is 3 March, or the 2nd of a leap year. A time that a change of the clocks
     /// left out or repeated is taken as the earlier moment, which keeps more.
-    pub(super) fn before(&self, end: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub fn before(&self, end: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut start = end;
         if (self.years, self.months, self.days) != (0, 0, 0) {
             let wall = zone.to_datetime(end);

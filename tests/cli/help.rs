@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 16] = [
+const VERBS: [(&str, &[&str]); 19] = [
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),
@@ -60,6 +60,41 @@ const VERBS: [(&str, &[&str]); 16] = [
     ("hold", &["add", "list", "remove"]),
     ("tag", &["--add", "--remove", "--set"]),
     ("ls", &["--long", "--no-recursive"]),
+    ("diff", &["--metadata", "--host", "--job", "--tag"]),
+    (
+        "find",
+        &[
+            "--snapshot",
+            "--all",
+            "--ignore-case",
+            "--newer",
+            "--older",
+            "--larger",
+            "--smaller",
+            "--type",
+            "--metadata",
+            "--long",
+            "--host",
+            "--job",
+            "--tag",
+        ],
+    ),
+    (
+        "why",
+        &[
+            "--source",
+            "--job",
+            "--host",
+            "--tag",
+            "--exclude",
+            "--exclude-file",
+            "--include",
+            "--ignore-file",
+            "--one-file-system",
+            "--exclude-caches",
+            "--exclude-larger-than",
+        ],
+    ),
     ("cat", &["SNAPSHOT:PATH"]),
     (
         "restore",

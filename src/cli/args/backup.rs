@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use lifeboat::units::ByteSize;
 
-use super::{ExcludeArgs, IncludeArgs};
+use super::RuleArgs;
 
 /// What to save, and how.
 #[derive(Debug, Args)]
@@ -36,26 +35,7 @@ pub(crate) struct BackupArgs {
     pub(crate) tag: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) exclude: ExcludeArgs,
-
-    #[command(flatten)]
-    pub(crate) include: IncludeArgs,
-
-    /// Read patterns of each directory from a file of this name in it, such as .gitignore
-    #[arg(long, value_name = "NAME", help_heading = "What to leave out")]
-    pub(crate) ignore_file: Option<OsString>,
-
-    /// Stay on the file systems of the sources
-    #[arg(short = 'x', long, help_heading = "What to leave out")]
-    pub(crate) one_file_system: bool,
-
-    /// Leave out the content of directories that have a CACHEDIR.TAG
-    #[arg(long, help_heading = "What to leave out")]
-    pub(crate) exclude_caches: bool,
-
-    /// Leave out files that are larger, such as 500M
-    #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
-    pub(crate) exclude_larger_than: Option<ByteSize>,
+    pub(crate) rules: RuleArgs,
 
     /// How hard to compress, 1 to 22
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]

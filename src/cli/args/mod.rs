@@ -3,6 +3,7 @@
 mod backup;
 mod forget;
 mod global;
+mod history;
 mod prune;
 mod restore;
 mod rules;
@@ -12,9 +13,10 @@ mod verbs;
 pub(crate) use backup::BackupArgs;
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
+pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
-pub(crate) use rules::{ExcludeArgs, IncludeArgs};
+pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs,
@@ -52,6 +54,12 @@ pub(crate) enum Verb {
     Snapshots(SnapshotsArgs),
     /// List the entries of a snapshot
     Ls(LsArgs),
+    /// Show what differs between two snapshots, or a path in them
+    Diff(DiffArgs),
+    /// Find entries in all snapshots, and show when each appeared, changed and vanished
+    Find(FindArgs),
+    /// Say whether a path of this machine is saved or which rule leaves it out, and when it was saved last
+    Why(WhyArgs),
     /// Write the content of a saved file to standard output
     Cat(CatArgs),
     /// Write a snapshot, or a part of it, into a directory

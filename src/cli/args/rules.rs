@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use lifeboat::units::ByteSize;
 
 /// What is left out. Rules of files come first, so that an argument can take one of them back with `!`.
 #[derive(Debug, Args)]
@@ -45,4 +46,30 @@ pub(crate) struct IncludeArgs {
     /// As --include-file, upper and lower case being the same
     #[arg(long, value_name = "FILE")]
     pub(crate) iinclude_file: Vec<PathBuf>,
+}
+
+/// All that decides what of the sources belongs to a backup.
+#[derive(Debug, Args)]
+pub(crate) struct RuleArgs {
+    #[command(flatten)]
+    pub(crate) exclude: ExcludeArgs,
+
+    #[command(flatten)]
+    pub(crate) include: IncludeArgs,
+
+    /// Read patterns of each directory from a file of this name in it, such as .gitignore
+    #[arg(long, value_name = "NAME", help_heading = "What to leave out")]
+    pub(crate) ignore_file: Option<OsString>,
+
+    /// Stay on the file systems of the sources
+    #[arg(short = 'x', long, help_heading = "What to leave out")]
+    pub(crate) one_file_system: bool,
+
+    /// Leave out the content of directories that have a CACHEDIR.TAG
+    #[arg(long, help_heading = "What to leave out")]
+    pub(crate) exclude_caches: bool,
+
+    /// Leave out files that are larger, such as 500M
+    #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
+    pub(crate) exclude_larger_than: Option<ByteSize>,
 }

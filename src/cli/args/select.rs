@@ -10,7 +10,7 @@ use lifeboat::ops::snapshots::SnapshotFilter;
 use super::super::paths;
 
 /// Filters over snapshots; they narrow what `latest` means, too.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Which snapshots")]
 pub(crate) struct SelectArgs {
     /// Only snapshots of this machine; may be given several times

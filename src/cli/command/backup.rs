@@ -46,7 +46,7 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
 }
 
 fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError> {
-    let filter = filter::build(&args.exclude, &args.include, args.ignore_file.as_deref())?;
+    let filter = filter::of_backup(&args.rules)?;
     Ok(BackupOptions {
         source: source(args.paths, args.command, directory)?,
         stored_as: args.stored_as,
@@ -55,9 +55,9 @@ fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError
         user: user(),
         tags: args.tag,
         filter: Arc::new(filter),
-        one_file_system: args.one_file_system,
-        exclude_caches: args.exclude_caches,
-        exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
+        one_file_system: args.rules.one_file_system,
+        exclude_caches: args.rules.exclude_caches,
+        exclude_larger_than: args.rules.exclude_larger_than.map(|size| size.0),
         level: args.level,
         read_holes: args.read_holes,
         allow_shrink: args.allow_shrink,
@@ -86,7 +86,8 @@ fn source(
     }
 }
 
-fn host() -> Vec<u8> {
+/// The name of this machine.
+pub(super) fn host() -> Vec<u8> {
     rustix::system::uname().nodename().to_bytes().to_vec()
 }
 

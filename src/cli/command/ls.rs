@@ -47,7 +47,6 @@ fn show(output: &mut Output, long: bool, path: &[u8], node: &Node) -> Result<(),
 }
 
 fn long_line(name: &str, node: &Node) -> String {
-    let owner = |name: &[u8], id: u32| if name.is_empty() { id.to_string() } else { sanitize::name(name) };
     let size = match node.kind {
         NodeKind::CharDevice | NodeKind::BlockDevice => {
             format!("{}, {}", rustix::fs::major(node.rdev), rustix::fs::minor(node.rdev))
@@ -62,8 +61,8 @@ fn long_line(name: &str, node: &Node) -> String {
     format!(
         "{} {:8} {:8} {size:>12} {} {name}{arrow}{problem}\n",
         mode::mode(node.kind, node.mode),
-        owner(&node.user, node.uid),
-        owner(&node.group, node.gid),
+        mode::owner(&node.user, node.uid),
+        mode::owner(&node.group, node.gid),
         time::local_seconds(node.mtime.seconds),
     )
 }

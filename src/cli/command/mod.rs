@@ -5,7 +5,9 @@ mod backup;
 mod cat;
 pub(crate) mod completions;
 mod default;
+mod diff;
 mod doctor;
+mod find;
 mod forget;
 mod hold;
 mod init;
@@ -19,6 +21,7 @@ mod stats;
 mod tag;
 mod undelete;
 mod verify;
+mod why;
 
 use super::args::Verb;
 use super::error::CliError;
@@ -32,6 +35,9 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Backup(args) => backup::run(session, args).await,
         Verb::Snapshots(args) => snapshots::run(session, args).await,
         Verb::Ls(args) => ls::run(session, args).await,
+        Verb::Diff(args) => diff::run(session, args).await,
+        Verb::Find(args) => find::run(session, args).await,
+        Verb::Why(args) => why::run(session, args).await,
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
         Verb::Forget(args) => forget::run(session, args).await,

@@ -1,8 +1,10 @@
 //! Values to text for people.
 
+pub(crate) mod history;
 pub(crate) mod json;
 pub(crate) mod mode;
 pub(crate) mod sanitize;
 pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod why;

@@ -2,6 +2,8 @@
 
 use lifeboat::format::node::NodeKind;
 
+use super::sanitize;
+
 /// Ten letters.
 pub(crate) fn mode(kind: NodeKind, bits: u32) -> String {
     let mut out = String::with_capacity(10);
@@ -27,6 +29,11 @@ pub(crate) fn mode(kind: NodeKind, bits: u32) -> String {
         });
     }
     out
+}
+
+/// A user or a group: its name, or its number if it has none.
+pub(crate) fn owner(name: &[u8], id: u32) -> String {
+    if name.is_empty() { id.to_string() } else { sanitize::name(name) }
 }
 
 /// One word for JSON.

@@ -35,8 +35,10 @@ use std::time::Duration;
 
 use confirm::{Settled, Stored};
 use job::JobPlace;
+pub(in crate::ops) use node::{file_time, node_kind};
 pub use options::{BackupOptions, BackupSource, BackupSummary};
 use run::Gathered;
+pub(in crate::ops) use run::walk_options;
 use state::{CompleteState, StateFile, Trailer};
 
 use crate::crypto::context;

@@ -12,13 +12,13 @@ use crate::source::{Kind, SourceError, Stat, Time};
 const SETTABLE_FLAGS: u32 = 0x0083_c0ff;
 
 /// A time as it is stored.
-pub(super) fn file_time(time: Time) -> FileTime {
+pub(in crate::ops) fn file_time(time: Time) -> FileTime {
     // A file system that invents nanoseconds must not make an entry that no reader accepts.
     FileTime { seconds: time.secs, nanos: time.nanos.min(999_999_999) }
 }
 
 /// What kind of node an entry is.
-pub(super) fn node_kind(kind: Kind) -> NodeKind {
+pub(in crate::ops) fn node_kind(kind: Kind) -> NodeKind {
     match kind {
         Kind::File => NodeKind::File,
         Kind::Dir => NodeKind::Directory,

@@ -227,8 +227,12 @@ async fn adopt(uploader: &mut Uploader<'_>, orphans: Vec<(PackId, u64)>) -> Resu
     Ok(adopted)
 }
 
-fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk>, Vec<PathBuf>), Error> {
-    let BackupSource::Paths(paths) = &options.source else { return Ok((None, Vec::new())) };
+/// How the sources are walked; `None` if they are no files.
+pub(in crate::ops) fn walk_options(
+    repo: &Repository,
+    options: &BackupOptions,
+) -> Result<Option<WalkOptions>, Error> {
+    let BackupSource::Paths(paths) = &options.source else { return Ok(None) };
     let mut skip_dirs = Vec::new();
     let places = &repo.env().places;
     let own = [repo.store().local_root(), Some(places.state.as_path()), places.cache.as_deref()];
@@ -244,7 +248,7 @@ fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk
         None => Root::at(path.clone()),
         Some(stored) => Root { path: path.clone(), stored: stored_parts(stored, path, paths.len() > 1) },
     });
-    let walk = Walk::new(WalkOptions {
+    Ok(Some(WalkOptions {
         roots: roots.collect(),
         filter: Arc::clone(&options.filter),
         one_file_system: options.one_file_system,
@@ -255,8 +259,13 @@ fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk
         threads: repo.env().limits.workers,
         cancel: repo.env().cancel.clone(),
         tuning: Tuning::default(),
-    });
-    let (walk, failures) = walk?;
+    }))
+}
+
+fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk>, Vec<PathBuf>), Error> {
+    let Some(walk) = walk_options(repo, options)? else { return Ok((None, Vec::new())) };
+    let paths = options.source_names();
+    let (walk, failures) = Walk::new(walk)?;
     let mut missing = Vec::new();
     for failure in failures {
         match failure {

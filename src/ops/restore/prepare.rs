@@ -24,11 +24,7 @@ const TREE_AHEAD: u64 = 1 << 20;
 
 /// A reader of trees that is used for little at first.
 pub(in crate::ops) fn reader<'a>(lookup: &'a Lookup<'a>) -> Result<TreeReader<'a>, Error> {
-    let mut reader = lookup.reader()?;
-    if !lookup.repo().store().is_local() {
-        reader.read_ahead(TREE_AHEAD);
-    }
-    Ok(reader)
+    lookup.reader_ahead(TREE_AHEAD)
 }
 
 /// How a repository is read. Nearby, small requests keep what is fetched in the processor's cache, and small windows let

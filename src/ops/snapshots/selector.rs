@@ -45,14 +45,34 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     parse_time_in(text, TimeZone::system)
 }
 
+/// As [`parse_time`], but a date alone is the first moment of that day.
+pub fn parse_begin(text: &str) -> Option<Timestamp> {
+    parse_begin_in(text, TimeZone::system)
+}
+
+fn parse_begin_in(text: &str, zone: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
+    match text.contains([' ', 'T']) {
+        true => parse_time_in(text, zone),
+        false => {
+            let (day, zone) = day_in(text, zone);
+            nanos(day.parse::<Date>().ok()?.to_zoned(zone).ok()?.timestamp()).map(Timestamp)
+        }
+    }
+}
+
+/// A day, and the zone it is one of.
+fn day_in(text: &str, zone: impl FnOnce() -> TimeZone) -> (&str, TimeZone) {
+    match text.strip_suffix('Z') {
+        Some(day) => (day, TimeZone::UTC),
+        None => (text, zone()),
+    }
+}
+
 fn parse_time_in(text: &str, zone: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     let text = text.replacen(' ', "T", 1);
     if !text.contains('T') {
         // A day includes its last moment.
-        let (day, zone) = match text.strip_suffix('Z') {
-            Some(day) => (day, TimeZone::UTC),
-            None => (&text[..], zone()),
-        };
+        let (day, zone) = day_in(&text, zone);
         let next = day.parse::<Date>().ok()?.tomorrow().ok()?;
         let end = next.to_zoned(zone).ok()?.timestamp();
         return nanos(end).map(|end| Timestamp(end - 1));
@@ -85,6 +105,19 @@ mod tests {
         match parse(text)? {
             Selector::NotAfter(time) => Some(time.0),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_day_begins_where_the_one_before_ends() {
+        let berlin = || TimeZone::fixed(jiff::tz::offset(1));
+        for (day, before) in [("2026-03-01", "2026-02-28"), ("2026-03-01Z", "2026-02-28Z")] {
+            let begin = parse_begin_in(day, berlin).unwrap();
+            assert_eq!(begin.0, parse_time_in(before, berlin).unwrap().0 + 1);
+        }
+        assert_eq!(parse_begin_in("2026-03-01T14:00", berlin), parse_time_in("2026-03-01T14:00", berlin));
+        for bad in ["", "now", "2026-02-30", "20:00", "2026-03-01T"] {
+            assert_eq!(parse_begin_in(bad, berlin), None, "{bad}");
         }
     }
 

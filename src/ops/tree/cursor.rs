@@ -15,6 +15,17 @@ pub(crate) enum Item {
     Damaged(Error),
 }
 
+/// What a cursor stands before.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum At<'a> {
+    /// An entry of the page it is in.
+    Row { name: &'a [u8], row: &'a [u8] },
+    /// A page, not read yet; `first` is empty for that of the whole directory.
+    Page { first: &'a [u8], tree: TreeRef },
+    /// The end.
+    End,
+}
+
 /// A place in a directory. Holds one page of entries, and of each level above it the rows that are still to come.
 #[derive(Debug)]
 pub(crate) struct DirCursor {
@@ -58,34 +69,120 @@ impl DirCursor {
     /// Only what concerns the whole run: damage is an [`Item`].
     pub(crate) async fn next(&mut self, reader: &mut TreeReader<'_>) -> Result<Option<Item>, Error> {
         loop {
-            if let Some(page) = &mut self.page {
-                if page.bytes.is_empty() {
-                    match reader.page(&page.from.id, page.from.len).await {
-                        Ok(bytes) => {
-                            page.rows = leaf_rows(&bytes, page.from)?; // decoded before
-                            page.bytes = bytes;
-                        }
-                        Err(error) if is_local_damage(&error) => {
-                            self.page = None;
-                            return Ok(Some(Item::Damaged(error)));
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                if let Some(&(start, len)) = page.rows.get(page.next) {
-                    page.next += 1;
-                    let row = &page.bytes[start as usize..start as usize + len as usize];
-                    return Ok(Some(take(row, &mut self.last, page.from)));
-                }
-                self.page = None;
+            if let Some(error) = self.settle(reader).await? {
+                return Ok(Some(Item::Damaged(error)));
             }
-            let Some((level, first, tree)) = self.pending.pop() else { return Ok(None) };
-            match self.enter(level, first, tree, reader).await {
-                Ok(()) => {}
-                Err(error) if is_local_damage(&error) => return Ok(Some(Item::Damaged(error))),
-                Err(error) => return Err(error),
+            if let Some(item) = self.take_row() {
+                return Ok(Some(item));
+            }
+            if self.pending.is_empty() {
+                return Ok(None);
+            }
+            if let Some(error) = self.open(reader).await? {
+                return Ok(Some(Item::Damaged(error)));
             }
         }
+    }
+
+    /// Where the cursor stands; nothing is read for it, so a parked page must have been settled.
+    pub(super) fn at(&self) -> At<'_> {
+        if let Some(row) = self.row() {
+            // A name that cannot be read comes first, so that the row is taken and found damaged.
+            return At::Row { name: Node::peek_name(row).unwrap_or_default(), row };
+        }
+        match self.pending.last() {
+            Some((_, first, tree)) => At::Page { first: first.as_deref().unwrap_or_default(), tree: *tree },
+            None => At::End,
+        }
+    }
+
+    /// The name that comes next, or that the next page begins with, empty if that is not known; `None` at the end.
+    pub(super) fn next_name(&self) -> Option<Vec<u8>> {
+        match self.at() {
+            At::Row { name, .. } | At::Page { first: name, .. } => Some(name.to_vec()),
+            At::End => None,
+        }
+    }
+
+    /// The last name that was handed out or passed by; of a page that was passed by, its first.
+    pub(super) fn last(&self) -> Option<&[u8]> {
+        self.last.as_deref()
+    }
+
+    fn row(&self) -> Option<&[u8]> {
+        let page = self.page.as_ref()?;
+        let &(start, len) = page.rows.get(page.next)?;
+        page.bytes.get(start as usize..start as usize + len as usize)
+    }
+
+    /// Reads a parked page again; gives the damage that costs the rest of the page.
+    pub(super) async fn settle(&mut self, reader: &mut TreeReader<'_>) -> Result<Option<Error>, Error> {
+        let Some(page) = self.page.as_mut().filter(|page| page.bytes.is_empty()) else { return Ok(None) };
+        match reader.page(&page.from.id, page.from.len).await {
+            Ok(bytes) => {
+                page.rows = leaf_rows(&bytes, page.from)?; // decoded before
+                page.bytes = bytes;
+                Ok(None)
+            }
+            Err(error) if is_local_damage(&error) => {
+                self.page = None;
+                Ok(Some(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the row that is next in the page.
+    pub(super) fn take_row(&mut self) -> Option<Item> {
+        let page = self.page.as_mut()?;
+        let Some(&(start, len)) = page.rows.get(page.next) else {
+            self.page = None;
+            return None;
+        };
+        page.next += 1;
+        let row = &page.bytes[start as usize..start as usize + len as usize];
+        Some(take(row, &mut self.last, page.from))
+    }
+
+    /// Passes by the row that is next, without looking into it.
+    pub(super) fn pass_row(&mut self) {
+        if let Some(name) = self.row().and_then(|row| Node::peek_name(row).ok()) {
+            self.last = Some(name.to_vec());
+        }
+        if let Some(page) = &mut self.page {
+            page.next += 1;
+        }
+    }
+
+    /// Reads the page that is next; gives the damage that costs it.
+    pub(super) async fn open(&mut self, reader: &mut TreeReader<'_>) -> Result<Option<Error>, Error> {
+        self.page = None;
+        let Some((level, first, tree)) = self.pending.pop() else { return Ok(None) };
+        match self.enter(level, first, tree, reader).await {
+            Ok(()) => Ok(None),
+            Err(error) if is_local_damage(&error) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Passes by the page that is next, without reading it.
+    pub(super) fn pass_page(&mut self) {
+        self.page = None;
+        if let Some((_, Some(first), _)) = self.pending.pop() {
+            self.last = Some(first);
+        }
+    }
+
+    /// Passes by the pages in which only names before this one can be; true if there was one.
+    pub(super) fn skip_to(&mut self, name: &[u8]) -> bool {
+        let behind =
+            |page: &(u8, Option<Vec<u8>>, TreeRef)| page.1.as_deref().is_some_and(|first| first <= name);
+        let mut passed = false;
+        while self.row().is_none() && self.pending.iter().rev().nth(1).is_some_and(behind) {
+            self.pass_page();
+            passed = true;
+        }
+        passed
     }
 
     async fn enter(

@@ -12,6 +12,7 @@
 mod cursor;
 mod elsewhere;
 mod find;
+mod pair;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,7 +34,8 @@ use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, 
 
 pub(crate) use cursor::{DirCursor, Item};
 pub(crate) use elsewhere::{Sought, elsewhere, genuine};
-pub(crate) use find::{Found, parts};
+pub(crate) use find::{Absent, Found, parts};
+pub(crate) use pair::{Gap, Pair, PairWalk, Side, trees};
 pub(crate) use rows::ContentRows;
 pub(crate) use walk::{Step, TreeWalk};
 
@@ -163,6 +165,16 @@ impl<'a> Lookup<'a> {
         let generation = self.generation();
         let reader = ChunkReader::new(self.repo, self.view())?.with_cache(self.cache.clone());
         Ok(TreeReader { lookup: self, reader, generation })
+    }
+
+    /// As [`Lookup::reader`]; from a store far away, where each request costs a round trip, up to so many bytes of a pack are
+    /// fetched at once.
+    pub(crate) fn reader_ahead(&self, bytes: u64) -> Result<TreeReader<'_>, Error> {
+        let mut reader = self.reader()?;
+        if !self.repo.store().is_local() {
+            reader.read_ahead(bytes);
+        }
+        Ok(reader)
     }
 
     /// Keys of the segments of one view.

@@ -6,7 +6,7 @@ use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
 
 /// Directories on the way down that keep their page; those above read theirs again.
-const PAGES_KEPT: usize = 32;
+pub(super) const PAGES_KEPT: usize = 32;
 
 /// What comes next.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::dir::Dir;
-use crate::filter::{RuleSet, directory_rules};
+use crate::filter::{RuleSet, RuleText, directory_rules};
 use crate::source::error::SourceError;
 use crate::source::sys;
 
@@ -39,16 +39,35 @@ impl Ignores {
         (Some(Arc::new(Self { rules, base, outer })), errors)
     }
 
-    /// Whether the path is ignored, given by its absolute form.
-    pub(super) fn ignores(&self, path: &[u8], is_dir: bool) -> bool {
+    /// The innermost rule that decides about a path, given by its absolute form.
+    pub(super) fn decide(&self, path: &[u8], is_dir: bool) -> Option<Decided<'_>> {
         let mut level = Some(self);
         while let Some(here) = level {
             if let Some(rule) = path.get(here.base..).and_then(|path| here.rules.find(path, is_dir)) {
-                return !here.rules.keeps(rule);
+                return Some(Decided { rules: &here.rules, rule });
             }
             level = here.outer.as_deref();
         }
-        false
+        None
+    }
+}
+
+/// A rule that decided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decided<'a> {
+    rules: &'a RuleSet,
+    rule: usize,
+}
+
+impl<'a> Decided<'a> {
+    /// Whether it leaves the entry out.
+    pub(super) fn excludes(self) -> bool {
+        !self.rules.keeps(self.rule)
+    }
+
+    /// The rule as written.
+    pub(super) fn text(self) -> Option<&'a RuleText> {
+        self.rules.text(self.rule)
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::dir::Dir;
 use super::entry::{Block, Record};
+use super::explain::Omission;
 use super::ignores::{Ignores, is_cache_tag};
 use super::names::{Arena, Names, NamesBuilder};
 use super::{Context, Failure};
-use crate::filter::{Inclusion, Verdict};
+use crate::filter::{Inclusion, RuleText, Verdict};
 use crate::source::error::SourceError;
 use crate::source::sys::dir as sys;
 use crate::source::sys::stat::{Stat, stat_at};
@@ -63,6 +64,8 @@ impl Drop for Held {
 /// What became of a job.
 #[derive(Debug)]
 pub(super) struct Output {
+    /// Why the one name that was asked for is not among the entries, or is shown empty.
+    pub(super) omission: Option<Omission>,
     pub(super) block: Arc<Block>,
     /// Entries that could not be looked at, each with the number of the entry it comes before.
     pub(super) failures: Vec<(u32, Failure)>,
@@ -89,11 +92,13 @@ pub(super) enum Sub {
 pub(super) struct Scratch {
     listing: Box<[MaybeUninit<u8>]>,
     path: Vec<u8>,
+    /// The only name that is looked at, if one alone is asked for; then it is noted why it is left out.
+    pub(super) asked: Option<Vec<u8>>,
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { listing: Box::new_uninit_slice(256 * 1024), path: Vec::new() }
+        Self { listing: Box::new_uninit_slice(256 * 1024), path: Vec::new(), asked: None }
     }
 }
 
@@ -143,6 +148,7 @@ pub(super) fn run(ctx: &Context, mut job: Job, scratch: &mut Scratch) -> Output 
         (Arena::default(), false)
     });
     let mut step = Step::new(ctx, job.dir, job.scope, path);
+    step.explains = scratch.asked.is_some();
     step.failures = early;
     step.places_done = rest.places_done;
     step.look_at_all(fd.as_deref(), &names, more);
@@ -162,10 +168,13 @@ fn list(ctx: &Context, dir: &Arc<Dir>, fd: &OwnedFd, scratch: &mut Scratch) -> L
     let mut names = NamesBuilder::new(&ctx.spill, ctx.names_limit());
     let (mut cache_tag, mut ignore_file) = (false, false);
     let wanted = ctx.filter.ignore_file_name();
-    let listed = sys::list(fd, &mut scratch.listing, |name| {
+    let Scratch { listing, asked, .. } = scratch;
+    let listed = sys::list(fd, listing, |name| {
         cache_tag |= name.to_bytes() == CACHE_TAG;
         ignore_file |= wanted == Some(name.to_bytes());
-        names.push(name);
+        if asked.as_deref().is_none_or(|asked| asked == name.to_bytes()) {
+            names.push(name);
+        }
     });
     let error = listed.err().map(|error| SourceError::of_entry("list", dir.path(), error));
     let names = names.finish();
@@ -222,6 +231,9 @@ struct Step<'a> {
     /// The path of the directory with a slash at its end; of no meaning without rules.
     path: Vec<u8>,
     places_done: usize,
+    /// Whether it is noted why an entry is left out.
+    explains: bool,
+    omission: Option<Omission>,
     entries: Vec<Record>,
     foreign: Vec<super::entry::Foreign>,
     failures: Vec<(u32, Failure)>,
@@ -236,6 +248,8 @@ impl<'a> Step<'a> {
             scope,
             path,
             places_done: 0,
+            explains: false,
+            omission: None,
             entries: Vec::new(),
             foreign: Vec::new(),
             failures: Vec::new(),
@@ -278,6 +292,7 @@ impl<'a> Step<'a> {
         let name = names.get(i);
         if self.scope.only_tag && name != CACHE_TAG && place.is_none() {
             ctx.counts.in_caches.fetch_add(1, Ordering::Relaxed);
+            self.note(|| Omission::Cache);
             return;
         }
         let stat = match stat_at(fd, names.c_str(i)) {
@@ -296,6 +311,10 @@ impl<'a> Step<'a> {
         if place.is_none() && !self.belongs(keep, &stat) {
             return;
         }
+        if keep == Keep::Yes || place.is_none() {
+            // A directory that leads to a root keeps its own omission: it holds for all in it but the root.
+            self.omission = None;
+        }
         let record = Record { name: u32::try_from(i).unwrap_or(u32::MAX), stat };
         if stat.is_dir() {
             let sub = self.sub(name, &stat, place, keep);
@@ -305,19 +324,29 @@ impl<'a> Step<'a> {
     }
 
     /// Whether an entry that is no place of a root is kept; counts it if not.
-    fn belongs(&self, keep: Keep, stat: &Stat) -> bool {
+    fn belongs(&mut self, keep: Keep, stat: &Stat) -> bool {
         let ctx = self.ctx;
+        let large = ctx.exclude_larger_than.filter(|limit| stat.is_file() && stat.size > *limit);
         let count = if keep == Keep::No || (keep == Keep::Leads && !stat.is_dir()) {
             &ctx.counts.by_rules
-        } else if stat.is_file() && ctx.exclude_larger_than.is_some_and(|limit| stat.size > limit) {
+        } else if let Some(limit) = large {
+            self.note(|| Omission::TooLarge { size: stat.size, limit });
             &ctx.counts.too_large
         } else if stat.is_dir() && ctx.skip_dirs.contains(&(stat.dev, stat.ino)) {
+            self.note(|| Omission::OwnFiles);
             &ctx.counts.skipped
         } else {
             return true;
         };
         count.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// Notes why an entry is left out, if somebody asked.
+    fn note(&mut self, omission: impl FnOnce() -> Omission) {
+        if self.explains {
+            self.omission = Some(omission());
+        }
     }
 
     fn keep(&mut self, name: &[u8], is_dir: bool) -> Keep {
@@ -327,24 +356,42 @@ impl<'a> Step<'a> {
         }
         let base = self.path.len();
         self.path.extend_from_slice(name);
-        let excluded = match ctx.filter.decide(&self.path, is_dir) {
-            Some(verdict) => verdict != Verdict::Keep,
-            None => self.scope.ignores.as_ref().is_some_and(|rules| rules.ignores(&self.path, is_dir)),
-        };
-        let keep = match excluded {
-            true => Keep::No,
-            false if self.scope.included => Keep::Yes,
-            false => match ctx.filter.inclusion(&self.path, is_dir) {
-                Inclusion::Included => Keep::Yes,
-                Inclusion::Leads => Keep::Leads,
-                Inclusion::Outside => Keep::No,
-            },
-        };
+        let (keep, omission) = self.judge(is_dir);
         self.path.truncate(base);
+        if keep != Keep::Yes {
+            self.omission = omission;
+        }
         keep
     }
 
-    fn sub(&self, name: &[u8], stat: &Stat, place: Option<usize>, keep: Keep) -> Sub {
+    /// What the rules say of the entry whose path is [`Step::path`]; and which of them says so, if somebody asked.
+    fn judge(&self, is_dir: bool) -> (Keep, Option<Omission>) {
+        let (filter, explains) = (&self.ctx.filter, self.explains);
+        let rule = |text: Option<&RuleText>| text.filter(|_| explains).cloned();
+        match filter.decide(&self.path, is_dir) {
+            Some(Verdict::Exclude { rule: at }) => {
+                return (Keep::No, rule(filter.rule(at)).map(Omission::Rule));
+            }
+            Some(Verdict::Keep) => {}
+            None => {
+                let decided = self.scope.ignores.as_ref().and_then(|rules| rules.decide(&self.path, is_dir));
+                if let Some(decided) = decided.filter(|decided| decided.excludes()) {
+                    return (Keep::No, rule(decided.text()).map(Omission::IgnoreFile));
+                }
+            }
+        }
+        if self.scope.included {
+            return (Keep::Yes, None);
+        }
+        let omission = explains.then_some(Omission::NotIncluded);
+        match filter.inclusion(&self.path, is_dir) {
+            Inclusion::Included => (Keep::Yes, None),
+            Inclusion::Leads => (Keep::Leads, omission),
+            Inclusion::Outside => (Keep::No, omission),
+        }
+    }
+
+    fn sub(&mut self, name: &[u8], stat: &Stat, place: Option<usize>, keep: Keep) -> Sub {
         let asked_for = place.is_some_and(|place| self.ctx.roots.node(place).selected);
         let barrier = if asked_for { None } else { self.barrier(name, stat) };
         let barred = barrier.is_some();
@@ -366,7 +413,7 @@ impl<'a> Step<'a> {
     }
 
     /// Why a directory is not entered, if it is not.
-    fn barrier(&self, name: &[u8], stat: &Stat) -> Option<Sub> {
+    fn barrier(&mut self, name: &[u8], stat: &Stat) -> Option<Sub> {
         let ctx = self.ctx;
         let crosses = stat.dev != self.dir.identity().0 || stat.mnt_id != self.dir.mnt_id();
         if !crosses && stat.mnt_id != 0 {
@@ -374,6 +421,7 @@ impl<'a> Step<'a> {
         }
         if ctx.one_file_system && (stat.dev, stat.mnt_id) != self.scope.base {
             ctx.counts.other_mounts.fetch_add(1, Ordering::Relaxed);
+            self.note(|| Omission::OtherFileSystem);
             return Some(Sub::Empty);
         }
         let mut above = Some(&self.dir);
@@ -387,6 +435,7 @@ impl<'a> Step<'a> {
             let kind = self.dir.handle().ok().and_then(|fd| sys::file_system_type(&*fd, name).ok());
             if kind.is_some_and(sys::is_pseudo) {
                 ctx.counts.pseudo.fetch_add(1, Ordering::Relaxed);
+                self.note(|| Omission::KernelState);
                 return Some(Sub::Empty);
             }
         }
@@ -423,7 +472,8 @@ impl<'a> Step<'a> {
     fn finish(self, names: Arena, rest: Option<Rest>, error: Option<SourceError>) -> Output {
         let rest = rest.map(|rest| Job { dir: Arc::clone(&self.dir), scope: self.scope, rest: Some(rest) });
         let block = Block { dir: self.dir, names, entries: self.entries, foreign: self.foreign };
-        Output { block: Arc::new(block), failures: self.failures, subs: self.subs, rest, error }
+        let omission = self.omission;
+        Output { omission, block: Arc::new(block), failures: self.failures, subs: self.subs, rest, error }
     }
 }
 

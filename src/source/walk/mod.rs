@@ -10,6 +10,7 @@
 
 mod dir;
 mod entry;
+mod explain;
 mod ignores;
 mod list;
 mod names;
@@ -27,6 +28,7 @@ use crate::filter::Filter;
 use crate::source::error::SourceError;
 pub use dir::Dir;
 pub use entry::Entry;
+pub use explain::{Explanation, Fate, Omission, explain};
 pub use run::Walk;
 
 /// Something to walk.

@@ -108,6 +108,13 @@ impl Roots {
         origin.is_some_and(|origin| *origin.name == *name && origin.dir.identity() == dir.identity())
     }
 
+    /// What stands at a path.
+    pub(super) fn look(&self, path: &Path) -> Result<Stat, SourceError> {
+        let steps = self.resolve(path)?.steps;
+        let missing = || SourceError::Missing { path: path.to_owned() };
+        steps.into_iter().next_back().map(|(_, stat)| stat).ok_or_else(missing)
+    }
+
     fn resolve(&self, path: &Path) -> Result<Resolved, SourceError> {
         let missing = |error: std::io::Error| match SourceError::of_entry("look at", path.to_owned(), error) {
             SourceError::Vanished { path } | SourceError::Replaced { path } => SourceError::Missing { path },

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use super::dir::{Dir, Window};
 use super::entry::Entry;
-use super::list::{self, Scratch};
+use super::list::{self, Job, Scratch};
 use super::queue::{Listing, Next, Queue};
 use super::roots::Roots;
 use super::spill::Spill;
@@ -80,41 +80,64 @@ impl Frame {
     }
 }
 
+/// What every thread will know, and the roots that cannot be looked at.
+pub(super) fn context(options: WalkOptions) -> Result<(Context, Vec<SourceError>), SourceError> {
+    let window = Window::new(options.tuning.open_dirs);
+    let (roots, failed) = Roots::new(&options.roots, &options.filter, &window)?;
+    let context = Context {
+        roots,
+        filter: options.filter,
+        one_file_system: options.one_file_system,
+        exclude_caches: options.exclude_caches,
+        exclude_larger_than: options.exclude_larger_than,
+        skip_dirs: options.skip_dirs,
+        spill: Arc::new(Spill::new(options.temp_dir)),
+        names_held: Arc::default(),
+        counts: Counts::default(),
+        tuning: options.tuning,
+    };
+    Ok((context, failed))
+}
+
+/// Whether anything in a directory is delivered, or that it cannot be listed.
+pub(super) fn delivers(context: Context, job: Job, cancel: Cancel) -> Result<bool, SourceError> {
+    let mut walk = Walk::over(context, cancel);
+    let output = list::run(&walk.shared.context, job, &mut walk.scratch);
+    if output.error.is_some() {
+        return Ok(true);
+    }
+    let listing = walk.shared.queue.begin(output);
+    walk.stack.push(Frame::new(None, Some(listing)));
+    Ok(walk.next()?.is_some())
+}
+
 impl Walk {
     /// Begins a walk. Roots that cannot be looked at come back as errors beside it and are left out; the caller decides
     /// what a missing root means. An error is a mistake in the options.
     pub fn new(options: WalkOptions) -> Result<(Self, Vec<SourceError>), SourceError> {
-        let window = Window::new(options.tuning.open_dirs);
-        let (roots, failed) = Roots::new(&options.roots, &options.filter, &window)?;
-        let context = Context {
-            roots,
-            filter: options.filter,
-            one_file_system: options.one_file_system,
-            exclude_caches: options.exclude_caches,
-            exclude_larger_than: options.exclude_larger_than,
-            skip_dirs: options.skip_dirs,
-            spill: Arc::new(Spill::new(options.temp_dir)),
-            names_held: Arc::default(),
-            counts: Counts::default(),
-            tuning: options.tuning,
-        };
+        let (cancel, threads) = (options.cancel.clone(), options.threads);
+        let (context, failed) = context(options)?;
+        let mut walk = Self::over(context, cancel);
+        if !walk.shared.context.roots.is_empty() {
+            let first = walk.shared.queue.begin(list::first(&walk.shared.context));
+            walk.stack.push(Frame::new(None, Some(first)));
+            walk.start_helpers(threads);
+        }
+        Ok((walk, failed))
+    }
+
+    /// A walk that has nothing to deliver yet.
+    fn over(context: Context, cancel: Cancel) -> Self {
         let queue = Queue::new(context.tuning.lookahead);
-        let shared = Arc::new(Shared { queue, context });
-        let mut walk = Self {
-            shared,
+        Self {
+            shared: Arc::new(Shared { queue, context }),
             helpers: Vec::new(),
             stack: Vec::new(),
             unshown: 0,
             due: std::collections::VecDeque::new(),
             scratch: Scratch::new(),
-            cancel: options.cancel,
-        };
-        if !walk.shared.context.roots.is_empty() {
-            let first = walk.shared.queue.begin(list::first(&walk.shared.context));
-            walk.stack.push(Frame::new(None, Some(first)));
-            walk.start_helpers(options.threads);
+            cancel,
         }
-        Ok((walk, failed))
     }
 
     fn start_helpers(&mut self, threads: usize) {

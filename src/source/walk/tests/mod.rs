@@ -1,5 +1,6 @@
 //! The order and the content of a walk.
 
+mod explain;
 mod trouble;
 
 use std::collections::BTreeMap;
