@@ -141,6 +141,14 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
+    /// The target is a block device, and nothing says that what is on it may go.
+    #[error("{} is a block device of {size} bytes, whose content would be overwritten: nothing was written", path.display())]
+    DeviceOverwrite {
+        /// The device.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// A place for local files is missing or unusable.
     #[error("cannot use {}", path.display())]
     Local {
@@ -322,6 +330,7 @@ impl Error {
             | Self::AmbiguousHold { .. }
             | Self::Remains { .. } => Class::Failed,
             Self::Shrunk { .. }
+            | Self::DeviceOverwrite { .. }
             | Self::WeakStore { .. }
             | Self::NotListed { .. }
             | Self::NothingLeft { .. }

@@ -16,6 +16,7 @@
 //! Do input or output, or allocate for each chunk. Lengths of chunks are not secret by the secret table alone: segments
 //! and packs hide them.
 
+mod blank;
 mod cutter;
 mod gear;
 mod params;
@@ -23,6 +24,7 @@ mod span;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
+pub use blank::{Blanks, Part, blank_block, is_zero};
 pub use cutter::Cutter;
 pub use params::{ChunkParams, ParamsError};
 pub use span::{SPAN, spans};

@@ -92,6 +92,9 @@ pub(crate) enum CliError {
     /// Standard input is a terminal.
     #[error("standard input is a terminal, so there is nothing to save")]
     StdinIsTerminal,
+    /// `restore --to-file` with what cannot be the name of a file.
+    #[error("{} is not the name of a file", path.display())]
+    NoFileName { path: PathBuf },
     /// `cat` without a path.
     #[error("a path is missing after the snapshot")]
     NoPath,
@@ -119,6 +122,7 @@ impl CliError {
             | Self::StdinNotAlone
             | Self::StdinIsTerminal
             | Self::NoPath
+            | Self::NoFileName { .. }
             | Self::Read { .. } => Class::Usage,
             Self::NoDefaultRepository { .. } | Self::DefaultRepositoryGone { .. } => Class::NoRepository,
             Self::BadKey { source, .. } => source.class(),

@@ -16,6 +16,12 @@ pub enum SourceError {
         /// As given.
         path: PathBuf,
     },
+    /// What was named as an image is neither a block device nor a file.
+    #[error("{} is neither a block device nor a regular file, so it is no image", .path.display())]
+    NotAnImage {
+        /// As given.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -142,7 +148,10 @@ impl SourceError {
             | Self::Loop { .. }
             | Self::Rules { .. }
             | Self::AttributesTooLarge { .. } => Class::Partial,
-            Self::ExcludedRoot { .. } | Self::Collision { .. } | Self::BadStoredPath { .. } => Class::Usage,
+            Self::ExcludedRoot { .. }
+            | Self::Collision { .. }
+            | Self::BadStoredPath { .. }
+            | Self::NotAnImage { .. } => Class::Usage,
             Self::NoInput | Self::CommandStart { .. } | Self::CommandFailed { .. } => Class::Failed,
             Self::Cancelled => Class::Cancelled,
         }
@@ -159,6 +168,7 @@ impl SourceError {
             | Self::Loop { path }
             | Self::ExcludedRoot { path, .. }
             | Self::BadStoredPath { path }
+            | Self::NotAnImage { path }
             | Self::Rules { path, .. }
             | Self::AttributesTooLarge { path } => Some(path),
             Self::Collision { first, .. } => Some(first),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::error::SourceError;
 use super::meta::{Xattrs, read_xattrs};
 use super::sys::stat::{Stat, stat_open};
-use super::sys::{file as sys, flags, xattr::Holder};
+use super::sys::{block, file as sys, flags, xattr::Holder};
 use super::walk::Dir;
 
 /// How often a read is tried again after an input or output error: some come from a cable, not from the medium.
@@ -32,6 +32,8 @@ pub struct FileReader {
     stat: Stat,
     dir: Arc<Dir>,
     name: Box<[u8]>,
+    /// It stands for a block device, whose end is known.
+    device: bool,
 }
 
 /// Whether holes are asked for.
@@ -51,7 +53,7 @@ pub fn open_file(dir: &Arc<Dir>, name: &[u8], expected: &Stat) -> Result<FileRea
     if stat.size >= LARGE {
         sys::will_read_in_order(&fd);
     }
-    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into() })
+    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into(), device: false })
 }
 
 fn open(dir: &Arc<Dir>, name: &[u8]) -> Result<OwnedFd, SourceError> {
@@ -87,13 +89,41 @@ impl FileReader {
         &self.stat
     }
 
-    /// Reads at a position; zero is the end, and less than asked for does not mean the end. One system call.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
-        read_at(&self.fd, buffer, offset).map_err(|error| self.failure("read", error))
+    /// For an open block device; `stat` is what a regular file of its size would have.
+    pub(super) fn of_device((fd, stat): (OwnedFd, Stat), dir: &Arc<Dir>, name: &[u8]) -> Self {
+        Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true }
     }
 
-    /// What the file system says now; [`Stat::same_content`] with [`FileReader::stat`] tells of a change while reading.
+    /// Whether it stands for a block device.
+    pub fn is_device(&self) -> bool {
+        self.device
+    }
+
+    /// Reads at a position; zero is the end, and less than asked for does not mean the end. A device that ends before its
+    /// end is an error. One system call.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
+        match read_at(&self.fd, buffer, offset).map_err(|error| self.failure("read", error))? {
+            0 if self.device && !buffer.is_empty() => {
+                Err(self.failure("read to the end of", std::io::ErrorKind::UnexpectedEof.into()))
+            }
+            read => Ok(read),
+        }
+    }
+
+    /// Says that a range will not be read again: what is read of a whole disk must not push everything else out of memory.
+    /// For a device only; what is kept of a file may be somebody else's.
+    pub fn done_with(&self, range: &Range<u64>) {
+        if self.device && !range.is_empty() {
+            block::forget(&self.fd, range.start, range.end - range.start);
+        }
+    }
+
+    /// What the file system says now; [`Stat::same_content`] with [`FileReader::stat`] tells of a change while reading. Of a
+    /// change of a device nobody tells.
     pub fn stat_now(&self) -> Result<Stat, SourceError> {
+        if self.device {
+            return Ok(self.stat);
+        }
         stat_open(&self.fd).map_err(|error| self.failure("look at", error))
     }
 
@@ -111,6 +141,9 @@ impl FileReader {
 
     /// The flags of `chattr` as `FS_*_FL` bits; zero where there are none. One system call.
     pub fn flags(&self) -> Result<u32, SourceError> {
+        if self.device {
+            return Ok(0);
+        }
         flags::get(&self.fd).map_err(|error| self.failure("read the flags of", error))
     }
 

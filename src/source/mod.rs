@@ -5,8 +5,10 @@
 //! one entry, and its siblings are still delivered; it never looks like an empty file or directory.
 //!
 //! # Must not
-//! Follow a symbolic link below a root, read a pipe or a device found in a tree, or know of chunks and repositories.
+//! Follow a symbolic link below a root, read a pipe or a device found in a tree (one that is named as an image is read), or
+//! know of chunks and repositories.
 
+pub mod device;
 pub mod error;
 pub mod file;
 pub mod meta;

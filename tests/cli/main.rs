@@ -9,6 +9,7 @@ mod exits;
 mod forgetting;
 mod help;
 mod history;
+mod images;
 mod interruption;
 mod objects;
 mod places;

@@ -11,8 +11,13 @@ use super::RuleArgs;
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// Files and directories to save; `-` saves standard input
-    #[arg(value_name = "PATH", required_unless_present = "command")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["command", "image"])]
     pub(crate) paths: Vec<PathBuf>,
+
+    /// Save the content of block devices and disk images, zeroes and holes left out, each as a regular file; takes all that
+    /// follow. Without it a device is saved as a device
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "command")]
+    pub(crate) image: Vec<PathBuf>,
 
     /// Save the output of a command; takes all that follows. Nothing is saved if the command fails
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "paths")]

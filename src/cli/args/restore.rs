@@ -15,17 +15,26 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = location())]
     pub(crate) location: Location,
 
-    /// The directory to write into; made if it is not there
-    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["tar", "zip"])]
+    /// The directory to write into; made if it is not there. For SNAPSHOT:PATH of a file also a block device, which is
+    /// written from its beginning
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["tar", "zip", "to_file"])]
     pub(crate) target: Option<PathBuf>,
+
+    /// Restore one file, SNAPSHOT:PATH, under this name instead
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub(crate) to_file: Option<PathBuf>,
+
+    /// Overwrite the block device that is the target
+    #[arg(long)]
+    pub(crate) overwrite_device: bool,
 
     /// Write a tar archive into FILE, `-` for standard output, instead of a directory; GNU tar restores it with `tar --xattrs
     /// --xattrs-include='*' --acls -xpf -`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["zip", "target", "no_owner", "sparse", "overwrite", "verify", "dry_run"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["zip", "target", "to_file", "overwrite_device", "no_owner", "sparse", "overwrite", "verify", "dry_run"])]
     pub(crate) tar: Option<PathBuf>,
 
     /// Write a zip archive into FILE, `-` for standard output, instead of a directory; it holds no devices, pipes and attributes
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "no_owner", "numeric_owner", "sparse", "overwrite", "verify", "dry_run"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "to_file", "overwrite_device", "no_owner", "numeric_owner", "sparse", "overwrite", "verify", "dry_run"])]
     pub(crate) zip: Option<PathBuf>,
 
     #[command(flatten)]

@@ -48,7 +48,8 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
 fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError> {
     let filter = filter::of_backup(&args.rules)?;
     Ok(BackupOptions {
-        source: source(args.paths, args.command, directory)?,
+        images: args.image.iter().map(|path| paths::absolute(path, directory)).collect(),
+        source: source((args.paths, !args.image.is_empty()), args.command, directory)?,
         stored_as: args.stored_as,
         job: args.job,
         host: args.host.map_or_else(host, String::into_bytes),
@@ -67,7 +68,7 @@ fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError
 }
 
 fn source(
-    paths: Vec<PathBuf>,
+    (paths, images): (Vec<PathBuf>, bool),
     mut command: Vec<OsString>,
     directory: &Path,
 ) -> Result<BackupSource, CliError> {
@@ -79,6 +80,7 @@ fn source(
     }
     let stdin = |path: &Path| path == Path::new("-");
     match paths.as_slice() {
+        all if images && all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),
         [only] if stdin(only) && std::io::stdin().is_terminal() => Err(CliError::StdinIsTerminal),
         [only] if stdin(only) => Ok(BackupSource::Stdin),
         all if all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),

@@ -1,10 +1,13 @@
 //! `restore`: a snapshot, or a part of it, into a directory.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use lifeboat::class::Class;
 use lifeboat::ops::archive::ArchiveKind;
 use lifeboat::ops::restore::{RestoreOptions, RestoreSummary, restore};
 use lifeboat::ops::snapshots::resolve;
-use lifeboat::source::target::{Overwrite, OwnerPolicy};
+use lifeboat::source::target::{Overwrite, OwnerPolicy, TargetDevice};
 
 use super::super::args::{OverwriteArg, RestoreArgs};
 use super::super::error::CliError;
@@ -22,16 +25,19 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
     if let Some(file) = args.zip.take() {
         return archive::run(session, args, (ArchiveKind::Zip, file)).await;
     }
-    // One of the three is asked for by the parser.
-    let target = args.target.unwrap_or_default();
     let filter = filter::build(&args.exclude, &args.include, None)?;
+    // One of them is asked for by the parser.
+    let shown = args.target.clone().or_else(|| args.to_file.clone()).unwrap_or_default();
+    let (target, name) = place(args.target, args.to_file)?;
     let repository = session.repository().await?;
     let snapshot =
         resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     let options = RestoreOptions {
         snapshot,
         path: args.location.path.unwrap_or_default(),
-        target: target.clone(),
+        target,
+        name,
+        overwrite_device: args.overwrite_device,
         owner: match (args.no_owner, args.numeric_owner) {
             (true, _) => OwnerPolicy::Skip,
             (false, true) => OwnerPolicy::Numbers,
@@ -52,7 +58,7 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
     if voice.json {
         session.output.json(&summary::restore_json(&done))?;
     } else if !voice.quiet {
-        session.output.text(&summary::restore_text(&done, &target, args.dry_run))?;
+        session.output.text(&summary::restore_text(&done, &shown, args.dry_run))?;
     }
     Ok(exit(&done))
 }
@@ -66,4 +72,18 @@ pub(super) fn exit(done: &RestoreSummary) -> Exit {
     } else {
         Exit::Done
     }
+}
+
+/// The directory, or the device, and the name in it.
+fn place(target: Option<PathBuf>, file: Option<PathBuf>) -> Result<(PathBuf, Option<Vec<u8>>), CliError> {
+    let Some(file) = file else { return Ok((target.unwrap_or_default(), None)) };
+    if TargetDevice::is_one(&file) {
+        return Ok((file, None));
+    }
+    let Some(name) = file.file_name().filter(|_| !file.as_os_str().as_bytes().ends_with(b"/")) else {
+        return Err(CliError::NoFileName { path: file });
+    };
+    let name = name.as_bytes().to_vec();
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((parent.map_or_else(|| PathBuf::from("."), Path::to_owned), Some(name)))
 }

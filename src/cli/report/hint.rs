@@ -5,6 +5,7 @@ use lifeboat::error::Error;
 use lifeboat::format::layout::UNDONE;
 use lifeboat::repo::RepoError;
 use lifeboat::source::SourceError;
+use lifeboat::source::target::TargetError;
 use lifeboat::store::StoreError;
 
 use super::super::error::CliError;
@@ -33,6 +34,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::KeyLost { place, .. } => format!("delete {place}, which nobody can open, and make it again"),
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
+        CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
         _ => return None,
     })
@@ -81,6 +83,13 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
+        Error::DeviceOverwrite { .. } => "if that is the right device, run it again with --overwrite-device".to_owned(),
+        Error::Target(TargetError::DeviceInUse { .. }) => {
+            "unmount it, or end what uses it; see what that is: lsblk".to_owned()
+        }
+        Error::Source(SourceError::NotAnImage { .. }) => {
+            "give --image block devices and files; directories are saved without it".to_owned()
+        }
         Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
         Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use super::again;
 use super::content::ContentBuilder;
+use super::image;
+use super::merge::{JOBS, Merge, Slot};
 use super::node::NodeMaker;
-use super::ranges::data_ranges;
+use super::ranges::{data_ranges, without};
 use super::state::{Fingerprint, ROWS_MAX};
 use super::tree::PageStore;
-use super::worker::{Body, FileJob, SavedFile, describe};
+use super::worker::{Body, FileJob, FileOutcome, Job, Outcome, SavedFile, Span, SpanContent, describe};
 use crate::chunk::{SPAN, spans};
 use crate::error::Error;
+use crate::event::Counters;
 use crate::format::content::{ChunkRow, Content};
 use crate::format::node::Problem;
 use crate::source::SourceError;
@@ -20,8 +23,8 @@ use crate::source::walk::Entry;
 
 const TRIES: u32 = 3;
 
-/// The rows of a span, or why it could not be read.
-type SpanRows = Result<Vec<ChunkRow>, SourceError>;
+/// What a span holds, or why it could not be read.
+type SpanAnswer = Result<SpanContent, SourceError>;
 
 /// A large file and what is known of its spans. Rows leave it in pages as soon as their turn comes, so that memory does
 /// not grow with the file.
@@ -31,10 +34,12 @@ pub(super) struct LargeFile {
     reader: Option<Arc<FileReader>>,
     ranges: Vec<Range<u64>>,
     /// Jobs in order of their spans, with their rows from the answer until they are taken over.
-    parts: Vec<(u64, Option<SpanRows>)>,
+    parts: Vec<(u64, Option<SpanAnswer>)>,
     /// Spans whose rows were taken over.
     taken: usize,
     content: ContentBuilder,
+    /// Zeroes that were read and left out.
+    blanks: SpanContent,
     /// Rows for the next run to look up; none if there are too many.
     kept: Option<Vec<ChunkRow>>,
     error: Option<SourceError>,
@@ -50,6 +55,7 @@ impl LargeFile {
             parts: Vec::new(),
             taken: 0,
             content: ContentBuilder::default(),
+            blanks: SpanContent::default(),
             kept: Some(Vec::new()),
             error: None,
             tries: 0,
@@ -62,25 +68,29 @@ impl LargeFile {
 
     /// Opens the file as it is now, and forgets what was read of it before.
     pub(super) fn open(&mut self) -> Result<(), SourceError> {
-        let reader = Arc::new(again::open(&self.job.entry)?);
+        let open = if self.job.image { image::open } else { again::open };
+        let reader = Arc::new(open(&self.job.entry)?);
         self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
         self.taken = 0;
         self.content = ContentBuilder::default();
+        self.blanks = SpanContent::default();
         self.kept = Some(Vec::new());
         self.tries += 1;
         Ok(())
     }
 
     /// The spans to read: data only, cut at fixed lengths, so that no cut depends on who reads.
-    pub(super) fn spans(&self) -> Vec<(Arc<FileReader>, Range<u64>)> {
+    pub(super) fn spans(&self) -> Vec<Span> {
         let Some(reader) = &self.reader else { return Vec::new() };
         let of_range = |range: &Range<u64>| {
             let start = range.start;
             spans(range.end - start, SPAN).map(move |span| start + span.start..start + span.end)
         };
-        self.ranges.iter().flat_map(of_range).map(|span| (Arc::clone(reader), span)).collect()
+        let image = self.job.image;
+        let ranges = self.ranges.iter().flat_map(of_range);
+        ranges.map(|range| Span { file: Arc::clone(reader), range, image }).collect()
     }
 
     /// A job for the next span was given out.
@@ -98,14 +108,22 @@ impl LargeFile {
     }
 
     /// Takes the answer of a span, and stores the pages that are complete with it.
-    pub(super) fn take(&mut self, job: u64, rows: SpanRows, pages: &mut dyn PageStore) -> Result<(), Error> {
+    pub(super) fn take(
+        &mut self,
+        job: u64,
+        answer: SpanAnswer,
+        pages: &mut dyn PageStore,
+    ) -> Result<(), Error> {
         if let Some(at) = self.place_of(job) {
-            self.parts[at].1 = Some(rows);
+            self.parts[at].1 = Some(answer);
         }
-        while let Some(rows) = self.parts.get_mut(self.taken).and_then(|part| part.1.take()) {
+        while let Some(answer) = self.parts.get_mut(self.taken).and_then(|part| part.1.take()) {
             self.taken += 1;
-            match rows {
-                Ok(rows) => self.take_rows(&rows, pages)?,
+            match answer {
+                Ok(SpanContent { rows, blanks }) => {
+                    self.take_rows(&rows, pages)?;
+                    blanks.into_iter().for_each(|blank| self.blanks.blank(blank));
+                }
                 Err(error) => self.error = self.error.take().or(Some(error)),
             }
         }
@@ -118,6 +136,16 @@ impl LargeFile {
             kept.extend_from_slice(rows);
         }
         rows.iter().try_for_each(|row| self.content.push(*row, pages))
+    }
+
+    /// Whether a span could not be read, so that no other needs to be.
+    pub(super) fn is_lost(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Bytes of what is open; of a device only this tells.
+    pub(super) fn size(&self) -> u64 {
+        self.reader.as_ref().map_or(0, |reader| reader.stat().size)
     }
 
     /// Whether every span is answered.
@@ -137,10 +165,12 @@ impl LargeFile {
             Err(error) => return Ok(Err(error)),
         };
         let Some(reader) = self.reader.take() else { return Ok(Ok(None)) };
-        let parts = (&*reader, &self.ranges[..]);
-        let (mut node, failures) = describe(nodes, &self.job, parts, self.content.bytes());
+        let ranges = without(&self.ranges, &self.blanks.blanks);
+        let (mut node, failures) = describe(nodes, &self.job, (&*reader, &ranges), self.content.bytes());
         node.problem = changed.then_some(Problem::Changed);
-        let (size, print) = (node.size, Fingerprint::of(reader.stat()));
+        // Nothing tells whether a device changed: the next run reads it again.
+        let print = if reader.is_device() { Fingerprint::default() } else { Fingerprint::of(reader.stat()) };
+        let size = node.size;
         node.content = std::mem::take(&mut self.content).finish(pages)?;
         let paged = matches!(node.content, Content::Paged(_));
         let rows = self.kept.take().filter(|_| paged).unwrap_or_default();
@@ -156,5 +186,66 @@ impl LargeFile {
         let Some(reader) = &self.reader else { return Ok(Some(true)) };
         let changed = !reader.stat_now()?.same_content(reader.stat());
         Ok((!changed || self.tries == TRIES).then_some(changed))
+    }
+}
+
+impl Merge<'_> {
+    pub(super) fn large(&mut self, job: FileJob) -> Result<(), Error> {
+        let mut file = LargeFile::new(job);
+        match file.open() {
+            Ok(()) => {
+                if !file.entry().stat().is_file() {
+                    Counters::add(&self.counters().bytes, file.size());
+                }
+                self.send_spans(&mut file)?;
+                self.queue.push_back(Slot::Large(Box::new(file)));
+            }
+            Err(error) => {
+                let node = self.failed_file(file.entry(), &error);
+                self.push_ready(&node, Fingerprint::default(), None);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_spans(&mut self, file: &mut LargeFile) -> Result<(), Error> {
+        let spans = file.spans();
+        for span in spans {
+            if file.is_lost() {
+                break;
+            }
+            let number = self.next_job;
+            self.next_job += 1;
+            file.expect(number);
+            // Answers are taken while the channel is full, or workers and this thread would wait for each other.
+            while self.in_flight >= JOBS {
+                self.wait_for_large(file)?;
+            }
+            self.send(Job::Span(number, span))?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_large(&mut self, file: &mut LargeFile) -> Result<(), Error> {
+        match self.receive()? {
+            Outcome::Span(number, answer) if file.waits_for(number) => {
+                file.take(number, answer, self.parts.assembler.pages())?;
+            }
+            other => self.answer(other)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn large_done(&mut self, mut file: Box<LargeFile>) -> Result<(), Error> {
+        match file.finish(&mut self.nodes, self.parts.assembler.pages())? {
+            Ok(Some(saved)) => self.saved(saved),
+            Ok(None) => {
+                // It changed while it was read: once more, at the head of the queue.
+                self.send_spans(&mut file)?;
+                self.queue.push_front(Slot::Large(file));
+                Ok(())
+            }
+            Err(error) => self.file_done(FileOutcome::Failed(file.entry().clone(), error)),
+        }
     }
 }

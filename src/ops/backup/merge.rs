@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::assemble::Assembler;
+use super::image::Images;
 use super::large::LargeFile;
 use super::last::{LastRun, Remembered};
 use super::node::NodeMaker;
@@ -30,7 +31,7 @@ use crate::source::{SourceError, Stat};
 /// Entries that wait for their turn.
 const QUEUE: usize = 8 << 10;
 /// Jobs that are on their way.
-const JOBS: u64 = 16;
+pub(super) const JOBS: u64 = 16;
 /// A batch of files is given to a worker at this size: about one segment.
 const BATCH_BYTES: u64 = 1 << 20;
 /// A batch of files is given to a worker at this number.
@@ -46,7 +47,7 @@ pub(super) struct Tally {
 }
 
 /// An entry in walk order.
-enum Slot {
+pub(super) enum Slot {
     Enter(Box<(Node, Fingerprint)>),
     Leave,
     /// Ready, from the last run or without content.
@@ -69,20 +70,21 @@ pub(super) struct Parts<'a> {
     pub last: LastRun,
     pub hard_links: Arc<SecretKey>,
     pub holes: Holes,
+    pub images: Images,
     pub jobs: SyncSender<Job>,
     pub answers: Receiver<Outcome>,
     pub assembler: Assembler<'a>,
 }
 
 pub(super) struct Merge<'a> {
-    parts: Parts<'a>,
-    nodes: NodeMaker,
+    pub(super) parts: Parts<'a>,
+    pub(super) nodes: NodeMaker,
     mounts: Mounts,
-    queue: VecDeque<Slot>,
+    pub(super) queue: VecDeque<Slot>,
     batch: Vec<FileJob>,
     batch_bytes: u64,
-    next_job: u64,
-    in_flight: u64,
+    pub(super) next_job: u64,
+    pub(super) in_flight: u64,
     answered: HashMap<u64, VecDeque<FileOutcome>>,
     tally: Tally,
 }
@@ -126,7 +128,7 @@ impl<'a> Merge<'a> {
         Ok((self.parts.assembler, self.parts.walk, self.tally, self.parts.answers))
     }
 
-    fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Counters {
         self.parts.sink.observer.counters()
     }
 
@@ -201,12 +203,15 @@ impl<'a> Merge<'a> {
         let mount = self.mounts.index(stat.dev);
         let print = Fingerprint::of(&stat);
         let remembered = self.parts.last.entry(entry.name());
-        if stat.is_file() {
+        let image = self.parts.images.contain(&entry);
+        if stat.is_file() || image {
             Counters::add(&self.counters().files, 1);
         }
         let known = remembered.is_some();
         if let Some(last) = remembered
             && last.print == print
+            // Of a device it says nothing of the content.
+            && (stat.is_file() || !image)
             && self.same_number(&stat, mount, &last)
             && self.still_there(&last)?
         {
@@ -215,7 +220,7 @@ impl<'a> Merge<'a> {
         }
         let change = if known { EntryChange::Changed } else { EntryChange::New };
         self.tell(&entry, change);
-        if !stat.is_file() {
+        if !stat.is_file() && !image {
             self.special(&entry, mount, print);
             return Ok(());
         }
@@ -225,7 +230,7 @@ impl<'a> Merge<'a> {
             self.tally.new_files += 1;
         }
         Counters::add(&self.counters().bytes, stat.size);
-        self.changed(FileJob { entry, mount, holes: self.parts.holes }, stat.size)
+        self.changed(FileJob { entry, mount, holes: self.parts.holes, image }, stat.size)
     }
 
     fn unchanged(&mut self, entry: &Entry, stat: &Stat, last: Remembered) {
@@ -248,7 +253,7 @@ impl<'a> Merge<'a> {
         self.push_ready(&node, print, whole.then_some(()));
     }
 
-    fn push_ready(&mut self, node: &Node, print: Fingerprint, whole: Option<()>) {
+    pub(super) fn push_ready(&mut self, node: &Node, print: Fingerprint, whole: Option<()>) {
         let mut encoded = Vec::with_capacity(160);
         node.encode(&mut encoded);
         let remember = whole.is_some();
@@ -290,7 +295,7 @@ impl<'a> Merge<'a> {
     }
 
     fn changed(&mut self, job: FileJob, size: u64) -> Result<(), Error> {
-        if size > SPAN {
+        if size > SPAN || job.image {
             self.send_batch()?;
             return self.large(job);
         }
@@ -303,50 +308,13 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    fn large(&mut self, job: FileJob) -> Result<(), Error> {
-        let mut file = LargeFile::new(job);
-        match file.open() {
-            Ok(()) => {
-                self.send_spans(&mut file)?;
-                self.queue.push_back(Slot::Large(Box::new(file)));
-            }
-            Err(error) => {
-                let node = self.failed_file(file.entry(), &error);
-                self.push_ready(&node, Fingerprint::default(), None);
-            }
-        }
-        Ok(())
-    }
-
-    fn send_spans(&mut self, file: &mut LargeFile) -> Result<(), Error> {
-        let spans = file.spans();
-        for (reader, span) in spans {
-            let number = self.next_job;
-            self.next_job += 1;
-            file.expect(number);
-            // Answers are taken while the channel is full, or workers and this thread would wait for each other.
-            while self.in_flight >= JOBS {
-                self.wait_for_large(file)?;
-            }
-            self.send(Job::Span(number, reader, span))?;
-        }
-        Ok(())
-    }
-
-    fn wait_for_large(&mut self, file: &mut LargeFile) -> Result<(), Error> {
-        match self.receive()? {
-            Outcome::Span(number, rows) if file.waits_for(number) => {
-                file.take(number, rows, self.parts.assembler.pages())?;
-            }
-            other => self.answer(other)?,
-        }
-        Ok(())
-    }
-
-    fn failed_file(&mut self, entry: &Entry, error: &SourceError) -> Node {
+    pub(super) fn failed_file(&mut self, entry: &Entry, error: &SourceError) -> Node {
         self.failed(&entry.path(), error);
         let mount = self.mounts.index(entry.stat().dev);
         let mut node = self.nodes.make(entry.name(), entry.stat(), mount);
+        if node.kind != NodeKind::File && self.parts.images.contain(entry) {
+            (node.kind, node.rdev) = (NodeKind::File, 0);
+        }
         node.size = 0;
         node.problem = Some(Problem::Unreadable);
         node
@@ -363,7 +331,7 @@ impl<'a> Merge<'a> {
         self.send(Job::Files(number, files))
     }
 
-    fn send(&mut self, job: Job) -> Result<(), Error> {
+    pub(super) fn send(&mut self, job: Job) -> Result<(), Error> {
         self.in_flight += 1;
         self.parts.jobs.send(job).map_err(|_| Error::Cancelled)
     }
@@ -379,13 +347,13 @@ impl<'a> Merge<'a> {
         self.answer(outcome)
     }
 
-    fn receive(&mut self) -> Result<Outcome, Error> {
+    pub(super) fn receive(&mut self) -> Result<Outcome, Error> {
         let outcome = next_answer(self.parts.sink, &self.parts.answers)?;
         self.in_flight -= 1;
         Ok(outcome)
     }
 
-    fn answer(&mut self, outcome: Outcome) -> Result<(), Error> {
+    pub(super) fn answer(&mut self, outcome: Outcome) -> Result<(), Error> {
         match outcome {
             Outcome::Files(number, files) => {
                 self.answered.insert(number, files.into());
@@ -450,7 +418,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn file_done(&mut self, outcome: FileOutcome) -> Result<(), Error> {
+    pub(super) fn file_done(&mut self, outcome: FileOutcome) -> Result<(), Error> {
         match outcome {
             FileOutcome::Saved(saved) => self.saved(*saved),
             FileOutcome::Failed(entry, error) => {
@@ -462,7 +430,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn saved(&mut self, saved: SavedFile) -> Result<(), Error> {
+    pub(super) fn saved(&mut self, saved: SavedFile) -> Result<(), Error> {
         let SavedFile { body, print, size, changed, entry, failures } = saved;
         if changed {
             self.failed(&entry.path(), &SourceError::Changed { path: entry.path() });
@@ -477,19 +445,6 @@ impl<'a> Merge<'a> {
             Body::Rows(node, rows) => self.parts.assembler.long_file((*node, &rows), &print, remember),
             Body::Paged(node, rows) => self.parts.assembler.paged_file((&node, &rows), &print, remember),
             Body::Whole(node) => self.parts.assembler.entry((&node, &[]), &print, Some(size), remember),
-        }
-    }
-
-    fn large_done(&mut self, mut file: Box<LargeFile>) -> Result<(), Error> {
-        match file.finish(&mut self.nodes, self.parts.assembler.pages())? {
-            Ok(Some(saved)) => self.saved(saved),
-            Ok(None) => {
-                // It changed while it was read: once more, at the head of the queue.
-                self.send_spans(&mut file)?;
-                self.queue.push_front(Slot::Large(file));
-                Ok(())
-            }
-            Err(error) => self.file_done(FileOutcome::Failed(file.entry().clone(), error)),
         }
     }
 }

@@ -12,6 +12,7 @@ mod again;
 mod assemble;
 mod confirm;
 mod content;
+mod image;
 mod job;
 mod large;
 mod last;

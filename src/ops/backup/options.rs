@@ -27,6 +27,8 @@ pub enum BackupSource {
 pub struct BackupOptions {
     /// What is saved.
     pub source: BackupSource,
+    /// Block devices and files that are saved as images, beside paths; absolute, links are followed.
+    pub images: Vec<PathBuf>,
     /// The path it is stored under, if not its own.
     pub stored_as: Option<PathBuf>,
     /// The job; by default the sorted sources.
@@ -100,6 +102,7 @@ impl BackupOptions {
     pub fn new(source: BackupSource) -> Self {
         Self {
             source,
+            images: Vec::new(),
             stored_as: None,
             job: None,
             host: Vec::new(),
@@ -151,7 +154,9 @@ impl BackupOptions {
     pub fn source_names(&self) -> Vec<Vec<u8>> {
         use std::os::unix::ffi::OsStrExt;
         match &self.source {
-            BackupSource::Paths(paths) => paths.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect(),
+            BackupSource::Paths(paths) => {
+                paths.iter().chain(&self.images).map(|p| p.as_os_str().as_bytes().to_vec()).collect()
+            }
             BackupSource::Stdin => vec![b"-".to_vec()],
             BackupSource::Command(argv) => {
                 vec![argv.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>().join(&b' ')]

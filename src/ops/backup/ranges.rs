@@ -29,6 +29,22 @@ fn few(ranges: impl Iterator<Item = Range<u64>>, most: usize) -> Vec<Range<u64>>
     kept
 }
 
+/// What is left of `ranges` without `blanks`. Both are in order, and each blank lies in one range.
+pub(super) fn without(ranges: &[Range<u64>], blanks: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut left = Vec::with_capacity(ranges.len() + blanks.len());
+    let mut blanks = blanks.iter().peekable();
+    for range in ranges {
+        let mut at = range.start;
+        while let Some(blank) = blanks.next_if(|blank| blank.start < range.end) {
+            left.push(at..blank.start);
+            at = blank.end;
+        }
+        left.push(at..range.end);
+    }
+    left.retain(|range| !range.is_empty());
+    left
+}
+
 fn join_last(kept: &mut Vec<Range<u64>>, least_hole: u64) {
     if let [.., before, last] = kept.as_mut_slice()
         && join(before, last, least_hole)
@@ -47,7 +63,28 @@ fn join(before: &mut Range<u64>, next: &Range<u64>, least_hole: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_exactly_what_is_not_blank(bytes in prop::collection::vec(0_u8..3, 0..60)) {
+            // 0: a hole, 1: data, 2: a blank part of a range.
+            let runs = |of: fn(u8) -> bool| {
+                let mut runs: Vec<Range<u64>> = Vec::new();
+                for at in (0..bytes.len()).filter(|at| of(bytes[*at])) {
+                    match runs.last_mut() {
+                        Some(last) if last.end == at as u64 => last.end += 1,
+                        _ => runs.push(at as u64..at as u64 + 1),
+                    }
+                }
+                runs
+            };
+            let left = without(&runs(|kind| kind > 0), &runs(|kind| kind == 2));
+            prop_assert_eq!(left, runs(|kind| kind == 1));
+        }
+    }
 
     #[test]
     fn small_holes_go_first_and_all_data_stays() {

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::assemble::Assembler;
+use super::image::Images;
 use super::last::LastRun;
 use super::merge::{Merge, Parts, Tally};
 use super::options::{BackupOptions, BackupSource};
@@ -66,7 +67,7 @@ pub(super) struct Built {
 
 /// What the threads work on.
 enum Work {
-    Files { walk: Box<Walk>, last: Box<LastRun> },
+    Files { walk: Box<Walk>, images: Images, last: Box<LastRun> },
     Stream { source: BackupSource, path: PathBuf },
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn gather(
     (state, journal): (StateFile<'_>, &Path),
 ) -> Result<Gathered, Error> {
     let env = repo.env();
-    let (walk, missing) = begin_walk(repo, options)?;
+    let (walk, images, missing) = begin_walk(repo, options)?;
     let read_before = total(&env.observer.counters().bytes_read);
     let reader = StateReader::open(&state);
     let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
@@ -99,7 +100,7 @@ pub(super) async fn gather(
     env.observer.observe(&Event::PhaseFinished { phase: Phase::Open });
     env.observer.observe(&Event::PhaseStarted { phase: Phase::Backup, total });
     let work = match walk {
-        Some(walk) => Work::Files { walk: Box::new(walk), last: Box::new(last) },
+        Some(walk) => Work::Files { walk: Box::new(walk), images, last: Box::new(last) },
         None => Work::Stream { source: options.source.clone(), path: options.stream_path() },
     };
     let writer = if options.dry_run || matches!(work, Work::Stream { .. }) {
@@ -232,6 +233,15 @@ pub(in crate::ops) fn walk_options(
     repo: &Repository,
     options: &BackupOptions,
 ) -> Result<Option<WalkOptions>, Error> {
+    walk_with(repo, options, Vec::new())
+}
+
+/// The same with images among the sources.
+fn walk_with(
+    repo: &Repository,
+    options: &BackupOptions,
+    images: Vec<Root>,
+) -> Result<Option<WalkOptions>, Error> {
     let BackupSource::Paths(paths) = &options.source else { return Ok(None) };
     let mut skip_dirs = Vec::new();
     let places = &repo.env().places;
@@ -242,14 +252,18 @@ pub(in crate::ops) fn walk_options(
         }
     }
     if let Some(root) = repo.store().local_root() {
-        refuse_inside(root, paths)?;
+        refuse_inside(root, paths.iter().chain(&options.images))?;
     }
-    let roots = paths.iter().map(|path| match &options.stored_as {
-        None => Root::at(path.clone()),
-        Some(stored) => Root { path: path.clone(), stored: stored_parts(stored, path, paths.len() > 1) },
-    });
+    let mut roots: Vec<Root> = paths.iter().cloned().map(Root::at).collect();
+    roots.extend(images);
+    let several = roots.len() > 1;
+    if let Some(stored) = &options.stored_as {
+        for root in &mut roots {
+            root.stored = stored_parts(stored, root.stored.pop().filter(|_| several));
+        }
+    }
     Ok(Some(WalkOptions {
-        roots: roots.collect(),
+        roots,
         filter: Arc::clone(&options.filter),
         one_file_system: options.one_file_system,
         exclude_caches: options.exclude_caches,
@@ -262,8 +276,14 @@ pub(in crate::ops) fn walk_options(
     }))
 }
 
-fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk>, Vec<PathBuf>), Error> {
-    let Some(walk) = walk_options(repo, options)? else { return Ok((None, Vec::new())) };
+fn begin_walk(
+    repo: &Repository,
+    options: &BackupOptions,
+) -> Result<(Option<Walk>, Images, Vec<PathBuf>), Error> {
+    let (images, roots) = Images::find(options, &*repo.env().observer)?;
+    let Some(walk) = walk_with(repo, options, roots)? else {
+        return Ok((None, Images::default(), Vec::new()));
+    };
     let paths = options.source_names();
     let (walk, failures) = Walk::new(walk)?;
     let mut missing = Vec::new();
@@ -281,10 +301,10 @@ fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Option<Walk
     if missing.len() == paths.len() {
         return Err(Error::NoSource { paths: missing });
     }
-    Ok((Some(walk), missing))
+    Ok((Some(walk), images, missing))
 }
 
-fn refuse_inside(root: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+fn refuse_inside<'p>(root: &Path, paths: impl Iterator<Item = &'p PathBuf>) -> Result<(), Error> {
     let Ok(root) = root.canonicalize() else { return Ok(()) };
     for path in paths {
         if path.canonicalize().is_ok_and(|path| path.starts_with(&root)) {
@@ -295,7 +315,7 @@ fn refuse_inside(root: &Path, paths: &[PathBuf]) -> Result<(), Error> {
 }
 
 /// The parts of the path that a source is stored under; with several sources each keeps its last name.
-fn stored_parts(stored: &Path, path: &Path, several: bool) -> Vec<Vec<u8>> {
+fn stored_parts(stored: &Path, name: Option<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = stored
         .components()
         .filter_map(|part| match part {
@@ -303,9 +323,7 @@ fn stored_parts(stored: &Path, path: &Path, several: bool) -> Vec<Vec<u8>> {
             _ => None,
         })
         .collect();
-    if several {
-        parts.extend(path.file_name().map(|name| name.as_bytes().to_vec()));
-    }
+    parts.extend(name);
     parts
 }
 
@@ -344,7 +362,7 @@ impl ThreadPlan {
     fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
         let _close = CloseOnDrop(sink);
         let built = match work {
-            Work::Files { walk, last } => self.files(sink, (*walk, *last), state),
+            Work::Files { walk, images, last } => self.files(sink, (*walk, images, *last), state),
             Work::Stream { source, path } => self.stream(sink, &source, &path),
         };
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
@@ -360,14 +378,14 @@ impl ThreadPlan {
     fn files(
         &self,
         sink: &Sink,
-        (walk, last): (Walk, LastRun),
+        (walk, images, last): (Walk, Images, LastRun),
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
             let assembler =
                 Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
             let (holes, hard_links) = (self.holes, Arc::clone(&self.hard_links));
-            let parts = Parts { sink, walk, last, hard_links, holes, jobs, answers, assembler };
+            let parts = Parts { sink, walk, last, hard_links, holes, images, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             let excluded = walk.stats();

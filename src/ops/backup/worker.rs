@@ -41,6 +41,8 @@ pub(super) struct FileJob {
     pub entry: Entry,
     pub mount: u32,
     pub holes: Holes,
+    /// It is saved as an image, whatever it is.
+    pub image: bool,
 }
 
 /// Work for one worker.
@@ -48,10 +50,37 @@ pub(super) struct FileJob {
 pub(super) enum Job {
     /// Whole files, in walk order.
     Files(u64, Vec<FileJob>),
-    /// A part of a large file.
-    Span(u64, Arc<FileReader>, Range<u64>),
+    /// A part of a large file, or of an image.
+    Span(u64, Span),
     /// A part of a stream.
     Cut(u64, Cut),
+}
+
+/// A part of a large file or of an image.
+#[derive(Debug)]
+pub(super) struct Span {
+    pub file: Arc<FileReader>,
+    pub range: Range<u64>,
+    /// Blocks of zeroes are left out.
+    pub image: bool,
+}
+
+/// What a span holds.
+#[derive(Debug, Default)]
+pub(super) struct SpanContent {
+    pub rows: Vec<ChunkRow>,
+    /// What was read and is not in the rows, because it is zeroes; in order and apart.
+    pub blanks: Vec<Range<u64>>,
+}
+
+impl SpanContent {
+    /// Adds zeroes at the end of the list.
+    pub(super) fn blank(&mut self, range: Range<u64>) {
+        match self.blanks.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.blanks.push(range),
+        }
+    }
 }
 
 /// A part of a stream, cut: the chunks lie one behind another from the start of `bytes`.
@@ -99,7 +128,7 @@ pub(super) struct SavedFile {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Files(u64, Vec<FileOutcome>),
-    Span(u64, Result<Vec<ChunkRow>, SourceError>),
+    Span(u64, Result<SpanContent, SourceError>),
     /// The rows, and the buffer to be used again.
     Cut(u64, Vec<ChunkRow>, Cut),
     /// The run is over.
@@ -127,9 +156,7 @@ pub(super) fn work(
             Ok(_) if sink.stopped() => return,
             Ok(_) if sink.cancelled() => Err(Error::Cancelled),
             Ok(Job::Files(number, files)) => worker.files(files).map(|done| Outcome::Files(number, done)),
-            Ok(Job::Span(number, file, range)) => {
-                worker.span(&file, range).map(|rows| Outcome::Span(number, rows))
-            }
+            Ok(Job::Span(number, span)) => worker.span(span).map(|content| Outcome::Span(number, content)),
             Ok(Job::Cut(number, cut)) => worker.chunks(&cut).map(|rows| Outcome::Cut(number, rows, cut)),
             Err(_) => match worker.segment.flush() {
                 Ok(()) => return,
@@ -172,16 +199,16 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-struct Worker<'a> {
-    sink: &'a Sink,
-    cutter: Cutter,
+pub(super) struct Worker<'a> {
+    pub(super) sink: &'a Sink,
+    pub(super) cutter: Cutter,
     nodes: NodeMaker,
-    segment: Segmenter<'a>,
-    buffer: Vec<u8>,
+    pub(super) segment: Segmenter<'a>,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Worker<'_> {
-    fn go_on(&self) -> Result<(), Error> {
+    pub(super) fn go_on(&self) -> Result<(), Error> {
         if self.sink.stopped() || self.sink.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
@@ -290,13 +317,13 @@ impl Worker<'_> {
         Ok(rows)
     }
 
-    fn span(
-        &mut self,
-        file: &FileReader,
-        range: Range<u64>,
-    ) -> Result<Result<Vec<ChunkRow>, SourceError>, Error> {
-        let mut rows = Vec::new();
-        Ok(self.range(file, range, &mut rows)?.map(|()| rows))
+    fn span(&mut self, span: Span) -> Result<Result<SpanContent, SourceError>, Error> {
+        let Span { file, range, image } = span;
+        if image {
+            return self.image_span(&file, range);
+        }
+        let mut content = SpanContent::default();
+        Ok(self.range(&file, range, &mut content.rows)?.map(|()| content))
     }
 
     /// Cuts one range from its start. A file that shrank ends the range early.

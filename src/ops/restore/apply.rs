@@ -1,11 +1,10 @@
 //! What the workers do: open segments, compare ids, write, make entries, set metadata.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::entries::{DAMAGED, Dir, FAILED, File, MISFIT, Meta};
-use super::layout::without_zeroes;
+use super::output::{Output, Place};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::window::Window;
 use crate::class::Class;
@@ -15,7 +14,7 @@ use crate::event::Counters;
 use crate::format::envelope::ChunkKind;
 use crate::repo::RepoError;
 use crate::seal::SegmentOpener;
-use crate::source::target::{LinkSource, MetadataFailure, Target, TargetDir, TargetError, TargetFile};
+use crate::source::target::{LinkSource, MetadataFailure, Target, TargetDir, TargetError};
 
 /// A worker that panics must not leave the others waiting.
 struct StopOnPanic<'a>(&'a Run);
@@ -99,7 +98,7 @@ impl Run {
 
     /// Writes a chunk into a file, which is made if this is the first one.
     fn write(&self, file: &File, chunk: &[u8], at: u64) {
-        if !file.is_whole() {
+        if !self.goes_on(file) {
             return;
         }
         let mut handle = file.handle.read().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +111,7 @@ impl Run {
         }
         let Some(target) = handle.as_ref() else { return };
         let written = file.layout.pieces(at, chunk.len()).try_for_each(|(piece, offset)| {
-            self.write_piece(target, chunk.get(piece).unwrap_or_default(), offset)
+            target.write_at(chunk.get(piece).unwrap_or_default(), offset, self.sparse)
         });
         match written {
             Ok(()) => {
@@ -127,34 +126,29 @@ impl Run {
         }
     }
 
-    fn write_piece(&self, target: &TargetFile, bytes: &[u8], offset: u64) -> Result<(), TargetError> {
-        if !self.sparse {
-            return target.write_at(bytes, offset);
-        }
-        without_zeroes(bytes, offset).try_for_each(|range: Range<usize>| {
-            let place = offset + range.start as u64;
-            target.write_at(bytes.get(range).unwrap_or_default(), place)
-        })
-    }
-
     /// Makes the file unless another thread did; false if that failed, which is reported.
     fn create(&self, file: &File) -> bool {
-        let Some(target) = &self.target else { return false };
         let mut handle = file.handle.write().unwrap_or_else(PoisonError::into_inner);
         if handle.is_some() {
             return true;
         }
-        if !file.is_whole() {
+        if !self.goes_on(file) {
             return false;
         }
+        if let Some(Place::Device(device)) = &self.target {
+            *handle = Some(Output::Device(Arc::clone(device)));
+            return true;
+        }
+        let Some(target) = self.directory() else { return false };
         let Some(dir) = self.enter(&file.dir) else {
             file.give_up(FAILED);
             self.tally.failed.fetch_add(1, Ordering::Relaxed);
             return false;
         };
         let made = target.create_file(dir, &file.name, file.size).and_then(|made| {
-            if file.link.is_some() {
-                let _ = file.link_source.set(made.link_source()?);
+            let made = Output::File(made);
+            if let Some(source) = file.link.and_then(|_| made.link_source()) {
+                let _ = file.link_source.set(source?);
             }
             Ok(made)
         });
@@ -195,7 +189,7 @@ impl Run {
             None => false,
         };
         match file.state.load(Ordering::Relaxed) {
-            DAMAGED => self.report_damaged(file.path(), &EntryProblem::Lost),
+            DAMAGED => self.report_damaged(file.path(), &self.loss()),
             MISFIT => self.report_damaged(file.path(), &EntryProblem::Size),
             _ => {}
         }
@@ -209,6 +203,13 @@ impl Run {
         let Some(rows) = &file.rows else { return true };
         let handle = file.handle.read().unwrap_or_else(PoisonError::into_inner);
         let Some(target) = handle.as_ref() else { return false };
+        if let Output::Device(device) = target
+            && let Err(error) = device.settle()
+        {
+            file.give_up(FAILED);
+            self.report_refused(file.path(), error);
+            return false;
+        }
         let (mut at, mut chunk) = (0, Vec::new());
         for row in lock(rows).iter() {
             chunk.resize(row.len as usize, 0);
@@ -227,10 +228,10 @@ impl Run {
                 return false;
             }
         }
-        true
+        self.holes_read_back(file)
     }
 
-    fn set_file(&self, file: &File, handle: TargetFile) -> bool {
+    fn set_file(&self, file: &File, handle: Output) -> bool {
         match handle.finish(&file.meta.as_metadata()) {
             Ok(unset) => {
                 self.report_unset(|| file.path(), &unset);
@@ -263,7 +264,7 @@ impl Run {
     }
 
     fn make_dir(&self, dir: &Dir) -> Option<TargetDir> {
-        let target = self.target.as_ref()?;
+        let target = self.directory()?;
         let parent = match &dir.parent {
             Some(parent) => parent.made.get()?.as_ref(),
             None => return Some(target.root()),
@@ -297,7 +298,7 @@ impl Run {
 
     fn finish_dir(&self, dir: &Dir) {
         let made = if dir.only_leads { dir.made.get().and_then(Option::as_ref) } else { self.enter(dir) };
-        let (Some(made), Some(target), Some(meta)) = (made, &self.target, &dir.meta) else { return };
+        let (Some(made), Some(target), Some(meta)) = (made, self.directory(), &dir.meta) else { return };
         match target.finish_dir(made, &meta.as_metadata()) {
             Ok(unset) => {
                 self.report_unset(|| dir.path_of(b""), &unset);
@@ -324,6 +325,7 @@ impl Run {
                     target.make_node(at, &name, kind, &meta.as_metadata())
                 });
             }
+            Task::Zero(file, range) => self.zero(&file, range),
             Task::Link { entry, source } => self.link(entry, &source),
         }
     }
@@ -337,7 +339,7 @@ impl Run {
         make: impl FnOnce(&Target, &TargetDir, &Meta) -> Result<Vec<MetadataFailure>, TargetError>,
     ) {
         let mut source = None;
-        match (self.enter(dir), &self.target) {
+        match (self.enter(dir), self.directory()) {
             (Some(at), Some(target)) => match make(target, at, meta) {
                 Ok(unset) => {
                     self.report_unset(|| dir.path_of(name), &unset);
@@ -360,7 +362,7 @@ impl Run {
     /// Gives what was made a further name. Where the file system does not link, the entry becomes one of its own.
     fn link(&self, entry: Late, source: &LinkSource) {
         let Late { dir, node, .. } = entry;
-        let (Some(at), Some(target)) = (self.enter(&dir), &self.target) else {
+        let (Some(at), Some(target)) = (self.enter(&dir), self.directory()) else {
             self.tally.failed.fetch_add(1, Ordering::Relaxed);
             self.leave(&dir);
             return self.end();

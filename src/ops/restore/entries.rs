@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::layout::Layout;
+use super::output::Output;
 use crate::format::content::ChunkRow;
 use crate::format::node::{FileTime, Node};
-use crate::source::target::{LinkSource, Metadata, TargetDir, TargetFile};
+use crate::source::target::{LinkSource, Metadata, TargetDir};
 
 /// What an entry is to look like. As small as it can be: a window holds tens of thousands.
 #[derive(Debug)]
@@ -161,7 +162,7 @@ pub(super) struct File {
     pub(super) layout: Layout,
     /// It is the one that others with this number are linked to.
     pub(super) link: Option<[u8; 16]>,
-    pub(super) handle: RwLock<Option<TargetFile>>,
+    pub(super) handle: RwLock<Option<Output>>,
     /// Chunks that are not done, and one for the walk while it is not through with the file.
     pub(super) left: AtomicU32,
     pub(super) state: AtomicU8,

@@ -29,6 +29,16 @@ impl Layout {
         Some((Self { shifts: shifts.into() }, size - shift))
     }
 
+    /// The holes, in order.
+    pub(super) fn holes(&self) -> impl Iterator<Item = Range<u64>> {
+        let mut before = 0;
+        self.shifts.iter().map(move |(at, shift)| {
+            let hole = at + before..at + shift;
+            before = *shift;
+            hole
+        })
+    }
+
     /// The pieces of `len` bytes of content that begin at `at`: which of them, and where each goes in the file.
     pub(in crate::ops) fn pieces(&self, at: u64, len: usize) -> impl Iterator<Item = (Range<usize>, u64)> {
         let mut next = self.shifts.partition_point(|(place, _)| *place <= at);
@@ -99,6 +109,8 @@ mod tests {
             cuts in prop::collection::vec(1_usize..40, 1..20),
         ) {
             let (layout, content) = Layout::new(size, &holes).unwrap();
+            let told: Vec<_> = layout.holes().map(|hole| (hole.start, hole.end - hole.start)).collect();
+            prop_assert_eq!(&told, &holes);
             let mut expected = vec![true; size as usize];
             for (offset, len) in &holes {
                 expected[*offset as usize..(offset + len) as usize].fill(false);

@@ -1,4 +1,4 @@
-//! Restoring a snapshot, or a part of one, into a directory.
+//! Restoring a snapshot, or a part of one, into a directory, or one file onto a block device.
 //!
 //! The walk reads the tree and plans window after window; the bridge fetches what a window needs in few requests; workers
 //! open each segment once, compare the id of every chunk, and write it to all files that want it. A file is finished
@@ -7,20 +7,23 @@
 //! # Invariants
 //! No byte is written whose chunk id was not computed again. Memory is bounded by windows and the budget of the bridge,
 //! whatever the snapshot's size; only the first names of hard links are remembered until the end. A file that cannot be
-//! completed is not there at the end, and is counted; all others are restored.
+//! completed is not there at the end, and is counted; all others are restored. Onto a device everything is written that can
+//! be had.
 //!
 //! # Crash
 //! What was finished stands. A file in the middle of its content stands unfinished (see
-//! [`crate::source::target`]); restoring again replaces it.
+//! [`crate::source::target`]); restoring again replaces it. A device holds a part of the new content.
 //!
 //! # Must not
 //! Write outside of the target, or recurse over anything that is stored.
 
 mod apply;
+mod device;
 mod entries;
 mod fetch;
 pub(super) mod layout;
 pub(super) mod links;
+mod output;
 pub(super) mod plan;
 pub(super) mod prepare;
 mod run;
@@ -36,6 +39,7 @@ use std::time::Duration;
 pub(crate) use self::entries::as_path;
 use self::entries::{Dir, Meta};
 use self::fetch::Bridge;
+use self::output::Place;
 use self::run::Run;
 use self::walk::Walk;
 use crate::crypto::context;
@@ -57,8 +61,12 @@ pub struct RestoreOptions {
     /// Stored path of what is wanted; empty or `/` for everything. The content of a directory goes directly into the
     /// target.
     pub path: Vec<u8>,
-    /// Where to.
+    /// Where to: a directory, or for a single file a block device.
     pub target: PathBuf,
+    /// Whether the content of a block device may go.
+    pub overwrite_device: bool,
+    /// The name in the target of the one file that is restored, if not its own.
+    pub name: Option<Vec<u8>>,
     /// Owners and groups.
     pub owner: OwnerPolicy,
     /// Whether runs of zeroes become holes too.
@@ -81,6 +89,8 @@ impl RestoreOptions {
             snapshot,
             path,
             target,
+            overwrite_device: false,
+            name: None,
             owner: OwnerPolicy::default(),
             sparse: false,
             overwrite: Overwrite::default(),
@@ -129,7 +139,8 @@ enum What {
 ///
 /// # Errors
 /// Only what concerns the whole run; an entry that fails is counted and reported as an event.
-/// [`Error::NoSuchPath`] if the snapshot does not hold the path, [`Error::TargetTooSmall`] before anything is written.
+/// [`Error::NoSuchPath`] if the snapshot does not hold the path, [`Error::TargetTooSmall`] before anything is written,
+/// [`Error::DeviceOverwrite`] for a device whose content may not go.
 pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<RestoreSummary, Error> {
     let env = repo.env();
     let begun = env.clock.monotonic();
@@ -141,6 +152,8 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let mut reader = prepare::reader(&lookup)?;
     let found = reader.find(snapshot.root, &options.path).await?;
     let found = found.ok_or_else(|| Error::NoSuchPath { path: as_path(options.path.clone()) })?;
+    let found = prepare::rename(found, &options)?;
+    let device = device::open(&options, &found, &*observer)?;
     let total = match &found {
         Found::Root(_) => snapshot.totals.bytes,
         Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,
@@ -156,9 +169,10 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }
     let selection = select(found, &options.path, empty);
-    let target = match options.dry_run {
-        true => None,
-        false => Some(open_target(&options).await?),
+    let target = match (options.dry_run, device) {
+        (true, _) => None,
+        (false, Some(device)) => Some(Place::Device(Arc::new(device))),
+        (false, None) => Some(Place::Directory(open_target(&options).await?)),
     };
     let id_key = repo.dedup_key(context::CHUNK_ID)?;
     let world = (Arc::clone(&observer), env.cancel.clone());
@@ -191,7 +205,7 @@ async fn open_target(options: &RestoreOptions) -> Result<Target, Error> {
 /// Waits until everything lies on the disk, and hears of writes that failed on their way there.
 async fn sync(run: &Arc<Run>) -> Result<(), Error> {
     let run = Arc::clone(run);
-    let synced = tokio::task::spawn_blocking(move || run.target.as_ref().map_or(Ok(()), Target::sync)).await;
+    let synced = tokio::task::spawn_blocking(move || run.directory().map_or(Ok(()), Target::sync)).await;
     Ok(synced.map_err(|_| RepoError::Task)??)
 }
 

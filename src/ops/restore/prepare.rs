@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::RestoreOptions;
+use super::{RestoreOptions, as_path};
 use super::fetch::Pace;
 use super::plan::Shape;
 use super::select::{Choice, choose, choose_root};
@@ -63,6 +63,18 @@ fn existing(target: &Path) -> PathBuf {
         }
     }
     place
+}
+
+/// Gives the file that was found the name it is to have.
+pub(super) fn rename(found: Found, options: &RestoreOptions) -> Result<Found, Error> {
+    match (found, &options.name) {
+        (found, None) => Ok(found),
+        (Found::Node(mut node), Some(name)) if node.kind == NodeKind::File => {
+            node.name.clone_from(name);
+            Ok(Found::Node(node))
+        }
+        _ => Err(Error::NotAFile { path: as_path(options.path.clone()) }),
+    }
 }
 
 /// Whether nothing stands in the target, `lost+found` apart.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::entries::{Dir, File, Meta, as_path};
+use super::output::Place;
 use super::window::{Lost, Window};
 use crate::cancel::Cancel;
 use crate::class::Class;
@@ -17,7 +18,7 @@ use crate::error::Error;
 use crate::event::{Counters, EntryChange, Event, Observer};
 use crate::format::node::Node;
 use crate::id::RepositoryId;
-use crate::source::target::{LinkSource, MetadataFailure, NodeKind, Target, TargetError};
+use crate::source::target::{LinkSource, MetadataFailure, NodeKind, TargetError};
 
 /// Entries after which the walk looks again whether it may go on.
 const ROOM_STEP: usize = 1 << 10;
@@ -38,6 +39,8 @@ pub(super) enum EntryProblem {
     Size,
     #[error("a part of its content has no readable copy")]
     Lost,
+    #[error("a part of its content has no readable copy: what lay there on the device still does")]
+    LostOnDevice,
     #[error("what was written reads back as something else")]
     ReadBack,
     #[error("its directory could not be made")]
@@ -55,6 +58,8 @@ pub(super) enum Task {
     Symlink { dir: Arc<Dir>, name: Box<[u8]>, target: Vec<u8>, meta: Meta, link: Option<[u8; 16]> },
     /// A pipe, socket or device.
     Special { dir: Arc<Dir>, name: Box<[u8]>, kind: NodeKind, meta: Meta, link: Option<[u8; 16]> },
+    /// A hole of a file that goes onto a device.
+    Zero(Arc<File>, std::ops::Range<u64>),
     /// A further name of something that was made.
     Link { entry: Late, source: LinkSource },
 }
@@ -105,7 +110,7 @@ pub(super) struct Tally {
 
 pub(super) struct Run {
     /// None in a dry run.
-    pub(super) target: Option<Target>,
+    pub(super) target: Option<Place>,
     pub(super) sparse: bool,
     pub(super) verify: bool,
     pub(super) repository: RepositoryId,
@@ -139,7 +144,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Run {
     pub(super) fn new(
-        target: Option<Target>,
+        target: Option<Place>,
         (sparse, verify): (bool, bool),
         (repository, id_key): (RepositoryId, SecretKey),
         (observer, cancel): (Arc<dyn Observer>, Cancel),

@@ -55,7 +55,7 @@ struct Frame {
 
 pub(super) struct Walk<'a> {
     lookup: &'a Lookup<'a>,
-    run: &'a Run,
+    pub(super) run: &'a Run,
     reader: TreeReader<'a>,
     filter: &'a Filter,
     pace: Pace,
@@ -155,10 +155,12 @@ impl<'a> Walk<'a> {
     /// Restores a single entry into `root`.
     pub(super) async fn single(&mut self, root: Arc<Dir>, node: Box<Node>) -> Result<(), Error> {
         self.run.begin();
-        root.hold();
-        self.count_dry(&root, &node);
-        let linking = self.run.linking(&root, node);
-        self.make(&root, linking).await?;
+        if self.is_saved(&root, &node) {
+            root.hold();
+            self.count_dry(&root, &node);
+            let linking = self.run.linking(&root, node);
+            self.make(&root, linking).await?;
+        }
         self.push(Task::Leave(root)).await?;
         self.finish().await
     }
@@ -175,7 +177,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Hands a task on; what it stands for was begun.
-    async fn push(&mut self, task: Task) -> Result<(), Error> {
+    pub(super) async fn push(&mut self, task: Task) -> Result<(), Error> {
         self.tasks.push(task);
         self.flush_if_full(None).await
     }
@@ -200,18 +202,8 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-        match node.problem {
-            Some(Problem::Unreadable) => {
-                let path = parent.path_of(&node.name);
-                self.run.report_failed(path, &EntryProblem::Unsaved, Class::Partial);
-                return Ok(());
-            }
-            Some(Problem::Changed) => {
-                let path = super::entries::as_path(parent.path_of(&node.name));
-                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
-                self.run.observer.observe(&Event::Warning { message: &message });
-            }
-            None => {}
+        if !self.is_saved(&parent, &node) {
+            return Ok(());
         }
         if is_dir {
             self.enter(&parent, node, choice);
@@ -221,6 +213,23 @@ impl<'a> Walk<'a> {
         parent.hold();
         let linking = self.run.linking(&parent, node);
         self.make(&parent, linking).await
+    }
+
+    /// Whether there is anything of an entry to restore; what is wrong with it is reported.
+    fn is_saved(&self, dir: &Dir, node: &Node) -> bool {
+        match node.problem {
+            Some(Problem::Unreadable) => {
+                self.run.report_failed(dir.path_of(&node.name), &EntryProblem::Unsaved, Class::Partial);
+                return false;
+            }
+            Some(Problem::Changed) => {
+                let path = super::entries::as_path(dir.path_of(&node.name));
+                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
+                self.run.observer.observe(&Event::Warning { message: &message });
+            }
+            None => {}
+        }
+        true
     }
 
     /// Counts an entry that would be made.
@@ -314,6 +323,7 @@ impl<'a> Walk<'a> {
         self.run.begin();
         let mut open = Open { file, number: None, wants: 0, at: 0 };
         if sound {
+            self.zero_holes(&open.file.clone()).await?;
             self.rows(&mut open, ContentRows::new(content), len).await?;
         } else {
             open.file.give_up(MISFIT);

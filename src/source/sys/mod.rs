@@ -3,6 +3,7 @@
 //! # Must not
 //! Decide anything: no retries beyond `EINTR`, no filters, no policy.
 
+pub(crate) mod block;
 pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod flags;

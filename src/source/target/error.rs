@@ -51,6 +51,14 @@ pub enum TargetError {
         /// Its announced length in bytes.
         len: u64,
     },
+    /// A device that would be written is in use.
+    #[error("{path:?} is in use ({uses}): nothing was written")]
+    DeviceInUse {
+        /// The device.
+        path: PathBuf,
+        /// How.
+        uses: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} {path:?}")]
     Io {
@@ -73,7 +81,7 @@ impl TargetError {
     pub fn class(&self) -> Class {
         match self {
             Self::UnsafeName { .. } | Self::BeyondEnd { .. } => Class::Damage,
-            Self::Exists { .. } => Class::Refused,
+            Self::Exists { .. } | Self::DeviceInUse { .. } => Class::Refused,
             Self::Io { source, .. } => match Errno::from_io_error(source) {
                 Some(Errno::NOSPC | Errno::DQUOT) => Class::NoSpace,
                 _ => Class::Failed,

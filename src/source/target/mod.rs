@@ -22,6 +22,7 @@
 //! to the target while a restore runs can move a directory elsewhere with everything that is still written to it; they
 //! cannot make the restore enter or change anything of theirs that it did not enter before.
 
+mod device;
 mod dir;
 mod entry;
 mod error;
@@ -43,6 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub use device::TargetDevice;
 pub use dir::TargetDir;
 pub use entry::LinkSource;
 pub use error::{Attribute, MetadataFailure, TargetError};
