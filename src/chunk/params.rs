@@ -72,8 +72,6 @@ impl ChunkParams {
 
     /// Profile `files`: 16 KiB, 64 KiB, 256 KiB.
     pub const FILES: Self = Self { min: 16 << 10, average: 64 << 10, max: 256 << 10 };
-    /// Profile `image`: 64 KiB, 256 KiB, 1 MiB.
-    pub const IMAGE: Self = Self { min: 64 << 10, average: 256 << 10, max: 1 << 20 };
 
     /// Checks three lengths in bytes: [`Self::LEAST_MIN`] <= `min` <= `average` <= `max` <= [`Self::MOST_MAX`],
     /// `min` and `max` even, `average` a power of two from [`Self::LEAST_AVERAGE`] to [`Self::MOST_AVERAGE`].
@@ -92,6 +90,13 @@ impl ChunkParams {
             Some(bound) => Err(ParamsError::Odd { bound }),
             None => Ok(Self { min, average, max }),
         }
+    }
+
+    /// The lengths for images in a repository with these: half of them, because a disk changes in single pages all over
+    /// (`docs/decisions/0011-images-are-cut-by-content.md`). A stored property.
+    pub fn for_images(self) -> Self {
+        let bound = |length: u32| length / 4 * 2;
+        Self::new(bound(self.min), self.average / 2, bound(self.max)).unwrap_or(self)
     }
 
     /// No chunk but the last of a stream is shorter, in bytes.
@@ -117,9 +122,22 @@ mod tests {
 
     #[test]
     fn profiles_are_valid() {
-        for params in [ChunkParams::FILES, ChunkParams::IMAGE] {
+        for params in [ChunkParams::FILES, ChunkParams::FILES.for_images()] {
             assert_eq!(ChunkParams::new(params.min(), params.average(), params.max()), Ok(params));
         }
+    }
+
+    #[test]
+    fn images_are_cut_at_half_the_lengths() {
+        let images = |min, average, max| {
+            let params = ChunkParams::new(min, average, max).unwrap().for_images();
+            (params.min(), params.average(), params.max())
+        };
+        assert_eq!(images(16 << 10, 64 << 10, 256 << 10), (8 << 10, 32 << 10, 128 << 10));
+        assert_eq!(images(130, 8 << 10, (8 << 10) + 2), (64, 4 << 10, 4 << 10));
+        // What cannot be halved stays.
+        assert_eq!(images(128, 4 << 10, 8 << 10), (128, 4 << 10, 8 << 10));
+        assert_eq!(images(64, 8 << 10, 8 << 10), (64, 8 << 10, 8 << 10));
     }
 
     #[test]

@@ -180,6 +180,12 @@ impl Repository {
         Ok(Cutter::new(self.dedup_key(context::CUTTER)?.expose(), params))
     }
 
+    /// How images are cut.
+    pub fn image_cutter(&self) -> Result<Cutter, RepoError> {
+        let params = self.cutter()?.params().for_images();
+        Ok(Cutter::new(self.dedup_key(context::CUTTER)?.expose(), params))
+    }
+
     /// Gets an object and checks that it has the content its name promises.
     pub async fn get_object(&self, name: ObjectName, max: u64) -> Result<Bytes, RepoError> {
         get_checked(&self.store, name, max).await

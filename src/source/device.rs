@@ -130,11 +130,7 @@ fn number(text: &[u8]) -> Option<u64> {
 
 /// The mounts of these devices in a `mountinfo`. A file system that has a number of its own is known by what it was mounted
 /// from, which `is_one` looks at.
-fn mounts_in(
-    mountinfo: &[u8],
-    family: &BTreeSet<u64>,
-    is_one: impl Fn(&Path) -> bool,
-) -> Vec<DeviceUse> {
+fn mounts_in(mountinfo: &[u8], family: &BTreeSet<u64>, is_one: impl Fn(&Path) -> bool) -> Vec<DeviceUse> {
     let mut uses = Vec::new();
     for line in mountinfo.split(|byte| *byte == b'\n') {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
@@ -197,11 +193,14 @@ mod tests {
 
     #[test]
     fn mounts_are_found_by_number_and_by_source() {
-        let mounted =
-            |at: &str, writable| DeviceUse::Mounted { at: PathBuf::from(at), writable };
+        let mounted = |at: &str, writable| DeviceUse::Mounted { at: PathBuf::from(at), writable };
         assert_eq!(mounts(&[(254, 0)], &[]), [mounted("/", true)]);
         assert_eq!(mounts(&[], &["/dev/sdb1"]), [mounted("/with space", false)]);
-        assert_eq!(mounts(&[(7, 3)], &[]), [mounted("/mnt/a\\b", true)], "another mount of it may be writable");
+        assert_eq!(
+            mounts(&[(7, 3)], &[]),
+            [mounted("/mnt/a\\b", true)],
+            "another mount of it may be writable"
+        );
         assert_eq!(mounts(&[(7, 4), (7, 5)], &["none"]), []);
         assert_eq!(mounts_in(b"", &BTreeSet::new(), |_| true), []);
     }

@@ -205,6 +205,26 @@ fn an_image_goes_onto_a_device_that_is_free_and_large_enough_and_named_twice() {
 }
 
 #[test]
+fn thousands_of_holes_come_back_in_a_file_and_as_zeroes_on_a_device() {
+    let place = Place::with_repository();
+    let file = File::create(place.path("disk.img")).unwrap();
+    file.set_len(96 * MIB).unwrap();
+    for n in 0..3072 {
+        file.write_all_at(&noise(4096, n), n * 32 * 1024 + 8192).unwrap();
+    }
+    place.run(["backup", "--image", "disk.img", "--as", "/vm"]).exits(0);
+    place.run(["restore", "latest:/vm", "--to-file", "again.img", "--verify"]).exits(0);
+    same(&place.path("again.img"), &place.path("disk.img"));
+    let blocks = |name: &str| fs::metadata(place.path(name)).unwrap().blocks();
+    assert!(blocks("again.img") <= blocks("disk.img"), "{} of {}", blocks("again.img"), blocks("disk.img"));
+    fs::write(place.path("back.img"), vec![0xff; 96 << 20]).unwrap();
+    let Some(device) = Loop::over(&place.path("back.img")) else { return };
+    let args = ["restore", "latest:/vm", "--target", device.path(), "--overwrite-device", "--verify"];
+    place.run(args).exits(0);
+    same(&device.0, &place.path("disk.img"));
+}
+
+#[test]
 fn a_device_that_is_in_use_is_not_written_and_one_that_is_written_to_is_warned_of() {
     let place = Place::with_repository();
     fs::write(place.path("file.img"), noise(1 << 20, 4)).unwrap();
@@ -212,8 +232,8 @@ fn a_device_that_is_in_use_is_not_written_and_one_that_is_written_to_is_warned_o
     File::create(place.path("fs.img")).unwrap().set_len(16 * MIB).unwrap();
     let Some(device) = Loop::over(&place.path("fs.img")) else { return };
     let mount = place.path("target");
-    let mounted = done("mkfs.ext4", &["-q", device.path()])
-        && done("mount", &[device.path(), mount.to_str().unwrap()]);
+    let mounted =
+        done("mkfs.ext4", &["-q", device.path()]) && done("mount", &[device.path(), mount.to_str().unwrap()]);
     if !mounted {
         eprintln!("skipped: nothing can be mounted here");
         return;

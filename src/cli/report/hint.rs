@@ -46,8 +46,9 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
         Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
-        Error::Source(SourceError::ExcludedRoot { .. }) => {
-            "change the rule, or leave the path out".to_owned()
+        Error::Source(error) => source(error)?.to_owned(),
+        Error::Target(_) | Error::TargetTooSmall { .. } | Error::DeviceOverwrite { .. } => {
+            target(error)?.to_owned()
         }
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
         Error::WeakStore { .. } => {
@@ -83,14 +84,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
-        Error::DeviceOverwrite { .. } => "if that is the right device, run it again with --overwrite-device".to_owned(),
-        Error::Target(TargetError::DeviceInUse { .. }) => {
-            "unmount it, or end what uses it; see what that is: lsblk".to_owned()
-        }
-        Error::Source(SourceError::NotAnImage { .. }) => {
-            "give --image block devices and files; directories are saved without it".to_owned()
-        }
-        Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
         Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),
         Error::WriterAtWork { .. } => {
@@ -116,6 +109,29 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+fn source(error: &SourceError) -> Option<&'static str> {
+    match error {
+        SourceError::ExcludedRoot { .. } => Some("change the rule, or leave the path out"),
+        SourceError::NotAnImage { .. } => {
+            Some("give --image block devices and files; directories are saved without it")
+        }
+        _ => None,
+    }
+}
+
+fn target(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::TargetTooSmall { .. } => Some("make room, or choose another target"),
+        Error::DeviceOverwrite { .. } => {
+            Some("if that is the right device, run it again with --overwrite-device")
+        }
+        Error::Target(TargetError::DeviceInUse { .. }) => {
+            Some("unmount it, or end what uses it; see what that is: lsblk")
+        }
+        _ => None,
+    }
 }
 
 fn repo(error: &RepoError, context: &Context) -> Option<String> {

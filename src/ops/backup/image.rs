@@ -5,11 +5,9 @@
 //! because something changed on the way. Cut points and holes depend on content and size alone.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-
 use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use super::again;
 use super::options::BackupOptions;
@@ -40,10 +38,7 @@ impl Images {
     ///
     /// # Errors
     /// [`SourceError::NotAnImage`] for a directory and the like. What is missing is left to the walk.
-    pub(super) fn find(
-        options: &BackupOptions,
-        observer: &dyn Observer,
-    ) -> Result<(Self, Vec<Root>), Error> {
+    pub(super) fn find(options: &BackupOptions, observer: &dyn Observer) -> Result<(Self, Vec<Root>), Error> {
         let mut images = Self::default();
         let mut roots = Vec::with_capacity(options.images.len());
         for path in &options.images {
@@ -70,7 +65,8 @@ impl Images {
 }
 
 fn warn(path: &Path, uses: &[DeviceUse], observer: &dyn Observer) {
-    if let Some(written) = uses.iter().find(|found| !matches!(found, DeviceUse::Mounted { writable: false, .. }))
+    if let Some(written) =
+        uses.iter().find(|found| !matches!(found, DeviceUse::Mounted { writable: false, .. }))
     {
         let message = format!(
             "{} is {written}: what changes while it is read makes an image of several moments; save a snapshot of the volume, or mount it read-only",
@@ -160,14 +156,14 @@ impl Worker<'_> {
 
     /// Stores what can be cut from the buffer: everything if it is the end of a range.
     fn cut_buffered(&mut self, last: bool, rows: &mut Vec<ChunkRow>) -> Result<(), Error> {
-        let most = self.cutter.params().max() as usize;
+        let most = self.image_cutter.params().max() as usize;
         // Not for each piece: what is left is moved to the front.
         if !last && self.buffer.len() < READ + most {
             return Ok(());
         }
         let mut start = 0;
         while self.buffer.len() - start >= most || (last && self.buffer.len() > start) {
-            let len = self.cutter.cut(&self.buffer[start..]);
+            let len = self.image_cutter.cut(&self.buffer[start..]);
             let id = self.segment.store(&self.buffer[start..start + len])?;
             rows.push(ChunkRow { id, len: len as u32 });
             start += len;

@@ -19,7 +19,7 @@ use super::options::{BackupOptions, BackupSource};
 use super::sink::{Segmenter, Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
 use super::upload::{Place, Uploaded, Uploader};
-use super::worker::{self, Job, Outcome};
+use super::worker::{self, Cutters, Job, Outcome};
 use super::{stream, total};
 use crate::class::Class;
 use crate::crypto::context;
@@ -340,7 +340,7 @@ impl Drop for CloseOnDrop<'_> {
 struct ThreadPlan {
     holes: Holes,
     workers: usize,
-    cutter: crate::chunk::Cutter,
+    cutters: Cutters,
     hard_links: Arc<crate::crypto::SecretKey>,
     boundary: crate::crypto::SecretKey,
     cancel: crate::cancel::Cancel,
@@ -351,7 +351,7 @@ impl ThreadPlan {
         Ok(Self {
             holes: if options.read_holes { Holes::Read } else { Holes::Skip },
             workers: repo.env().limits.workers.max(1),
-            cutter: repo.cutter()?,
+            cutters: Cutters { files: repo.cutter()?, images: repo.image_cutter()? },
             hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
             boundary: repo.dedup_key(context::PAGE_BOUNDARY)?,
             cancel: repo.env().cancel.clone(),
@@ -396,7 +396,7 @@ impl ThreadPlan {
 
     fn stream(&self, sink: &Sink, source: &BackupSource, path: &Path) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
-            let (cutter, cancel, workers) = (self.cutter.clone(), &self.cancel, self.workers);
+            let (cutter, cancel, workers) = (self.cutters.files.clone(), &self.cancel, self.workers);
             let stream = stream::Stream { sink, cutter, cancel, workers, jobs, answers };
             stream.save(source, path, self.boundary.clone())
         })
@@ -414,9 +414,9 @@ impl ThreadPlan {
         let todo = Mutex::new(todo);
         std::thread::scope(|scope| {
             for _ in 0..self.workers {
-                let (cutter, links) = (self.cutter.clone(), Arc::clone(&self.hard_links));
+                let (cutters, links) = (self.cutters.clone(), Arc::clone(&self.hard_links));
                 let (todo, answers) = (&todo, answers_in.clone());
-                scope.spawn(move || worker::work(sink, (cutter, links), todo, &answers));
+                scope.spawn(move || worker::work(sink, (cutters, links), todo, &answers));
             }
             drop(answers_in);
             let (built, answers) = feed(jobs, answers)?;

@@ -135,17 +135,25 @@ pub(super) enum Outcome {
     Broken(Error),
 }
 
+/// How content is cut.
+#[derive(Debug, Clone)]
+pub(super) struct Cutters {
+    pub files: Cutter,
+    pub images: Cutter,
+}
+
 /// Works until there is no more work, then seals what is left.
 pub(super) fn work(
     sink: &Sink,
-    (cutter, hard_links): (Cutter, Arc<SecretKey>),
+    (cutters, hard_links): (Cutters, Arc<SecretKey>),
     jobs: &Mutex<Receiver<Job>>,
     answers: &Sender<Outcome>,
 ) {
     let _stop = StopOnPanic(sink);
     let mut worker = Worker {
         sink,
-        cutter,
+        cutter: cutters.files,
+        image_cutter: cutters.images,
         nodes: NodeMaker::new(hard_links, sink.timeless),
         segment: Segmenter::new(sink, ChunkKind::Data),
         buffer: Vec::new(),
@@ -201,7 +209,8 @@ impl Drop for StopOnPanic<'_> {
 
 pub(super) struct Worker<'a> {
     pub(super) sink: &'a Sink,
-    pub(super) cutter: Cutter,
+    cutter: Cutter,
+    pub(super) image_cutter: Cutter,
     nodes: NodeMaker,
     pub(super) segment: Segmenter<'a>,
     pub(super) buffer: Vec<u8>,

@@ -45,7 +45,8 @@ pub(super) fn open(
     }
     if needed < free {
         let path = options.target.display();
-        let message = format!("{path} is {} bytes larger than what is restored; they stay as they are", free - needed);
+        let message =
+            format!("{path} is {} bytes larger than what is restored; they stay as they are", free - needed);
         observer.observe(&Event::Warning { message: &message });
     }
     Ok(Some(device))

@@ -37,7 +37,8 @@ pub(super) enum Output {
 impl Output {
     /// Writes a piece of content; with `sparse` blocks of zeroes become holes of a file.
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64, sparse: bool) -> Result<(), TargetError> {
-        let part = |range: Range<usize>| (bytes.get(range.clone()).unwrap_or_default(), offset + range.start as u64);
+        let part =
+            |range: Range<usize>| (bytes.get(range.clone()).unwrap_or_default(), offset + range.start as u64);
         match self {
             Self::File(file) if !sparse => file.write_at(bytes, offset),
             Self::File(file) => without_zeroes(bytes, offset).try_for_each(|range| {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{RestoreOptions, as_path};
 use super::fetch::Pace;
 use super::plan::Shape;
 use super::select::{Choice, choose, choose_root};
 use super::walk::WindowBounds;
+use super::{RestoreOptions, as_path};
 use crate::error::Error;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
