@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,10 @@ impl Images {
 
     /// Whether an entry of the walk is to be saved as an image.
     pub(super) fn contain(&self, entry: &Entry) -> bool {
-        !self.places.is_empty() && self.places.contains(&entry.path())
+        let name = entry.source_name();
+        let alike = |place: &PathBuf| place.file_name().is_some_and(|last| last.as_bytes() == name);
+        // A path is made only for what may be one.
+        self.places.iter().any(alike) && self.places.contains(&entry.path())
     }
 }
 
