@@ -16,7 +16,7 @@ use crate::class::Class;
 use crate::crypto::SecretKey;
 use crate::error::Error;
 use crate::event::{Counters, EntryChange, Event, Observer};
-use crate::format::node::Node;
+use crate::format::node::{Node, Problem};
 use crate::id::RepositoryId;
 use crate::source::target::{LinkSource, MetadataFailure, NodeKind, TargetError};
 
@@ -280,6 +280,23 @@ impl Run {
         self.tally.failed.fetch_add(1, Ordering::Relaxed);
         let path = as_path(path);
         self.observer.observe(&Event::EntryFailed { path: &path, error, class });
+    }
+
+    /// Whether there is anything of an entry to restore; what is wrong with it is reported.
+    pub(super) fn is_saved(&self, dir: &Dir, node: &Node) -> bool {
+        match node.problem {
+            Some(Problem::Unreadable) => {
+                self.report_failed(dir.path_of(&node.name), &EntryProblem::Unsaved, Class::Partial);
+                return false;
+            }
+            Some(Problem::Changed) => {
+                let path = as_path(dir.path_of(&node.name));
+                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
+                self.observer.observe(&Event::Warning { message: &message });
+            }
+            None => {}
+        }
+        true
     }
 
     /// The target refused an entry. A full target ends the run.

@@ -15,11 +15,10 @@ use super::select::{Choice, choose, choose_root};
 use super::window::{Builder, Lost, Window};
 use crate::class::Class;
 use crate::error::Error;
-use crate::event::Event;
 use crate::filter::Filter;
 use crate::format::content::{ChunkRow, Content};
 use crate::format::envelope::ChunkKind;
-use crate::format::node::{Node, NodeKind, Problem};
+use crate::format::node::{Node, NodeKind};
 use crate::index::{Location, View};
 use crate::ops::tree::{ContentRows, DirCursor, Item, Lookup, OpenedKeys, TreeReader, is_local_damage};
 use crate::source::target::NodeKind as SpecialKind;
@@ -155,7 +154,7 @@ impl<'a> Walk<'a> {
     /// Restores a single entry into `root`.
     pub(super) async fn single(&mut self, root: Arc<Dir>, node: Box<Node>) -> Result<(), Error> {
         self.run.begin();
-        if self.is_saved(&root, &node) {
+        if self.run.is_saved(&root, &node) {
             root.hold();
             self.count_dry(&root, &node);
             let linking = self.run.linking(&root, node);
@@ -202,7 +201,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-        if !self.is_saved(&parent, &node) {
+        if !self.run.is_saved(&parent, &node) {
             return Ok(());
         }
         if is_dir {
@@ -213,23 +212,6 @@ impl<'a> Walk<'a> {
         parent.hold();
         let linking = self.run.linking(&parent, node);
         self.make(&parent, linking).await
-    }
-
-    /// Whether there is anything of an entry to restore; what is wrong with it is reported.
-    fn is_saved(&self, dir: &Dir, node: &Node) -> bool {
-        match node.problem {
-            Some(Problem::Unreadable) => {
-                self.run.report_failed(dir.path_of(&node.name), &EntryProblem::Unsaved, Class::Partial);
-                return false;
-            }
-            Some(Problem::Changed) => {
-                let path = super::entries::as_path(dir.path_of(&node.name));
-                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
-                self.run.observer.observe(&Event::Warning { message: &message });
-            }
-            None => {}
-        }
-        true
     }
 
     /// Counts an entry that would be made.
