@@ -350,7 +350,7 @@ mod tests {
 
     use super::*;
     use crate::event::CountingObserver;
-    use crate::source::target::TargetOptions;
+    use crate::source::target::{Target, TargetOptions};
 
     #[test]
     fn whoever_hands_over_waits_until_less_is_under_way_or_the_run_stops() {
@@ -358,7 +358,7 @@ mod tests {
         let target = Target::open(dir.path(), TargetOptions::default()).unwrap();
         let world: (Arc<dyn Observer>, _) = (Arc::new(CountingObserver::default()), Cancel::default());
         let keys = (RepositoryId::new([1; 16]), SecretKey::from_bytes([2; 32]));
-        let run = Run::new(Some(target), (false, false), keys, world);
+        let run = Run::new(Some(Place::Directory(target)), (false, false), keys, world);
         let most = 2 * ROOM_STEP + 7;
         (0..4 * ROOM_STEP).for_each(|_| run.begin());
         let mut waiting = Box::pin(run.room(most));
