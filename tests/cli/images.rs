@@ -1,5 +1,7 @@
 //! Disk images and block devices, there and back. Devices need root and loop devices; where there are none, a line says so.
 
+#![allow(clippy::print_stderr, reason = "a test that is left out says so")]
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
