@@ -77,8 +77,22 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see what there is: lifeboat hold list".to_owned()
         }
         Error::HoldIsOver => "give --until a time to come".to_owned(),
-        Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
+        Error::NoSuchPath { .. } | Error::NotAFile { .. } | Error::NotADirectory { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
+        }
+        Error::MountPoint { .. } => "name an empty directory, which must exist".to_owned(),
+        Error::NoFuse { missing } if missing.starts_with("/dev") => {
+            "load it: modprobe fuse; give a container --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
+                .to_owned()
+        }
+        Error::NoFuse { .. } => "install the package fuse3, or use restore".to_owned(),
+        Error::OthersRefused => {
+            "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out".to_owned()
+        }
+        Error::MountRefused { .. } => {
+            "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
+             --cap-add SYS_ADMIN; or use restore"
+                .to_owned()
         }
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),

@@ -34,6 +34,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub(crate) use self::entries::as_path;
+pub(crate) use self::links::content_of;
+pub(crate) use self::prepare::{check_place, is_empty};
 use self::entries::{Dir, Meta};
 use self::fetch::Bridge;
 use self::run::Run;
@@ -134,7 +136,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let env = repo.env();
     let begun = env.clock.monotonic();
     let observer = Arc::clone(&env.observer);
-    prepare::check_place(repo, &options.target)?;
+    check_place(repo, &options.target)?;
     observer.observe(&Event::PhaseStarted { phase: Phase::Plan, total: None });
     let lookup = Lookup::open(repo).await?;
     let snapshot = &options.snapshot.snapshot;
@@ -151,7 +153,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     observer.counters().total_bytes.store(total, Ordering::Relaxed);
     observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });
 
-    let empty = prepare::is_empty(&options.target);
+    let empty = is_empty(&options.target);
     if empty && !options.dry_run {
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }
