@@ -10,6 +10,7 @@ mod forgetting;
 mod help;
 mod history;
 mod interruption;
+mod mounting;
 mod objects;
 mod places;
 mod reading;

@@ -34,10 +34,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub(crate) use self::entries::as_path;
-pub(crate) use self::links::content_of;
-pub(crate) use self::prepare::{check_place, is_empty};
 use self::entries::{Dir, Meta};
 use self::fetch::Bridge;
+pub(crate) use self::links::content_of;
+pub(crate) use self::prepare::{check_place, is_empty};
 use self::run::Run;
 use self::walk::Walk;
 use crate::crypto::context;

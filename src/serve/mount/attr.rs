@@ -116,7 +116,8 @@ pub(super) fn virtual_attr(
 
 fn time(time: FileTime) -> SystemTime {
     let seconds = Duration::from_secs(time.seconds.unsigned_abs());
-    let whole = if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    let whole =
+        if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
     let whole = whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into())));
     whole.unwrap_or(UNIX_EPOCH)
 }

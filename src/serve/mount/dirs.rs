@@ -115,7 +115,8 @@ async fn enter(
             if first.is_some() && first.as_deref() != leaf.name(0) {
                 return Err(bad(&page, "first name of a tree page"));
             }
-            let is_behind = |row: &u32| last.is_none_or(|last| leaf.name(*row).is_some_and(|name| name > last));
+            let is_behind =
+                |row: &u32| last.is_none_or(|last| leaf.name(*row).is_some_and(|name| name > last));
             let row = (0..leaf.len()).find(is_behind);
             Ok(row.map_or(Entered::Nothing, |row| Entered::Spot(Spot { page, leaf, row })))
         }

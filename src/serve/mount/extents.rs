@@ -113,7 +113,8 @@ impl RowList {
     pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (ChunkRow, u64)> {
         let first = self.ends.partition_point(|end| *end <= range.start);
         let rows = self.rows.iter().zip(self.ends.iter()).skip(first);
-        rows.map(|(row, end)| (*row, end - u64::from(row.len))).take_while(move |(_, start)| *start < range.end)
+        rows.map(|(row, end)| (*row, end - u64::from(row.len)))
+            .take_while(move |(_, start)| *start < range.end)
     }
 }
 

@@ -150,11 +150,7 @@ fn times(shown: &[&Shown]) -> Vec<String> {
     shown.iter().map(name).collect()
 }
 
-fn entries(
-    shown: &[&Shown],
-    names: Vec<String>,
-    unread: Option<Timestamp>,
-) -> BTreeMap<Vec<u8>, Entry> {
+fn entries(shown: &[&Shown], names: Vec<String>, unread: Option<Timestamp>) -> BTreeMap<Vec<u8>, Entry> {
     let latest = shown.iter().zip(&names).rfind(|(snapshot, _)| snapshot.confirmed);
     let latest = latest.filter(|(snapshot, _)| unread.is_none_or(|unread| unread < snapshot.stored));
     let latest = latest.map(|(_, name)| (LATEST.to_vec(), Entry::Latest(name.clone().into_bytes())));

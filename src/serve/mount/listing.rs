@@ -10,7 +10,7 @@ use fuser::{Errno, FileAttr, FileType};
 
 use super::attr;
 use super::dirs::{self, Spot};
-use super::inodes::{Ino, PageRecord};
+use super::inodes::Ino;
 use super::layout::Dir;
 use super::server::{BRIEFLY, Entry, FOREVER, Fault, Object, Root, Server};
 use super::virtuals::Place;
@@ -63,7 +63,7 @@ impl Server<'_> {
     }
 
     async fn list_entries(&self, dir: &Entry, behind: u64, sink: Sink<'_>) -> Result<(), Fault> {
-        let Some(tree) = dir.node.tree else { return Ok(()) };
+        let Some(tree) = dir.tree()? else { return Ok(()) };
         let (mut spot, mut last) = self.resume(behind).await?;
         loop {
             if let Some(spot) = spot.take() {
@@ -96,7 +96,13 @@ impl Server<'_> {
     }
 
     /// Gives the entries of a page to the sink, from a row on; false if there is no more room.
-    async fn list_page(&self, dir: &Entry, mut spot: Spot, last: &mut Option<Vec<u8>>, sink: Sink<'_>) -> bool {
+    async fn list_page(
+        &self,
+        dir: &Entry,
+        mut spot: Spot,
+        last: &mut Option<Vec<u8>>,
+        sink: Sink<'_>,
+    ) -> bool {
         while let Some(decoded) = spot.leaf.node(spot.row) {
             let name = spot.leaf.name(spot.row).unwrap_or_default();
             let node = match decoded {
@@ -126,10 +132,10 @@ impl Server<'_> {
     }
 
     async fn list_node(&self, dir: &Entry, spot: &Spot, node: &Node, sink: Sink<'_>) -> bool {
-        let ino = self.number((dir.ino, dir.top), spot, node);
+        let ino = self.number(dir, spot, node);
         match ino.and_then(|ino| attr::attr(node, ino)) {
             Ok(attr) => {
-                let page = self.inodes().page(PageRecord { dir: dir.ino, top: dir.top, page: spot.page });
+                let page = self.page(dir, spot.page);
                 let cookie = Ino::Row { page, row: spot.row }.number();
                 sink(cookie, &node.name, &attr, FOREVER)
             }

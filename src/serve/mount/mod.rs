@@ -190,3 +190,6 @@ async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,8 @@ const KEPT: usize = 16 << 20;
 /// Pages that are read at the same time.
 const READERS: usize = 4;
 /// Opened segments that each reader keeps.
-const SEGMENTS: usize = 4;
-/// Bytes of a pack that are fetched at once, if each request costs a round trip.
+const SEGMENTS: usize = 3;
+/// Bytes of a pack that are fetched at once, if each request costs a round trip and there is a cache to keep them.
 const AHEAD: u64 = 1 << 20;
 
 /// Entries of a directory as they are stored.
@@ -103,7 +103,9 @@ impl<'a> Pages<'a> {
     pub(super) async fn leaf(&self, page: TreeRef) -> Result<Arc<Leaf>, Error> {
         match self.tree(page).await? {
             Loaded::Leaf(leaf) => Ok(leaf),
-            _ => Err(damaged_page(&page.id, FormatError::Value { section: "5", what: "kind of a tree page" })),
+            _ => {
+                Err(damaged_page(&page.id, FormatError::Value { section: "5", what: "kind of a tree page" }))
+            }
         }
     }
 
@@ -138,7 +140,8 @@ impl<'a> Pages<'a> {
             Some(reader) => reader,
             None => {
                 let mut reader = self.lookup.reader()?.keeping(SEGMENTS);
-                if !self.lookup.repo().store().is_local() {
+                let repo = self.lookup.repo();
+                if !repo.store().is_local() && repo.env().places.cache.is_some() {
                     reader.read_ahead(AHEAD);
                 }
                 reader

@@ -23,12 +23,15 @@ use super::virtuals::{Place, Virtuals};
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::node::{FileTime, Node, NodeKind, Problem};
+use crate::format::tree::TreeRef;
 use crate::ops::restore::content_of;
 use crate::ops::tree::{Lookup, damaged_page};
 
 /// How long the kernel may believe what cannot change, and what can.
 pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);
 pub(super) const BRIEFLY: Duration = Duration::from_secs(1);
+/// Directories in each other: of each above one that is used the number is known.
+const DEPTH_MAX: u32 = 50_000;
 /// The longest target of a link that the system takes.
 const TARGET_MAX: usize = 4095;
 
@@ -73,6 +76,15 @@ pub(super) struct Entry {
     pub(super) dir: u64,
     /// The directory in which the tree is shown.
     pub(super) top: u64,
+    /// How many directories lie above it, up to there.
+    pub(super) depth: u32,
+}
+
+impl Entry {
+    /// The tree of a directory.
+    pub(super) fn tree(&self) -> Result<Option<TreeRef>, Fault> {
+        if self.depth < DEPTH_MAX { Ok(self.node.tree) } else { Err(Fault::Errno(Errno::ELOOP)) }
+    }
 }
 
 pub(super) struct Server<'a> {
@@ -128,7 +140,7 @@ impl<'a> Server<'a> {
             Ino::Root => match &self.root {
                 Root::Shelf(_) => Ok(Object::Virtual(Place::Dir(Dir::Root))),
                 Root::Tree(node) => {
-                    Ok(Object::Entry(Entry { ino, node: node.clone(), dir: ROOT, top: ROOT }))
+                    Ok(Object::Entry(Entry { ino, node: node.clone(), dir: ROOT, top: ROOT, depth: 0 }))
                 }
             },
             Ino::Virtual(number) => {
@@ -137,7 +149,7 @@ impl<'a> Server<'a> {
                     Place::Snapshot(..) => {
                         let node = self.top(&place).ok_or_else(stale)?;
                         let dir = self.virtuals().number(&place.parent());
-                        Ok(Object::Entry(Entry { ino, node: node.into(), dir, top: ino }))
+                        Ok(Object::Entry(Entry { ino, node: node.into(), dir, top: ino, depth: 0 }))
                     }
                     _ => Ok(Object::Virtual(place)),
                 }
@@ -154,11 +166,11 @@ impl<'a> Server<'a> {
     async fn row(&self, ino: u64) -> Result<Entry, Fault> {
         let stale = || Fault::Errno(Errno::ESTALE);
         let Ino::Row { page, row } = Ino::parse(ino) else { return Err(stale()) };
-        let PageRecord { dir, top, page } = self.inodes().record(page).ok_or_else(stale)?;
+        let PageRecord { dir, top, depth, page } = self.inodes().record(page).ok_or_else(stale)?;
         let leaf = self.pages.leaf(page).await?;
         let node = leaf.node(row).ok_or_else(stale)?;
         let node = node.map_err(|rule| damaged_page(&page.id, rule))?;
-        Ok(Entry { ino, node: node.into(), dir, top })
+        Ok(Entry { ino, node: node.into(), dir, top, depth })
     }
 
     /// The directory in which a snapshot is shown, if it is.
@@ -174,22 +186,26 @@ impl<'a> Server<'a> {
         Some(node)
     }
 
+    /// The number of a page of a directory.
+    pub(super) fn page(&self, dir: &Entry, page: TreeRef) -> u64 {
+        self.inodes().page(PageRecord { dir: dir.ino, top: dir.top, depth: dir.depth + 1, page })
+    }
+
     /// The number of an entry of a directory.
-    pub(super) fn number(&self, (dir, top): (u64, u64), spot: &Spot, node: &Node) -> Result<u64, Unfit> {
+    pub(super) fn number(&self, dir: &Entry, spot: &Spot, node: &Node) -> Result<u64, Unfit> {
         if spot.row >= ROWS_MAX {
             return Err(Unfit::Crowded);
         }
-        let mut inodes = self.inodes();
-        let page = inodes.page(PageRecord { dir, top, page: spot.page });
+        let page = self.page(dir, spot.page);
         let row = Ino::Row { page, row: spot.row }.number();
         match node.hard_link {
             Some(number) if node.kind != NodeKind::Directory => {
                 // Names that do not agree are names of different files.
                 let mut hasher = blake3::Hasher::new();
-                hasher.update(&top.to_le_bytes()).update(&number).update(&content_of(node));
+                hasher.update(&dir.top.to_le_bytes()).update(&number).update(&content_of(node));
                 let mut common = [0; 16];
                 common.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-                Ok(inodes.link(common, row))
+                Ok(self.inodes().link(common, row))
             }
             _ => Ok(row),
         }
@@ -248,11 +264,11 @@ impl<'a> Server<'a> {
                 Ok((self.member(&dir, member)?, BRIEFLY))
             }
             Object::Entry(entry) if entry.node.kind == NodeKind::Directory => {
-                let tree = entry.node.tree.ok_or_else(none)?;
+                let tree = entry.tree()?.ok_or_else(none)?;
                 let spot = dirs::find(&self.pages, tree, name).await?.ok_or_else(none)?;
                 let node = spot.leaf.node(spot.row).ok_or_else(none)?;
                 let node = node.map_err(|rule| damaged_page(&spot.page.id, rule))?;
-                let ino = self.number((entry.ino, entry.top), &spot, &node);
+                let ino = self.number(&entry, &spot, &node);
                 let found = ino.and_then(|ino| attr::attr(&node, ino));
                 Ok((found.map_err(Fault::Unfit)?, FOREVER))
             }
@@ -274,9 +290,7 @@ impl<'a> Server<'a> {
     /// Where a symbolic link leads to.
     pub(super) async fn target(&self, ino: u64) -> Result<Vec<u8>, Fault> {
         match self.object(ino).await? {
-            Object::Virtual(Place::Latest(dir)) => {
-                self.latest(&dir).ok_or(Fault::Errno(Errno::ENOENT))
-            }
+            Object::Virtual(Place::Latest(dir)) => self.latest(&dir).ok_or(Fault::Errno(Errno::ENOENT)),
             Object::Entry(Entry { node, .. }) if node.kind == NodeKind::Symlink => {
                 if node.target.is_empty() || node.target.len() > TARGET_MAX || node.target.contains(&0) {
                     let rule = FormatError::Value { section: "6", what: "link target" };

@@ -65,7 +65,8 @@ mod tests {
         let mut virtuals = Virtuals::default();
         let named = Dir::Named(Group::Jobs, b"a".to_vec());
         let snapshot = Place::Snapshot(named.clone(), SnapshotId::new([1; 32]));
-        for place in [Place::Dir(Dir::Ids), Place::Dir(named.clone()), snapshot.clone(), Place::Latest(named)] {
+        for place in [Place::Dir(Dir::Ids), Place::Dir(named.clone()), snapshot.clone(), Place::Latest(named)]
+        {
             let number = virtuals.number(&place);
             assert_eq!(virtuals.number(&place), number);
             let Ino::Virtual(index) = Ino::parse(number) else { panic!("{number:x}") };
