@@ -22,7 +22,7 @@ use crate::format::node::Node;
 use crate::ops::tree::{Lookup, damaged_page};
 
 /// Bytes of files' descriptions that are kept.
-const KEPT: usize = 8 << 20;
+const KEPT: usize = 4 << 20;
 /// How far ahead of a reader segments are opened, near and far away.
 const AHEAD_NEAR: u64 = 6 << 20;
 const AHEAD_FAR: u64 = 16 << 20;

@@ -18,7 +18,7 @@ use crate::id::ChunkId;
 use crate::ops::tree::{Lookup, TreeReader, damaged_page, leaf_rows};
 
 /// Bytes of pages that are kept.
-const KEPT: usize = 16 << 20;
+const KEPT: usize = 12 << 20;
 /// Pages that are read at the same time.
 const READERS: usize = 4;
 /// Opened segments that each reader keeps.

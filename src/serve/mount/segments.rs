@@ -24,9 +24,9 @@ use crate::repo::{RepoError, SegmentPlace};
 use crate::seal::SegmentOpener;
 
 /// Bytes of opened segments that are kept.
-const KEPT: usize = 32 << 20;
+const KEPT: usize = 24 << 20;
 /// Bytes that are fetched and opened at the same time.
-const BUDGET: usize = 24 << 20;
+const BUDGET: usize = 16 << 20;
 /// Unit of the budget.
 const UNIT: usize = 64 << 10;
 
