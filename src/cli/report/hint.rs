@@ -43,6 +43,10 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Repo(error) => return repo(error, context),
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
+        Error::MountPoint { .. }
+        | Error::NoFuse { .. }
+        | Error::OthersRefused
+        | Error::MountRefused { .. } => mount(error),
         Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
         Error::Source(SourceError::ExcludedRoot { .. }) => {
             "change the rule, or leave the path out".to_owned()
@@ -80,20 +84,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::NoSuchPath { .. } | Error::NotAFile { .. } | Error::NotADirectory { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
-        Error::MountPoint { .. } => "name an empty directory, which must exist".to_owned(),
-        Error::NoFuse { missing } if missing.starts_with("/dev") => {
-            "load it: modprobe fuse; give a container --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
-                .to_owned()
-        }
-        Error::NoFuse { .. } => "install the package fuse3, or use restore".to_owned(),
-        Error::OthersRefused => {
-            "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out".to_owned()
-        }
-        Error::MountRefused { .. } => {
-            "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
-             --cap-add SYS_ADMIN; or use restore"
-                .to_owned()
-        }
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
@@ -121,6 +111,23 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// What to do when nothing can be mounted.
+fn mount(error: &Error) -> String {
+    let step = match error {
+        Error::MountPoint { .. } => "name an empty directory, which must exist",
+        Error::NoFuse { missing } if missing.starts_with("/dev") => {
+            "load it: modprobe fuse; give a container --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
+        }
+        Error::NoFuse { .. } => "install the package fuse3, or use restore",
+        Error::OthersRefused => "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out",
+        _ => {
+            "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
+             --cap-add SYS_ADMIN; or use restore"
+        }
+    };
+    step.to_owned()
 }
 
 fn repo(error: &RepoError, context: &Context) -> Option<String> {

@@ -18,8 +18,9 @@ use crate::format::content::ChunkRow;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
 use crate::index::{Location, View};
-use crate::ops::cat::{elsewhere, genuine, get};
-use crate::ops::tree::{ChunkCopy, Lookup, OpenedKeys, is_local_damage, may_have_moved};
+use crate::ops::tree::{
+    ChunkCopy, Lookup, OpenedKeys, Sought, elsewhere, fetch, genuine, is_local_damage, may_have_moved,
+};
 use crate::repo::{RepoError, SegmentPlace};
 use crate::seal::SegmentOpener;
 
@@ -131,8 +132,9 @@ impl<'a> Segments<'a> {
             take(part);
             return Ok(());
         }
-        let tried = ChunkCopy { segment: place.segment, offset: place.location.offset };
-        let chunk = elsewhere(self.lookup, &self.id_key, row, tried).await?;
+        let tried = vec![ChunkCopy { segment: place.segment, offset: place.location.offset }];
+        let found = elsewhere(self.lookup, &self.id_key, vec![Sought { row: *row, tried }]).await?;
+        let chunk = found.into_iter().flatten().next().ok_or(Error::ChunkLost { chunk: row.id })?;
         take(chunk.get(range).unwrap_or_default());
         let weight = chunk.len();
         let opened = Opened { plain: chunk, genuine: Mutex::default() };
@@ -205,8 +207,7 @@ impl<'a> Segments<'a> {
         let units = (entry.stored_len as usize + entry.plain_len as usize).div_ceil(UNIT);
         let units = units.clamp(1, BUDGET / UNIT) as u32;
         let _permit = self.budget.acquire_many(units).await.expect("the budget is never closed");
-        let start = u64::from(entry.offset);
-        let stored = get(self.lookup, &place.location, start..start + u64::from(entry.stored_len)).await?;
+        let stored = fetch(self.lookup, &place.location).await?;
         let wanted = std::mem::take(&mut *lock(&slot.wanted));
         let (openers, key, id_key) = (Arc::clone(&self.openers), Arc::clone(&place.key), self.id_key.clone());
         let repository = self.lookup.repo().id();
