@@ -43,10 +43,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Repo(error) => return repo(error, context),
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
-        Error::MountPoint { .. }
-        | Error::NoFuse { .. }
-        | Error::OthersRefused
-        | Error::MountRefused { .. } => mount(error),
         Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
         Error::Source(SourceError::ExcludedRoot { .. }) => {
             "change the rule, or leave the path out".to_owned()
@@ -81,7 +77,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see what there is: lifeboat hold list".to_owned()
         }
         Error::HoldIsOver => "give --until a time to come".to_owned(),
-        Error::NoSuchPath { .. } | Error::NotAFile { .. } | Error::NotADirectory { .. } => {
+        Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
@@ -109,25 +105,27 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
-        _ => return None,
+        _ => return mount(error),
     })
 }
 
 /// What to do when nothing can be mounted.
-fn mount(error: &Error) -> String {
+fn mount(error: &Error) -> Option<String> {
     let step = match error {
+        Error::NotADirectory { .. } => "see what it holds: lifeboat ls SNAPSHOT",
         Error::MountPoint { .. } => "name an empty directory, which must exist",
         Error::NoFuse { missing } if missing.starts_with("/dev") => {
             "load it: modprobe fuse; give a container --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
         }
         Error::NoFuse { .. } => "install the package fuse3, or use restore",
         Error::OthersRefused => "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out",
-        _ => {
+        Error::MountRefused { .. } => {
             "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
              --cap-add SYS_ADMIN; or use restore"
         }
+        _ => return None,
     };
-    step.to_owned()
+    Some(step.to_owned())
 }
 
 fn repo(error: &RepoError, context: &Context) -> Option<String> {
