@@ -173,6 +173,38 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// The path is not a directory.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// Nothing can be mounted at a place.
+    #[error("cannot mount at {}: {fault}", path.display())]
+    MountPoint {
+        /// The place.
+        path: PathBuf,
+        /// What is wrong with it, in words.
+        fault: &'static str,
+    },
+    /// This machine cannot mount.
+    #[error("this machine has no {missing}, so nothing can be mounted")]
+    NoFuse {
+        /// A device or a program.
+        missing: &'static str,
+    },
+    /// The system does not let this user give others access to a mount.
+    #[error("this machine does not let an ordinary user give others access to a mount")]
+    OthersRefused,
+    /// The system did not mount, or not unmount.
+    #[error("mounting at {} failed", path.display())]
+    MountRefused {
+        /// The place.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A new repository needs something that opens it.
     #[error("a new repository needs a passphrase, a key file or recovery words")]
     NoKeySlot,
@@ -304,6 +336,7 @@ impl Error {
             | Self::BadSelector { .. }
             | Self::InsideRepository { .. }
             | Self::OutputIsTerminal { .. }
+            | Self::MountPoint { .. }
             | Self::NoKeySlot
             | Self::DescriptionTooLong(_)
             | Self::NothingToForget
@@ -325,6 +358,10 @@ impl Error {
             | Self::AmbiguousSnapshot { .. }
             | Self::NoSuchPath { .. }
             | Self::NotAFile { .. }
+            | Self::NotADirectory { .. }
+            | Self::NoFuse { .. }
+            | Self::OthersRefused
+            | Self::MountRefused { .. }
             | Self::TooLate { .. }
             | Self::NoHold { .. }
             | Self::AmbiguousHold { .. }

@@ -5,6 +5,7 @@
 //! | layer | room | what it is |
 //! |---|---|---|
 //! | 4 | [`ops`] | what the tool does: backup, restore, archive, verify, snapshots, ls, diff, find, why, cat, stats, init |
+//! | 4 | [`serve`] | a repository shown to other programs: the mount |
 //! | 4 | [`error`] | the one error of public operations |
 //! | 3 | [`repo`] | a repository: open, commit, read chunks, write packs |
 //! | 3 | [`index`] | chunk id to location: immutable sorted tables, memory-mapped |
@@ -45,3 +46,4 @@ pub mod repo;
 
 pub mod error;
 pub mod ops;
+pub mod serve;

@@ -165,6 +165,15 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     Ok(found)
 }
 
+/// As [`list`]; only a confirmation that somebody entitled has signed counts, and of what could not be read there are left in
+/// [`SnapshotList::unread`] those that are confirmed and that nobody forgot.
+pub async fn list_checked(repo: &Repository, filter: &SnapshotFilter) -> Result<SnapshotList, Error> {
+    let mut found = list(repo, filter).await?;
+    check_confirmations(repo, &mut found.snapshots).await?;
+    judge_unread(repo, &mut found).await?;
+    Ok(found)
+}
+
 /// The snapshot that a selector means: an id or the beginning of one, `latest`, `latest~2` for the third newest, or
 /// `@2026-03-01T14:00` for the newest that the store had at that time (a date alone includes the whole day; without `Z` or
 /// an offset the machine's time zone counts). An id is found whether it matches the filter or not, and whether the snapshot

@@ -61,6 +61,11 @@ impl ReadIndex {
         Ok(())
     }
 
+    /// Counts from zero again how often the index is loaded.
+    pub fn renew(&mut self) {
+        self.reloads = 0;
+    }
+
     /// Index objects that were left out since the last call. One may come again.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         let mut problems = std::mem::take(&mut self.problems);

@@ -11,6 +11,7 @@ mod help;
 mod history;
 mod images;
 mod interruption;
+mod mounting;
 mod objects;
 mod places;
 mod reading;

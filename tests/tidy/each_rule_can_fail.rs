@@ -95,6 +95,9 @@ fn sizes_are_counted_to_the_line() {
         [""; 0]
     );
     assert_eq!(lines("src/a.rs", "fn f(a: A, b: A, c: A, d: A, e: A, g: A) {}", sizes), [1]);
+    let given = "impl T for X { fn f(a: A, b: A, c: A, d: A, e: A, g: A) {} }\n";
+    let own = format!("{given}impl X {{ fn f(a: A, b: A, c: A, d: A, e: A, g: A) {{}} }}");
+    assert_eq!(lines("src/a.rs", &own, sizes), [2], "a trait decides on the arguments of its functions");
 }
 
 #[test]

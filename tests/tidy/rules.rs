@@ -4,6 +4,8 @@
 pub(crate) const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("repo", "index", "a repository looks its chunks up"),
     ("ops", "error", "operations fail with the public error"),
+    ("serve", "ops", "what is shown is found and read as the operations do it"),
+    ("serve", "error", "what is served fails with the public error"),
     ("crypto", "format", "sealed keys, slots and ids have stored forms"),
 ];
 
@@ -39,6 +41,7 @@ pub(crate) const BANS: &[(Place, &str, &str)] = &[
     (Place::Library, "indicatif", "bars belong to the command line"),
     (Place::Library, "clap", "arguments belong to the command line"),
     (Place::Except("src/store"), "object_store", "only the room `store` knows the storage library"),
+    (Place::Except("src/serve/mount"), "fuser", "only the mount speaks to the kernel"),
     (Place::Except("src/clock.rs"), "SystemTime :: now", "take the time from `Clock`"),
     (Place::Except("src/random.rs"), "getrandom", "take randomness from `Random`"),
     (Place::Pure, "async", "pure rooms and plans do not wait"),

@@ -31,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) lines: usize,
     /// Modules that are compiled for tests only, as path prefixes without extension.
     pub(crate) test_modules: Vec<String>,
+    /// What is looked at implements a trait, which decides on the arguments.
+    of_trait: bool,
     pub(crate) text: String,
 }
 
@@ -44,6 +46,7 @@ impl Source {
             functions: Vec::new(),
             lines: lines_before_tests(text),
             test_modules: Vec::new(),
+            of_trait: false,
             text: text.to_owned(),
         };
         source.flatten(stream);
@@ -220,7 +223,7 @@ impl Source {
             name: signature.ident.to_string(),
             line: start,
             lines: end + 1 - start,
-            arguments: inputs.count(),
+            arguments: if self.of_trait { 0 } else { inputs.count() },
         });
     }
 }
@@ -237,6 +240,12 @@ impl<'ast> Visit<'ast> for Source {
             self.function(&item.sig, &item.block);
             visit::visit_item_fn(self, item);
         }
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        let of_trait = std::mem::replace(&mut self.of_trait, item.trait_.is_some());
+        visit::visit_item_impl(self, item);
+        self.of_trait = of_trait;
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {

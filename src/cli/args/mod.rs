@@ -4,6 +4,7 @@ mod backup;
 mod forget;
 mod global;
 mod history;
+mod mount;
 mod prune;
 mod restore;
 mod rules;
@@ -14,6 +15,7 @@ pub(crate) use backup::BackupArgs;
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
 pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
+pub(crate) use mount::MountArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
@@ -64,6 +66,8 @@ pub(crate) enum Verb {
     Cat(CatArgs),
     /// Write a snapshot, or a part of it, into a directory
     Restore(RestoreArgs),
+    /// Show snapshots as a read-only file system, until it is unmounted
+    Mount(MountArgs),
     /// Forget snapshots, by a policy or by name; they stay until they are removed
     Forget(ForgetArgs),
     /// Take back that snapshots were forgotten

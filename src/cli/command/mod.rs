@@ -14,6 +14,7 @@ mod init;
 mod key;
 mod ls;
 pub(crate) mod man;
+mod mount;
 mod prune;
 mod restore;
 mod snapshots;
@@ -40,6 +41,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Why(args) => why::run(session, args).await,
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
+        Verb::Mount(args) => mount::run(session, args).await,
         Verb::Forget(args) => forget::run(session, args).await,
         Verb::Undelete(args) => undelete::run(session, args).await,
         Verb::Hold(args) => hold::run(session, args).await,

@@ -107,7 +107,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
-        _ => return None,
+        _ => return mount(error),
     })
 }
 
@@ -132,6 +132,25 @@ fn target(error: &Error) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// What to do when nothing can be mounted.
+fn mount(error: &Error) -> Option<String> {
+    let step = match error {
+        Error::NotADirectory { .. } => "see what it holds: lifeboat ls SNAPSHOT",
+        Error::MountPoint { .. } => "name an empty directory, which must exist",
+        Error::NoFuse { missing } if missing.starts_with("/dev") => {
+            "load it: modprobe fuse; give a container --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
+        }
+        Error::NoFuse { .. } => "install the package fuse3, or use restore",
+        Error::OthersRefused => "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out",
+        Error::MountRefused { .. } => {
+            "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
+             --cap-add SYS_ADMIN; or use restore"
+        }
+        _ => return None,
+    };
+    Some(step.to_owned())
 }
 
 fn repo(error: &RepoError, context: &Context) -> Option<String> {

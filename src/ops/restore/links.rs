@@ -19,7 +19,7 @@ pub(super) enum Linking {
 }
 
 /// Stands for everything that the names of one file must have in common.
-pub(in crate::ops) fn content_of(node: &Node) -> [u8; 16] {
+pub(crate) fn content_of(node: &Node) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[node.kind as u8]);
     hasher.update(&node.size.to_le_bytes());

@@ -39,7 +39,9 @@ use std::time::Duration;
 pub(crate) use self::entries::as_path;
 use self::entries::{Dir, Meta};
 use self::fetch::Bridge;
+pub(crate) use self::links::content_of;
 use self::output::Place;
+pub(crate) use self::prepare::{check_place, is_empty};
 use self::run::Run;
 use self::walk::Walk;
 use crate::crypto::context;
@@ -145,7 +147,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let env = repo.env();
     let begun = env.clock.monotonic();
     let observer = Arc::clone(&env.observer);
-    prepare::check_place(repo, &options.target)?;
+    check_place(repo, &options.target)?;
     observer.observe(&Event::PhaseStarted { phase: Phase::Plan, total: None });
     let lookup = Lookup::open(repo).await?;
     let snapshot = &options.snapshot.snapshot;
@@ -164,7 +166,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     observer.counters().total_bytes.store(total, Ordering::Relaxed);
     observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });
 
-    let empty = prepare::is_empty(&options.target);
+    let empty = is_empty(&options.target);
     if empty && !options.dry_run {
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }

@@ -44,7 +44,7 @@ pub(super) fn pace(repo: &Repository) -> (Pace, WindowBounds) {
 }
 
 /// Refuses a target inside of the repository.
-pub(in crate::ops) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error> {
+pub(crate) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error> {
     let Some(root) = repo.store().local_root().and_then(|root| root.canonicalize().ok()) else {
         return Ok(());
     };
@@ -78,7 +78,7 @@ pub(super) fn rename(found: Found, options: &RestoreOptions) -> Result<Found, Er
 }
 
 /// Whether nothing stands in the target, `lost+found` apart.
-pub(super) fn is_empty(target: &Path) -> bool {
+pub(crate) fn is_empty(target: &Path) -> bool {
     match std::fs::read_dir(target) {
         Ok(entries) => entries.flatten().all(|entry| entry.file_name() == "lost+found"),
         Err(error) => error.kind() == io::ErrorKind::NotFound,

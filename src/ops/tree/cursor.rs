@@ -233,7 +233,7 @@ impl DirCursor {
 }
 
 /// Where the rows of a page of entries begin, and how long they are.
-fn leaf_rows(bytes: &[u8], tree: TreeRef) -> Result<Vec<(u32, u32)>, Error> {
+pub(crate) fn leaf_rows(bytes: &[u8], tree: TreeRef) -> Result<Vec<(u32, u32)>, Error> {
     let page = Page::decode(bytes, 0).map_err(|rule| damaged_page(&tree.id, rule))?;
     let Page::Nodes(nodes) = page else { return Ok(Vec::new()) };
     let mut start = 1;

@@ -103,7 +103,8 @@ async fn try_copies(
     Ok(None)
 }
 
-async fn fetch(lookup: &Lookup<'_>, copy: &Location) -> Result<Bytes, Error> {
+/// The stored bytes of the segment that holds this copy.
+pub(crate) async fn fetch(lookup: &Lookup<'_>, copy: &Location) -> Result<Bytes, Error> {
     let start = u64::from(copy.segment.offset);
     let range = start..start + u64::from(copy.segment.stored_len);
     let key = Key::new(ObjectName::Pack(copy.pack_id).key()).map_err(|e| RepoError::Store(e.into()))?;

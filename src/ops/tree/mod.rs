@@ -32,8 +32,8 @@ use crate::id::ChunkId;
 use crate::index::{DataKeyNumber, Location, View};
 use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace, TreeCache};
 
-pub(crate) use cursor::{DirCursor, Item};
-pub(crate) use elsewhere::{Sought, elsewhere, genuine};
+pub(crate) use cursor::{DirCursor, Item, leaf_rows};
+pub(crate) use elsewhere::{Sought, elsewhere, fetch, genuine};
 pub(crate) use find::{Absent, Found, parts};
 pub(crate) use pair::{Gap, Pair, PairWalk, Side, trees};
 pub(crate) use rows::ContentRows;
@@ -150,6 +150,11 @@ impl<'a> Lookup<'a> {
         Ok(self.look(generation, kind, id).await? || self.reload(generation).await?)
     }
 
+    /// Lets the index be loaded again as often as at first, for who reads for days.
+    pub(crate) async fn renew(&self) {
+        self.index.lock().await.renew();
+    }
+
     /// Names the index objects that were left out, each once a run.
     fn tell(&self, index: &mut ReadIndex) {
         for problem in index.take_problems() {
@@ -251,6 +256,11 @@ pub(crate) struct TreeReader<'a> {
 }
 
 impl TreeReader<'_> {
+    /// The same reader, which keeps at most so many opened segments.
+    pub(crate) fn keeping(self, segments: usize) -> Self {
+        Self { reader: self.reader.keeping(segments), ..self }
+    }
+
     /// Fetches up to this many bytes of a pack at once, for who reads most of a tree anyway.
     pub(crate) fn read_ahead(&mut self, bytes: u64) {
         self.reader.read_ahead(bytes);

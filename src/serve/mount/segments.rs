@@ -1,0 +1,257 @@
+//! Opened segments: fetched once for all who read them, ahead of them where they read in order, and kept while there is room.
+//!
+//! # Invariants
+//! No chunk is handed out whose id was not computed again. What is kept, and what is fetched and opened at the same time,
+//! is bounded. A failure is not kept: who comes next tries again.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::lru::Lru;
+use crate::crypto::{DataKey, SecretKey, context};
+use crate::error::Error;
+use crate::format::content::ChunkRow;
+use crate::format::envelope::ChunkKind;
+use crate::id::ChunkId;
+use crate::index::{Location, View};
+use crate::ops::tree::{
+    ChunkCopy, Lookup, OpenedKeys, Sought, elsewhere, fetch, genuine, is_local_damage, may_have_moved,
+};
+use crate::repo::{RepoError, SegmentPlace};
+use crate::seal::SegmentOpener;
+
+/// Bytes of opened segments that are kept.
+const KEPT: usize = 24 << 20;
+/// Bytes that are fetched and opened at the same time.
+const BUDGET: usize = 16 << 20;
+/// Unit of the budget.
+const UNIT: usize = 64 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Segment(SegmentPlace),
+    /// A chunk that was found elsewhere, because its segment is damaged.
+    Chunk(ChunkId),
+}
+
+/// An opened segment, or one that is being opened.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    opened: OnceCell<Opened>,
+    /// Chunks that are looked at when it is opened.
+    wanted: Mutex<Vec<(ChunkRow, u32)>>,
+    /// Somebody was asked to open it.
+    asked: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Opened {
+    plain: Vec<u8>,
+    /// Chunks whose ids were computed again, and where they begin.
+    genuine: Mutex<HashSet<(ChunkId, u32)>>,
+}
+
+/// Where a copy of a chunk is, and what opens it.
+#[derive(Debug, Clone)]
+struct Place {
+    location: Location,
+    segment: SegmentPlace,
+    key: Arc<DataKey>,
+}
+
+/// A segment to open before it is read.
+#[derive(Debug)]
+pub(super) struct Wish {
+    slot: Arc<Slot>,
+    place: Place,
+}
+
+/// Where chunks are, by one view of the index.
+struct Locator {
+    generation: u64,
+    view: View,
+    keys: OpenedKeys,
+}
+
+pub(super) struct Segments<'a> {
+    lookup: &'a Lookup<'a>,
+    id_key: SecretKey,
+    locator: Mutex<Locator>,
+    kept: Mutex<Lru<Key, Arc<Slot>>>,
+    budget: Semaphore,
+    openers: Arc<Mutex<Vec<SegmentOpener>>>,
+    wishes: UnboundedSender<Wish>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Segments<'a> {
+    /// Whoever listens to `wishes` calls [`Self::grant`] for each.
+    pub(super) fn new(lookup: &'a Lookup<'a>, wishes: UnboundedSender<Wish>) -> Result<Self, Error> {
+        let generation = lookup.generation();
+        let locator = Locator { generation, view: lookup.view(), keys: lookup.opened_keys() };
+        Ok(Self {
+            lookup,
+            id_key: lookup.repo().dedup_key(context::CHUNK_ID)?,
+            locator: Mutex::new(locator),
+            kept: Mutex::new(Lru::new(KEPT)),
+            budget: Semaphore::new(BUDGET / UNIT),
+            openers: Arc::default(),
+            wishes,
+        })
+    }
+
+    /// Gives a part of a chunk to `take`: `range` of its bytes.
+    pub(super) async fn read(
+        &self,
+        row: &ChunkRow,
+        range: std::ops::Range<usize>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<(), Error> {
+        let rescued = lock(&self.kept).get(&Key::Chunk(row.id));
+        if let Some(opened) = rescued.as_ref().and_then(|slot| slot.opened.get())
+            && let Some(part) = opened.plain.get(range.clone())
+        {
+            take(part);
+            return Ok(());
+        }
+        let place = self.locate(row).await?;
+        let slot = self.slot(&place);
+        let found = match slot.opened.get_or_try_init(|| self.open(&slot, &place)).await {
+            Ok(opened) => self.genuine(opened, row, place.location.offset),
+            Err(error) if may_have_moved(&error) || is_local_damage(&error) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(part) = found.and_then(|chunk| chunk.get(range.clone())) {
+            take(part);
+            return Ok(());
+        }
+        let tried = vec![ChunkCopy { segment: place.segment, offset: place.location.offset }];
+        let found = elsewhere(self.lookup, &self.id_key, vec![Sought { row: *row, tried }]).await?;
+        let chunk = found.into_iter().flatten().next().ok_or(Error::ChunkLost { chunk: row.id })?;
+        take(chunk.get(range).unwrap_or_default());
+        let weight = chunk.len();
+        let opened = Opened { plain: chunk, genuine: Mutex::default() };
+        let slot = Slot { opened: OnceCell::new_with(Some(opened)), ..Slot::default() };
+        lock(&self.kept).insert(Key::Chunk(row.id), Arc::new(slot), weight);
+        Ok(())
+    }
+
+    /// Asks for the segments of these chunks, whose content somebody is about to read.
+    pub(super) fn wish(&self, rows: impl Iterator<Item = ChunkRow>) -> Result<(), Error> {
+        let mut last: Option<Wish> = None;
+        for row in rows {
+            // What is not in the index is looked for when it is read.
+            let Some(place) = self.locate_here(&row)? else { continue };
+            let wanted = (row, place.location.offset);
+            match &last {
+                Some(wish) if wish.place.segment == place.segment => lock(&wish.slot.wanted).push(wanted),
+                _ => {
+                    self.send(last.take());
+                    let slot = self.slot(&place);
+                    if !slot.opened.initialized() {
+                        lock(&slot.wanted).push(wanted);
+                        last = Some(Wish { slot, place });
+                    }
+                }
+            }
+        }
+        self.send(last);
+        Ok(())
+    }
+
+    fn send(&self, wish: Option<Wish>) {
+        if let Some(wish) = wish.filter(|wish| !wish.slot.asked.swap(true, Ordering::AcqRel)) {
+            // Nobody listens any more only when the mount ends.
+            let _ = self.wishes.send(wish);
+        }
+    }
+
+    /// Opens a segment. If that fails, so will the one who reads it, and say so.
+    pub(super) async fn grant(&self, wish: Wish) {
+        let Wish { slot, place } = wish;
+        let _ = slot.opened.get_or_try_init(|| self.open(&slot, &place)).await;
+        slot.asked.store(false, Ordering::Release);
+    }
+
+    fn slot(&self, place: &Place) -> Arc<Slot> {
+        let mut kept = lock(&self.kept);
+        let key = Key::Segment(place.segment);
+        kept.get(&key).unwrap_or_else(|| {
+            let slot = Arc::new(Slot::default());
+            kept.insert(key, Arc::clone(&slot), place.location.segment.plain_len as usize);
+            slot
+        })
+    }
+
+    /// The chunk in an opened segment, if it is the one that is wanted.
+    fn genuine<'o>(&self, opened: &'o Opened, row: &ChunkRow, offset: u32) -> Option<&'o [u8]> {
+        let start = offset as usize;
+        let chunk = opened.plain.get(start..start + row.len as usize)?;
+        if lock(&opened.genuine).contains(&(row.id, offset)) {
+            return Some(chunk);
+        }
+        genuine(&self.id_key, &opened.plain, row, offset)?;
+        lock(&opened.genuine).insert((row.id, offset));
+        Some(chunk)
+    }
+
+    async fn open(&self, slot: &Slot, place: &Place) -> Result<Opened, Error> {
+        let entry = place.location.segment;
+        let units = (entry.stored_len as usize + entry.plain_len as usize).div_ceil(UNIT);
+        let units = units.clamp(1, BUDGET / UNIT) as u32;
+        let _permit = self.budget.acquire_many(units).await.expect("the budget is never closed");
+        let stored = fetch(self.lookup, &place.location).await?;
+        let wanted = std::mem::take(&mut *lock(&slot.wanted));
+        let (openers, key, id_key) = (Arc::clone(&self.openers), Arc::clone(&place.key), self.id_key.clone());
+        let repository = self.lookup.repo().id();
+        let opened = tokio::task::spawn_blocking(move || {
+            let free = lock(&openers).pop();
+            let mut opener = free.map_or_else(|| SegmentOpener::new(repository), Ok)?;
+            let mut plain = Vec::new();
+            let opened = opener.open(&key, &entry, &stored, &mut plain);
+            lock(&openers).push(opener);
+            opened?;
+            let found = wanted.into_iter().filter(|(row, at)| genuine(&id_key, &plain, row, *at).is_some());
+            let genuine = Mutex::new(found.map(|(row, at)| (row.id, at)).collect());
+            Ok::<_, Error>(Opened { plain, genuine })
+        });
+        opened.await.map_err(|_| RepoError::Task)?
+    }
+
+    /// The first copy whose key can be used, by the view that is at hand.
+    fn locate_here(&self, row: &ChunkRow) -> Result<Option<Place>, Error> {
+        let mut locator = lock(&self.locator);
+        let generation = self.lookup.generation();
+        if locator.generation != generation {
+            *locator = Locator { generation, view: self.lookup.view(), keys: self.lookup.opened_keys() };
+        }
+        let Locator { view, keys, .. } = &mut *locator;
+        for (location, copy) in keys.copies(view, (&row.id, row.len))? {
+            match keys.get(self.lookup.repo(), view, location.data_key) {
+                Ok(key) => return Ok(Some(Place { location, segment: copy.segment, key })),
+                Err(error) if is_local_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn locate(&self, row: &ChunkRow) -> Result<Place, Error> {
+        loop {
+            if let Some(place) = self.locate_here(row)? {
+                return Ok(place);
+            }
+            let generation = lock(&self.locator).generation;
+            if !self.lookup.more(generation, ChunkKind::Data, &row.id).await? {
+                return Err(Error::ChunkLost { chunk: row.id });
+            }
+        }
+    }
+}
