@@ -7,7 +7,7 @@ use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
 use crate::format::layout::UNDONE;
-use crate::id::{ChunkId, ObjectHash, SnapshotId, WriterId};
+use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::retention::Group;
@@ -273,6 +273,15 @@ pub enum Error {
         /// The object.
         key: String,
     },
+    /// Two repositories are needed, and both are one.
+    #[error("both are repository {repository}: it cannot be copied to itself")]
+    SameRepository {
+        /// Which.
+        repository: RepositoryId,
+    },
+    /// What was brought from elsewhere is gone from there, or was forgotten there meanwhile.
+    #[error("what was being brought was removed or forgotten meanwhile: no snapshot was made of it")]
+    OriginGone,
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -294,6 +303,7 @@ impl Error {
             | Self::NothingToForget
             | Self::NamedAndPolicy
             | Self::HoldIsOver
+            | Self::SameRepository { .. }
             | Self::TagsTooLong(_)
             | Self::StoredPathTooLong { .. } => Class::Usage,
             Self::UnreadableSnapshot { cause, .. } => cause.class(),
@@ -313,6 +323,7 @@ impl Error {
             | Self::TooLate { .. }
             | Self::NoHold { .. }
             | Self::AmbiguousHold { .. }
+            | Self::OriginGone
             | Self::Remains { .. } => Class::Failed,
             Self::Shrunk { .. }
             | Self::WeakStore { .. }

@@ -4,7 +4,7 @@
 //!
 //! | layer | room | what it is |
 //! |---|---|---|
-//! | 4 | [`ops`] | what the tool does: backup, restore, verify, snapshots, ls, cat, stats, init |
+//! | 4 | [`ops`] | what the tool does: backup, restore, copy, verify, snapshots, ls, cat, stats, init |
 //! | 4 | [`error`] | the one error of public operations |
 //! | 3 | [`repo`] | a repository: open, commit, read chunks, write packs |
 //! | 3 | [`index`] | chunk id to location: immutable sorted tables, memory-mapped |

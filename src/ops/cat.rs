@@ -94,14 +94,14 @@ pub async fn cat(
 }
 
 /// The chunk in an opened segment, if it is the one that was wanted.
-fn genuine<'p>(id_key: &SecretKey, plain: &'p [u8], row: &ChunkRow, offset: u32) -> Option<&'p [u8]> {
+pub(super) fn genuine<'p>(id_key: &SecretKey, plain: &'p [u8], row: &ChunkRow, offset: u32) -> Option<&'p [u8]> {
     let start = offset as usize;
     let chunk = plain.get(start..start + row.len as usize)?;
     (chunk_id(id_key, ChunkKind::Data, chunk) == row.id).then_some(chunk)
 }
 
 /// Reads a chunk from any copy except one; asks for the index again if there is none.
-async fn elsewhere(
+pub(super) async fn elsewhere(
     lookup: &Lookup<'_>,
     id_key: &SecretKey,
     row: &ChunkRow,
@@ -143,7 +143,12 @@ async fn elsewhere(
     }
 }
 
-async fn get(lookup: &Lookup<'_>, copy: &Location, range: std::ops::Range<u64>) -> Result<Bytes, Error> {
+/// A range of the pack that a copy is in.
+pub(super) async fn get(
+    lookup: &Lookup<'_>,
+    copy: &Location,
+    range: std::ops::Range<u64>,
+) -> Result<Bytes, Error> {
     let key = Key::new(ObjectName::Pack(copy.pack_id).key()).map_err(|e| RepoError::Store(e.into()))?;
     Ok(lookup.repo().store().get_range(&key, range).await?)
 }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod cat;
+pub mod copy;
 pub mod doctor;
 pub mod forget;
 pub mod gc;

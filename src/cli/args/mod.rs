@@ -1,6 +1,7 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod copy;
 mod forget;
 mod global;
 mod prune;
@@ -10,6 +11,7 @@ mod select;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
+pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
 pub(crate) use prune::PruneArgs;
@@ -56,6 +58,8 @@ pub(crate) enum Verb {
     Cat(CatArgs),
     /// Write a snapshot, or a part of it, into a directory
     Restore(RestoreArgs),
+    /// Copy snapshots into another repository, which has its own keys
+    Copy(CopyArgs),
     /// Forget snapshots, by a policy or by name; they stay until they are removed
     Forget(ForgetArgs),
     /// Take back that snapshots were forgotten

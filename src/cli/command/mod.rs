@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 pub(crate) mod completions;
+mod copy;
 mod default;
 mod doctor;
 mod forget;
@@ -33,6 +34,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Ls(args) => ls::run(session, args).await,
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
+        Verb::Copy(args) => copy::run(session, args).await,
         Verb::Forget(args) => forget::run(session, args).await,
         Verb::Undelete(args) => undelete::run(session, args).await,
         Verb::Hold(args) => hold::run(session, args).await,

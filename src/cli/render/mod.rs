@@ -1,5 +1,6 @@
 //! Values to text for people.
 
+pub(crate) mod copy;
 pub(crate) mod json;
 pub(crate) mod mode;
 pub(crate) mod sanitize;

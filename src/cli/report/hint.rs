@@ -15,6 +15,8 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     Some(match error {
         CliError::Library(error) => return library(error, context),
         CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
+        CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
+        CliError::OfOther { place, error } => return other(place, error),
         CliError::NoRepositoryNamed => "name it with --repo or LIFEBOAT_REPO".to_owned(),
         CliError::NoDefaultRepository { .. } => {
             "name a repository with --repo or LIFEBOAT_REPO, or make the default one: lifeboat backup PATH".to_owned()
@@ -35,6 +37,19 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
         _ => return None,
+    })
+}
+
+/// The next step where the second repository cannot be opened.
+fn other(place: &str, error: &CliError) -> Option<String> {
+    Some(match error {
+        CliError::NoSecret => "give --to-key-file, --to-password-file or --to-password-command, or set \
+             LIFEBOAT_TO_KEY_FILE, LIFEBOAT_TO_PASSWORD_FILE, LIFEBOAT_TO_PASSWORD_COMMAND or LIFEBOAT_TO_PASSWORD"
+            .to_owned(),
+        error => {
+            let init = format!("lifeboat init --repo {} --new-key-file FILE", quote(place));
+            return hint(error, &Context { init: Some(init), ..Context::default() });
+        }
     })
 }
 
@@ -79,6 +94,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
+        Error::SameRepository { .. } => "name another one with --to".to_owned(),
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::TargetTooSmall { .. } => "make room, or choose another target".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),

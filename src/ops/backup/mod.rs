@@ -87,7 +87,7 @@ impl Subject for Sources {
         run::gather(repo, &self.0, index, local).await
     }
 
-    fn accept(&self, gathered: &Gathered) -> Result<(), Error> {
+    async fn accept(&self, gathered: &Gathered) -> Result<(), Error> {
         let (Some(before), now) = (gathered.entries_before, gathered.totals.entries) else { return Ok(()) };
         let gone = before >= SHRINK_LEAST && now < before / SHRINK;
         if gone && !self.0.allow_shrink { Err(Error::Shrunk { before, now }) } else { Ok(()) }

@@ -42,7 +42,7 @@ pub(super) trait Subject {
     ) -> Result<Gathered, Error>;
 
     /// Whether what was read may become a snapshot.
-    fn accept(&self, gathered: &Gathered) -> Result<(), Error>;
+    async fn accept(&self, gathered: &Gathered) -> Result<(), Error>;
 
     /// Says what it is, in a snapshot that says everything of the run.
     fn describe(&self, run: Snapshot) -> Snapshot;
@@ -86,7 +86,7 @@ pub(super) async fn save(
         if env.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
-        subject.accept(&gathered)?;
+        subject.accept(&gathered).await?;
         observer.observe(&Event::PhaseStarted { phase: Phase::Commit, total: None });
         let run = describe_run(repo, (&gathered, &summary), (&heads, began.0, start));
         let id = repo.put_snapshot(heads.next, &subject.describe(run), &gathered.keys).await?;

@@ -174,6 +174,7 @@ impl Feed {
     }
 
     /// Adds an entry whose content, or target, cannot be had; it is recorded without.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what imports other formats has a use for it"))]
     pub(crate) async fn lost(&mut self, node: Node, path: &Path, error: &Error) -> Result<(), Error> {
         let node = stripped(node);
         let len = self.admit(&node)?;
@@ -188,6 +189,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Damaged`] if its node is refused, before anything was done, or if the content has another length than the
     /// node says; in the second case the file is to be ended by [`Self::spoilt`]. See [`Self::begin`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "what imports other formats has a use for it"))]
     pub(crate) async fn file(&mut self, node: Node, content: Bytes) -> Result<(), Error> {
         self.begin(node).await?;
         self.data(content).await?;

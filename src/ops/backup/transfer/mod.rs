@@ -26,12 +26,14 @@ use super::job::JobPlace;
 use super::run::{Gathered, How, Pass};
 use super::save::{Subject, save};
 use super::state::StateFile;
+use super::total;
 use crate::error::Error;
 use crate::event::Phase;
+use crate::format::node::Totals;
 use crate::format::snapshot::{Origin, Snapshot};
 use crate::format::tree::TreeRef;
 use crate::id::{PackId, SnapshotId};
-use crate::repo::{Dependencies, LoadedIndex, Repository};
+use crate::repo::{Dependencies, LoadedIndex, RepoError, Repository};
 
 /// A tree somewhere else.
 pub(crate) trait Foreign {
@@ -41,6 +43,11 @@ pub(crate) trait Foreign {
     /// # Errors
     /// What ends the transfer. What concerns an entry only goes to the feed.
     async fn send(&self, feed: &mut Feed) -> Result<(), Error>;
+
+    /// Whether what was sent is still there and wanted; asked once all of it is stored, before a snapshot is made of it.
+    async fn stands(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
 }
 
 /// What a snapshot says that is about to arrive, and how it is to be stored.
@@ -80,8 +87,11 @@ impl TransferPlace {
     /// Locks the place of everything that comes from `origin`, which is any text that names that repository.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another transfer from there is at work on this machine.
+    /// [`Error::Busy`] if another transfer from there is at work on this machine; [`RepoError::RoleForbids`] without a
+    /// maintainer's key, because the origin that another key signs does not count.
     pub(crate) async fn lock(repo: &Repository, origin: &[u8]) -> Result<Self, Error> {
+        let action = "bring snapshots from elsewhere";
+        repo.maintainer().map_err(|_| RepoError::RoleForbids { action })?;
         // No job has a NUL in its name: this is the place of none of them.
         let name = [b"transfer\0", origin].concat();
         Ok(Self(JobPlace::lock(repo.env(), repo.id(), &name).await?))
@@ -112,10 +122,8 @@ pub(crate) struct Transferred {
     pub(crate) root: Option<TreeRef>,
     /// What the next one may be based on.
     pub(crate) base: Base,
-    /// Entries of the snapshot.
-    pub(crate) entries: u64,
-    /// Bytes of its files.
-    pub(crate) bytes: u64,
+    /// What it holds.
+    pub(crate) totals: Totals,
     /// Files that came with their content.
     pub(crate) read_files: u64,
     /// Files that were taken over from the base.
@@ -132,11 +140,10 @@ pub(crate) struct Transferred {
     pub(crate) missing: u64,
 }
 
-/// Stores a foreign tree as a new snapshot, and confirms it. The snapshot counts by its origin's time only if this key is a
-/// maintainer's: whoever calls this demands that.
+/// Stores a foreign tree as a new snapshot, and confirms it.
 ///
 /// # Errors
-/// [`Error::DescriptionTooLong`]; [`Error::Unconfirmed`] if the snapshot is stored but could not be confirmed; what
+/// [`Error::DescriptionTooLong`]; [`Error::OriginGone`]; [`Error::Unconfirmed`] if the snapshot is stored but could not be confirmed; what
 /// `foreign` ends with, and whatever the store says.
 pub(crate) async fn transfer(
     repo: &Repository,
@@ -154,8 +161,7 @@ pub(crate) async fn transfer(
         snapshot: done.snapshot,
         root: done.root,
         base: Base { packs: done.packs },
-        entries: done.entries,
-        bytes: done.bytes,
+        totals: Totals { entries: done.entries, files: done.files, bytes: done.bytes },
         read_files: done.new_files,
         known_files: done.unchanged_files,
         bytes_read: done.bytes_read,
@@ -164,6 +170,10 @@ pub(crate) async fn transfer(
         resumed_bytes: done.resumed_bytes,
         missing: done.failed,
     })
+}
+
+fn bytes_so_far(repo: &Repository) -> u64 {
+    total(&repo.env().observer.counters().bytes)
 }
 
 struct Arriving<'a, F> {
@@ -192,6 +202,9 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         (_, journal): (StateFile<'_>, &Path),
     ) -> Result<Gathered, Error> {
         let Arrival { level, dry_run, total, .. } = *self.arrival;
+        // A run may bring several snapshots, and its bars go on from one to the next.
+        let before = bytes_so_far(repo);
+        let total = total.map(|total| total.saturating_add(before));
         let how = How { phase: self.phase(), level, dry_run, timeless: false, total };
         let pass = Pass::new(repo, how, index, self.base.map(|base| &base.packs[..]))?;
         let (mut feed, messages) = Feed::new(&pass.sink);
@@ -205,8 +218,8 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
     }
 
-    fn accept(&self, _: &Gathered) -> Result<(), Error> {
-        Ok(())
+    async fn accept(&self, _: &Gathered) -> Result<(), Error> {
+        if self.foreign.stands().await? { Ok(()) } else { Err(Error::OriginGone) }
     }
 
     fn describe(&self, run: Snapshot) -> Snapshot {
