@@ -187,8 +187,8 @@ mod tests {
         let source = [&source[..4], &[SnapshotInfo { id: SnapshotId::new([9; 32]), ..source[4].clone() }]].concat();
         let target = [copied(&source[1], 50, 0)];
         let there = Verdict::There { copy: target[0].id, missing: 0 };
-        assert_eq!(verdicts(&source, &[], MIRROR), [Verdict::Copy; 5], "an empty mirror takes all");
         use Verdict::{Copy, Older};
+        assert_eq!(verdicts(&source, &[], MIRROR), [Copy; 5], "an empty mirror takes all");
         assert_eq!(verdicts(&source, &target, PLAIN), [Copy, there, Copy, Copy, Copy]);
         assert_eq!(verdicts(&source, &target, MIRROR), [Older, there, Copy, Copy, Copy]);
         // What was imported into the source has an old time, and is new all the same.

@@ -283,7 +283,7 @@ fn struck(two: &Two, at: u64, strike: impl Fn() + Send + Sync + 'static) -> Repo
     two.source.with_store(store_over(Arc::new(FaultStore::new(inner, plan))))
 }
 
-fn on_a_thread<F: Future + Send>(future: impl FnOnce() -> F + Send) {
+fn on_a_thread<F: Future>(future: impl FnOnce() -> F + Send) {
     let run = || drop(tokio::runtime::Runtime::new().unwrap().block_on(future()));
     std::thread::scope(|scope| scope.spawn(run).join().unwrap());
 }
