@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_other_repository_has_options_and_variables_of_its_own() {
-        let nothing = || Typed { key_file: None, password_file: None, password_command: None, words_file: None };
+        let nothing =
+            || Typed { key_file: None, password_file: None, password_command: None, words_file: None };
         let both = [("LIFEBOAT_KEY_FILE", "own"), ("LIFEBOAT_TO_PASSWORD_FILE", "other")];
         let around = Surroundings::of(&both);
         let other = Secret::choose_other(nothing(), &around).unwrap();
@@ -234,7 +235,10 @@ mod tests {
         let typed = Typed { words_file: Some("w".into()), ..nothing() };
         assert!(Secret::choose_other(typed, &around).unwrap() == Secret::WordsFile("w".into()));
         let own = Surroundings::of(&both[..1]);
-        assert!(!Secret::choose_other(nothing(), &own).unwrap().is_given(), "the first one's key is not tried");
+        assert!(
+            !Secret::choose_other(nothing(), &own).unwrap().is_given(),
+            "the first one's key is not tried"
+        );
         let two = Surroundings::of(&[("LIFEBOAT_TO_PASSWORD", "x"), ("LIFEBOAT_TO_KEY_FILE", "k")]);
         let error = Secret::choose_other(nothing(), &two).err().unwrap();
         assert!(error.to_string().contains("LIFEBOAT_TO_PASSWORD"), "{error}");

@@ -94,7 +94,12 @@ pub async fn cat(
 }
 
 /// The chunk in an opened segment, if it is the one that was wanted.
-pub(super) fn genuine<'p>(id_key: &SecretKey, plain: &'p [u8], row: &ChunkRow, offset: u32) -> Option<&'p [u8]> {
+pub(super) fn genuine<'p>(
+    id_key: &SecretKey,
+    plain: &'p [u8],
+    row: &ChunkRow,
+    offset: u32,
+) -> Option<&'p [u8]> {
     let start = offset as usize;
     let chunk = plain.get(start..start + row.len as usize)?;
     (chunk_id(id_key, ChunkKind::Data, chunk) == row.id).then_some(chunk)

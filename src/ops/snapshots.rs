@@ -265,9 +265,7 @@ async fn by_time(
     (not_after, mut back): (Option<Timestamp>, usize),
 ) -> Result<Option<Picked>, Error> {
     let counts = |info: &&SnapshotInfo| {
-        info.confirmed
-            && info.forgotten.is_none()
-            && not_after.is_none_or(|time| info.counted() <= time)
+        info.confirmed && info.forgotten.is_none() && not_after.is_none_or(|time| info.counted() <= time)
     };
     for info in all.snapshots.iter().rev().filter(counts) {
         if !repo.is_confirmed(info.listed()).await? {

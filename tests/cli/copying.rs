@@ -13,7 +13,8 @@ use crate::support::{Place, Run, damage, noise};
 fn two() -> Place {
     let place = Place::with_repository();
     let to = place.path("other");
-    let made = place.bare().args(["init", "-q", "--new-key-file", "other.key", "-r"]).arg(&to).output().unwrap();
+    let made =
+        place.bare().args(["init", "-q", "--new-key-file", "other.key", "-r"]).arg(&to).output().unwrap();
     Run::of(made).exits(0);
     place
 }
@@ -144,7 +145,8 @@ fn the_second_repository_has_secrets_of_its_own() {
     assert_eq!(other(&place, &["snapshots", "--json"]).exits(0).objects().len(), 1);
     // A password works as well as a key file.
     place.write("password", b"correct horse\n");
-    let made = place.bare().args(["init", "-q", "-r", "third", "--password-file", "password"]).output().unwrap();
+    let made =
+        place.bare().args(["init", "-q", "-r", "third", "--password-file", "password"]).output().unwrap();
     Run::of(made).exits(0);
     run(&["-q", "--to", "third", "--to-password-command", "cat password"], &[]).exits(0);
 }

@@ -153,7 +153,8 @@ pub(crate) fn summary_json(sums: &Sums, dry_run: bool) -> Value {
 
 /// One line, and one for each thing that is out of the ordinary.
 pub(crate) fn summary_text(sums: &Sums, dry_run: bool) -> String {
-    let snapshots = |count: u64| if count == 1 { "1 snapshot".to_owned() } else { format!("{count} snapshots") };
+    let snapshots =
+        |count: u64| if count == 1 { "1 snapshot".to_owned() } else { format!("{count} snapshots") };
     let mut out = match dry_run {
         true => format!("would copy {}, {}", snapshots(sums.copied), ByteSize(sums.bytes)),
         false => format!(

@@ -51,13 +51,7 @@ pub struct CopyOptions {
 impl CopyOptions {
     /// Everything that is not there.
     pub fn new() -> Self {
-        Self {
-            named: Vec::new(),
-            filter: SnapshotFilter::default(),
-            mirror: false,
-            again: false,
-            level: 1,
-        }
+        Self { named: Vec::new(), filter: SnapshotFilter::default(), mirror: false, again: false, level: 1 }
     }
 }
 
@@ -128,11 +122,7 @@ impl<'a> Copy<'a> {
     ///
     /// # Errors
     /// [`Error::SameRepository`]; a selector that means no snapshot; what the stores say.
-    pub async fn plan(
-        from: &'a Repository,
-        to: &'a Repository,
-        options: CopyOptions,
-    ) -> Result<Self, Error> {
+    pub async fn plan(from: &'a Repository, to: &'a Repository, options: CopyOptions) -> Result<Self, Error> {
         if from.id() == to.id() {
             return Err(Error::SameRepository { repository: from.id() });
         }

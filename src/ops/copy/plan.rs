@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn what_is_there_is_passed_by_and_a_mirror_goes_only_forward() {
         let source: Vec<_> = (1..=4).map(|n| info(n, "j")).chain([info(1, "other")]).collect();
-        let source = [&source[..4], &[SnapshotInfo { id: SnapshotId::new([9; 32]), ..source[4].clone() }]].concat();
+        let source =
+            [&source[..4], &[SnapshotInfo { id: SnapshotId::new([9; 32]), ..source[4].clone() }]].concat();
         let target = [copied(&source[1], 50, 0)];
         let there = Verdict::There { copy: target[0].id, missing: 0 };
         use Verdict::{Copy, Older};

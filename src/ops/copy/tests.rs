@@ -15,7 +15,9 @@ use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind, Problem};
 use crate::format::snapshot::{Origin, Snapshot};
 use crate::ops::gc::prune;
-use crate::ops::testing::{NOW, World, add_objects, back_up, contents, copy_objects, forget, noise, restored, store_over};
+use crate::ops::testing::{
+    NOW, World, add_objects, back_up, contents, copy_objects, forget, noise, restored, store_over,
+};
 use crate::ops::tree::testing::Forge;
 use crate::ops::verify::{Depth, verify};
 use crate::store::fault::{Failure, Fault, FaultStore, Op, OpKind};
@@ -116,7 +118,10 @@ async fn a_chain_is_copied_in_order_and_only_what_changed_is_read() {
         assert_eq!(origin.time, original.stored.0);
         assert_eq!((copy.counted(), copy.confirmed), (original.stored, true));
         let (a, b) = (&original.snapshot, &copy.snapshot);
-        assert_eq!((&a.host, &a.job, &a.paths, a.time, a.totals), (&b.host, &b.job, &b.paths, b.time, b.totals));
+        assert_eq!(
+            (&a.host, &a.job, &a.paths, a.time, a.totals),
+            (&b.host, &b.job, &b.paths, b.time, b.totals)
+        );
     }
     is_sound(&two.target).await;
 
@@ -153,7 +158,10 @@ async fn what_is_copied_on_keeps_its_origin_and_does_not_come_back() {
     let on = copied(&two.target, &third, CopyOptions::new()).await;
     let found = list(&third, &SnapshotFilter::default()).await.unwrap().snapshots;
     assert_eq!(found[0].origin().unwrap().snapshot, first.as_bytes(), "the first origin");
-    assert_eq!(restored(&third, done(on[0]).snapshot, &two.from.source()).await, contents(&two.from.source()));
+    assert_eq!(
+        restored(&third, done(on[0]).snapshot, &two.from.source()).await,
+        contents(&two.from.source())
+    );
     let there = Outcome::Left(Verdict::There { copy: done(on[0]).snapshot, missing: 0 });
     assert_eq!(copied(&two.source, &third, CopyOptions::new()).await, [there]);
     let home = Outcome::Left(Verdict::There { copy: first, missing: 0 });
@@ -373,7 +381,12 @@ async fn a_copy_that_died_goes_on_and_stores_nothing_twice() {
     let done = done(two.copy(CopyOptions::new()).await[0]);
     assert!(done.resumed_bytes >= 2 * (15 << 20), "{}", done.resumed_bytes);
     let all = 12 * 5_000_000 + 3_401_000;
-    assert!(done.new_bytes + done.resumed_bytes < all + (all >> 4), "{} {}", done.new_bytes, done.resumed_bytes);
+    assert!(
+        done.new_bytes + done.resumed_bytes < all + (all >> 4),
+        "{} {}",
+        done.new_bytes,
+        done.resumed_bytes
+    );
     assert_eq!(two.has(done.snapshot).await, contents(&two.from.source()));
     is_sound(&two.target).await;
 }
@@ -398,7 +411,8 @@ async fn a_source_that_does_not_answer_ends_the_copy_with_its_own_error() {
 async fn an_unconfirmed_snapshot_is_left_and_a_forged_origin_hides_nothing() {
     let two = Two::new().await;
     let id = two.back_up().await;
-    let open = two.source.put_snapshot(7, &Snapshot::empty(), &two.source.new_run_keys().unwrap()).await.unwrap();
+    let open =
+        two.source.put_snapshot(7, &Snapshot::empty(), &two.source.new_run_keys().unwrap()).await.unwrap();
     let named = CopyOptions { named: vec![open.to_string()], ..CopyOptions::new() };
     assert_eq!(two.copy(named).await, [Outcome::Left(Verdict::NotConfirmed)]);
     // Somebody who may only write claims to have brought it.
@@ -411,7 +425,10 @@ async fn an_unconfirmed_snapshot_is_left_and_a_forged_origin_hides_nothing() {
     };
     crate::ops::testing::put_snapshot(&two.target, 0, |snapshot| snapshot.origin = Some(origin)).await;
     let there = Copy::plan(&two.source, &two.target, mirror()).await.unwrap();
-    assert!(matches!(there.planned().next().unwrap().verdict, Verdict::There { .. }), "a maintainer is believed");
+    assert!(
+        matches!(there.planned().next().unwrap().verdict, Verdict::There { .. }),
+        "a maintainer is believed"
+    );
     let plain = Copy::plan(&two.source, &two.target.as_plain_writer(), mirror()).await.map(|copy| {
         let verdicts: Vec<_> = copy.planned().map(|planned| planned.verdict).collect();
         verdicts

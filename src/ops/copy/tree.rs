@@ -227,12 +227,7 @@ impl Walk<'_> {
         }
     }
 
-    async fn file(
-        &mut self,
-        node: Node,
-        known: Option<(Node, Node)>,
-        feed: &mut Feed,
-    ) -> Result<(), Error> {
+    async fn file(&mut self, node: Node, known: Option<(Node, Node)>, feed: &mut Feed) -> Result<(), Error> {
         if let Some((before, copy)) = known
             && is_same(&node, &before, &copy)
             && has(feed, &copy.content)?
@@ -326,8 +321,7 @@ impl<'a> Line<'a> {
     /// Hands on what needs no content, and the rest if enough is under way, or if `all` is to go.
     async fn hand_on(&mut self, feed: &mut Feed, all: bool) -> Result<(), Error> {
         loop {
-            let full =
-                self.ahead.is_full() || self.waiting.len() >= WAITING || self.bytes >= WAITING_BYTES;
+            let full = self.ahead.is_full() || self.waiting.len() >= WAITING || self.bytes >= WAITING_BYTES;
             match self.waiting.front() {
                 Some((Waiting::Chunk, _)) if !(all || full) => return Ok(()),
                 None => return Ok(()),

@@ -134,9 +134,12 @@ async fn bodies_come_from_the_cache_and_damage_of_it_costs_reading_only() {
 async fn what_a_maintainer_brought_counts_by_its_origin() {
     let repo = new_repository(Arc::new(InMemory::new()), env()).await;
     let all = SnapshotFilter::default();
-    let brought = |time: i64| move |snapshot: &mut Snapshot| {
-        let (kind, nothing) = ("restic".to_owned(), Vec::new());
-        snapshot.origin = Some(Origin { kind, repository: nothing.clone(), snapshot: nothing, time, missing: 0 });
+    let brought = |time: i64| {
+        move |snapshot: &mut Snapshot| {
+            let (kind, nothing) = ("restic".to_owned(), Vec::new());
+            snapshot.origin =
+                Some(Origin { kind, repository: nothing.clone(), snapshot: nothing, time, missing: 0 });
+        }
     };
     let at = |text: &str| parse_time(text).unwrap().0;
     let own = put(&repo, 0, |_| {}).await;

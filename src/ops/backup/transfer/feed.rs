@@ -4,6 +4,8 @@
 //! Bytes on their way are bounded, whatever the entries are. Names ascend within a directory. Nothing is sent that a reader
 //! of this repository would refuse.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use super::super::sink::Sink;
 use super::super::total;
 use crate::class::Class;
 use crate::error::Error;
-use crate::event::{Counters, Event};
+use crate::event::{Counters, EntryChange, Event};
 use crate::format::FormatError;
 use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::node::{Node, NodeKind, Problem, Totals};
@@ -165,6 +167,7 @@ impl Feed {
             return self.send(Message::Whole(Box::new(node)), len).await;
         }
         let size = (node.kind == NodeKind::File).then_some(node.size);
+        self.tell(if size.is_some() { EntryChange::Unchanged } else { EntryChange::New });
         if let Some(size) = size {
             self.counts.known.fetch_add(1, Ordering::Relaxed);
             Counters::add(&self.sink.observer.counters().bytes, size);
@@ -205,6 +208,7 @@ impl Feed {
         let holes: u64 = node.holes.iter().map(|(_, len)| len).sum();
         self.expected = node.size - holes;
         self.counts.read.fetch_add(1, Ordering::Relaxed);
+        self.tell(EntryChange::New);
         self.send(Message::Begin(Box::new(node)), len).await
     }
 
@@ -255,6 +259,20 @@ impl Feed {
         if node.kind == NodeKind::File {
             Counters::add(&counters.files, 1);
         }
+    }
+
+    /// Names the entry that was admitted last, if somebody wants to know.
+    fn tell(&self, change: EntryChange) {
+        if !self.sink.observer.wants_entries() {
+            return;
+        }
+        let mut path = Vec::new();
+        for name in &self.names {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        let path = Path::new(OsStr::from_bytes(&path));
+        self.sink.observer.observe(&Event::Entry { path, change });
     }
 
     fn failed(&self, path: &Path, error: &Error) {

@@ -62,7 +62,7 @@ impl Intake<'_, '_> {
             let message = match messages.blocking_recv() {
                 Some((Message::Done, _)) => break,
                 // Whoever sends ended before the tree did, and knows why.
-                None => return Err(Error::Cancelled),
+                None => return self.settle().and(Err(Error::Cancelled)),
                 Some((message, room)) => {
                     let done = self.take(message);
                     drop(room);
@@ -79,10 +79,17 @@ impl Intake<'_, '_> {
                 self.line.drain()?;
             }
         }
-        self.flush()?;
-        self.round.finish(&mut |row| self.line.row(row))?;
+        self.settle()?;
         self.line.drain()?;
         self.line.assembler.leave()
+    }
+
+    /// Waits until all that is cut is stored, so that the next transfer need not store it again.
+    fn settle(&mut self) -> Result<(), Error> {
+        while self.flush()? {
+            self.round.receive(&mut |row| self.line.row(row))?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, message: Message) -> Result<(), Error> {
@@ -191,9 +198,9 @@ struct OpenFile {
 
 impl OpenFile {
     fn new(node: &Node) -> Self {
-        let lens = ranges(node).into_iter().flat_map(|range| {
-            spans(range.end - range.start, SPAN).map(|span| span.end - span.start)
-        });
+        let lens = ranges(node)
+            .into_iter()
+            .flat_map(|range| spans(range.end - range.start, SPAN).map(|span| span.end - span.start));
         Self { pieces: Box::new(lens), piece: 0, chunks: 0 }
     }
 

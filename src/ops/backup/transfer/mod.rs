@@ -18,8 +18,8 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use feed::Feed;
 use feed::Counts;
+pub(crate) use feed::Feed;
 
 use super::confirm;
 use super::job::JobPlace;

@@ -117,7 +117,10 @@ async fn what_arrives_is_cut_where_a_backup_cuts_it_and_is_a_snapshot_like_any_o
     let listed = listed.into_iter().find(|listed| Some(listed.id) == done.snapshot).unwrap();
     assert!(repo.is_confirmed(listed).await.unwrap());
     let said = repo.read_snapshot(listed).await.unwrap().snapshot;
-    assert_eq!((said.time, said.job, said.tags, said.problems), (1_000, b"away".to_vec(), vec!["k=v".into()], 1));
+    assert_eq!(
+        (said.time, said.job, said.tags, said.problems),
+        (1_000, b"away".to_vec(), vec!["k=v".into()], 1)
+    );
     assert_eq!(said.origin, Some(arrival().origin));
     is_sound(&repo).await;
 }
@@ -232,7 +235,8 @@ async fn what_the_base_has_is_taken_over_unseen_while_all_of_it_is_usable() {
         feed.file(file("f", 50_000), noise(2, 50_000).into()).await
     })
     .await;
-    let [tree, content] = [find(&repo, first.root, "d").await.unwrap(), find(&repo, first.root, "f").await.unwrap()];
+    let [tree, content] =
+        [find(&repo, first.root, "d").await.unwrap(), find(&repo, first.root, "f").await.unwrap()];
     let looked = Base::of(&repo, first.root).await.unwrap().unwrap();
     for base in [&first.base, &looked] {
         let again = bring(&repo, Some(base), async |feed| {
