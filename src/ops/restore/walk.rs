@@ -204,7 +204,10 @@ impl<'a> Walk<'a> {
             Some(Problem::Unreadable) => {
                 let path = parent.path_of(&node.name);
                 self.run.report_failed(path, &EntryProblem::Unsaved, Class::Partial);
-                return Ok(());
+                // Of a directory that was saved in part, that part comes back.
+                if node.tree.is_none() {
+                    return Ok(());
+                }
             }
             Some(Problem::Changed) => {
                 let path = super::entries::as_path(parent.path_of(&node.name));
