@@ -10,6 +10,7 @@ use crate::format::layout::UNDONE;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
+use crate::restic::ResticError;
 use crate::retention::Group;
 use crate::seal::SealError;
 use crate::source::SourceError;
@@ -44,6 +45,9 @@ pub enum Error {
     /// A key could not be used.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// A repository of restic could not be read.
+    #[error(transparent)]
+    Restic(#[from] ResticError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -310,6 +314,7 @@ impl Error {
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
+            Self::Restic(error) => error.class(),
             Self::Damaged { .. }
             | Self::ChunkLost { .. }
             | Self::MarkDamaged { .. }

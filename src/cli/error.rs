@@ -31,6 +31,13 @@ pub(crate) enum CliError {
         #[source]
         error: Box<CliError>,
     },
+    /// The repository of another tool could not be opened.
+    #[error("cannot open the restic repository, {place}")]
+    OfForeign {
+        place: String,
+        #[source]
+        error: Box<CliError>,
+    },
     /// Nothing is named, and the default repository was not made yet.
     #[error("no repository is named, and the default one, {}, does not exist", place.display())]
     NoDefaultRepository { place: PathBuf },
@@ -118,7 +125,7 @@ impl CliError {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Library(error) => error.class(),
-            Self::OfOther { error, .. } => error.class(),
+            Self::OfOther { error, .. } | Self::OfForeign { error, .. } => error.class(),
             Self::NoHome { .. }
             | Self::NoRepositoryNamed
             | Self::NoOtherRepository

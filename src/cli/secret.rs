@@ -73,6 +73,18 @@ const OTHER: Names = Names {
     ],
 };
 
+/// Of another tool's repository, which opens with a password only.
+const FOREIGN: Names = Names {
+    options: ["", "--from-password-file", "--from-password-command", ""],
+    variables: [
+        "",
+        "LIFEBOAT_FROM_PASSWORD_FILE",
+        "LIFEBOAT_FROM_PASSWORD_COMMAND",
+        "",
+        "LIFEBOAT_FROM_PASSWORD",
+    ],
+};
+
 impl Secret {
     /// Chooses by options, then by environment.
     pub(crate) fn choose(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
@@ -88,6 +100,11 @@ impl Secret {
     /// The same for a second repository.
     pub(crate) fn choose_other(typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
         Self::choose_by(&OTHER, typed, around)
+    }
+
+    /// The same for another tool's repository.
+    pub(crate) fn choose_foreign(typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
+        Self::choose_by(&FOREIGN, typed, around)
     }
 
     fn choose_by(names: &Names, typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
@@ -136,6 +153,19 @@ impl Secret {
                 Some(password) => Ok(Unlock::Passphrase(password)),
                 None => password::ask(name, cancel).await.map(Unlock::Passphrase),
             },
+        }
+    }
+
+    /// The password of something that a question calls by `name`, as [`Self::unlock`].
+    pub(crate) async fn passphrase(
+        &self,
+        name: &str,
+        warn: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<Zeroizing<String>, CliError> {
+        match self.password(warn)? {
+            Some(password) => Ok(password),
+            None => password::ask(name, cancel).await,
         }
     }
 
@@ -242,6 +272,20 @@ mod tests {
         let two = Surroundings::of(&[("LIFEBOAT_TO_PASSWORD", "x"), ("LIFEBOAT_TO_KEY_FILE", "k")]);
         let error = Secret::choose_other(nothing(), &two).err().unwrap();
         assert!(error.to_string().contains("LIFEBOAT_TO_PASSWORD"), "{error}");
+    }
+
+    #[test]
+    fn another_tools_repository_opens_with_a_password_of_its_own() {
+        let nothing =
+            || Typed { key_file: None, password_file: None, password_command: None, words_file: None };
+        let around =
+            Surroundings::of(&[("LIFEBOAT_PASSWORD", "own"), ("LIFEBOAT_FROM_PASSWORD_COMMAND", "pass x")]);
+        let foreign = Secret::choose_foreign(nothing(), &around).unwrap();
+        assert!(foreign == Secret::PasswordCommand("pass x".into()));
+        let typed = Typed { password_file: Some("f".into()), ..nothing() };
+        assert!(Secret::choose_foreign(typed, &around).unwrap() == Secret::PasswordFile("f".into()));
+        let own = Surroundings::of(&[("LIFEBOAT_PASSWORD", "own"), ("LIFEBOAT_KEY_FILE", "k")]);
+        assert!(!Secret::choose_foreign(nothing(), &own).unwrap().is_given());
     }
 
     #[test]

@@ -12,7 +12,8 @@ use lifeboat::event::{Event, Observer};
 use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, RepoError, Repository};
-use lifeboat::store::Store;
+use lifeboat::restic::Restic;
+use lifeboat::store::{ReadOnly, Store};
 
 use super::environment::Surroundings;
 use super::error::CliError;
@@ -119,6 +120,21 @@ impl Session {
         opened.await.map_err(|error| match error.class() {
             Class::Cancelled => error,
             _ => CliError::OfOther { place: other.url.to_string(), error: Box::new(error) },
+        })
+    }
+
+    /// A repository of restic, which is only read. What goes wrong says that it is this one.
+    pub(crate) async fn restic(&self, other: &Other) -> Result<Restic, CliError> {
+        let opened = async {
+            let store = Store::open(&other.url, &other.store, self.env.store_env()).await?;
+            let warn = |message: &str| self.warn(message);
+            let password = other.secret.passphrase("the restic repository", &warn, &self.env.cancel).await?;
+            let opened = Restic::open(ReadOnly::new(store), &password).await;
+            opened.map_err(|error| CliError::Library(Error::from(error)))
+        };
+        opened.await.map_err(|error| match error.class() {
+            Class::Cancelled => error,
+            _ => CliError::OfForeign { place: other.url.to_string(), error: Box::new(error) },
         })
     }
 

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod forget;
 pub mod gc;
 pub mod hold;
+pub mod import;
 pub mod init;
 pub mod ls;
 pub mod restore;

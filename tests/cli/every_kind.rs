@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Place;
 
 /// Makes the tree in the current directory. What only root may make is made by root only.
-const MAKE: &str = r#"
+pub(crate) const MAKE: &str = r#"
 set -eu
 mkdir -p dir/empty 'odd names' deep
 printf 'plain' > plain; printf '' > nothing
@@ -44,7 +44,7 @@ getfattr -R -h -d -m - -e hex . 2>/dev/null
 find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 "#;
 
-fn bash(dir: &Path, script: &str) -> String {
+pub(crate) fn bash(dir: &Path, script: &str) -> String {
     let done = Command::new("bash").arg("-c").arg(script).current_dir(dir).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).into_owned()

@@ -8,6 +8,7 @@ mod every_kind;
 mod exits;
 mod forgetting;
 mod help;
+mod importing;
 mod interruption;
 mod objects;
 mod places;

@@ -3,6 +3,7 @@
 /// An import between rooms of one layer: who, whom, why it is allowed.
 pub(crate) const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("repo", "index", "a repository looks its chunks up"),
+    ("restic", "index", "its index of blobs takes room on the disk instead of memory"),
     ("ops", "error", "operations fail with the public error"),
     ("crypto", "format", "sealed keys, slots and ids have stored forms"),
 ];

@@ -4,6 +4,7 @@ mod backup;
 mod copy;
 mod forget;
 mod global;
+mod import;
 mod prune;
 mod restore;
 mod rules;
@@ -14,6 +15,7 @@ pub(crate) use backup::BackupArgs;
 pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
+pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs};
@@ -73,6 +75,8 @@ pub(crate) enum Verb {
     Verify(VerifyArgs),
     /// Remove what was forgotten and give its space back: condemns first, deletes when the grace has passed
     Prune(PruneArgs),
+    /// Bring snapshots from the repository of another tool
+    Import(ImportArgs),
     /// Show what the repository holds and how much space that takes
     Stats(StatsArgs),
     /// Check the surroundings: store, credentials, rights, clock, local places, key

@@ -8,6 +8,7 @@ mod default;
 mod doctor;
 mod forget;
 mod hold;
+mod import;
 mod init;
 mod key;
 mod ls;
@@ -41,6 +42,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Tag(args) => tag::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Prune(args) => prune::run(session, args).await,
+        Verb::Import(args) => import::run(session, args).await,
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, &args).await,

@@ -4,6 +4,7 @@ use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::format::layout::UNDONE;
 use lifeboat::repo::RepoError;
+use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::store::StoreError;
 
@@ -17,6 +18,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
         CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
         CliError::OfOther { place, error } => return other(place, error),
+        CliError::OfForeign { error, .. } => return foreign(error, context),
         CliError::NoRepositoryNamed => "name it with --repo or LIFEBOAT_REPO".to_owned(),
         CliError::NoDefaultRepository { .. } => {
             "name a repository with --repo or LIFEBOAT_REPO, or make the default one: lifeboat backup PATH".to_owned()
@@ -53,11 +55,40 @@ fn other(place: &str, error: &CliError) -> Option<String> {
     })
 }
 
+/// The next step where the repository of another tool cannot be opened.
+fn foreign(error: &CliError, context: &Context) -> Option<String> {
+    Some(match error {
+        CliError::NoSecret => {
+            "give --from-password-file or --from-password-command, or set LIFEBOAT_FROM_PASSWORD_FILE, \
+             LIFEBOAT_FROM_PASSWORD_COMMAND or LIFEBOAT_FROM_PASSWORD"
+                .to_owned()
+        }
+        CliError::Library(Error::Store(StoreError::NoBucket { .. })) => "check the place".to_owned(),
+        error => return hint(error, context),
+    })
+}
+
+fn restic(error: &ResticError) -> Option<String> {
+    Some(match error {
+        ResticError::NotFound { .. } => {
+            "check the place; older layouts of buckets must be migrated by restic first".to_owned()
+        }
+        ResticError::WrongPassword { .. } => "check that the password belongs to that repository".to_owned(),
+        ResticError::NoSnapshot { .. } | ResticError::AmbiguousSnapshot { .. } => {
+            "see what there is: lifeboat import restic REPO --dry-run".to_owned()
+        }
+        ResticError::KdfCost { .. } => "add a key with restic: restic key add".to_owned(),
+        _ => return None,
+    })
+}
+
 fn library(error: &Error, context: &Context) -> Option<String> {
     Some(match error {
         Error::Repo(error) => return repo(error, context),
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
+        Error::Restic(ResticError::Store(error)) => return store(error, context),
+        Error::Restic(error) => return restic(error),
         Error::Source(SourceError::ExcludedRoot { .. }) => {
             "change the rule, or leave the path out".to_owned()
         }

@@ -177,7 +177,6 @@ impl Feed {
     }
 
     /// Adds an entry whose content, or target, cannot be had; it is recorded without.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what imports other formats has a use for it"))]
     pub(crate) async fn lost(&mut self, node: Node, path: &Path, error: &Error) -> Result<(), Error> {
         let node = stripped(node);
         let len = self.admit(&node)?;
