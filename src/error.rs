@@ -7,9 +7,10 @@ use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
 use crate::format::layout::UNDONE;
-use crate::id::{ChunkId, ObjectHash, SnapshotId, WriterId};
+use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::repo::RepoError;
+use crate::restic::ResticError;
 use crate::retention::Group;
 use crate::seal::SealError;
 use crate::source::SourceError;
@@ -44,6 +45,9 @@ pub enum Error {
     /// A key could not be used.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// A repository of restic could not be read.
+    #[error(transparent)]
+    Restic(#[from] ResticError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -319,6 +323,15 @@ pub enum Error {
         /// The object.
         key: String,
     },
+    /// Two repositories are needed, and both are one.
+    #[error("both are repository {repository}: it cannot be copied to itself")]
+    SameRepository {
+        /// Which.
+        repository: RepositoryId,
+    },
+    /// What was brought from elsewhere is gone from there, or was forgotten there meanwhile.
+    #[error("what was being brought was removed or forgotten meanwhile: no snapshot was made of it")]
+    OriginGone,
     /// The user or the system asked the run to stop.
     #[error("stopped before the end, as asked")]
     Cancelled,
@@ -342,12 +355,14 @@ impl Error {
             | Self::NothingToForget
             | Self::NamedAndPolicy
             | Self::HoldIsOver
+            | Self::SameRepository { .. }
             | Self::TagsTooLong(_)
             | Self::StoredPathTooLong { .. } => Class::Usage,
             Self::UnreadableSnapshot { cause, .. } => cause.class(),
             Self::Seal(error) => error.class(),
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
+            Self::Restic(error) => error.class(),
             Self::Damaged { .. }
             | Self::ChunkLost { .. }
             | Self::MarkDamaged { .. }
@@ -365,6 +380,7 @@ impl Error {
             | Self::TooLate { .. }
             | Self::NoHold { .. }
             | Self::AmbiguousHold { .. }
+            | Self::OriginGone
             | Self::Remains { .. } => Class::Failed,
             Self::Shrunk { .. }
             | Self::DeviceOverwrite { .. }

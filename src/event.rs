@@ -15,6 +15,8 @@ pub enum Phase {
     Open,
     /// Reading sources and storing what is new.
     Backup,
+    /// Bringing a snapshot from another repository.
+    Transfer,
     /// Making the snapshot and checking it.
     Commit,
     /// Working out what to fetch.

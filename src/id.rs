@@ -107,6 +107,11 @@ identifier!(
     RunId, 16
 );
 
+identifier!(
+    /// Name of anything in a repository of restic: the SHA-256 of a file's or a blob's content.
+    ResticId, 32
+);
+
 impl ChunkId {
     /// Length of the prefix that index records carry.
     pub const PREFIX_LEN: usize = 16;

@@ -4,11 +4,12 @@
 //!
 //! | layer | room | what it is |
 //! |---|---|---|
-//! | 4 | [`ops`] | what the tool does: backup, restore, archive, verify, snapshots, ls, diff, find, why, cat, stats, init |
+//! | 4 | [`ops`] | what the tool does: backup, restore, archive, copy, import, verify, snapshots, ls, diff, find, why, cat, stats, init |
 //! | 4 | [`serve`] | a repository shown to other programs: the mount |
 //! | 4 | [`error`] | the one error of public operations |
 //! | 3 | [`repo`] | a repository: open, commit, read chunks, write packs |
 //! | 3 | [`index`] | chunk id to location: immutable sorted tables, memory-mapped |
+//! | 3 | [`restic`] | reading repositories of restic |
 //! | 2 | [`store`] | object storage: typed keys, durable PUT, exact reads, retry |
 //! | 2 | [`source`] | what is backed up, and where it is restored to |
 //! | 2 | [`seal`] | segment: chunks compressed and encrypted together, opened and compared |
@@ -43,6 +44,7 @@ pub mod store;
 
 pub mod index;
 pub mod repo;
+pub mod restic;
 
 pub mod error;
 pub mod ops;

@@ -21,6 +21,23 @@ pub(crate) enum CliError {
     /// `init` must be told where.
     #[error("no repository is named")]
     NoRepositoryNamed,
+    /// `copy` must be told where to.
+    #[error("no repository to copy to is named")]
+    NoOtherRepository,
+    /// A second repository could not be opened.
+    #[error("cannot open the other repository, {place}")]
+    OfOther {
+        place: String,
+        #[source]
+        error: Box<CliError>,
+    },
+    /// The repository of another tool could not be opened.
+    #[error("cannot open the restic repository, {place}")]
+    OfForeign {
+        place: String,
+        #[source]
+        error: Box<CliError>,
+    },
     /// Nothing is named, and the default repository was not made yet.
     #[error("no repository is named, and the default one, {}, does not exist", place.display())]
     NoDefaultRepository { place: PathBuf },
@@ -111,8 +128,10 @@ impl CliError {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Library(error) => error.class(),
+            Self::OfOther { error, .. } | Self::OfForeign { error, .. } => error.class(),
             Self::NoHome { .. }
             | Self::NoRepositoryNamed
+            | Self::NoOtherRepository
             | Self::TwoSecrets { .. }
             | Self::NoSecret
             | Self::NotForInit { .. }

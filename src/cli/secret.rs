@@ -27,8 +27,8 @@ pub(crate) enum Secret {
     PasswordFile(PathBuf),
     /// A command that prints a password.
     PasswordCommand(OsString),
-    /// A password in the environment.
-    Password(Zeroizing<Vec<u8>>),
+    /// A password in the environment, with the name of its variable.
+    Password(Zeroizing<Vec<u8>>, &'static str),
     /// A key file.
     KeyFile(PathBuf),
     /// A file with recovery words.
@@ -37,33 +37,98 @@ pub(crate) enum Secret {
     Ask,
 }
 
+/// What was typed to open a repository.
+pub(crate) struct Typed {
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) password_command: Option<OsString>,
+    pub(crate) words_file: Option<PathBuf>,
+}
+
+/// What options and variables are called: of a key file, a password file, a password command, recovery words, a password.
+struct Names {
+    options: [&'static str; 4],
+    variables: [&'static str; 5],
+}
+
+const OWN: Names = Names {
+    options: ["--key-file", "--password-file", "--password-command", "--words-file"],
+    variables: [
+        "LIFEBOAT_KEY_FILE",
+        "LIFEBOAT_PASSWORD_FILE",
+        "LIFEBOAT_PASSWORD_COMMAND",
+        "LIFEBOAT_WORDS_FILE",
+        "LIFEBOAT_PASSWORD",
+    ],
+};
+
+const OTHER: Names = Names {
+    options: ["--to-key-file", "--to-password-file", "--to-password-command", "--to-words-file"],
+    variables: [
+        "LIFEBOAT_TO_KEY_FILE",
+        "LIFEBOAT_TO_PASSWORD_FILE",
+        "LIFEBOAT_TO_PASSWORD_COMMAND",
+        "LIFEBOAT_TO_WORDS_FILE",
+        "LIFEBOAT_TO_PASSWORD",
+    ],
+};
+
+/// Of another tool's repository, which opens with a password only.
+const FOREIGN: Names = Names {
+    options: ["", "--from-password-file", "--from-password-command", ""],
+    variables: [
+        "",
+        "LIFEBOAT_FROM_PASSWORD_FILE",
+        "LIFEBOAT_FROM_PASSWORD_COMMAND",
+        "",
+        "LIFEBOAT_FROM_PASSWORD",
+    ],
+};
+
 impl Secret {
     /// Chooses by options, then by environment.
     pub(crate) fn choose(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let typed = Typed {
+            key_file: args.key_file.clone(),
+            password_file: args.password_file.clone(),
+            password_command: args.password_command.clone(),
+            words_file: args.words_file.clone(),
+        };
+        Self::choose_by(&OWN, typed, around)
+    }
+
+    /// The same for a second repository.
+    pub(crate) fn choose_other(typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
+        Self::choose_by(&OTHER, typed, around)
+    }
+
+    /// The same for another tool's repository.
+    pub(crate) fn choose_foreign(typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
+        Self::choose_by(&FOREIGN, typed, around)
+    }
+
+    fn choose_by(names: &Names, typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
+        let Names { options, variables } = names;
         let typed = only_one([
-            ("--key-file", args.key_file.clone().map(Self::KeyFile)),
-            ("--password-file", args.password_file.clone().map(Self::PasswordFile)),
-            ("--password-command", args.password_command.clone().map(Self::PasswordCommand)),
-            ("--words-file", args.words_file.clone().map(Self::WordsFile)),
+            (options[0], typed.key_file.map(Self::KeyFile)),
+            (options[1], typed.password_file.map(Self::PasswordFile)),
+            (options[2], typed.password_command.map(Self::PasswordCommand)),
+            (options[3], typed.words_file.map(Self::WordsFile)),
             ("", None),
         ])?;
         if let Some(secret) = typed {
             return Ok(secret);
         }
         let path = |name: &str| around.get(name).map(PathBuf::from);
-        let password = around.get_even_empty("LIFEBOAT_PASSWORD");
+        let password = around.get_even_empty(variables[4]);
+        let password = password.map(|p| Zeroizing::new(p.as_encoded_bytes().to_vec()));
+        let command = around.get(variables[2]).map(ToOwned::to_owned);
         let found = only_one([
-            ("LIFEBOAT_KEY_FILE", path("LIFEBOAT_KEY_FILE").map(Self::KeyFile)),
-            ("LIFEBOAT_PASSWORD_FILE", path("LIFEBOAT_PASSWORD_FILE").map(Self::PasswordFile)),
-            (
-                "LIFEBOAT_PASSWORD_COMMAND",
-                around.get("LIFEBOAT_PASSWORD_COMMAND").map(|c| Self::PasswordCommand(c.to_owned())),
-            ),
-            ("LIFEBOAT_WORDS_FILE", path("LIFEBOAT_WORDS_FILE").map(Self::WordsFile)),
-            (
-                "LIFEBOAT_PASSWORD",
-                password.map(|p| Self::Password(Zeroizing::new(p.as_encoded_bytes().to_vec()))),
-            ),
+            (variables[0], path(variables[0]).map(Self::KeyFile)),
+            (variables[1], path(variables[1]).map(Self::PasswordFile)),
+            (variables[2], command.map(Self::PasswordCommand)),
+            (variables[3], path(variables[3]).map(Self::WordsFile)),
+            (variables[4], password.map(|bytes| Self::Password(bytes, variables[4]))),
         ])?;
         Ok(found.unwrap_or(Self::Ask))
     }
@@ -73,15 +138,34 @@ impl Secret {
         *self != Self::Ask
     }
 
-    /// What opens an existing repository. Warnings go to `warn`; a raised `cancel` ends a question.
-    pub(crate) async fn unlock(&self, warn: &dyn Fn(&str), cancel: &Cancel) -> Result<Unlock, CliError> {
+    /// What opens an existing repository, which a question calls by `name`. Warnings go to `warn`; a raised `cancel` ends a
+    /// question.
+    pub(crate) async fn unlock(
+        &self,
+        name: &str,
+        warn: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<Unlock, CliError> {
         match self {
             Self::KeyFile(path) => key::read_key_file(path, warn).map(Unlock::KeyFile),
             Self::WordsFile(path) => key::read_words(path, warn).map(Unlock::Words),
             _ => match self.password(warn)? {
                 Some(password) => Ok(Unlock::Passphrase(password)),
-                None => password::ask(cancel).await.map(Unlock::Passphrase),
+                None => password::ask(name, cancel).await.map(Unlock::Passphrase),
             },
+        }
+    }
+
+    /// The password of something that a question calls by `name`, as [`Self::unlock`].
+    pub(crate) async fn passphrase(
+        &self,
+        name: &str,
+        warn: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<Zeroizing<String>, CliError> {
+        match self.password(warn)? {
+            Some(password) => Ok(password),
+            None => password::ask(name, cancel).await,
         }
     }
 
@@ -106,7 +190,7 @@ impl Secret {
         match self {
             Self::PasswordFile(path) => password::read_file(path, warn).map(Some),
             Self::PasswordCommand(command) => password::run_command(command).map(Some),
-            Self::Password(bytes) => password::check(bytes.clone(), "LIFEBOAT_PASSWORD").map(Some),
+            Self::Password(bytes, variable) => password::check(bytes.clone(), variable).map(Some),
             _ => Ok(None),
         }
     }
@@ -168,6 +252,40 @@ mod tests {
             choose(&[], &[("LIFEBOAT_PASSWORD", "")]).unwrap().is_given(),
             "an empty password is an error, not absent"
         );
+    }
+
+    #[test]
+    fn the_other_repository_has_options_and_variables_of_its_own() {
+        let nothing =
+            || Typed { key_file: None, password_file: None, password_command: None, words_file: None };
+        let both = [("LIFEBOAT_KEY_FILE", "own"), ("LIFEBOAT_TO_PASSWORD_FILE", "other")];
+        let around = Surroundings::of(&both);
+        let other = Secret::choose_other(nothing(), &around).unwrap();
+        assert!(other == Secret::PasswordFile("other".into()));
+        let typed = Typed { words_file: Some("w".into()), ..nothing() };
+        assert!(Secret::choose_other(typed, &around).unwrap() == Secret::WordsFile("w".into()));
+        let own = Surroundings::of(&both[..1]);
+        assert!(
+            !Secret::choose_other(nothing(), &own).unwrap().is_given(),
+            "the first one's key is not tried"
+        );
+        let two = Surroundings::of(&[("LIFEBOAT_TO_PASSWORD", "x"), ("LIFEBOAT_TO_KEY_FILE", "k")]);
+        let error = Secret::choose_other(nothing(), &two).err().unwrap();
+        assert!(error.to_string().contains("LIFEBOAT_TO_PASSWORD"), "{error}");
+    }
+
+    #[test]
+    fn another_tools_repository_opens_with_a_password_of_its_own() {
+        let nothing =
+            || Typed { key_file: None, password_file: None, password_command: None, words_file: None };
+        let around =
+            Surroundings::of(&[("LIFEBOAT_PASSWORD", "own"), ("LIFEBOAT_FROM_PASSWORD_COMMAND", "pass x")]);
+        let foreign = Secret::choose_foreign(nothing(), &around).unwrap();
+        assert!(foreign == Secret::PasswordCommand("pass x".into()));
+        let typed = Typed { password_file: Some("f".into()), ..nothing() };
+        assert!(Secret::choose_foreign(typed, &around).unwrap() == Secret::PasswordFile("f".into()));
+        let own = Surroundings::of(&[("LIFEBOAT_PASSWORD", "own"), ("LIFEBOAT_KEY_FILE", "k")]);
+        assert!(!Secret::choose_foreign(nothing(), &own).unwrap().is_given());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifeboat::cancel::Cancel;
+use lifeboat::class::Class;
 use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::error::Error;
@@ -11,14 +12,16 @@ use lifeboat::event::{Event, Observer};
 use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, RepoError, Repository};
-use lifeboat::store::Store;
+use lifeboat::restic::Restic;
+use lifeboat::store::{ReadOnly, Store};
 
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::exit::Exit;
 use super::observe::{self, Display};
 use super::output::Output;
-use super::settings::{Place, Settings, Voice};
+use super::secret::Secret;
+use super::settings::{Other, Place, Settings, Voice};
 use super::{report, signal};
 
 /// What every verb works with.
@@ -28,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// What relative paths start from.
     pub(crate) directory: PathBuf,
+    /// What the process was started with.
+    pub(crate) around: Surroundings,
     display: Arc<dyn Display>,
     signals: signal::Received,
 }
@@ -54,7 +59,8 @@ impl Session {
             places: settings.places.clone(),
         };
         let directory = around.directory.clone();
-        Ok(Self { output: Output::new(settings.voice), directory, settings, env, display, signals })
+        let (output, around) = (Output::new(settings.voice), around.clone());
+        Ok(Self { output, directory, around, settings, env, display, signals })
     }
 
     /// How this run speaks.
@@ -98,19 +104,47 @@ impl Session {
             return Err(CliError::NoDefaultRepository { place: default.directory.clone() });
         }
         let store = self.store().await?;
-        let unlock = self.unlock(&store).await?;
+        let unlock = self.unlock(&store, ("the repository", &self.settings.secret)).await?;
         let opened = Repository::open(store, self.env.clone(), &unlock).await;
         opened.map_err(|error| CliError::Library(Error::from(error)))
     }
 
+    /// A second repository, opened with a secret of its own. What goes wrong says that it is this one.
+    pub(crate) async fn other(&self, other: &Other) -> Result<Repository, CliError> {
+        let opened = async {
+            let store = Store::open(&other.url, &other.store, self.env.store_env()).await?;
+            let unlock = self.unlock(&store, ("the other repository", &other.secret)).await?;
+            let opened = Repository::open(store, self.env.clone(), &unlock).await;
+            opened.map_err(|error| CliError::Library(Error::from(error)))
+        };
+        opened.await.map_err(|error| match error.class() {
+            Class::Cancelled => error,
+            _ => CliError::OfOther { place: other.url.to_string(), error: Box::new(error) },
+        })
+    }
+
+    /// A repository of restic, which is only read. What goes wrong says that it is this one.
+    pub(crate) async fn restic(&self, other: &Other) -> Result<Restic, CliError> {
+        let opened = async {
+            let store = Store::open(&other.url, &other.store, self.env.store_env()).await?;
+            let warn = |message: &str| self.warn(message);
+            let password = other.secret.passphrase("the restic repository", &warn, &self.env.cancel).await?;
+            let opened = Restic::open(ReadOnly::new(store), &password).await;
+            opened.map_err(|error| CliError::Library(Error::from(error)))
+        };
+        opened.await.map_err(|error| match error.class() {
+            Class::Cancelled => error,
+            _ => CliError::OfForeign { place: other.url.to_string(), error: Box::new(error) },
+        })
+    }
+
     /// What opens the repository. Nobody is asked for the password of a repository that does not exist, and the loss of a
     /// key is not complained of either.
-    async fn unlock(&self, store: &Store) -> Result<Unlock, CliError> {
-        let secret = &self.settings.secret;
+    async fn unlock(&self, store: &Store, (name, secret): (&str, &Secret)) -> Result<Unlock, CliError> {
         if !secret.is_given() {
             exists(store).await?;
         }
-        match secret.unlock(&|message| self.warn(message), &self.env.cancel).await {
+        match secret.unlock(name, &|message| self.warn(message), &self.env.cancel).await {
             Err(CliError::Read { path, source }) => {
                 exists(store).await?;
                 Err(CliError::Read { path, source })

@@ -8,12 +8,12 @@ use std::time::Duration;
 use lifeboat::repo::{Limits, Places};
 use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
 
-use super::args::GlobalArgs;
+use super::args::{FromArgs, GlobalArgs, ToArgs};
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::places::{self, DefaultRepository};
 use super::report::quote;
-use super::secret::Secret;
+use super::secret::{Secret, Typed};
 
 /// Where the repository lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,45 @@ impl Settings {
     }
 }
 
+/// A second repository of a run.
+pub(crate) struct Other {
+    pub(crate) url: StoreUrl,
+    pub(crate) secret: Secret,
+    pub(crate) store: StoreOptions,
+}
+
+impl Settings {
+    /// Makes the decisions for the repository to copy to. Options of the first one's store say nothing of this one's; limits
+    /// and patience go for both.
+    pub(crate) fn other(&self, args: ToArgs, around: &Surroundings) -> Result<Other, CliError> {
+        let ToArgs { repo, password_file, password_command, key_file, words_file, option } = args;
+        let named = repo.as_deref().or_else(|| around.get("LIFEBOAT_TO_REPO"));
+        let url = store_url(named.ok_or(CliError::NoOtherRepository)?, around)?;
+        let typed = Typed { key_file, password_file, password_command, words_file };
+        let secret = Secret::choose_other(typed, around)?;
+        Ok(Other { url, secret, store: StoreOptions { options: option, ..self.store.clone() } })
+    }
+}
+
+impl Settings {
+    /// Makes the decisions for the repository of another tool, in the same way.
+    pub(crate) fn foreign(&self, args: FromArgs, around: &Surroundings) -> Result<Other, CliError> {
+        let FromArgs { repo, password_file, password_command, option } = args;
+        let typed = Typed { key_file: None, password_file, password_command, words_file: None };
+        let secret = Secret::choose_foreign(typed, around)?;
+        let url = store_url(&repo, around)?;
+        Ok(Other { url, secret, store: StoreOptions { options: option, ..self.store.clone() } })
+    }
+}
+
+fn store_url(text: &OsStr, around: &Surroundings) -> Result<StoreUrl, CliError> {
+    let url = match text.to_str() {
+        Some(text) => text.parse::<StoreUrl>().map_err(StoreError::from)?,
+        None => StoreUrl::local(text),
+    };
+    Ok(url.based_at(&around.directory))
+}
+
 fn limits(workers: Option<u16>) -> Limits {
     let default = Limits::default();
     Limits { workers: workers.map_or(default.workers, usize::from), ..default }
@@ -103,11 +142,7 @@ fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError
     let Some(text) = typed.or_else(|| around.get("LIFEBOAT_REPO")) else {
         return places::default_repository(around).map(Place::Default);
     };
-    let url = match text.to_str() {
-        Some(text) => text.parse::<StoreUrl>().map_err(StoreError::from)?,
-        None => StoreUrl::local(text),
-    };
-    Ok(Place::Named(url.based_at(&around.directory)))
+    store_url(text, around).map(Place::Named)
 }
 
 fn voice(args: &GlobalArgs) -> Voice {

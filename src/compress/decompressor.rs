@@ -1,10 +1,15 @@
 //! Reading zstd frames that may lie.
 
+use std::io::Read;
+
 use zstd::zstd_safe::{
     DCtx, find_frame_compressed_size, get_dict_id_from_frame, get_error_name, get_frame_content_size,
 };
 
 use super::CompressError;
+
+/// Largest window of a foreign frame whose length is not known: 128 MiB, what zstd accepts by default.
+const FOREIGN_WINDOW_LOG: u32 = 27;
 
 const FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -54,6 +59,38 @@ impl Decompressor {
             Err(CompressError::Length { expected: plain_len, found: written as u64 })
         }
     }
+}
+
+impl Decompressor {
+    /// As [`Self::decompress`], of what another program wrote: frames need not name their length, and may be several.
+    pub fn decompress_foreign(
+        &mut self,
+        stored: &[u8],
+        plain_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressError> {
+        out.resize(plain_len, 0);
+        let written = self.0.decompress(&mut out[..], stored);
+        let written = written.map_err(|code| CompressError::Frame { reason: get_error_name(code) })?;
+        if written == plain_len {
+            Ok(())
+        } else {
+            Err(CompressError::Length { expected: plain_len, found: written as u64 })
+        }
+    }
+}
+
+/// What another program wrote, of a length that is not known and at most `most`.
+pub fn decompress_unsized(stored: &[u8], most: usize) -> Result<Vec<u8>, CompressError> {
+    let broken = |_| CompressError::Frame { reason: "broken frame" };
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(broken)?;
+    decoder.window_log_max(FOREIGN_WINDOW_LOG).map_err(broken)?;
+    let mut out = Vec::new();
+    decoder.take(most as u64 + 1).read_to_end(&mut out).map_err(broken)?;
+    if out.len() > most {
+        return Err(CompressError::Length { expected: most, found: out.len() as u64 });
+    }
+    Ok(out)
 }
 
 impl std::fmt::Debug for Decompressor {
@@ -143,6 +180,23 @@ mod tests {
         assert_eq!(decompress(&good, 24), Err(CompressError::Length { expected: 24, found: 23 }));
     }
 
+    #[test]
+    fn foreign_frames_are_read_within_their_bounds() {
+        let plain = b"plain plain plain plain".repeat(1000);
+        let frame = zstd::stream::encode_all(&plain[..], 1).unwrap();
+        let mut out = Vec::new();
+        let mut decompressor = Decompressor::new().unwrap();
+        decompressor.decompress_foreign(&frame, plain.len(), &mut out).unwrap();
+        assert_eq!(out, plain);
+        assert_eq!(decompress_unsized(&frame, plain.len()).unwrap(), plain);
+        for len in [0, 1, plain.len() - 1, plain.len() + 1] {
+            assert!(decompressor.decompress_foreign(&frame, len, &mut out).is_err(), "{len}");
+        }
+        assert!(decompress_unsized(&frame, plain.len() - 1).is_err());
+        assert!(decompress_unsized(&frame[..frame.len() - 1], 1 << 20).is_err());
+        assert!(decompress_unsized(&bomb(16 << 30, 131_072), 1 << 20).is_err());
+    }
+
     proptest! {
         #[test]
         fn all_content_comes_back(plain in proptest::collection::vec(0u8..4, 0..20_000), level in -7i32..=6) {
@@ -154,7 +208,10 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), len in 0usize..100_000) {
             let _ = decompress(&bytes, len);
-            let _ = decompress(&[&FRAME_MAGIC[..], &bytes].concat(), len);
+            let framed = [&FRAME_MAGIC[..], &bytes].concat();
+            let _ = decompress(&framed, len);
+            let _ = decompress_unsized(&framed, len);
+            let _ = Decompressor::new().unwrap().decompress_foreign(&framed, len, &mut Vec::new());
         }
     }
 }

@@ -11,7 +11,7 @@ mod decompressor;
 mod entropy;
 
 pub use compressor::Compressor;
-pub use decompressor::Decompressor;
+pub use decompressor::{Decompressor, decompress_unsized};
 pub use entropy::looks_incompressible;
 
 use crate::class::Class;

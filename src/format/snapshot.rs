@@ -17,6 +17,8 @@ use crate::id::{ChunkId, ObjectHash, RepositoryId, RunId, SnapshotId, WriterId};
 pub const SNAPSHOT: SealedForm = SealedForm { kind: ObjectKind::Snapshot, section: "10", max: 4 << 20 };
 const TEXT_MAX: usize = 64 << 10;
 const LIST_MAX: u64 = 16 << 10;
+/// Longest name of an origin: of its kind, its repository and its snapshot.
+const ORIGIN_MAX: usize = 256;
 
 /// One saved state: the plaintext of a snapshot's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,61 @@ pub struct Snapshot {
     pub run: RunId,
     /// Version of the program.
     pub program: String,
+    /// Where it was brought from by `copy` or `import`; counts only if a maintainer signed the snapshot.
+    pub origin: Option<Origin>,
+}
+
+/// Where a snapshot came from that was made elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// What kind of repository that was: [`Origin::COPY`], or the name of another tool.
+    pub kind: String,
+    /// What names the repository there.
+    pub repository: Vec<u8>,
+    /// What names the snapshot there.
+    pub snapshot: Vec<u8>,
+    /// When that repository's store got it, or when it was made if nobody knows better; nanoseconds since 1970.
+    pub time: i64,
+    /// Entries, and parts of directories, that were saved there and could not be brought in full.
+    pub missing: u64,
+}
+
+impl Origin {
+    /// Kind of a repository of this format.
+    pub const COPY: &'static str = "lifeboat";
+
+    fn encode(&self, e: &mut Out<'_>) -> Written {
+        e.map(4 + u64::from(self.missing != 0))?;
+        e.u8(0)?.str(&self.kind)?;
+        e.u8(1)?.bytes(&self.repository)?;
+        e.u8(2)?.bytes(&self.snapshot)?;
+        e.u8(3)?.i64(self.time)?;
+        if self.missing != 0 {
+            e.u8(4)?.u64(self.missing)?;
+        }
+        Ok(())
+    }
+
+    fn decode(d: &mut Cbor<'_>) -> Result<Self, FormatError> {
+        let (mut kind, mut repository, mut snapshot, mut time, mut missing) = (None, None, None, None, 0);
+        d.map(|d, key| {
+            match key {
+                0 => kind = Some(d.text(ORIGIN_MAX)?),
+                1 => repository = Some(d.bytes(ORIGIN_MAX)?),
+                2 => snapshot = Some(d.bytes(ORIGIN_MAX)?),
+                3 => time = Some(d.i64()?),
+                4 => missing = d.u64()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        match (kind, repository, snapshot, time) {
+            (Some(kind), Some(repository), Some(snapshot), Some(time)) => {
+                Ok(Self { kind, repository, snapshot, time, missing })
+            }
+            _ => Err(d.value("origin")),
+        }
+    }
 }
 
 impl Snapshot {
@@ -62,7 +119,7 @@ impl Snapshot {
     }
 
     fn encode_fields(&self, e: &mut Out<'_>) -> Written {
-        e.map(15 + u64::from(self.root.is_some()))?;
+        e.map(15 + u64::from(self.root.is_some()) + u64::from(self.origin.is_some()))?;
         e.u8(0)?.i64(self.time)?;
         e.u8(1)?.u64(self.duration)?;
         e.u8(2)?.bytes(&self.host)?;
@@ -90,6 +147,10 @@ impl Snapshot {
         }
         e.u8(14)?.bytes(self.run.as_bytes())?;
         e.u8(15)?.str(&self.program)?;
+        if let Some(origin) = &self.origin {
+            e.u8(16)?;
+            origin.encode(e)?;
+        }
         Ok(())
     }
 
@@ -131,6 +192,7 @@ impl Snapshot {
             parents: Vec::new(),
             run: RunId::new([0; 16]),
             program: String::new(),
+            origin: None,
         }
     }
 }
@@ -157,6 +219,7 @@ fn decode_field(snapshot: &mut Snapshot, d: &mut Cbor<'_>, key: u32) -> Result<b
         13 => snapshot.parents = d.array(LIST_MAX, |d| Ok(SnapshotId::new(d.fixed()?)))?,
         14 => snapshot.run = RunId::new(d.fixed()?),
         15 => snapshot.program = d.text(TEXT_MAX)?,
+        16 => snapshot.origin = Some(Origin::decode(d)?),
         _ => return Ok(false),
     }
     Ok(true)

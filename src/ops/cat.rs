@@ -96,7 +96,12 @@ pub async fn cat(
     holes.finish()
 }
 
-async fn get(lookup: &Lookup<'_>, copy: &Location, range: std::ops::Range<u64>) -> Result<Bytes, Error> {
+/// A range of the pack that a copy is in.
+pub(super) async fn get(
+    lookup: &Lookup<'_>,
+    copy: &Location,
+    range: std::ops::Range<u64>,
+) -> Result<Bytes, Error> {
     let key = Key::new(ObjectName::Pack(copy.pack_id).key()).map_err(|e| RepoError::Store(e.into()))?;
     Ok(lookup.repo().store().get_range(&key, range).await?)
 }

@@ -6,12 +6,14 @@
 pub mod archive;
 pub mod backup;
 pub mod cat;
+pub mod copy;
 pub mod diff;
 pub mod doctor;
 pub mod find;
 pub mod forget;
 pub mod gc;
 pub mod hold;
+pub mod import;
 pub mod init;
 pub mod ls;
 pub mod restore;

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! A snapshot that cannot be read is reported beside the others and hides none of them. `latest` and times pick
-//! confirmed snapshots that nobody forgot, by the store's clock, and the confirmation's signature is checked before one is
+//! confirmed snapshots that nobody forgot, by the store's clock or, of what a maintainer brought from elsewhere, by the
+//! origin's time; and the confirmation's signature is checked before one is
 //! handed out. An older one never stands in for a confirmed one that cannot be read. Tags are those in effect: the labels that count, or what the snapshot says.
 //!
 //! # Must not
@@ -22,7 +23,7 @@ use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::layout::ObjectName;
-use crate::format::snapshot::Snapshot;
+use crate::format::snapshot::{Origin, Snapshot};
 use crate::id::{SnapshotId, WriterId};
 use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
 
@@ -46,6 +47,8 @@ pub struct SnapshotInfo {
     pub has_confirmation: bool,
     /// When the store got it, on the store's clock.
     pub stored: Timestamp,
+    /// Whether a maintainer brought it from elsewhere: then its origin counts.
+    pub brought: bool,
     /// The tomb that stands for it: it is forgotten, and will be removed.
     pub forgotten: Option<StoredTomb>,
     /// The labels that its tags come from, if not from itself.
@@ -70,7 +73,7 @@ pub struct SnapshotFilter {
 /// What [`list`] found.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
-    /// Oldest first, by the store's clock.
+    /// Oldest first, by the time that counts.
     pub snapshots: Vec<SnapshotInfo>,
     /// Snapshots and labels that are there and could not be read, by key.
     pub unreadable: Vec<(String, Error)>,
@@ -106,9 +109,10 @@ impl SnapshotFilter {
 }
 
 impl SnapshotInfo {
-    fn new(listed: Listed, snapshot: Snapshot) -> Self {
+    fn new(repo: &Repository, listed: Listed, snapshot: Snapshot) -> Self {
         let Listed { writer, sequence, id, confirmed, stored } = listed;
         Self {
+            brought: snapshot.origin.is_some() && repo.is_maintainer(&writer),
             id,
             writer,
             sequence,
@@ -119,6 +123,22 @@ impl SnapshotInfo {
             labels: None,
             snapshot,
         }
+    }
+
+    /// Where it came from, if that counts.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.snapshot.origin.as_ref().filter(|_| self.brought)
+    }
+
+    /// The time that counts: when the store got it, or when the store of its origin did. Nothing counts as later than it was
+    /// stored.
+    pub fn counted(&self) -> Timestamp {
+        self.origin().map_or(self.stored, |origin| Timestamp(origin.time).min(self.stored))
+    }
+
+    /// What tells which of two snapshots is newer.
+    fn age(&self) -> Age {
+        (self.counted(), self.writer, self.sequence, self.id)
     }
 }
 
@@ -131,7 +151,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     let mut unknown = Vec::new();
     for listed in &listed {
         match cache.get(listed) {
-            Some(snapshot) => found.snapshots.push(SnapshotInfo::new(*listed, snapshot)),
+            Some(snapshot) => found.snapshots.push(SnapshotInfo::new(repo, *listed, snapshot)),
             None => unknown.push(*listed),
         }
     }
@@ -145,7 +165,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
         match read {
             Ok(stored) => {
                 cache.add(&listed, &stored.snapshot);
-                found.snapshots.push(SnapshotInfo::new(listed, stored.snapshot));
+                found.snapshots.push(SnapshotInfo::new(repo, listed, stored.snapshot));
             }
             // Removed since it was listed, unless it is listed still.
             Err(RepoError::Store(error))
@@ -160,7 +180,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     drop(reads);
     marks::apply(repo, &mut found, &mut cache).await?;
     found.snapshots.retain(|info| filter.matches(&info.snapshot));
-    found.snapshots.sort_unstable_by_key(|info| (info.stored, info.writer, info.sequence, info.id));
+    found.snapshots.sort_unstable_by_key(SnapshotInfo::age);
     found.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
 }
@@ -194,53 +214,91 @@ pub async fn resolve(
         Selector::Latest(back) => (None, back),
         Selector::NotAfter(time) => (Some(time), 0),
     };
-    let mut all = SnapshotList::default();
-    let mut candidates = if filter.is_empty() {
-        standing(repo).await?
-    } else {
-        all = list(repo, filter).await?;
-        let standing = all.snapshots.iter().filter(|info| info.forgotten.is_none());
-        standing.map(SnapshotInfo::listed).collect()
+    let mut picked = match filter.is_empty() && not_after.is_none() {
+        true => by_name(repo, back).await?,
+        false => None,
     };
-    candidates.retain(|listed| listed.confirmed && not_after.is_none_or(|time| listed.stored <= time));
-    candidates.sort_unstable_by_key(age);
-    let (mut left, mut picked) = (back, None);
-    for listed in candidates.into_iter().rev() {
-        // A confirmation that nobody entitled has signed is none.
-        let confirmed = async { Ok::<_, Error>(repo.is_confirmed(listed).await?) };
-        if left > 0 {
-            left -= usize::from(confirmed.await?);
-            continue;
-        }
-        let body = async { Ok(read(repo, listed).await) };
-        if let (true, body) = repo.env().limits.both(confirmed, body).await? {
-            picked = Some((listed, body));
-            break;
-        }
+    let mut all = SnapshotList::default();
+    if picked.is_none() {
+        all = list(repo, filter).await?;
+        picked = Some(by_time(repo, &all, (not_after, back)).await?);
     }
-    let at = picked.as_ref().map(|(listed, _)| listed);
+    let picked = picked.flatten();
+    let at = picked.as_ref().map(|picked| picked.age);
     let meant = |unread: &Listed| may_be_meant(unread, not_after, at);
     all.unread.retain(meant);
     judge_unread(repo, &mut all).await?;
     if let Some(unread) = all.unread.first().copied() {
         return Err(all.unreadable(selector, unread));
     }
-    let (picked, body) = picked.ok_or_else(none)?;
+    let Picked { age, body } = picked.ok_or_else(none)?;
     body.map_err(|error| match error.class() {
-        Class::Damage => unreadable(selector, picked.id, error),
+        Class::Damage => unreadable(selector, age.3, error),
         _ => error,
     })
 }
 
-/// What tells which of two snapshots is newer.
-fn age(listed: &Listed) -> (Timestamp, WriterId, u64, SnapshotId) {
+/// The snapshot that a selector means, if it can be read.
+struct Picked {
+    age: Age,
+    body: Result<SnapshotInfo, Error>,
+}
+
+/// The newest one but `back`, going by names: while none of the newest was brought from elsewhere, no older name can stand
+/// for a newer one. `None` if one was: then all must be read.
+async fn by_name(repo: &Repository, back: usize) -> Result<Option<Option<Picked>>, Error> {
+    let mut candidates = standing(repo).await?;
+    candidates.retain(|listed| listed.confirmed);
+    candidates.sort_unstable_by_key(age);
+    let mut left = back;
+    for listed in candidates.into_iter().rev() {
+        // A confirmation that nobody entitled has signed is none.
+        let confirmed = async { Ok::<_, Error>(repo.is_confirmed(listed).await?) };
+        let body = async { Ok(read(repo, listed).await) };
+        let (true, body) = repo.env().limits.both(confirmed, body).await? else { continue };
+        if body.as_ref().is_ok_and(|info| info.brought) {
+            return Ok(None);
+        }
+        if left == 0 {
+            return Ok(Some(Some(Picked { age: age(&listed), body })));
+        }
+        left -= 1;
+    }
+    Ok(Some(None))
+}
+
+/// The newest one but `back` of those that count and are not newer than that.
+async fn by_time(
+    repo: &Repository,
+    all: &SnapshotList,
+    (not_after, mut back): (Option<Timestamp>, usize),
+) -> Result<Option<Picked>, Error> {
+    let counts = |info: &&SnapshotInfo| {
+        info.confirmed && info.forgotten.is_none() && not_after.is_none_or(|time| info.counted() <= time)
+    };
+    for info in all.snapshots.iter().rev().filter(counts) {
+        if !repo.is_confirmed(info.listed()).await? {
+            continue;
+        }
+        if back == 0 {
+            return Ok(Some(Picked { age: info.age(), body: Ok(info.clone()) }));
+        }
+        back -= 1;
+    }
+    Ok(None)
+}
+
+/// What tells which of two snapshots is newer: the time that counts before all else.
+type Age = (Timestamp, WriterId, u64, SnapshotId);
+
+/// The age of one of which only the name is known.
+fn age(listed: &Listed) -> Age {
     (listed.stored, listed.writer, listed.sequence, listed.id)
 }
 
-/// Whether a selector that picked this one would have meant the other, could that one be read.
-fn may_be_meant(unread: &Listed, not_after: Option<Timestamp>, picked: Option<&Listed>) -> bool {
-    not_after.is_none_or(|time| unread.stored <= time)
-        && picked.is_none_or(|picked| age(picked) < age(unread))
+/// Whether a selector that picked one of this age would have meant the other, could that one be read.
+fn may_be_meant(unread: &Listed, not_after: Option<Timestamp>, picked: Option<Age>) -> bool {
+    not_after.is_none_or(|time| unread.stored <= time) && picked.is_none_or(|picked| picked < age(unread))
 }
 
 fn unreadable(selector: &str, snapshot: SnapshotId, cause: Error) -> Error {
@@ -320,12 +378,12 @@ fn pick(all: &mut SnapshotList, selector: &str, filter: &SnapshotFilter) -> Resu
     let counts = |info: &&SnapshotInfo| {
         info.confirmed
             && info.forgotten.is_none()
-            && not_after.is_none_or(|time| info.stored <= time)
+            && not_after.is_none_or(|time| info.counted() <= time)
             && filter.matches(&info.snapshot)
     };
     let picked = all.snapshots.iter().rev().filter(counts).nth(back).cloned();
-    let at = picked.as_ref().map(SnapshotInfo::listed);
-    match all.unread.iter().find(|unread| may_be_meant(unread, not_after, at.as_ref())).copied() {
+    let at = picked.as_ref().map(SnapshotInfo::age);
+    match all.unread.iter().find(|unread| may_be_meant(unread, not_after, at)).copied() {
         Some(unread) => Err(all.unreadable(selector, unread)),
         None => picked.ok_or_else(none),
     }
@@ -395,7 +453,7 @@ async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> 
     let writers = HashMap::from([(listed.id, listed.writer)]);
     let said = marks::read(repo, &writers, &mut cache);
     let (snapshot, said) = repo.env().limits.both(body, said).await?;
-    let snapshots = vec![SnapshotInfo::new(listed, snapshot)];
+    let snapshots = vec![SnapshotInfo::new(repo, listed, snapshot)];
     let mut found = SnapshotList { snapshots, ..SnapshotList::default() };
     said.give(repo, &mut found);
     found.snapshots.pop().ok_or(Error::NoSnapshot { selector: listed.id.to_string() })

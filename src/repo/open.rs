@@ -120,6 +120,13 @@ impl Repository {
         self.copy(self.store.clone(), env)
     }
 
+    /// The same repository with a registry that gives this key no more than a writer's authority.
+    #[cfg(test)]
+    pub(crate) fn as_plain_writer(&self) -> Self {
+        let (writer, _) = self.writer().unwrap();
+        Self { registry: self.registry.with_authority(writer, Authority::Writer), ..self.clone() }
+    }
+
     /// The same repository, whose readers do without an index that is larger than this.
     #[cfg(test)]
     pub(crate) fn with_cold_from(&self, bytes: u64) -> Self {

@@ -31,6 +31,7 @@ mod options;
 mod parts;
 mod pool;
 mod probe;
+mod read_only;
 mod retry;
 
 use std::fmt;
@@ -50,6 +51,7 @@ pub use location::{StoreUrl, UrlError};
 pub use open::OpenError;
 pub use options::{Environment, StoreEnv, StoreOptions};
 pub use probe::{ProbeCheck, ProbeExtent, ProbeFailure, ProbeReport, ProbeStep};
+pub use read_only::ReadOnly;
 
 use self::error::{Request, classify};
 use self::limit::Limit;

@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 19] = [
+const VERBS: [(&str, &[&str]); 21] = [
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),
@@ -53,6 +53,25 @@ const VERBS: [(&str, &[&str]); 19] = [
             "--path",
             "--unconfirmed",
             "--allow-empty",
+            "--dry-run",
+        ],
+    ),
+    (
+        "copy",
+        &[
+            "--to",
+            "--to-key-file",
+            "--to-password-file",
+            "--to-password-command",
+            "--to-words-file",
+            "--to-option",
+            "--host",
+            "--job",
+            "--tag",
+            "--path",
+            "--mirror",
+            "--again",
+            "--level",
             "--dry-run",
         ],
     ),

@@ -4,12 +4,14 @@
 
 mod archives;
 mod conversation;
+mod copying;
 mod every_kind;
 mod exits;
 mod forgetting;
 mod help;
 mod history;
 mod images;
+mod importing;
 mod interruption;
 mod mounting;
 mod objects;

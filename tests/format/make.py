@@ -362,6 +362,7 @@ def padme(n):
 def snapshots():
     fields = {0: 1_700_000_000_123_456_789, 1: 5_000_000_000, 2: b"host", 3: b"root", 4: b"etc", 5: [b"/etc", b"/caf\xe9"], 6: ["a", "k=v"],
               7: [1, rep(5, 32), 9000], 8: [10, 7, 1 << 20], 9: 4096, 10: 1024, 11: 1, 12: 3, 13: [rep(6, 32)], 14: rep(0x0a, 16), 15: "0.1.0"}
+    origin = {0: "lifeboat", 1: rep(0x22, 16), 2: rep(7, 32), 3: 1_600_000_000_000_000_000, 4: 2}
     empty = {**fields, 5: [], 6: [], 8: [0, 0, 0], 13: []}
     del empty[7]
 
@@ -370,12 +371,19 @@ def snapshots():
         return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
     vector("snapshot-body", "full", "every field", body(cbor(fields)))
     vector("snapshot-body", "nothing", "a run that saved nothing", body(cbor(empty)))
+    vector("snapshot-body", "brought", "from elsewhere, two entries not in full", body(cbor({**fields, 16: origin})))
+    whole = {**origin, 0: "restic", 1: b"", 3: -1}
+    del whole[4]
+    vector("snapshot-body", "brought-whole", "from elsewhere, in full, of before 1970", body(cbor({**fields, 16: whole})))
     for name, data, error in [
         ("padding", body(cbor(fields), b"\0\1"), value(10, "padding")), ("length", u32(0xffff_ffff) + cbor(fields), TRUNCATED),
         ("root", body(cbor({**fields, 7: [1, rep(5, 32)]})), value(10, "root")), ("totals", body(cbor({**fields, 8: [1]})), value(10, "totals")),
         ("parent", body(cbor({**fields, 13: [rep(6, 31)]})), value(10, "length of a field")),
         ("tag", body(cbor({**fields, 6: [b"a"]})), broken(10, "snapshot")), ("host", body(cbor({**fields, 2: rep(97, 65537)})), value(10, "length of a field")),
         ("trailing", body(cbor(fields) + b"\0"), TRAILING), ("order", body(b"\xa2\x01\x00\x00\x00"), value(10, "order of fields")),
+        ("origin-short", body(cbor({**fields, 16: {0: "restic", 1: b"", 2: b""}})), value(10, "origin")),
+        ("origin-long", body(cbor({**fields, 16: {**origin, 2: rep(7, 257)}})), value(10, "length of a field")),
+        ("origin-kind", body(cbor({**fields, 16: {**origin, 0: b"lifeboat"}})), broken(10, "snapshot")),
     ]:
         vector("snapshot-body", f"bad-{name}", "a field that section 10 does not allow", data, error)
 

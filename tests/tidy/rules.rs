@@ -3,6 +3,7 @@
 /// An import between rooms of one layer: who, whom, why it is allowed.
 pub(crate) const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("repo", "index", "a repository looks its chunks up"),
+    ("restic", "index", "its index of blobs takes room on the disk instead of memory"),
     ("ops", "error", "operations fail with the public error"),
     ("serve", "ops", "what is shown is found and read as the operations do it"),
     ("serve", "error", "what is served fails with the public error"),

@@ -77,7 +77,7 @@ pub(crate) struct GlobalArgs {
 }
 
 /// Reads `KEY=VALUE`. The value may be a secret, so no message repeats it.
-fn pair(text: &str) -> Result<(String, String), &'static str> {
+pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE"),

@@ -1,9 +1,11 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod copy;
 mod forget;
 mod global;
 mod history;
+mod import;
 mod mount;
 mod prune;
 mod restore;
@@ -12,9 +14,11 @@ mod select;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
+pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
 pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
+pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use mount::MountArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
@@ -68,6 +72,8 @@ pub(crate) enum Verb {
     Restore(RestoreArgs),
     /// Show snapshots as a read-only file system, until it is unmounted
     Mount(MountArgs),
+    /// Copy snapshots into another repository, which has its own keys
+    Copy(CopyArgs),
     /// Forget snapshots, by a policy or by name; they stay until they are removed
     Forget(ForgetArgs),
     /// Take back that snapshots were forgotten
@@ -81,6 +87,8 @@ pub(crate) enum Verb {
     Verify(VerifyArgs),
     /// Remove what was forgotten and give its space back: condemns first, deletes when the grace has passed
     Prune(PruneArgs),
+    /// Bring snapshots from the repository of another tool
+    Import(ImportArgs),
     /// Show what the repository holds and how much space that takes
     Stats(StatsArgs),
     /// Check the surroundings: store, credentials, rights, clock, local places, key

@@ -14,7 +14,9 @@ pub(super) async fn run(session: &mut Session) -> Result<Exit, CliError> {
     // Without a secret the rest can be checked all the same.
     let secret = &session.settings.secret;
     let unlock = match secret.is_given() {
-        true => Some(secret.unlock(&|message| session.warn(message), &session.env.cancel).await?),
+        true => Some(
+            secret.unlock("the repository", &|message| session.warn(message), &session.env.cancel).await?,
+        ),
         false => None,
     };
     let checks = doctor(store, &session.env, unlock.as_ref()).await;

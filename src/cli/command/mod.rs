@@ -4,12 +4,14 @@ mod archive;
 mod backup;
 mod cat;
 pub(crate) mod completions;
+mod copy;
 mod default;
 mod diff;
 mod doctor;
 mod find;
 mod forget;
 mod hold;
+mod import;
 mod init;
 mod key;
 mod ls;
@@ -42,12 +44,14 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Cat(args) => cat::run(session, args).await,
         Verb::Restore(args) => restore::run(session, args).await,
         Verb::Mount(args) => mount::run(session, args).await,
+        Verb::Copy(args) => copy::run(session, args).await,
         Verb::Forget(args) => forget::run(session, args).await,
         Verb::Undelete(args) => undelete::run(session, args).await,
         Verb::Hold(args) => hold::run(session, args).await,
         Verb::Tag(args) => tag::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Prune(args) => prune::run(session, args).await,
+        Verb::Import(args) => import::run(session, args).await,
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, &args).await,

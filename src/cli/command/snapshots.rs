@@ -2,6 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::error::Error;
+use lifeboat::format::snapshot::Origin;
 use lifeboat::ops::forget::undelete_until;
 use lifeboat::ops::snapshots::{SnapshotInfo, list};
 use lifeboat::units::ByteSize;
@@ -56,6 +57,10 @@ fn table(snapshots: &[SnapshotInfo]) -> String {
         let paths: Vec<String> = snapshot.paths.iter().map(|path| sanitize::name(path)).collect();
         let tags: Vec<String> = snapshot.tags.iter().map(|tag| sanitize::line(tag)).collect();
         let open = if info.confirmed { "" } else { " (not confirmed)" };
+        let partial = match info.origin() {
+            Some(origin) if origin.missing > 0 => format!(" (copy without {} entries)", origin.missing),
+            _ => String::new(),
+        };
         let gone = info.forgotten.map(|tomb| time::local(undelete_until(tomb.stored).0));
         let gone = gone.map_or(String::new(), |until| format!(" (forgotten, undelete until {until})"));
         table.row(vec![
@@ -65,7 +70,7 @@ fn table(snapshots: &[SnapshotInfo]) -> String {
             sanitize::name(&snapshot.job),
             tags.join(","),
             ByteSize(snapshot.totals.bytes).to_string(),
-            format!("{}{open}{gone}", paths.join(" ")),
+            format!("{}{open}{partial}{gone}", paths.join(" ")),
         ]);
     }
     table.render()
@@ -100,5 +105,21 @@ fn object(info: &SnapshotInfo) -> Value {
     put_bytes(&mut out, "user", &snapshot.user);
     put_bytes(&mut out, "job", &snapshot.job);
     put_list(&mut out, "paths", &snapshot.paths);
+    out.insert("origin".to_owned(), info.origin().map_or(Value::Null, origin));
     Value::Object(out)
+}
+
+/// Where a snapshot was brought from.
+fn origin(origin: &Origin) -> Value {
+    json!({
+        "kind": origin.kind,
+        "repository": hex(&origin.repository),
+        "snapshot": hex(&origin.snapshot),
+        "time": time::utc(origin.time),
+        "missing": origin.missing,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

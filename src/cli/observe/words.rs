@@ -62,6 +62,7 @@ pub(super) fn doing(phase: Phase) -> &'static str {
     match phase {
         Phase::Open => "opening the repository",
         Phase::Backup => "saving",
+        Phase::Transfer => "copying",
         Phase::Commit => "finishing the snapshot",
         Phase::Plan => "planning",
         Phase::Restore => "restoring",
@@ -76,6 +77,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Open => "open",
         Phase::Backup => "backup",
+        Phase::Transfer => "transfer",
         Phase::Commit => "commit",
         Phase::Plan => "plan",
         Phase::Restore => "restore",

@@ -1,6 +1,8 @@
 //! Values to text for people.
 
+pub(crate) mod copy;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod mode;
 pub(crate) mod sanitize;

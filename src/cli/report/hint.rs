@@ -4,6 +4,7 @@ use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::format::layout::UNDONE;
 use lifeboat::repo::RepoError;
+use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
 use lifeboat::store::StoreError;
@@ -16,6 +17,9 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     Some(match error {
         CliError::Library(error) => return library(error, context),
         CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
+        CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
+        CliError::OfOther { place, error } => return other(place, error),
+        CliError::OfForeign { error, .. } => return foreign(error, context),
         CliError::NoRepositoryNamed => "name it with --repo or LIFEBOAT_REPO".to_owned(),
         CliError::NoDefaultRepository { .. } => {
             "name a repository with --repo or LIFEBOAT_REPO, or make the default one: lifeboat backup PATH".to_owned()
@@ -40,12 +44,54 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     })
 }
 
+/// The next step where the second repository cannot be opened.
+fn other(place: &str, error: &CliError) -> Option<String> {
+    Some(match error {
+        CliError::NoSecret => "give --to-key-file, --to-password-file or --to-password-command, or set \
+             LIFEBOAT_TO_KEY_FILE, LIFEBOAT_TO_PASSWORD_FILE, LIFEBOAT_TO_PASSWORD_COMMAND or LIFEBOAT_TO_PASSWORD"
+            .to_owned(),
+        error => {
+            let init = format!("lifeboat init --repo {} --new-key-file FILE", quote(place));
+            return hint(error, &Context { init: Some(init), ..Context::default() });
+        }
+    })
+}
+
+/// The next step where the repository of another tool cannot be opened.
+fn foreign(error: &CliError, context: &Context) -> Option<String> {
+    Some(match error {
+        CliError::NoSecret => {
+            "give --from-password-file or --from-password-command, or set LIFEBOAT_FROM_PASSWORD_FILE, \
+             LIFEBOAT_FROM_PASSWORD_COMMAND or LIFEBOAT_FROM_PASSWORD"
+                .to_owned()
+        }
+        CliError::Library(Error::Store(StoreError::NoBucket { .. })) => "check the place".to_owned(),
+        error => return hint(error, context),
+    })
+}
+
+fn restic(error: &ResticError) -> Option<String> {
+    Some(match error {
+        ResticError::NotFound { .. } => {
+            "check the place; older layouts of buckets must be migrated by restic first".to_owned()
+        }
+        ResticError::WrongPassword { .. } => "check that the password belongs to that repository".to_owned(),
+        ResticError::NoSnapshot { .. } | ResticError::AmbiguousSnapshot { .. } => {
+            "see what there is: lifeboat import restic REPO --dry-run".to_owned()
+        }
+        ResticError::KdfCost { .. } => "add a key with restic: restic key add".to_owned(),
+        _ => return None,
+    })
+}
+
 fn library(error: &Error, context: &Context) -> Option<String> {
     Some(match error {
         Error::Repo(error) => return repo(error, context),
         Error::Store(error) => return store(error, context),
         Error::Crypto(error) => return crypto(error),
         Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
+        Error::Restic(ResticError::Store(error)) => return store(error, context),
+        Error::Restic(error) => return restic(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::Target(_) | Error::TargetTooSmall { .. } | Error::DeviceOverwrite { .. } => {
             target(error)?.to_owned()
@@ -83,6 +129,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
+        Error::SameRepository { .. } => "name another one with --to".to_owned(),
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
         Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),

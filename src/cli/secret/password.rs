@@ -50,7 +50,7 @@ pub(super) fn check(bytes: Zeroizing<Vec<u8>>, origin: &str) -> Result<Zeroizing
 }
 
 /// Asks a person. A signal ends the question at once, and gives the terminal back as it was.
-async fn prompt(text: &'static str, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+async fn prompt(text: String, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
     let stdin = io::stdin();
     if !(stdin.is_terminal() && io::stderr().is_terminal()) {
         return Err(CliError::NoSecret);
@@ -78,13 +78,13 @@ async fn raised(cancel: &Cancel) {
     }
 }
 
-pub(super) async fn ask(cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
-    prompt("password of the repository: ", cancel).await
+pub(super) async fn ask(name: &str, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    prompt(format!("password of {name}: "), cancel).await
 }
 
 pub(super) async fn ask_twice(cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
-    let first = prompt("password of the new repository: ", cancel).await?;
-    let second = prompt("the same again: ", cancel).await?;
+    let first = prompt("password of the new repository: ".to_owned(), cancel).await?;
+    let second = prompt("the same again: ".to_owned(), cancel).await?;
     if *first == *second { Ok(first) } else { Err(CliError::PasswordsDiffer) }
 }
 

@@ -7,7 +7,7 @@ use super::tree::DirectoryPages;
 use crate::crypto::SecretKey;
 use crate::error::Error;
 use crate::format::content::ChunkRow;
-use crate::format::node::{Node, Totals};
+use crate::format::node::{Node, Problem, Totals};
 use crate::format::tree::TreeRef;
 
 /// A directory under construction.
@@ -85,6 +85,23 @@ impl<'a> Assembler<'a> {
         let mut encoded = Vec::with_capacity(256);
         node.encode(&mut encoded);
         self.entry((&encoded, rows), print, Some(node.size), remember)
+    }
+
+    /// Adds a directory whose entries are stored already, as its node says.
+    pub(super) fn whole_directory(&mut self, node: &Node) -> Result<(), Error> {
+        let mut encoded = Vec::with_capacity(224);
+        node.encode(&mut encoded);
+        let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+        frame.totals.entries += 1;
+        frame.totals.add(node.totals);
+        frame.pages.push(&node.name, &encoded, &self.boundary, &mut self.segment)
+    }
+
+    /// Notes that the directory entered last is not complete.
+    pub(super) fn incomplete(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.node.problem = Some(Problem::Unreadable);
+        }
     }
 
     /// Where pages go.

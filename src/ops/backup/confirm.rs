@@ -101,6 +101,14 @@ enum Look {
     Forbidden,
 }
 
+/// The packs that everything below a root is in, if a snapshot may depend on all of them.
+pub(super) async fn usable(repo: &Repository, root: Option<TreeRef>) -> Result<Option<Dependencies>, Error> {
+    Ok(match look_again(repo, root).await? {
+        Look::Found(_, found) => Some(found),
+        Look::Condemned | Look::Gone | Look::Forbidden => None,
+    })
+}
+
 /// Looks everything up again, as a run does that begins now: index objects first, packs second, condemnations third.
 async fn look_again(repo: &Repository, root: Option<TreeRef>) -> Result<Look, Error> {
     for _ in 1..LOOKS {

@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::filter::Filter;
 use crate::format::node::NAME_MAX;
 use crate::format::snapshot::Snapshot;
-use crate::id::SnapshotId;
+use crate::format::tree::TreeRef;
+use crate::id::{PackId, SnapshotId};
 
 /// What is saved.
 #[derive(Debug, Clone)]
@@ -95,6 +96,10 @@ pub struct BackupSummary {
     pub elapsed: Duration,
     /// A snapshot of this run that a collector interfered with.
     pub(super) unconfirmed: Option<SnapshotId>,
+    /// The snapshot's root.
+    pub(super) root: Option<TreeRef>,
+    /// The packs that the snapshot needs.
+    pub(super) packs: Vec<PackId>,
 }
 
 impl BackupOptions {

@@ -4,12 +4,15 @@ use std::collections::{BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
-use tokio::sync::mpsc::unbounded_channel;
+use futures::FutureExt;
+use futures::future::FusedFuture;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::assemble::Assembler;
 use super::image::Images;
@@ -31,7 +34,7 @@ use crate::format::node::Totals;
 use crate::format::tree::TreeRef;
 use crate::id::PackId;
 use crate::index::PackNumber;
-use crate::repo::{Dependencies, Journal, LoadedIndex, Repository, RunKeys};
+use crate::repo::{Dependencies, FinishedPack, Journal, LoadedIndex, Repository, RunKeys};
 use crate::source::SourceError;
 use crate::source::file::Holes;
 use crate::source::walk::{Root, Tuning, Walk, WalkOptions};
@@ -65,12 +68,6 @@ pub(super) struct Built {
     pub excluded: u64,
 }
 
-/// What the threads work on.
-enum Work {
-    Files { walk: Box<Walk>, images: Images, last: Box<LastRun> },
-    Stream { source: BackupSource, path: PathBuf },
-}
-
 /// Reads the sources and stores what is new; returns when every pack and index object is durable.
 pub(super) async fn gather(
     repo: &Repository,
@@ -78,64 +75,143 @@ pub(super) async fn gather(
     index: &mut LoadedIndex,
     (state, journal): (StateFile<'_>, &Path),
 ) -> Result<Gathered, Error> {
-    let env = repo.env();
     let (walk, images, missing) = begin_walk(repo, options)?;
-    let read_before = total(&env.observer.counters().bytes_read);
     let reader = StateReader::open(&state);
     let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
-    let (send, receive) = unbounded_channel();
-    let keys = repo.new_run_keys()?;
-    let parts = SinkParts {
-        keys,
+    let last = LastRun::new(reader);
+    let how = How {
+        phase: Phase::Backup,
         level: options.level,
         dry_run: options.dry_run,
         timeless: options.timeless,
-        base: index.view.clone(),
-        bridge: send,
+        total: entries_before.and(last.trailer()).map(|trailer| trailer.totals.bytes),
     };
-    let sink = Arc::new(Sink::new(repo, parts)?);
-    let last = LastRun::new(reader);
-    trust(&sink, &last, index)?;
-    let total = entries_before.and(last.trailer()).map(|trailer| trailer.totals.bytes);
-    env.observer.observe(&Event::PhaseFinished { phase: Phase::Open });
-    env.observer.observe(&Event::PhaseStarted { phase: Phase::Backup, total });
-    let work = match walk {
-        Some(walk) => Work::Files { walk: Box::new(walk), images, last: Box::new(last) },
-        None => Work::Stream { source: options.source.clone(), path: options.stream_path() },
+    let pass = Pass::new(repo, how, index, last.trailer().map(|trailer| &trailer.packs[..]))?;
+    let holes = if options.read_holes { Holes::Read } else { Holes::Skip };
+    let gathered = match walk {
+        Some(walk) => {
+            let writer = (!options.dry_run).then(|| StateWriter::create(&state, &*repo.env().random));
+            let (writer, walk, last) = (writer.transpose()?, Box::new(walk), Box::new(last));
+            let work = move |plan: &ThreadPlan, sink: &Sink| {
+                plan.files(sink, (*walk, (*last, images, holes)), writer)
+            };
+            pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?
+        }
+        None => {
+            let (source, path) = (options.source.clone(), options.stream_path());
+            let work = move |plan: &ThreadPlan, sink: &Sink| plan.stream(sink, &source, &path);
+            pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?
+        }
     };
-    let writer = if options.dry_run || matches!(work, Work::Stream { .. }) {
-        None
-    } else {
-        Some(StateWriter::create(&state, &*env.random)?)
-    };
-    let orphans = if options.dry_run { Vec::new() } else { orphans(repo, index, journal).await? };
-    let LoadedIndex { horizon, cache, listed, condemned, .. } = &mut *index;
-    let place = Place { horizon: *horizon, cache, listed, condemned };
-    let mut uploader = Uploader::new(repo, &sink, journal, place)?;
-    let resumed_bytes = adopt(&mut uploader, orphans).await?;
-    let plan = ThreadPlan::new(repo, options)?;
-    let threads = {
-        let sink = Arc::clone(&sink);
-        tokio::task::spawn_blocking(move || plan.run(&sink, work, writer))
-    };
-    // Both sides are waited for: a side that fails raises the flag that ends the other, also if this future is dropped.
-    let _stop = super::upload::StopOnDrop(Arc::clone(&sink));
-    let uploaded = uploader.run(receive).await;
-    if uploaded.is_err() {
-        sink.stop.store(true, Ordering::Release);
+    Ok(Gathered { entries_before, missing, ..gathered })
+}
+
+/// How a pass goes about its work, whatever it reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub phase: Phase,
+    pub level: i32,
+    pub dry_run: bool,
+    pub timeless: bool,
+    /// Bytes to go through, if that is known.
+    pub total: Option<u64>,
+}
+
+/// One pass over what is saved, from its first chunk until all that is new is durable.
+pub(super) struct Pass {
+    how: How,
+    pub sink: Arc<Sink>,
+    packs: UnboundedReceiver<FinishedPack>,
+    plan: ThreadPlan,
+    read_before: u64,
+}
+
+impl Pass {
+    /// A pass that may depend on what `index` says is usable; `trusted` are packs of an earlier run that are to be taken at
+    /// their word if all of them are.
+    pub(super) fn new(
+        repo: &Repository,
+        how: How,
+        index: &LoadedIndex,
+        trusted: Option<&[PackId]>,
+    ) -> Result<Self, Error> {
+        let env = repo.env();
+        let read_before = total(&env.observer.counters().bytes_read);
+        let (send, packs) = unbounded_channel();
+        let parts = SinkParts {
+            keys: repo.new_run_keys()?,
+            level: how.level,
+            dry_run: how.dry_run,
+            timeless: how.timeless,
+            base: index.view.clone(),
+            bridge: send,
+        };
+        let sink = Arc::new(Sink::new(repo, parts)?);
+        if let Some(trusted) = trusted {
+            trust(&sink, trusted, index)?;
+        }
+        env.observer.observe(&Event::PhaseFinished { phase: Phase::Open });
+        env.observer.observe(&Event::PhaseStarted { phase: how.phase, total: how.total });
+        Ok(Self { how, sink, packs, plan: ThreadPlan::new(repo)?, read_before })
     }
-    let built = threads.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?;
-    let uploaded = uploaded?;
-    let built = built?;
-    env.observer.observe(&Event::PhaseFinished { phase: Phase::Backup });
-    collect(sink, (built, uploaded), (index, missing), (entries_before, resumed_bytes, read_before))
+
+    /// Runs `work` on threads, and `beside` it, which feeds it if it needs that; stores what comes of it.
+    pub(super) async fn run(
+        self,
+        repo: &Repository,
+        (index, journal): (&mut LoadedIndex, &Path),
+        work: impl FnOnce(&ThreadPlan, &Sink) -> Result<Built, Error> + Send + 'static,
+        beside: impl Future<Output = Result<(), Error>>,
+    ) -> Result<Gathered, Error> {
+        let Self { how, sink, packs, plan, read_before } = self;
+        let orphans = if how.dry_run { Vec::new() } else { orphans(repo, index, journal).await? };
+        let LoadedIndex { horizon, cache, listed, condemned, .. } = &mut *index;
+        let place = Place { horizon: *horizon, cache, listed, condemned };
+        let mut uploader = Uploader::new(repo, &sink, journal, place)?;
+        let resumed_bytes = adopt(&mut uploader, orphans).await?;
+        let threads = {
+            let sink = Arc::clone(&sink);
+            tokio::task::spawn_blocking(move || plan.run(&sink, work))
+        };
+        // All sides are waited for: one that fails raises the flag that ends the others, also if this future is dropped.
+        let _stop = super::upload::StopOnDrop(Arc::clone(&sink));
+        let (uploaded, fed) = both_sides(uploader.run(packs), beside).await;
+        if uploaded.is_err() {
+            sink.stop.store(true, Ordering::Release);
+        }
+        let built = threads.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?;
+        let uploaded = uploaded?;
+        let built = match (fed, built) {
+            // What feeds the threads knows why they had no more to do.
+            (Err(error), Err(Error::Cancelled)) => return Err(error),
+            (_, built) => built?,
+        };
+        repo.env().observer.observe(&Event::PhaseFinished { phase: how.phase });
+        collect(sink, (built, uploaded), index, (resumed_bytes, read_before))
+    }
+}
+
+/// Waits for the side that stores, and goes on with the one that feeds the threads for as long as that takes: threads that
+/// have ended want nothing more.
+async fn both_sides<T>(
+    stores: impl Future<Output = Result<T, Error>>,
+    feeds: impl Future<Output = Result<(), Error>>,
+) -> (Result<T, Error>, Result<(), Error>) {
+    let (mut stores, mut feeds) = (pin!(stores), pin!(feeds.fuse()));
+    let mut fed = Ok(());
+    loop {
+        tokio::select! {
+            stored = &mut stores => return (stored, fed),
+            done = &mut feeds, if !feeds.is_terminated() => fed = done,
+        }
+    }
 }
 
 fn collect(
     sink: Arc<Sink>,
     (built, uploaded): (Built, Uploaded),
-    (index, missing): (&LoadedIndex, Vec<PathBuf>),
-    (entries_before, resumed_bytes, read_before): (Option<u64>, u64, u64),
+    index: &LoadedIndex,
+    (resumed_bytes, read_before): (u64, u64),
 ) -> Result<Gathered, Error> {
     let mut dependencies = used_packs(&sink)?;
     dependencies.extend(uploaded.packs.iter().copied());
@@ -148,8 +224,8 @@ fn collect(
         dependencies: Dependencies(dependencies),
         lost,
         horizon: index.horizon,
-        entries_before,
-        missing,
+        entries_before: None,
+        missing: Vec::new(),
         excluded: built.excluded,
         bytes_read: total(&sink.observer.counters().bytes_read) - read_before,
         new_bytes: total(&sink.new_bytes),
@@ -176,10 +252,9 @@ fn used_packs(sink: &Sink) -> Result<HashSet<PackId>, Error> {
 ///
 /// Packs that nothing of the last run is in any more are among them: who trusts does not learn that. They go once a collector
 /// condemns one of them, because the run that meets this looks everything up.
-fn trust(sink: &Sink, last: &LastRun, index: &LoadedIndex) -> Result<(), Error> {
-    let Some(trailer) = last.trailer() else { return Ok(()) };
-    let mut numbers = Vec::with_capacity(trailer.packs.len());
-    for pack in &trailer.packs {
+fn trust(sink: &Sink, packs: &[PackId], index: &LoadedIndex) -> Result<(), Error> {
+    let mut numbers = Vec::with_capacity(packs.len());
+    for pack in packs {
         let usable = index.packs.contains(pack) && !index.condemned.contains(pack);
         match index.view.pack_by_id(pack)? {
             Some(number) if usable && index.view.is_usable(number) && !index.view.has_fading(number)? => {
@@ -337,19 +412,17 @@ impl Drop for CloseOnDrop<'_> {
 }
 
 /// Keys and numbers the threads need, taken from the repository before they start.
-struct ThreadPlan {
-    holes: Holes,
-    workers: usize,
-    cutters: Cutters,
+pub(super) struct ThreadPlan {
+    pub workers: usize,
+    pub cutters: Cutters,
+    pub boundary: crate::crypto::SecretKey,
     hard_links: Arc<crate::crypto::SecretKey>,
-    boundary: crate::crypto::SecretKey,
     cancel: crate::cancel::Cancel,
 }
 
 impl ThreadPlan {
-    fn new(repo: &Repository, options: &BackupOptions) -> Result<Self, Error> {
+    fn new(repo: &Repository) -> Result<Self, Error> {
         Ok(Self {
-            holes: if options.read_holes { Holes::Read } else { Holes::Skip },
             workers: repo.env().limits.workers.max(1),
             cutters: Cutters { files: repo.cutter()?, images: repo.image_cutter()? },
             hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
@@ -359,12 +432,13 @@ impl ThreadPlan {
     }
 
     /// Runs the pass and closes the bridge, whatever happens.
-    fn run(self, sink: &Sink, work: Work, state: Option<StateWriter>) -> Result<Built, Error> {
+    fn run(
+        self,
+        sink: &Sink,
+        work: impl FnOnce(&Self, &Sink) -> Result<Built, Error>,
+    ) -> Result<Built, Error> {
         let _close = CloseOnDrop(sink);
-        let built = match work {
-            Work::Files { walk, images, last } => self.files(sink, (*walk, images, *last), state),
-            Work::Stream { source, path } => self.stream(sink, &source, &path),
-        };
+        let built = work(&self, sink);
         // A run that was asked to stop still sends on what it has: the next one need not send it again.
         let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
         let sent = if built.is_ok() || interrupted { sink.finish() } else { Ok(()) };
@@ -378,13 +452,13 @@ impl ThreadPlan {
     fn files(
         &self,
         sink: &Sink,
-        (walk, images, last): (Walk, Images, LastRun),
+        (walk, (last, images, holes)): (Walk, (LastRun, Images, Holes)),
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
             let assembler =
                 Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
-            let (holes, hard_links) = (self.holes, Arc::clone(&self.hard_links));
+            let hard_links = Arc::clone(&self.hard_links);
             let parts = Parts { sink, walk, last, hard_links, holes, images, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
@@ -404,7 +478,7 @@ impl ThreadPlan {
 
     /// Starts the workers for `feed`, which ends their work by dropping its side of the jobs; they then seal what they
     /// have.
-    fn with_workers(
+    pub(super) fn with_workers(
         &self,
         sink: &Sink,
         feed: impl FnOnce(SyncSender<Job>, Receiver<Outcome>) -> Result<(Built, Receiver<Outcome>), Error>,

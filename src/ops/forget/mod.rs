@@ -252,6 +252,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_brought_is_judged_by_the_time_of_its_origin() {
+        let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+        put_snapshot(&repo, 0, |_| {}).await;
+        let year = 365 * 24 * 3_600_000_000_000;
+        let brought = put_snapshot(&repo, 1, |snapshot| {
+            snapshot.time -= year;
+            let (time, kind) = (snapshot.time, "lifeboat".to_owned());
+            let origin = crate::format::snapshot::Origin {
+                kind,
+                repository: vec![1; 16],
+                snapshot: vec![2; 32],
+                time,
+                missing: 0,
+            };
+            snapshot.origin = Some(origin);
+        })
+        .await;
+        let dry = ForgetOptions { dry_run: true, ..options(1) };
+        assert_eq!(dropped(&repo, &dry).await, [brought], "it was stored later, and is a year older");
+        // By a writer's word alone it is one whose clock is wrong, which is left alone.
+        assert_eq!(dropped(&repo.as_plain_writer(), &dry).await, []);
+    }
+
+    #[tokio::test]
     async fn a_damaged_hold_stops_everything() {
         let objects = Arc::new(InMemory::new());
         let repo = new_repository(objects, env()).await;

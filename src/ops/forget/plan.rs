@@ -131,7 +131,7 @@ impl World<'_> {
             groups.entry(group_of(&info)).or_default().push(Planned { info, fate });
         }
         for planned in groups.values_mut() {
-            planned.sort_by_key(|planned| Reverse((planned.info.stored, planned.info.id)));
+            planned.sort_by_key(|planned| Reverse((planned.info.counted(), planned.info.id)));
         }
         Ok(groups)
     }
@@ -171,7 +171,7 @@ impl World<'_> {
             group: group_of(info),
             stored: info.stored,
             claimed: Timestamp(info.snapshot.time.saturating_add(duration)),
-            brought: None,
+            brought: info.brought.then(|| info.counted()),
             tags: info.snapshot.tags.clone(),
             confirmed: info.confirmed,
             held: self.held.contains_key(&info.id),
@@ -206,6 +206,7 @@ mod tests {
             confirmed: true,
             has_confirmation: true,
             stored,
+            brought: false,
             forgotten: None,
             labels: None,
             snapshot,

@@ -287,7 +287,8 @@ impl Run {
         match node.problem {
             Some(Problem::Unreadable) => {
                 self.report_failed(dir.path_of(&node.name), &EntryProblem::Unsaved, Class::Partial);
-                return false;
+                // Of a directory that was saved in part, that part comes back.
+                return node.tree.is_some();
             }
             Some(Problem::Changed) => {
                 let path = as_path(dir.path_of(&node.name));

@@ -130,6 +130,44 @@ async fn bodies_come_from_the_cache_and_damage_of_it_costs_reading_only() {
     assert_eq!(reads(), 0, "a damaged cache is written anew");
 }
 
+#[tokio::test]
+async fn what_a_maintainer_brought_counts_by_its_origin() {
+    let repo = new_repository(Arc::new(InMemory::new()), env()).await;
+    let all = SnapshotFilter::default();
+    let brought = |time: i64| {
+        move |snapshot: &mut Snapshot| {
+            let (kind, nothing) = ("restic".to_owned(), Vec::new());
+            snapshot.origin =
+                Some(Origin { kind, repository: nothing.clone(), snapshot: nothing, time, missing: 0 });
+        }
+    };
+    let at = |text: &str| parse_time(text).unwrap().0;
+    let own = put(&repo, 0, |_| {}).await;
+    let old = put(&repo, 1, brought(at("2020-01-01T00:00Z"))).await;
+    let older = put(&repo, 2, brought(at("2019-01-01T00:00Z"))).await;
+    // One that claims to be of a time to come counts as what was just stored.
+    let future = put(&repo, 3, brought(at("2990-01-01T00:00Z"))).await;
+    let order = |found: &[SnapshotInfo]| found.iter().map(|info| info.id).collect::<Vec<_>>();
+    let found = list(&repo, &all).await.unwrap().snapshots;
+    assert_eq!(order(&found), [older, old, own, future]);
+    assert!(found.iter().all(|info| info.counted() <= info.stored));
+    let mean = async |text: &str| resolve(&repo, text, &all).await.map(|info| info.id).ok();
+    assert_eq!(mean("latest").await, Some(future));
+    assert_eq!(mean("latest~1").await, Some(own));
+    assert_eq!(mean("latest~3").await, Some(older));
+    assert_eq!(mean("@2019-06-01").await, Some(older));
+    assert_eq!(mean("@2025-01-01").await, Some(old));
+    assert_eq!(mean("@2018-01-01").await, None);
+    let several = ["latest", "@2019-06-01"].map(str::to_owned);
+    assert_eq!(order(&resolve_all(&repo, &several, &all).await.unwrap()), [future, older]);
+    // What a mere writer says of an origin counts for nothing.
+    let plain = repo.as_plain_writer();
+    let found = list(&plain, &all).await.unwrap().snapshots;
+    assert_eq!(order(&found), [own, old, older, future]);
+    assert!(found.iter().all(|info| info.origin().is_none()));
+    assert_eq!(resolve(&plain, "latest~1", &all).await.unwrap().id, older);
+}
+
 /// `tests/long` makes it ten thousand; `cargo bench --bench snapshots` measures the time.
 #[tokio::test]
 async fn requests_of_a_warm_list_do_not_grow_with_the_snapshots() {

@@ -144,6 +144,7 @@ pub(crate) fn snapshot_of(root: TreeRef) -> SnapshotInfo {
         confirmed: true,
         has_confirmation: true,
         stored: Timestamp(0),
+        brought: false,
         snapshot: Snapshot { root: Some(root), ..Snapshot::empty() },
     }
 }
