@@ -96,7 +96,7 @@ impl Restic {
                 Err(error) => return Err(error),
             }
         }
-        snapshots.sort_by(|a, b| (a.time, a.id).cmp(&(b.time, b.id)));
+        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
         Ok((snapshots, problems))
     }
 

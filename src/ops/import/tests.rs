@@ -129,7 +129,7 @@ async fn another_copy_stands_in_for_a_damaged_one_and_headers_for_an_index() {
     let mut forge = Forge::new().await;
     let content = noise(3, 10_000);
     let good = forge.file("good", &[&content]);
-    let root = forge.tree(&[good.clone()]);
+    let root = forge.tree(std::slice::from_ref(&good));
     let (first, pack) = forge.end_pack(|_| {}).await;
     // The same blobs in a second pack that no index names.
     forge.file("good", &[&content]);

@@ -91,6 +91,9 @@ struct Level {
     held: usize,
 }
 
+/// An entry of the snapshot before under the same path: as restic has it, and as it is here.
+type Same = (Box<Foreign>, Box<Node>);
+
 /// A file whose pieces are still to come.
 type Pieces = IntoIter<ResticId>;
 
@@ -235,7 +238,7 @@ impl<'a> Walk<'a> {
         &mut self,
         theirs: &Foreign,
         node: Node,
-        (found, trust): (Option<(Box<Foreign>, Box<Node>)>, bool),
+        (found, trust): (Option<Same>, bool),
     ) -> Result<Item, Error> {
         let tree = self.stack.last().map_or(ResticId::new([0; 32]), |level| level.id);
         let Some(subtree) = theirs.subtree else {
@@ -270,7 +273,7 @@ impl<'a> Walk<'a> {
         &mut self,
         theirs: Foreign,
         mut node: Node,
-        (found, trust): (Option<(Box<Foreign>, Box<Node>)>, bool),
+        (found, trust): (Option<Same>, bool),
     ) -> Result<Item, Error> {
         let same = found.filter(|(old, ours)| {
             old.kind == NodeType::File

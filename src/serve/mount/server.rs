@@ -55,7 +55,7 @@ impl From<Error> for Fault {
 /// What is mounted.
 pub(super) enum Root<'a> {
     /// All snapshots.
-    Shelf(Shelf<'a>),
+    Shelf(Box<Shelf<'a>>),
     /// One directory.
     Tree(Box<Node>),
 }

@@ -105,7 +105,7 @@ impl Intake<'_, '_> {
             }
             Message::Data(content) => self.data(&content)?,
             Message::End(whole) => {
-                if let Some(file) = self.knife.end() {
+                if let Some(mut file) = self.knife.end() {
                     self.line.end_file(file.chunks, whole && file.is_whole());
                 }
             }
@@ -218,7 +218,7 @@ impl OpenFile {
         self.piece == 0
     }
 
-    fn is_whole(mut self) -> bool {
+    fn is_whole(&mut self) -> bool {
         self.left().is_none()
     }
 }
