@@ -14,6 +14,7 @@ mod interruption;
 mod objects;
 mod places;
 mod reading;
+mod restoring;
 mod secrets;
 mod sources;
 mod support;

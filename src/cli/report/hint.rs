@@ -107,6 +107,18 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
+        _ => return target(error).map(str::to_owned),
+    })
+}
+
+/// What concerns the place that is restored to.
+fn target(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::TargetTooSmall { .. } => "make room, or choose another target",
+        Error::InPlacePolicy => "with --in-place, --overwrite is always or if-changed",
+        Error::ManyDeleted { .. } => {
+            "see which: --dry-run --verbose; if that is right, run it again with --yes"
+        }
         _ => return None,
     })
 }
