@@ -153,6 +153,20 @@ pub enum Error {
         /// Its size in bytes.
         size: u64,
     },
+    /// A device takes one file from its beginning.
+    #[error("a block device is written whole: nothing on it is kept, removed or stripped")]
+    NotOnDevice,
+    /// What is written in place is newer than the snapshot until it is done, and would be left for ever if it is not.
+    #[error("what is not to be overwritten cannot be restored in place")]
+    InPlacePolicy,
+    /// A restore would remove more from the target than it brings.
+    #[error("{removed} entries would be removed from the target, which gets {restored}: nothing was done")]
+    ManyDeleted {
+        /// Entries that would go.
+        removed: u64,
+        /// Entries that are restored.
+        restored: u64,
+    },
     /// A place for local files is missing or unusable.
     #[error("cannot use {}", path.display())]
     Local {
@@ -356,6 +370,8 @@ impl Error {
             | Self::NamedAndPolicy
             | Self::HoldIsOver
             | Self::SameRepository { .. }
+            | Self::InPlacePolicy
+            | Self::NotOnDevice
             | Self::TagsTooLong(_)
             | Self::StoredPathTooLong { .. } => Class::Usage,
             Self::UnreadableSnapshot { cause, .. } => cause.class(),
@@ -389,6 +405,7 @@ impl Error {
             | Self::NothingLeft { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }
+            | Self::ManyDeleted { .. }
             | Self::WriterAtWork { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Unconfirmed { .. } => Class::Unconfirmed,

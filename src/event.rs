@@ -94,6 +94,8 @@ pub enum EntryChange {
     Unchanged,
     /// Written to the target.
     Restored,
+    /// Removed from the target.
+    Removed,
 }
 
 /// Amounts of a run. Relaxed atomics: exact once the run has ended, near enough while it goes on.

@@ -17,6 +17,7 @@ mod mounting;
 mod objects;
 mod places;
 mod reading;
+mod restoring;
 mod secrets;
 mod sources;
 mod support;

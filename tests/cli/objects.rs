@@ -72,7 +72,20 @@ fn every_verb_has_its_objects() {
     has(
         &restore,
         "summary",
-        &["entries", "files", "bytes", "bytes_fetched", "failed", "damaged", "damaged_count", "seconds"],
+        &[
+            "entries",
+            "files",
+            "bytes",
+            "chunks",
+            "bytes_kept",
+            "bytes_fetched",
+            "left",
+            "removed",
+            "failed",
+            "damaged",
+            "damaged_count",
+            "seconds",
+        ],
     );
     let verify = place.run(["verify", "--json"]).exits(0).last();
     has(&verify, "summary", &["damage", "warnings", "objects", "bytes", "chunks", "snapshots", "seconds"]);

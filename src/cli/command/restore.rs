@@ -46,19 +46,32 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
         sparse: args.sparse,
         overwrite: match args.overwrite {
             OverwriteArg::Always => Overwrite::Always,
+            OverwriteArg::IfChanged => Overwrite::IfChanged,
+            OverwriteArg::IfNewer => Overwrite::IfNewer,
             OverwriteArg::Never => Overwrite::Never,
         },
         filter,
-        dry_run: args.dry_run,
+        in_place: args.in_place,
+        delete: args.delete,
+        yes: args.yes,
+        strip: args.strip,
+        dry_run: args.dry_run || args.plan,
         verify: args.verify,
     };
     let done = restore(&repository, options).await?;
     session.clear();
     let voice = session.voice();
+    let plan = done.forecast.filter(|_| args.plan);
     if voice.json {
-        session.output.json(&summary::restore_json(&done))?;
+        session.output.json(&match plan {
+            Some(forecast) => summary::plan_json(&done, &forecast),
+            None => summary::restore_json(&done),
+        })?;
     } else if !voice.quiet {
-        session.output.text(&summary::restore_text(&done, &shown, args.dry_run))?;
+        session.output.text(&match plan {
+            Some(forecast) => summary::plan_text(&done, &forecast, &shown),
+            None => summary::restore_text(&done, &shown),
+        })?;
     }
     Ok(exit(&done))
 }
@@ -67,6 +80,8 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
 pub(super) fn exit(done: &RestoreSummary) -> Exit {
     if done.damaged_count > 0 {
         Exit::Class(Class::Damage)
+    } else if done.forecast.is_some_and(|forecast| !forecast.fits()) {
+        Exit::Class(Class::NoSpace)
     } else if done.failed > 0 {
         Exit::Class(Class::Partial)
     } else {

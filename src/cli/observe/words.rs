@@ -54,6 +54,7 @@ pub(super) fn change(change: EntryChange) -> &'static str {
         EntryChange::Changed => "changed",
         EntryChange::Unchanged => "unchanged",
         EntryChange::Restored => "restored",
+        EntryChange::Removed => "removed",
     }
 }
 

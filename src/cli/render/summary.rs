@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use lifeboat::ops::backup::BackupSummary;
-use lifeboat::ops::restore::RestoreSummary;
+use lifeboat::ops::restore::{Forecast, RestoreSummary};
 use lifeboat::units::ByteSize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json::put_list;
 use super::{sanitize, time};
@@ -100,13 +100,37 @@ fn share(part: u64, whole: u64, of: &str) -> String {
 
 /// The last object of `restore --json`.
 pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
-    let mut out = serde_json::Map::new();
+    Value::Object(restored(done, "summary"))
+}
+
+/// The object of `restore --plan --json`.
+pub(crate) fn plan_json(done: &RestoreSummary, forecast: &Forecast) -> Value {
+    let mut out = restored(done, "plan");
     for (key, value) in [
-        ("type", json!("summary")),
+        ("requests", json!(forecast.requests)),
+        ("memory", json!(forecast.memory)),
+        ("space_needed", json!(forecast.space_needed)),
+        ("space_free", json!(forecast.space_free)),
+        ("fits", json!(forecast.fits())),
+        ("expected_seconds", json!(forecast.time.map(|time| time.as_secs_f64()))),
+    ] {
+        out.insert(key.to_owned(), value);
+    }
+    Value::Object(out)
+}
+
+fn restored(done: &RestoreSummary, kind: &str) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (key, value) in [
+        ("type", json!(kind)),
         ("entries", json!(done.entries)),
         ("files", json!(done.files)),
         ("bytes", json!(done.bytes)),
+        ("chunks", json!(done.chunks)),
+        ("bytes_kept", json!(done.kept)),
         ("bytes_fetched", json!(done.fetched)),
+        ("left", json!(done.left)),
+        ("removed", json!(done.removed)),
         ("failed", json!(done.failed)),
         ("damaged_count", json!(done.damaged_count)),
         ("seconds", json!(done.elapsed.as_secs_f64())),
@@ -114,7 +138,7 @@ pub(crate) fn restore_json(done: &RestoreSummary) -> Value {
         out.insert(key.to_owned(), value);
     }
     put_list(&mut out, "damaged", &done.damaged);
-    Value::Object(out)
+    out
 }
 
 /// One line.
@@ -137,16 +161,29 @@ pub(crate) fn archive_text(done: &RestoreSummary, place: &Path) -> String {
 }
 
 /// One line.
-pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) -> String {
-    let mut trouble = String::new();
+pub(crate) fn restore_text(done: &RestoreSummary, target: &Path) -> String {
+    let dry_run = done.forecast.is_some();
+    let mut more = String::new();
+    if done.kept > 0 {
+        more.push_str(&format!(", {} kept", ByteSize(done.kept)));
+    }
+    if dry_run {
+        more.push_str(&format!(", {} to fetch", ByteSize(done.fetched)));
+    }
+    if done.left > 0 {
+        more.push_str(&format!(", {} left as they were", done.left));
+    }
+    if done.removed > 0 {
+        more.push_str(&format!(", {} {}", done.removed, if dry_run { "to remove" } else { "removed" }));
+    }
     if done.failed > 0 {
-        trouble.push_str(&format!(", {} not set in full", done.failed));
+        more.push_str(&format!(", {} not set in full", done.failed));
     }
     if done.damaged_count > 0 {
-        trouble.push_str(&format!(", {} left out as damaged", done.damaged_count));
+        more.push_str(&format!(", {} left out as damaged", done.damaged_count));
     }
     format!(
-        "{} {} entries, {} files, {} to {} in {}{trouble}\n",
+        "{} {} entries, {} files, {} to {} in {}{more}\n",
         if dry_run { "would restore" } else { "restored" },
         done.entries,
         done.files,
@@ -154,6 +191,53 @@ pub(crate) fn restore_text(done: &RestoreSummary, target: &Path, dry_run: bool) 
         sanitize::path(target),
         time::duration(done.elapsed),
     )
+}
+
+/// Several lines for a person.
+pub(crate) fn plan_text(done: &RestoreSummary, forecast: &Forecast, target: &Path) -> String {
+    let size = |bytes| ByteSize(bytes).to_string();
+    let mut out = format!(
+        "would restore to {}\n\
+         \x20 entries   {} files and {} other entries\n\
+         \x20 write     {} in {} chunks\n",
+        sanitize::path(target),
+        done.files,
+        done.entries.saturating_sub(done.files),
+        size(done.bytes),
+        done.chunks,
+    );
+    let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<9} {text}\n"));
+    if done.kept > 0 {
+        line("keep", size(done.kept));
+    }
+    line("fetch", format!("{} in {} requests", size(done.fetched), forecast.requests));
+    if done.left > 0 {
+        line("leave", format!("{} entries as they are", done.left));
+    }
+    if done.removed > 0 {
+        line("remove", format!("{} entries", done.removed));
+    }
+    line("memory", format!("about {}", size(forecast.memory)));
+    let room = match forecast.space_free {
+        Some(free) if forecast.fits() => format!("{} free", size(free)),
+        Some(free) => format!("{} free: too little", size(free)),
+        None => "the file system does not tell what is free".to_owned(),
+    };
+    line("room", format!("{} needed, {room}", size(forecast.space_needed)));
+    line(
+        "time",
+        match forecast.time {
+            Some(time) => format!("about {}, as earlier restores took", time::duration(time)),
+            None => "not known: no restore like this was measured here yet".to_owned(),
+        },
+    );
+    if done.failed > 0 {
+        line("failed", format!("{} entries, named above", done.failed));
+    }
+    if done.damaged_count > 0 {
+        line("damaged", format!("{} entries, which will be left out", done.damaged_count));
+    }
+    out
 }
 
 #[cfg(test)]

@@ -93,9 +93,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Source(error) => source(error)?.to_owned(),
-        Error::Target(_) | Error::TargetTooSmall { .. } | Error::DeviceOverwrite { .. } => {
-            target(error)?.to_owned()
-        }
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
         Error::WeakStore { .. } => {
             "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
@@ -154,7 +151,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
-        _ => return mount(error),
+        _ => return target(error).map(str::to_owned).or_else(|| mount(error)),
     })
 }
 
@@ -168,8 +165,13 @@ fn source(error: &SourceError) -> Option<&'static str> {
     }
 }
 
+/// What concerns the place that is restored to.
 fn target(error: &Error) -> Option<&'static str> {
     match error {
+        Error::InPlacePolicy => Some("with --in-place, --overwrite is always or if-changed"),
+        Error::ManyDeleted { .. } => {
+            Some("see which: --dry-run --verbose; if that is right, run it again with --yes")
+        }
         Error::TargetTooSmall { .. } => Some("make room, or choose another target"),
         Error::DeviceOverwrite { .. } => {
             Some("if that is the right device, run it again with --overwrite-device")

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::entries::{DAMAGED, Dir, FAILED, File, MISFIT, Meta};
+use super::entries::{DAMAGED, Dir, FAILED, File, Judged, MISFIT, Meta};
 use super::output::{Output, Place};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::window::Window;
@@ -14,7 +14,9 @@ use crate::event::Counters;
 use crate::format::envelope::ChunkKind;
 use crate::repo::RepoError;
 use crate::seal::SegmentOpener;
-use crate::source::target::{LinkSource, MetadataFailure, Target, TargetDir, TargetError};
+use crate::source::target::{
+    LinkSource, Metadata, MetadataFailure, Overwrite, Target, TargetDir, TargetError,
+};
 
 /// A worker that panics must not leave the others waiting.
 struct StopOnPanic<'a>(&'a Run);
@@ -48,6 +50,7 @@ pub(super) fn work(run: &Run) {
                 run.segment((&window, segment), &stored, &mut opener, &mut plain);
                 drop((stored, budget));
             }
+            Job::Survey(survey) => run.survey(&survey, &mut plain),
             Job::Tasks(tasks) => {
                 for task in tasks {
                     if run.stopped() {
@@ -117,6 +120,7 @@ impl Run {
             Ok(()) => {
                 let bytes = chunk.len() as u64;
                 self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.tally.chunks.fetch_add(1, Ordering::Relaxed);
                 Counters::add(&self.observer.counters().bytes, bytes);
             }
             Err(error) => {
@@ -145,13 +149,15 @@ impl Run {
             self.tally.failed.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        let made = target.create_file(dir, &file.name, file.size).and_then(|made| {
-            let made = Output::File(made);
-            if let Some(source) = file.link.and_then(|_| made.link_source()) {
-                let _ = file.link_source.set(source?);
-            }
-            Ok(made)
-        });
+        let made = match file.kept() {
+            // What is kept of it must be of the file that was compared.
+            Some(kept) => target.open_standing(dir, &file.name, file.size).and_then(|found| match found {
+                Some(found) if found.stood().is_some_and(|stood| stood.same_file(kept)) => Ok(found),
+                _ => Err(dir.changed(&file.name)),
+            }),
+            None => target.create_file(dir, &file.name, file.size),
+        }
+        .map(Output::File);
         match made {
             Ok(made) => {
                 *handle = Some(made);
@@ -176,25 +182,36 @@ impl Run {
     }
 
     fn finish_file(&self, file: &File) {
-        let whole = !self.stopped() && file.is_whole() && self.create(file) && self.reads_back(file);
+        let stays = matches!(file.judged.get(), Some(Judged::Stays));
+        let whole =
+            !self.stopped() && !stays && file.is_whole() && self.create(file) && self.reads_back(file);
         let handle = file.handle.write().unwrap_or_else(PoisonError::into_inner).take();
-        let stands = match handle {
+        let mut mixed = false;
+        let source = match handle {
             Some(handle) if whole => self.set_file(file, handle),
+            Some(handle) if self.stopped() => {
+                // What cannot be removed now stands as an unfinished file.
+                let _ = handle.abandon();
+                None
+            }
             Some(handle) => {
+                mixed = handle.is_mixed();
                 if let Err(error) = handle.discard() {
                     self.report_refused(file.path(), error);
                 }
-                false
+                None
             }
-            None => false,
+            None => None,
         };
         match file.state.load(Ordering::Relaxed) {
+            DAMAGED if mixed => self.report_damaged(file.path(), &EntryProblem::Mixed),
             DAMAGED => self.report_damaged(file.path(), &self.loss()),
             MISFIT => self.report_damaged(file.path(), &EntryProblem::Size),
+            _ if stays && file.is_whole() => self.report_left(|| file.path()),
             _ => {}
         }
         if let Some(number) = file.link {
-            self.settle_link(number, file.link_source.get().filter(|_| stands).cloned());
+            self.settle_link(number, source);
         }
     }
 
@@ -231,18 +248,36 @@ impl Run {
         self.holes_read_back(file)
     }
 
-    fn set_file(&self, file: &File, handle: Output) -> bool {
-        match handle.finish(&file.meta.as_metadata()) {
-            Ok(unset) => {
+    fn set_file(&self, file: &File, handle: Output) -> Option<LinkSource> {
+        let meta = file.meta.as_metadata();
+        let finished = self.settle_standing(file, &handle, &meta).and_then(|()| handle.finish(&meta));
+        match finished {
+            Ok((source, unset)) => {
                 self.report_unset(|| file.path(), &unset);
                 self.report_done(|| file.path(), true);
-                true
+                source
             }
             Err(error) => {
                 self.report_refused(file.path(), error);
-                false
+                None
             }
         }
+    }
+
+    /// Makes a file that stood before what the snapshot wants, its content apart: holes, and no name that others have.
+    fn settle_standing(&self, file: &File, handle: &Output, meta: &Metadata<'_>) -> Result<(), TargetError> {
+        let Output::File(handle) = handle else { return Ok(()) };
+        let Some(stood) = handle.stood() else { return Ok(()) };
+        if !file.is_settled() {
+            file.layout.holes().try_for_each(|hole| handle.clear(hole.start, hole.end - hole.start))?;
+        }
+        if stood.links < 2 {
+            return Ok(());
+        }
+        // A name that the snapshot knows nothing of would change with it. As long as nothing changes, names that the
+        // snapshot gives the same file stay together.
+        let kept = file.link.is_some_and(|link| self.claim(stood.identity(), link));
+        if kept && handle.is_untouched(meta)? { Ok(()) } else { handle.separate() }
     }
 
     /// The directory in the target, made now or before; `None` if it cannot be made, which was reported once.
@@ -265,7 +300,11 @@ impl Run {
 
     fn make_dir(&self, dir: &Dir) -> Option<TargetDir> {
         let target = self.directory()?;
+        if let Some(Some(stands)) = dir.stands.get() {
+            return Some(stands.clone());
+        }
         let parent = match &dir.parent {
+            Some(parent) if dir.stripped => return parent.made.get()?.clone(),
             Some(parent) => parent.made.get()?.as_ref(),
             None => return Some(target.root()),
         };
@@ -317,17 +356,41 @@ impl Run {
             }
             Task::Symlink { dir, name, target: text, meta, link } => {
                 self.dressed((&dir, &name), &meta, link, |target, at, meta| {
-                    target.symlink(at, &name, &text, &meta.as_metadata())
+                    let meta = meta.as_metadata();
+                    let kept = match self.keeps_alike(link) {
+                        true => target.keep_symlink(at, &name, &text, &meta)?,
+                        false => None,
+                    };
+                    kept.map_or_else(|| target.symlink(at, &name, &text, &meta), Ok)
                 });
             }
             Task::Special { dir, name, kind, meta, link } => {
                 self.dressed((&dir, &name), &meta, link, |target, at, meta| {
-                    target.make_node(at, &name, kind, &meta.as_metadata())
+                    let meta = meta.as_metadata();
+                    let kept = match self.keeps_alike(link) {
+                        true => target.keep_node(at, &name, kind, &meta)?,
+                        false => None,
+                    };
+                    kept.map_or_else(|| target.make_node(at, &name, kind, &meta), Ok)
                 });
             }
             Task::Zero(file, range) => self.zero(&file, range),
             Task::Link { entry, source } => self.link(entry, &source),
         }
+    }
+
+    /// Whether an entry without content that is there already, just as it should be, is kept.
+    fn keeps_alike(&self, link: Option<[u8; 16]>) -> bool {
+        link.is_none() && (self.policy.in_place || self.policy.overwrite == Overwrite::IfChanged)
+    }
+
+    /// Whether something stands that must be kept because it is not older.
+    fn is_as_new(&self, at: &TargetDir, name: &[u8], mtime: (i64, u32)) -> bool {
+        if self.policy.overwrite != Overwrite::IfNewer {
+            return false;
+        }
+        let stands = self.directory().and_then(|target| target.look(at, name).ok().flatten());
+        stands.is_some_and(|stands| !stands.is_dir() && stands.mtime >= mtime)
     }
 
     /// Makes an entry without content by `make`.
@@ -340,6 +403,7 @@ impl Run {
     ) {
         let mut source = None;
         match (self.enter(dir), self.directory()) {
+            (Some(at), _) if self.is_as_new(at, name, meta.mtime()) => self.report_left(|| dir.path_of(name)),
             (Some(at), Some(target)) => match make(target, at, meta) {
                 Ok(unset) => {
                     self.report_unset(|| dir.path_of(name), &unset);
@@ -367,6 +431,11 @@ impl Run {
             self.leave(&dir);
             return self.end();
         };
+        if self.is_as_new(at, &node.name, (node.mtime.seconds, node.mtime.nanos)) {
+            self.report_left(|| dir.path_of(&node.name));
+            self.leave(&dir);
+            return self.end();
+        }
         match target.hard_link(at, &node.name, source) {
             Err(error @ TargetError::Io { .. }) if error.class() != Class::NoSpace => {
                 lock(&self.late).push(Late { dir, node, alone: true });

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use super::output::Output;
 use crate::format::content::ChunkRow;
 use crate::format::node::{FileTime, Node};
-use crate::source::target::{LinkSource, Metadata, TargetDir};
+use crate::source::target::{Metadata, Stands, TargetDir};
 
 /// What an entry is to look like. As small as it can be: a window holds tens of thousands.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl Meta {
         }
     }
 
+    /// When the content last changed.
+    pub(super) fn mtime(&self) -> (i64, u32) {
+        (self.mtime.seconds, self.mtime.nanos)
+    }
+
     /// As the target takes it.
     pub(super) fn as_metadata(&self) -> Metadata<'_> {
         let named = |name: &'_ Vec<u8>| (!name.is_empty()).then_some(());
@@ -85,6 +90,10 @@ pub(super) struct Dir {
     pub(super) meta: Option<Meta>,
     /// It is restored only if something in it is.
     pub(super) only_leads: bool,
+    /// Its component is left out of paths in the target: what is in it goes into the directory above.
+    pub(super) stripped: bool,
+    /// The directory that stands in the target, where that is looked at before anything is made.
+    pub(super) stands: OnceLock<Option<TargetDir>>,
     /// `None` inside: it could not be made.
     pub(super) made: OnceLock<Option<TargetDir>>,
     /// What is not done yet, the walk included.
@@ -98,17 +107,30 @@ impl Dir {
         name: Vec<u8>,
         (meta, only_leads): (Option<Meta>, bool),
     ) -> Arc<Self> {
+        Arc::new(Self::plain(parent, name, (meta, only_leads)))
+    }
+
+    /// A directory the walk is about to enter, whose component is left out.
+    pub(super) fn stripped(parent: Arc<Self>, name: Vec<u8>) -> Arc<Self> {
+        let mut dir = Self::plain(Some(parent), name, (None, true));
+        dir.stripped = true;
+        Arc::new(dir)
+    }
+
+    fn plain(parent: Option<Arc<Self>>, name: Vec<u8>, (meta, only_leads): (Option<Meta>, bool)) -> Self {
         if let Some(parent) = &parent {
             parent.hold();
         }
-        Arc::new(Self {
+        Self {
             parent,
             name: name.into(),
             meta,
             only_leads,
+            stripped: false,
+            stands: OnceLock::new(),
             made: OnceLock::new(),
             pending: AtomicUsize::new(1),
-        })
+        }
     }
 
     /// One more thing to wait for.
@@ -152,6 +174,19 @@ pub(super) const MISFIT: u8 = 2;
 /// The target refused, and that was reported.
 pub(super) const FAILED: u8 = 3;
 
+/// What is done about something that stands in a file's place, as it was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Judged {
+    /// Nothing of it can be kept, or nothing stands there.
+    Fresh,
+    /// It stays as it is, and the file is not restored.
+    Stays,
+    /// Size and time say that its content is right.
+    Trusted(Stands),
+    /// It is compared chunk by chunk.
+    Compared(Stands),
+}
+
 /// A regular file on its way.
 #[derive(Debug)]
 pub(super) struct File {
@@ -166,12 +201,45 @@ pub(super) struct File {
     /// Chunks that are not done, and one for the walk while it is not through with the file.
     pub(super) left: AtomicU32,
     pub(super) state: AtomicU8,
-    pub(super) link_source: OnceLock<LinkSource>,
+    /// What stands in its place, if somebody looked.
+    pub(super) judged: OnceLock<Judged>,
     /// Its chunks in order, if it is to be read back.
     pub(super) rows: Option<Mutex<Vec<ChunkRow>>>,
 }
 
 impl File {
+    /// A file of nothing.
+    #[cfg(test)]
+    pub(super) fn for_test() -> Arc<Self> {
+        use crate::format::node::NodeKind;
+        let dir = Dir::new(None, Vec::new(), (None, false));
+        let mut node = Node::new(b"f".to_vec(), NodeKind::File);
+        let meta = Meta::take(&mut node, &mut Arc::default());
+        Arc::new(Self::new(dir, (b"f".to_vec(), meta), (0, Layout::default()), (None, false)))
+    }
+
+    /// A file that nothing is known of yet, and the walk's hold on it. Its chunks are kept if it is to be read back.
+    pub(super) fn new(
+        dir: Arc<Dir>,
+        (name, meta): (Vec<u8>, Meta),
+        (size, layout): (u64, Layout),
+        (link, reads_back): (Option<[u8; 16]>, bool),
+    ) -> Self {
+        Self {
+            dir,
+            name: name.into_boxed_slice(),
+            meta,
+            size,
+            layout,
+            link,
+            handle: RwLock::default(),
+            left: 1.into(),
+            state: WHOLE.into(),
+            judged: OnceLock::new(),
+            rows: reads_back.then(Mutex::default),
+        }
+    }
+
     /// Where it belongs, for messages.
     pub(super) fn path(&self) -> Vec<u8> {
         self.dir.path_of(&self.name)
@@ -180,6 +248,29 @@ impl File {
     /// Notes that it cannot be completed.
     pub(super) fn give_up(&self, state: u8) {
         self.state.fetch_max(state, Ordering::Relaxed);
+    }
+
+    /// What is kept of the file that stands in its place, which was this one.
+    pub(super) fn kept(&self) -> Option<&Stands> {
+        match self.judged.get() {
+            Some(Judged::Trusted(stands) | Judged::Compared(stands)) => Some(stands),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing of its content is to be fetched, whatever it is.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.judged.get(), Some(Judged::Stays | Judged::Trusted(_)))
+    }
+
+    /// Whether chunks are still written to it: one that stood there gets all that can be had, though it cannot be completed.
+    pub(super) fn takes_content(&self) -> bool {
+        let compared = || matches!(self.judged.get(), Some(Judged::Compared(_)));
+        match self.state.load(Ordering::Relaxed) {
+            WHOLE => true,
+            DAMAGED => compared(),
+            _ => false,
+        }
     }
 
     /// Whether it can still be completed.
@@ -193,7 +284,7 @@ impl Drop for File {
         let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = handle.take() {
             // The run ends early; what cannot be removed now stands as an unfinished file.
-            let _ = file.discard();
+            let _ = file.abandon();
         }
     }
 }

@@ -58,6 +58,9 @@ impl Run {
             Entry::Occupied(mut first) => {
                 let entry = |node| Late { dir: Arc::clone(dir), node, alone: false };
                 match first.get_mut() {
+                    LinkState::Pending { content: same, .. } if *same == content && self.policy.dry => {
+                        Linking::Later(None)
+                    }
                     LinkState::Pending { content: same, waiting } if *same == content => {
                         waiting.push(entry(node));
                         Linking::Later(None)

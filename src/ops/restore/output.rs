@@ -28,7 +28,7 @@ pub(super) enum Place {
 /// What a file is written to.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// A new file.
+    /// A file that is new, or kept where it matches.
     File(TargetFile),
     /// A device.
     Device(Arc<TargetDevice>),
@@ -41,10 +41,17 @@ impl Output {
             |range: Range<usize>| (bytes.get(range.clone()).unwrap_or_default(), offset + range.start as u64);
         match self {
             Self::File(file) if !sparse => file.write_at(bytes, offset),
-            Self::File(file) => without_zeroes(bytes, offset).try_for_each(|range| {
-                let (bytes, place) = part(range);
-                file.write_at(bytes, place)
-            }),
+            Self::File(file) => {
+                let mut end = 0;
+                let written = without_zeroes(bytes, offset).try_for_each(|range| {
+                    // What stood before may stand where the zeroes belong.
+                    file.clear(offset + end as u64, (range.start - end) as u64)?;
+                    end = range.end;
+                    let (bytes, place) = part(range);
+                    file.write_at(bytes, place)
+                });
+                written.and_then(|()| file.clear(offset + end as u64, (bytes.len() - end) as u64))
+            }
             Self::Device(device) => runs(bytes, offset).into_iter().try_for_each(|(range, zeroes)| {
                 let (bytes, place) = part(range);
                 match zeroes {
@@ -63,11 +70,30 @@ impl Output {
         }
     }
 
-    /// Completes what was written.
-    pub(super) fn finish(self, metadata: &Metadata<'_>) -> Result<Vec<MetadataFailure>, TargetError> {
+    /// Completes what was written; what further names of a file need comes back too.
+    pub(super) fn finish(
+        self,
+        metadata: &Metadata<'_>,
+    ) -> Result<(Option<LinkSource>, Vec<MetadataFailure>), TargetError> {
         match self {
-            Self::File(file) => file.finish(metadata),
-            Self::Device(device) => device.settle().map(|()| Vec::new()),
+            Self::File(file) => file.finish_linked(metadata).map(|(source, unset)| (Some(source), unset)),
+            Self::Device(device) => device.settle().map(|()| (None, Vec::new())),
+        }
+    }
+
+    /// Gives it up because the run ends.
+    pub(super) fn abandon(self) -> Result<(), TargetError> {
+        match self {
+            Self::File(file) => file.abandon(),
+            Self::Device(device) => device.settle(),
+        }
+    }
+
+    /// Whether a file that stood before is neither the old one nor the new one.
+    pub(super) fn is_mixed(&self) -> bool {
+        match self {
+            Self::File(file) => file.is_mixed(),
+            Self::Device(_) => false,
         }
     }
 
@@ -76,14 +102,6 @@ impl Output {
         match self {
             Self::File(file) => file.discard(),
             Self::Device(device) => device.settle(),
-        }
-    }
-
-    /// What further names need.
-    pub(super) fn link_source(&self) -> Option<Result<LinkSource, TargetError>> {
-        match self {
-            Self::File(file) => Some(file.link_source()),
-            Self::Device(_) => None,
         }
     }
 }
@@ -118,7 +136,7 @@ impl Run {
 
     /// Whether more of a file is to be written. A device gets what there is, also if a part is lost.
     pub(super) fn goes_on(&self, file: &File) -> bool {
-        file.is_whole() || (matches!(self.target, Some(Place::Device(_))) && file.is_only_damaged())
+        file.takes_content() || (matches!(self.target, Some(Place::Device(_))) && file.is_only_damaged())
     }
 
     /// How a file is named of which a part is lost.

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::entries::Judged;
 use super::fetch::Pace;
 use super::plan::Shape;
 use super::select::{Choice, choose, choose_root};
+use super::survey::{growth, judge};
 use super::walk::WindowBounds;
 use super::{RestoreOptions, as_path};
 use crate::error::Error;
@@ -14,6 +16,7 @@ use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
 use crate::ops::tree::{Found, Lookup, Step, TreeReader, TreeWalk, parts};
 use crate::repo::Repository;
+use crate::source::target::{Stands, Target, TargetDevice, TargetDir, TargetOptions};
 
 /// Hard links that are counted once; beyond that many, each name counts.
 const LINKS_KEPT: usize = 1 << 20;
@@ -85,30 +88,68 @@ pub(crate) fn is_empty(target: &Path) -> bool {
     }
 }
 
-/// Refuses a restore into an empty target that has too little room. Where entries are replaced nobody can tell before.
+/// Bytes free where the target is, or will be. `None` if its file system has no size to tell of.
+pub(super) fn free(target: &Path) -> Result<Option<u64>, Error> {
+    if TargetDevice::is_one(target) {
+        // It has been found large enough.
+        return Ok(None);
+    }
+    let place = existing(target);
+    let room = rustix::fs::statvfs(&place);
+    let room = room.map_err(|error| Error::Local { path: place, source: error.into() })?;
+    Ok((room.f_blocks > 0).then(|| room.f_bavail.saturating_mul(room.f_frsize)))
+}
+
+/// What stands in the target, to be looked at only.
+pub(super) fn standing(options: &RestoreOptions) -> Result<Option<Target>, Error> {
+    if !options.target.exists() {
+        return Ok(None);
+    }
+    let how = TargetOptions { read_only: true, owner: options.owner, ..TargetOptions::default() };
+    Ok(Some(Target::open(&options.target, how)?))
+}
+
+/// Refuses a restore that certainly ends with a full target. What is replaced or kept is reckoned with; that more is needed
+/// for a while, until a file has taken the place of another, is not.
 pub(super) async fn check_space(
     lookup: &Lookup<'_>,
     options: &RestoreOptions,
     (found, total): (&Found, u64),
 ) -> Result<(), Error> {
-    let place = existing(&options.target);
-    let local = |source: io::Error| Error::Local { path: place.clone(), source };
-    let room = rustix::fs::statvfs(&place).map_err(|error| local(error.into()))?;
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
-    // Only then is it worth a walk over the tree to know what rules and holes leave.
+    let Some(free) = free(&options.target)? else { return Ok(()) };
+    // Only then is it worth a walk over the tree to know what rules, holes and what stands there leave.
     if total <= free {
         return Ok(());
     }
     let needed = match found {
         Found::Root(tree) => needed(lookup, options, *tree).await?,
         Found::Node(node) if node.kind == NodeKind::Directory => needed(lookup, options, node.tree).await?,
-        Found::Node(node) => stored_size(node),
+        Found::Node(node) => {
+            let target = standing(options)?;
+            let stands = target.as_ref().and_then(|target| look(target, &target.root(), &node.name));
+            needed_by(options, node, stands.as_ref())
+        }
     };
-    if needed <= free { Ok(()) } else { Err(Error::TargetTooSmall { needed, free }) }
+    match u64::try_from(needed) {
+        Ok(needed) if needed > free => Err(Error::TargetTooSmall { needed, free }),
+        _ => Ok(()),
+    }
 }
 
-/// Bytes of content that the rules select, each hard-linked file once.
-async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<TreeRef>) -> Result<u64, Error> {
+fn look(target: &Target, dir: &TargetDir, name: &[u8]) -> Option<Stands> {
+    target.look(dir, name).ok().flatten()
+}
+
+/// Bytes by which a file makes the target fuller.
+fn needed_by(options: &RestoreOptions, node: &Node, stands: Option<&Stands>) -> i64 {
+    let policy = options.policy();
+    let mtime = (node.mtime.seconds, node.mtime.nanos);
+    let judged = stands.map_or(Judged::Fresh, |stands| judge(policy, (node.size, mtime), stands));
+    growth(judged, stored_size(node), stands)
+}
+
+/// Bytes by which all that the rules select makes the target fuller, each hard-linked file once.
+async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<TreeRef>) -> Result<i64, Error> {
     let mut path = Vec::new();
     parts(&options.path).for_each(|part| {
         path.push(b'/');
@@ -116,19 +157,25 @@ async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<Tree
     });
     let filter = &options.filter;
     let mut reader = lookup.reader()?;
-    // One choice a level; the walk says by its path how deep it is.
-    let mut choices = vec![choose_root(filter, &path)];
+    let target = standing(options)?;
+    // One choice a level, and the directory of the target; the walk says by its path how deep it is.
+    let mut above = vec![(choose_root(filter, &path), target.as_ref().map(Target::root))];
     let mut walk = TreeWalk::new(tree, path);
-    let (mut bytes, mut linked) = (0_u64, HashSet::new());
+    let (mut bytes, mut linked) = (0_i64, HashSet::new());
     while let Some(step) = walk.next(&mut reader).await? {
         let Step::Node(node) = step else { continue };
-        choices.truncate(walk.depth());
-        let above = choices.last().copied().unwrap_or(Choice::Out);
+        above.truncate(walk.depth());
+        let Some((chosen, dir)) = above.last() else { continue };
         let is_dir = node.kind == NodeKind::Directory;
-        let choice = choose(filter, walk.path(), is_dir, above);
+        let choice = choose(filter, walk.path(), is_dir, *chosen);
         if choice != Choice::Out && is_dir {
+            let below = match (&target, dir) {
+                (_, Some(dir)) if walk.depth() <= options.strip => Some(dir.clone()),
+                (Some(target), Some(dir)) => target.enter_dir(dir, &node.name).ok().flatten(),
+                _ => None,
+            };
             walk.enter(&node);
-            choices.push(choice);
+            above.push((choice, below));
         } else if choice == Choice::In && node.kind == NodeKind::File {
             let known = node.hard_link.is_some_and(|number| {
                 let known = linked.contains(&number);
@@ -137,7 +184,10 @@ async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<Tree
                 }
                 known
             });
-            bytes = bytes.saturating_add(if known { 0 } else { stored_size(&node) });
+            if !known {
+                let stands = target.as_ref().zip(dir.as_ref()).and_then(|(t, dir)| look(t, dir, &node.name));
+                bytes = bytes.saturating_add(needed_by(options, &node, stands.as_ref()));
+            }
         }
     }
     Ok(bytes)
@@ -145,4 +195,23 @@ async fn needed(lookup: &Lookup<'_>, options: &RestoreOptions, tree: Option<Tree
 
 fn stored_size(node: &Node) -> u64 {
     node.size.saturating_sub(node.holes.iter().fold(0, |sum, (_, len)| sum.saturating_add(*len)))
+}
+
+/// About the most anonymous memory that a restore takes: what is fetched ahead, what workers open, windows that are planned
+/// and under way, and names of hard links.
+pub(super) fn peak_memory(repo: &Repository, linked: u64) -> u64 {
+    /// Program, keys, threads and buffers of the system's libraries.
+    const BASE: u64 = 24 << 20;
+    /// A segment and what of it is compared or written, for one worker.
+    const WORKER: u64 = 6 << 20;
+    /// One chunk in a window, or one file in it.
+    const WANT: u64 = 700;
+    /// Windows at one time: under construction, waiting, under way.
+    const WINDOWS: u64 = 3;
+    /// A hard link that is remembered.
+    const LINK: u64 = 500;
+    let (pace, bounds) = pace(repo);
+    let workers = repo.env().limits.workers.max(1) as u64;
+    let ahead = pace.budget as u64 + u64::from(pace.shape.request_max);
+    BASE + ahead + workers * WORKER + WINDOWS * WANT * bounds.most as u64 + LINK * linked
 }

@@ -1,16 +1,20 @@
 //! What the walk, the bridge and the workers of one restore share: the queue of work, what went wrong, what was done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::entries::{Dir, File, Meta, as_path};
 use super::output::Place;
+use super::speed::Work;
+use super::survey::Survey;
 use super::window::{Lost, Window};
+use super::{Planned, RestoreSummary};
 use crate::cancel::Cancel;
 use crate::class::Class;
 use crate::crypto::SecretKey;
@@ -18,7 +22,7 @@ use crate::error::Error;
 use crate::event::{Counters, EntryChange, Event, Observer};
 use crate::format::node::{Node, Problem};
 use crate::id::RepositoryId;
-use crate::source::target::{LinkSource, MetadataFailure, NodeKind, TargetError};
+use crate::source::target::{LinkSource, MetadataFailure, NodeKind, Overwrite, Target, TargetError};
 
 /// Entries after which the walk looks again whether it may go on.
 const ROOM_STEP: usize = 1 << 10;
@@ -45,6 +49,10 @@ pub(super) enum EntryProblem {
     ReadBack,
     #[error("its directory could not be made")]
     NoDirectory,
+    #[error("a part of its content has no readable copy: what stands there is partly old, partly restored")]
+    Mixed,
+    #[error("another entry with this name was restored, from another directory that is stripped")]
+    Taken,
 }
 
 /// Something without content to be done by a worker.
@@ -80,6 +88,23 @@ pub(super) enum Job {
     Segment { window: Arc<Window>, segment: usize, stored: Bytes, budget: Arc<OwnedSemaphorePermit> },
     /// Things without content.
     Tasks(Vec<Task>),
+    /// Files to hold against what stands in the target.
+    Survey(Survey),
+}
+
+/// How existing entries are dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Policy {
+    pub(super) overwrite: Overwrite,
+    pub(super) in_place: bool,
+    pub(super) dry: bool,
+}
+
+impl Policy {
+    /// Whether what stands is looked at before anything is fetched.
+    pub(super) fn surveys(self) -> bool {
+        self.in_place || self.dry || self.overwrite != Overwrite::Always
+    }
 }
 
 /// How far the first of several names has come.
@@ -103,14 +128,22 @@ pub(super) struct Tally {
     pub(super) entries: AtomicU64,
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) chunks: AtomicU64,
+    pub(super) compared: AtomicU64,
+    pub(super) kept: AtomicU64,
+    pub(super) left: AtomicU64,
+    pub(super) removed: AtomicU64,
     pub(super) fetched: AtomicU64,
+    /// Bytes that the target will take up more, as far as a dry run knows.
+    pub(super) growth: AtomicI64,
     pub(super) failed: AtomicU64,
     pub(super) damaged: AtomicU64,
 }
 
 pub(super) struct Run {
-    /// None in a dry run.
+    /// None in a dry run if nothing stands there.
     pub(super) target: Option<Place>,
+    pub(super) policy: Policy,
     pub(super) sparse: bool,
     pub(super) verify: bool,
     pub(super) repository: RepositoryId,
@@ -133,6 +166,8 @@ pub(super) struct Run {
     /// An ordered map, because it grows without ever being twice in memory.
     pub(super) links: Mutex<BTreeMap<[u8; 16], LinkState>>,
     pub(super) tally: Tally,
+    /// Which hard link a file with several names that stood in the target was kept for.
+    claims: Mutex<HashMap<(u64, u64), [u8; 16]>>,
     damaged: Mutex<Vec<Vec<u8>>>,
     stop: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -144,13 +179,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Run {
     pub(super) fn new(
-        target: Option<Place>,
+        (target, policy): (Option<Place>, Policy),
         (sparse, verify): (bool, bool),
         (repository, id_key): (RepositoryId, SecretKey),
         (observer, cancel): (Arc<dyn Observer>, Cancel),
     ) -> Self {
         Self {
             target,
+            policy,
             sparse,
             verify,
             repository,
@@ -168,6 +204,7 @@ impl Run {
             late: Mutex::default(),
             links: Mutex::default(),
             tally: Tally::default(),
+            claims: Mutex::default(),
             damaged: Mutex::default(),
             stop: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -202,7 +239,7 @@ impl Run {
 
     /// An entry is handed over; in a dry run to nobody.
     pub(super) fn begin(&self) {
-        if self.target.is_some() {
+        if !self.policy.dry {
             self.outstanding.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -300,10 +337,12 @@ impl Run {
         true
     }
 
-    /// The target refused an entry. A full target ends the run.
+    /// The target refused an entry. One that is full, or gone, ends the run.
     pub(super) fn report_refused(&self, path: Vec<u8>, error: TargetError) {
+        let gone = || error.may_be_gone() && self.directory().is_some_and(Target::is_gone);
         match error.class() {
             Class::NoSpace => self.fail(Error::Target(error)),
+            Class::Failed if gone() => self.fail(Error::Target(error)),
             Class::Damage => self.report_damaged(path, &error),
             class => self.report_failed(path, &error, class),
         }
@@ -336,6 +375,54 @@ impl Run {
         }
     }
 
+    /// Whether a file with several names, which stands in the target, may be kept for this hard link: it is not for another.
+    pub(super) fn claim(&self, file: (u64, u64), link: [u8; 16]) -> bool {
+        *lock(&self.claims).entry(file).or_insert(link) == link
+    }
+
+    /// An entry stays as it stands, because it is not to be overwritten.
+    pub(super) fn report_left(&self, path: impl FnOnce() -> Vec<u8>) {
+        self.tally.left.fetch_add(1, Ordering::Relaxed);
+        Counters::add(&self.observer.counters().entries, 1);
+        if self.wants_entries {
+            let path = as_path(path());
+            self.observer.observe(&Event::Entry { path: &path, change: EntryChange::Unchanged });
+        }
+    }
+
+    /// What was done so far, as it counts for time.
+    pub(super) fn work(&self) -> Work {
+        let get = |amount: &AtomicU64| amount.load(Ordering::Relaxed);
+        let Tally { fetched, compared, entries, .. } = &self.tally;
+        Work { fetched: get(fetched), compared: get(compared), entries: get(entries) }
+    }
+
+    /// How many hard links are remembered.
+    pub(super) fn linked(&self) -> u64 {
+        lock(&self.links).len() as u64
+    }
+
+    /// All that was done.
+    pub(super) fn summary(&self, planned: Planned, elapsed: Duration) -> RestoreSummary {
+        let get = |amount: &AtomicU64| amount.load(Ordering::Relaxed);
+        let tally = &self.tally;
+        RestoreSummary {
+            entries: get(&tally.entries),
+            files: get(&tally.files),
+            bytes: get(&tally.bytes),
+            chunks: get(&tally.chunks),
+            kept: get(&tally.kept),
+            left: get(&tally.left),
+            removed: get(&tally.removed),
+            fetched: get(&tally.fetched) + planned.bytes,
+            failed: get(&tally.failed),
+            damaged: self.damaged_paths(),
+            damaged_count: get(&tally.damaged),
+            elapsed,
+            forecast: None,
+        }
+    }
+
     /// Chunks that must be looked for elsewhere.
     pub(super) fn lose(&self, lost: Vec<Lost>) {
         if !lost.is_empty() {
@@ -359,7 +446,7 @@ mod tests {
         let target = Target::open(dir.path(), TargetOptions::default()).unwrap();
         let world: (Arc<dyn Observer>, _) = (Arc::new(CountingObserver::default()), Cancel::default());
         let keys = (RepositoryId::new([1; 16]), SecretKey::from_bytes([2; 32]));
-        let run = Run::new(Some(Place::Directory(target)), (false, false), keys, world);
+        let run = Run::new((Some(Place::Directory(target)), Policy::default()), (false, false), keys, world);
         let most = 2 * ROOM_STEP + 7;
         (0..4 * ROOM_STEP).for_each(|_| run.begin());
         let mut waiting = Box::pin(run.room(most));

@@ -1,6 +1,9 @@
 mod cold;
 mod doubt;
+mod forecast;
+mod in_place;
 mod replace;
+mod sweep;
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -87,6 +90,12 @@ fn differences(from: &Path, to: &Path) -> String {
     rsync.map_or(String::new(), |done| {
         String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
     })
+}
+
+/// As [`differences`], but for the two directories themselves: one that is not empty keeps its own metadata.
+fn differences_below(from: &Path, to: &Path) -> String {
+    let all = differences(from, to);
+    all.lines().filter(|line| !line.ends_with(" ./")).map(|line| format!("{line}\n")).collect()
 }
 
 async fn backed_up(source: &Path, state: &Path) -> (Repository, SnapshotInfo) {

@@ -1,26 +1,27 @@
 //! The walk over the snapshot: it decides what is restored, and hands it on in windows.
 
+mod files;
+mod surveys;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Sender;
 
-use super::entries::{DAMAGED, Dir, File, MISFIT, Meta, OwnerNames, WHOLE};
+use super::entries::{DAMAGED, Dir, File, Meta, OwnerNames};
 use super::fetch::Pace;
-use super::layout::Layout;
 use super::links::Linking;
-use super::plan::Want;
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::select::{Choice, choose, choose_root};
 use super::window::{Builder, Lost, Window};
 use crate::class::Class;
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::format::content::{ChunkRow, Content};
-use crate::format::envelope::ChunkKind;
+use crate::format::content::ChunkRow;
 use crate::format::node::{Node, NodeKind};
-use crate::index::{Location, View};
-use crate::ops::tree::{ContentRows, DirCursor, Item, Lookup, OpenedKeys, TreeReader, is_local_damage};
+use crate::index::View;
+use crate::ops::tree::{DirCursor, Item, Lookup, OpenedKeys, TreeReader};
 use crate::source::target::NodeKind as SpecialKind;
 
 /// Directories on the way down that keep their page; those above read theirs again.
@@ -68,11 +69,18 @@ pub(super) struct Walk<'a> {
     builder: Builder,
     lost: Vec<Lost>,
     tasks: Vec<Task>,
+    parts: surveys::Parts,
     names: Arc<OwnerNames>,
     stack: Vec<Frame>,
     path: Vec<u8>,
     /// Bytes that a dry run would fetch.
     pub(super) would_fetch: u64,
+    /// And by how many requests.
+    pub(super) would_ask: u64,
+    /// How many components of paths below the target are left out.
+    strip: usize,
+    /// Names that stand directly in the target, if those of several directories come together there.
+    taken: HashSet<Box<[u8]>>,
 }
 
 /// The file whose rows are being planned.
@@ -89,7 +97,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(
         (lookup, run): (&'a Lookup<'a>, &'a Run),
         mut reader: TreeReader<'a>,
-        filter: &'a Filter,
+        (filter, strip): (&'a Filter, usize),
         (pace, bounds): (Pace, WindowBounds),
         windows: Sender<Window>,
     ) -> Self {
@@ -112,10 +120,14 @@ impl<'a> Walk<'a> {
             builder: Builder::default(),
             lost: Vec::new(),
             tasks: Vec::new(),
+            parts: surveys::Parts::default(),
             names: Arc::default(),
             stack: Vec::new(),
             path: Vec::new(),
             would_fetch: 0,
+            would_ask: 0,
+            strip,
+            taken: HashSet::new(),
         }
     }
 
@@ -172,7 +184,7 @@ impl<'a> Walk<'a> {
 
     /// Whether nothing is to be written.
     fn dry(&self) -> bool {
-        self.run.target.is_none()
+        self.run.policy.dry
     }
 
     /// Hands a task on; what it stands for was begun.
@@ -204,8 +216,19 @@ impl<'a> Walk<'a> {
         if !self.run.is_saved(&parent, &node) {
             return Ok(());
         }
+        let stripped = self.stack.len() <= self.strip;
+        if self.stack.len() == self.strip + 1
+            && self.strip > 0
+            && !self.taken.insert(node.name.as_slice().into())
+        {
+            self.run.report_failed(parent.path_of(&node.name), &EntryProblem::Taken, Class::Failed);
+            return Ok(());
+        }
         if is_dir {
-            self.enter(&parent, node, choice);
+            self.enter(&parent, node, (choice, stripped));
+            return Ok(());
+        }
+        if stripped {
             return Ok(());
         }
         self.count_dry(&parent, &node);
@@ -221,7 +244,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn enter(&mut self, parent: &Arc<Dir>, mut node: Box<Node>, choice: Choice) {
+    fn enter(&mut self, parent: &Arc<Dir>, mut node: Box<Node>, (choice, stripped): (Choice, bool)) {
         let meta = Meta::take(&mut node, &mut self.names);
         let cursor = DirCursor::new(node.tree);
         if let Some(parked) = self.stack.len().checked_sub(PAGES_KEPT)
@@ -230,8 +253,11 @@ impl<'a> Walk<'a> {
             frame.cursor.park();
         }
         let path = self.path.len();
-        let dir = Dir::new(Some(Arc::clone(parent)), node.name, (Some(meta), choice == Choice::Leads));
-        if self.dry() && choice == Choice::In {
+        let dir = match stripped {
+            true => Dir::stripped(Arc::clone(parent), node.name),
+            false => Dir::new(Some(Arc::clone(parent)), node.name, (Some(meta), choice == Choice::Leads)),
+        };
+        if self.dry() && choice == Choice::In && !stripped {
             self.run.report_done(|| dir.path_of(b""), false);
         }
         self.run.begin();
@@ -275,128 +301,19 @@ impl<'a> Walk<'a> {
         .await
     }
 
-    async fn file(
-        &mut self,
-        dir: &Arc<Dir>,
-        mut node: Box<Node>,
-        link: Option<[u8; 16]>,
-    ) -> Result<(), Error> {
-        let meta = Meta::take(&mut node, &mut self.names);
-        let layout = Layout::new(node.size, &node.holes);
-        let content = std::mem::replace(&mut node.content, Content::Inline(Vec::new()));
-        let sound = layout.as_ref().is_some_and(|(_, len)| match &content {
-            Content::Inline(rows) => rows.iter().map(|row| u64::from(row.len)).sum::<u64>() == *len,
-            Content::Paged(_) => true,
-        });
-        let (layout, len) = layout.unwrap_or_default();
-        let file = Arc::new(File {
-            dir: Arc::clone(dir),
-            name: node.name.into_boxed_slice(),
-            meta,
-            size: node.size,
-            layout,
-            link,
-            handle: Default::default(),
-            left: 1.into(),
-            state: WHOLE.into(),
-            link_source: Default::default(),
-            rows: self.run.verify.then(Default::default),
-        });
-        self.run.begin();
-        let mut open = Open { file, number: None, wants: 0, at: 0 };
-        if sound {
-            self.zero_holes(&open.file.clone()).await?;
-            self.rows(&mut open, ContentRows::new(content), len).await?;
-        } else {
-            open.file.give_up(MISFIT);
-        }
-        let Open { file, wants, .. } = open;
-        if wants > 0 {
-            // Nothing of this window is under way yet, so the walk's own hold becomes the first want's.
-            file.left.fetch_add(wants - 1, Ordering::Relaxed);
-            return self.flush_if_full(None).await;
-        }
-        self.push(Task::Release(file)).await
-    }
-
-    /// Plans the content of a file.
-    async fn rows(&mut self, open: &mut Open, mut rows: ContentRows, len: u64) -> Result<(), Error> {
-        loop {
-            let row = match rows.next_here() {
-                Some(row) => Some(row),
-                None => match rows.next(&mut self.reader).await {
-                    Ok(row) => row,
-                    Err(error) if is_local_damage(&error) => {
-                        open.file.give_up(DAMAGED);
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            let Some(row) = row else { break };
-            if u64::from(row.len) > len - open.at {
-                open.file.give_up(MISFIT);
-                return Ok(());
-            }
-            self.want(open, row).await?;
-            self.flush_if_full(Some(&mut *open)).await?;
-            if self.run.stopped() {
-                return Ok(());
-            }
-        }
-        if open.at != len {
-            open.file.give_up(MISFIT);
-        }
-        Ok(())
-    }
-
-    async fn want(&mut self, open: &mut Open, row: ChunkRow) -> Result<(), Error> {
-        let at = open.at;
-        open.at += u64::from(row.len);
-        if let Some(rows) = &open.file.rows {
-            lock(rows).push(row);
-        }
-        open.wants += 1;
-        if let Some((location, segment)) = self.find(&row).await? {
-            let file = *open.number.get_or_insert_with(|| self.builder.add_file(Arc::clone(&open.file)));
-            let (offset, len, chunk) = (location.offset, row.len, row.id);
-            self.builder.want(Want { segment, offset, len, file, at, chunk });
-            return Ok(());
-        }
-        // Somebody else looks for it, who may ask for the index again.
-        let wanted = vec![(Arc::clone(&open.file), at)];
-        self.lost.push(Lost { chunk: row.id, len: row.len, wanted, tried: Vec::new() });
-        Ok(())
-    }
-
-    /// Where a chunk is to be read, asking for more of the index if need be.
-    async fn find(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let located = self.locate(row)?;
-        if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
-            self.renew_view();
-            return self.locate(row);
-        }
-        Ok(located)
-    }
-
-    fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let copies = self.keys.copies(&self.view, (&row.id, row.len))?;
-        let chosen = self.builder.choose(copies.into_iter());
-        let Some(chosen) = chosen else { return Ok(None) };
-        if let Some(segment) = chosen.segment {
-            return Ok(Some((chosen.location, segment)));
-        }
-        match self.keys.get(self.lookup.repo(), &self.view, chosen.location.data_key) {
-            Ok(key) => Ok(Some((chosen.location, self.builder.add_segment(&chosen, key)))),
-            Err(error) if is_local_damage(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn flush_if_full(&mut self, open: Option<&mut Open>) -> Result<(), Error> {
-        if self.builder.len() + self.lost.len() >= self.window || self.tasks.len() >= self.window {
+        let window = self.window;
+        let surveyed = self.parts.rows().max(self.parts.files()) >= window;
+        if surveyed {
+            // What is missing waits for more, so that no segment is fetched for each survey that wants a little of it.
+            self.survey().await?;
+        }
+        let full = self.builder.len() + self.lost.len() >= window || self.tasks.len() >= window;
+        if full {
             self.flush(open).await?;
-            self.window = (self.window * 2).min(self.most);
+        }
+        if surveyed || full {
+            self.window = (window * 2).min(self.most);
         }
         Ok(())
     }
@@ -407,6 +324,7 @@ impl<'a> Walk<'a> {
             open.file.left.fetch_add(open.wants, Ordering::Relaxed);
             (open.wants, open.number) = (0, None);
         }
+        self.survey().await?;
         if self.dry() {
             return self.count_window().await;
         }
@@ -437,8 +355,10 @@ impl<'a> Walk<'a> {
 
     /// What a dry run does with a window.
     async fn count_window(&mut self) -> Result<(), Error> {
-        for window in self.builder.finish(self.pace.shape, usize::MAX) {
+        for window in self.builder.finish(self.pace.shape, self.pace.open_max) {
             self.would_fetch += window.plan.fetched();
+            self.would_ask += window.plan.fetches.len() as u64;
+            self.run.tally.chunks.fetch_add(window.plan.wants.len() as u64, Ordering::Relaxed);
             let bytes = window.plan.wants.iter().map(|want| u64::from(want.len)).sum();
             self.run.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
         }

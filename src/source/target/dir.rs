@@ -33,7 +33,7 @@ pub(super) const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// What tells one inode from every other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     pub(super) dev: u64,
     pub(super) ino: u64,
@@ -136,6 +136,16 @@ impl TargetDir {
         names.into_iter().rev().collect()
     }
 
+    /// The failure of an entry in this directory that is another one by now.
+    pub fn changed(&self, name: &[u8]) -> TargetError {
+        TargetError::Changed { path: self.path_of(name) }
+    }
+
+    /// The failure of an entry in whose place something stands that is to stay.
+    pub fn exists(&self, name: &[u8]) -> TargetError {
+        TargetError::Exists { path: self.path_of(name) }
+    }
+
     pub(super) fn path_of(&self, name: &[u8]) -> PathBuf {
         self.path().join(OsStr::from_bytes(name))
     }
@@ -160,6 +170,13 @@ impl TargetDir {
             fd = dir.reopen(&fd)?;
         }
         Ok(fd)
+    }
+
+    /// Fails if something else has the directory's name by now. The target itself is asked by its path.
+    pub(super) fn check_place(&self) -> Result<(), TargetError> {
+        let Some(parent) = &self.0.parent else { return Ok(()) };
+        let stands = super::entry::identity_of(parent.fd()?.as_fd(), &self.0.name);
+        if stands == Some(self.0.identity) { Ok(()) } else { Err(TargetError::Changed { path: self.path() }) }
     }
 
     fn reopen(&self, parent: &OwnedFd) -> Result<Arc<OwnedFd>, TargetError> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::dir::Identity;
 use super::metadata::{self, Before, Handle, PROTECTING};
 use super::{Attribute, Metadata, MetadataFailure, Overwrite, TargetDir, TargetError};
+use crate::source::sys;
 
 /// Longest name of an entry in bytes.
 const NAME_MAX: usize = 255;
@@ -81,18 +82,28 @@ pub(super) fn place_beside<T>(
             Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
             Ok(made) => return Ok((made, None)),
         }
-        if !stands(dir, fd.as_fd(), name)? {
-            continue;
+        if stands(dir, fd.as_fd(), name)? {
+            return make_spare(dir, name, action, make).map(|(made, spare)| (made, Some(spare)));
         }
-        for _ in 0..SPARES {
-            let spare = dir.shared().spare_name();
-            match make(fd.as_fd(), &spare) {
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
-                Ok(made) => return Ok((made, Some(spare))),
-            }
+    }
+    Err(TargetError::Exists { path: dir.path_of(name) })
+}
+
+/// Makes an entry by `make` under a spare name, which is returned; `name` is what it shall have in the end.
+pub(super) fn make_spare<T>(
+    dir: &TargetDir,
+    name: &[u8],
+    action: &'static str,
+    mut make: impl FnMut(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+) -> Result<(T, Box<[u8]>), TargetError> {
+    let fd = dir.fd()?;
+    for _ in 0..SPARES {
+        let spare = dir.shared().spare_name();
+        match make(fd.as_fd(), &spare) {
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(explain(dir, fd.as_fd(), name, (action, error))),
+            Ok(made) => return Ok((made, spare)),
         }
-        break;
     }
     Err(TargetError::Exists { path: dir.path_of(name) })
 }
@@ -224,6 +235,31 @@ pub(super) fn dress(
     });
     let handle = Handle::Reference { fd: entry.as_fd(), symlink };
     Ok(metadata::apply(dir.shared(), handle, before, metadata))
+}
+
+/// Keeps a symlink (`text` is what it must say) or node that stands as the snapshot has it, and sets its metadata if that
+/// is not right. `None` if another one stands there, or one with further names.
+pub(super) fn keep(
+    dir: &TargetDir,
+    name: &[u8],
+    (kind, rdev, text): (FileType, u64, &[u8]),
+    metadata: &Metadata<'_>,
+) -> Result<Option<Vec<MetadataFailure>>, TargetError> {
+    check_name(dir, name)?;
+    let fd = dir.fd()?;
+    let Ok((entry, stat)) = reference(fd.as_fd(), name) else { return Ok(None) };
+    let same = match kind {
+        _ if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_nlink != 1 => false,
+        FileType::Symlink => sys::file::read_link(&entry, b"").is_ok_and(|found| found == text),
+        _ => !is_device(kind) || stat.st_rdev == rdev,
+    };
+    if !same {
+        return Ok(None);
+    }
+    if metadata.xattrs.is_empty() && super::dress::agrees(dir.shared(), &stat, metadata) {
+        return Ok(Some(Vec::new()));
+    }
+    dress(dir, name, (kind, rdev), metadata).map(Some)
 }
 
 pub(super) fn is_device(kind: FileType) -> bool {

@@ -43,6 +43,12 @@ pub enum TargetError {
         /// The entry.
         path: PathBuf,
     },
+    /// Another file system is mounted where something was to be removed.
+    #[error("{path:?} is another file system, which is left alone")]
+    Mounted {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The content goes on after the announced length.
     #[error("content for {path:?} reaches beyond its {len} bytes")]
     BeyondEnd {
@@ -77,6 +83,20 @@ impl TargetError {
         Self::Io { action, path, source: source.into() }
     }
 
+    /// Whether this may mean that the whole file system went away or takes no writes any more; [`super::Target::is_gone`]
+    /// tells.
+    pub fn may_be_gone(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                Errno::from_io_error(source),
+                Some(
+                    Errno::ROFS | Errno::STALE | Errno::NODEV | Errno::NOTCONN | Errno::SHUTDOWN | Errno::IO
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
@@ -86,7 +106,10 @@ impl TargetError {
                 Some(Errno::NOSPC | Errno::DQUOT) => Class::NoSpace,
                 _ => Class::Failed,
             },
-            Self::IsDirectory { .. } | Self::Immutable { .. } | Self::Changed { .. } => Class::Failed,
+            Self::IsDirectory { .. }
+            | Self::Immutable { .. }
+            | Self::Mounted { .. }
+            | Self::Changed { .. } => Class::Failed,
         }
     }
 }

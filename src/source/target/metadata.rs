@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use super::dir::Inherited;
-use super::{Attribute, MetadataFailure, Shared};
+use super::{Attribute, MetadataFailure, Shared, dress};
 
 /// What an entry is to look like, beside its content. Times are seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Default)]
@@ -40,11 +40,11 @@ pub struct Metadata<'a> {
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// What `chattr` may set: s u c S i a d A, j t, D T, C.
-const SETTABLE: u32 = 0xff | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x80_0000;
+pub(super) const SETTABLE: u32 = 0xff | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x80_0000;
 
 /// The flags that protect an entry against every change.
 pub(super) const PROTECTING: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
@@ -65,13 +65,15 @@ pub(super) struct Before {
     pub(super) inherited: Inherited,
     /// Access control lists that the snapshot does not have may stand on the entry.
     pub(super) stray_acl: bool,
+    /// So may other extended attributes.
+    pub(super) stray_xattrs: bool,
     pub(super) directory: bool,
 }
 
 impl Before {
     /// For an entry that was just made in a directory that passes this on.
     pub(super) fn new_entry(inherited: Inherited) -> Self {
-        Self { inherited, stray_acl: inherited.acl, directory: false }
+        Self { inherited, stray_acl: inherited.acl, stray_xattrs: false, directory: false }
     }
 }
 
@@ -96,6 +98,9 @@ pub(super) fn apply_without_flags(
 ) -> Vec<MetadataFailure> {
     let mut failures = Vec::new();
     let xattrs = if shared.options.xattrs { &metadata.xattrs[..] } else { &[] };
+    if let (Handle::Open(fd), true) = (handle, shared.options.xattrs && before.stray_xattrs) {
+        dress::remove_strays(fd, xattrs, &mut failures);
+    }
     set_xattrs(handle, xattrs, Stage::BeforeOwner, &mut failures);
     let kept = set_owner(shared, handle, before.inherited.owner, metadata, &mut failures);
     set_xattrs(handle, xattrs, Stage::BeforeMode, &mut failures);

@@ -10,25 +10,31 @@
 //! Until its metadata is set, an entry belongs to the process and is open to nobody else: 0700 for a directory, 0600
 //! for the rest. Set-id bits are left out when the owner they would act for could not be set.
 //!
-//! What stands in the target goes only when what replaces it is complete, except where a directory belongs.
+//! What stands in the target goes only when what replaces it is complete, except where a directory belongs, and except
+//! for a file that is written in place because the user asked for that ([`Target::open_standing`]).
 //!
 //! # Crash
 //! Entries are written under their final names where these are free, so a half-written file may stand, with mode 0600 and
 //! without metadata. What is to replace something has a spare name (`.lifeboat-…`) until it is complete; a run that is
-//! killed leaves it behind.
+//! killed leaves it behind. A file that is written in place is partly old and partly new until it is finished, and has
+//! mode 0600 as long.
 //!
 //! # Must not
-//! Remove a directory, follow a symlink, or let the content of an existing file shine through. Somebody who may write
-//! to the target while a restore runs can move a directory elsewhere with everything that is still written to it; they
-//! cannot make the restore enter or change anything of theirs that it did not enter before.
+//! Remove a directory unless that is asked for by [`Target::remove`], follow a symlink, or let the content of an existing
+//! file shine through where nobody compared it. Somebody who may write to the target while a restore runs can move a
+//! directory elsewhere with everything that is still written to it; they cannot make the restore enter or change anything
+//! of theirs that it did not enter before. That the directory is gone from its place is reported in the end.
 
 mod device;
 mod dir;
+mod dress;
 mod entry;
 mod error;
 mod file;
 mod metadata;
 mod owner;
+mod remove;
+mod standing;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -41,7 +47,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
 pub use device::TargetDevice;
@@ -51,6 +57,8 @@ pub use error::{Attribute, MetadataFailure, TargetError};
 pub use file::TargetFile;
 pub use metadata::Metadata;
 pub use owner::OwnerPolicy;
+pub use remove::Removal;
+pub use standing::Stands;
 
 use dir::{Descriptors, Found, Identity};
 use metadata::{Before, Handle};
@@ -62,6 +70,11 @@ pub enum Overwrite {
     /// It is replaced, unless it is a directory.
     #[default]
     Always,
+    /// It is replaced unless type, size and time of its last change say that it is the same already. Asked for by
+    /// whoever looks first ([`Target::look`]); here it is as [`Overwrite::Always`].
+    IfChanged,
+    /// It is replaced if the entry of the snapshot was changed later. Asked for by whoever looks first, as well.
+    IfNewer,
     /// It stays, and the restored entry fails with [`TargetError::Exists`]. Directories are entered all the same.
     Never,
 }
@@ -75,11 +88,28 @@ pub struct TargetOptions {
     pub overwrite: Overwrite,
     /// Whether extended attributes are set, access control lists and capabilities included.
     pub xattrs: bool,
+    /// Unfinished files are left for the next run where nothing stood.
+    pub resume: bool,
+    /// Nothing is made or changed, the modes of directories included.
+    pub read_only: bool,
 }
 
 impl Default for TargetOptions {
     fn default() -> Self {
-        Self { owner: OwnerPolicy::Names, overwrite: Overwrite::Always, xattrs: true }
+        Self {
+            owner: OwnerPolicy::Names,
+            overwrite: Overwrite::Always,
+            xattrs: true,
+            resume: false,
+            read_only: false,
+        }
+    }
+}
+
+impl TargetOptions {
+    /// Whether metadata that is right already is not set again.
+    fn compares(&self) -> bool {
+        self.resume || self.overwrite != Overwrite::Always
     }
 }
 
@@ -94,6 +124,18 @@ pub enum NodeKind {
     CharDevice(u64),
     /// A block device, with its number as `stat` gives it.
     BlockDevice(u64),
+}
+
+impl NodeKind {
+    /// As the system says it, with the number of a device.
+    fn system(self) -> (FileType, u64) {
+        match self {
+            Self::Fifo => (FileType::Fifo, 0),
+            Self::Socket => (FileType::Socket, 0),
+            Self::CharDevice(rdev) => (FileType::CharacterDevice, rdev),
+            Self::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
+        }
+    }
 }
 
 /// A directory that a restore writes into. May be used from several threads at once.
@@ -148,11 +190,13 @@ impl Target {
     fn open_bounded(dir: &Path, options: TargetOptions, bound: usize) -> Result<Self, TargetError> {
         let failed =
             |action: &'static str, error: io::Error| TargetError::io(action, dir.to_path_buf(), error);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|e| failed("create the directory", e))?;
+        if !options.read_only {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(|e| failed("create the directory", e))?;
+        }
         let flags = dir::OPEN_DIR.difference(OFlags::NOFOLLOW);
         let fd = rustix::fs::open(dir, flags, Mode::empty())
             .map_err(|e| failed("open the directory", e.into()))?;
@@ -210,14 +254,34 @@ impl Target {
         Ok(parent.child(name, found))
     }
 
+    /// Enters a directory that stands; `None` if none does.
+    pub fn enter_dir(&self, parent: &TargetDir, name: &[u8]) -> Result<Option<TargetDir>, TargetError> {
+        entry::check_name(parent, name)?;
+        let dir = parent.fd()?;
+        let found = match open_dir(parent, &dir, name, false) {
+            Ok(found) => found,
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(TargetError::io("open the directory", parent.path_of(name), error)),
+        };
+        self.remember_mount(parent, &found)?;
+        Ok(Some(parent.child(name, found)))
+    }
+
     /// Makes a regular file that will be `len` bytes long, open for nobody else until it is finished. What stands in its
     /// place is replaced only then.
     pub fn create_file(&self, parent: &TargetDir, name: &[u8], len: u64) -> Result<TargetFile, TargetError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let made = entry::place_beside(parent, name, "create", |dir, name| {
-            rustix::fs::openat(dir, name, flags, mode)
-        })?;
+        let make = |dir: BorrowedFd<'_>, name: &[u8]| rustix::fs::openat(dir, name, flags, mode);
+        let made = match parent.shared().options.overwrite {
+            // An unfinished file would be newer than the snapshot's, and stay for ever.
+            Overwrite::IfNewer => {
+                entry::check_name(parent, name)?;
+                let (made, spare) = entry::make_spare(parent, name, "create", make)?;
+                (made, Some(spare))
+            }
+            _ => entry::place_beside(parent, name, "create", make)?,
+        };
         Ok(TargetFile::new(made, parent, name, len))
     }
 
@@ -244,12 +308,7 @@ impl Target {
         kind: NodeKind,
         metadata: &Metadata<'_>,
     ) -> Result<Vec<MetadataFailure>, TargetError> {
-        let (kind, rdev) = match kind {
-            NodeKind::Fifo => (FileType::Fifo, 0),
-            NodeKind::Socket => (FileType::Socket, 0),
-            NodeKind::CharDevice(rdev) => (FileType::CharacterDevice, rdev),
-            NodeKind::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
-        };
+        let (kind, rdev) = kind.system();
         let mode = Mode::RUSR | Mode::WUSR;
         let make = |dir: BorrowedFd<'_>, name: &[u8]| rustix::fs::mknodat(dir, name, kind, mode, rdev);
         match entry::place(parent, name, "create", make) {
@@ -261,6 +320,29 @@ impl Target {
             Err(error) => Err(error),
             Ok(()) => entry::dress(parent, name, (kind, rdev), metadata),
         }
+    }
+
+    /// Keeps a symlink with this target that stands already, and sets its metadata if need be; `None` if there is none.
+    pub fn keep_symlink(
+        &self,
+        parent: &TargetDir,
+        name: &[u8],
+        target: &[u8],
+        metadata: &Metadata<'_>,
+    ) -> Result<Option<Vec<MetadataFailure>>, TargetError> {
+        entry::keep(parent, name, (FileType::Symlink, 0, target), metadata)
+    }
+
+    /// Keeps a pipe, socket or device that stands already, and sets its metadata if need be; `None` if there is none.
+    pub fn keep_node(
+        &self,
+        parent: &TargetDir,
+        name: &[u8],
+        kind: NodeKind,
+        metadata: &Metadata<'_>,
+    ) -> Result<Option<Vec<MetadataFailure>>, TargetError> {
+        let (kind, rdev) = kind.system();
+        entry::keep(parent, name, (kind, rdev, b""), metadata)
     }
 
     /// What [`Target::hard_link`] needs to give a symlink or node made just now further names. For a regular file use
@@ -293,14 +375,39 @@ impl Target {
         dir: &TargetDir,
         metadata: &Metadata<'_>,
     ) -> Result<Vec<MetadataFailure>, TargetError> {
+        dir.check_place()?;
         let fd = dir.fd()?;
         let stat = rustix::fs::fstat(&fd).map_err(|error| TargetError::io("look at", dir.path(), error))?;
+        let shared = dir.shared();
+        let stood = !dir.is_fresh();
+        if stood && shared.options.compares() && dress::is_set(shared, fd.as_fd(), &stat, metadata) {
+            return Ok(Vec::new());
+        }
         let before = Before {
             inherited: dir::Inherited { owner: Some((stat.st_uid, stat.st_gid)), acl: false },
-            stray_acl: !dir.is_fresh() || dir.inherited().acl,
+            stray_acl: stood || dir.inherited().acl,
+            stray_xattrs: stood && shared.options.compares(),
             directory: true,
         };
-        Ok(metadata::apply(dir.shared(), Handle::Open(fd.as_fd()), before, metadata))
+        Ok(metadata::apply(shared, Handle::Open(fd.as_fd()), before, metadata))
+    }
+
+    /// Fails if the path of the target leads somewhere else by now, or nowhere: it was unmounted, moved or replaced, and
+    /// what was written is not where it was wanted.
+    pub fn check_place(&self) -> Result<(), TargetError> {
+        let path = self.root.path();
+        let changed = || TargetError::Changed { path: path.clone() };
+        let stat = rustix::fs::stat(&path).map_err(|_| changed())?;
+        if Identity::of(&stat) == self.root.identity() { Ok(()) } else { Err(changed()) }
+    }
+
+    /// Whether nothing more can be written anywhere in the target, because its file system went away or takes no writes.
+    pub fn is_gone(&self) -> bool {
+        let Ok(root) = self.root.fd() else { return true };
+        match rustix::fs::fstatvfs(&root) {
+            Ok(found) => found.f_flag.contains(StatVfsMountFlags::RDONLY),
+            Err(_) => true,
+        }
     }
 
     /// Makes everything written so far last through a power cut. Reports writes that failed in the background too.
@@ -337,6 +444,7 @@ fn open_dir(parent: &TargetDir, dir: &OwnedFd, name: &[u8], fresh: bool) -> rust
     let open = || rustix::fs::openat(dir, name, dir::OPEN_DIR, Mode::empty());
     let unlock = |stat: &Stat, fd: &OwnedFd| match stat.st_uid == creator.0 && stat.st_mode & 0o700 != 0o700 {
         // The snapshot's mode is set when the directory is finished.
+        true if parent.shared().options.read_only => false,
         true => metadata::make_usable(fd.as_fd(), stat.st_mode).is_ok(),
         false => false,
     };

@@ -3,7 +3,9 @@
 mod hostile;
 mod limits;
 mod metadata;
+mod remove;
 mod replace;
+mod standing;
 
 use std::process::Command;
 
