@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 21] = [
+const VERBS: [(&str, &[&str]); 20] = [
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),

@@ -28,6 +28,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod transfer;
 mod tree;
 mod upload;

@@ -6,29 +6,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::assemble::Assembler;
 use super::image::Images;
 use super::last::LastRun;
-use super::merge::{Merge, Parts, Tally};
+use super::merge::Tally;
 use super::options::{BackupOptions, BackupSource};
-use super::sink::{Segmenter, Sink, SinkParts};
+use super::sink::{Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
+use super::threads::{Built, Files, ThreadPlan};
+use super::total;
 use super::upload::{Place, Uploaded, Uploader};
-use super::worker::{self, Cutters, Job, Outcome};
-use super::{stream, total};
 use crate::class::Class;
-use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
-use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
 use crate::format::node::Totals;
 use crate::format::tree::TreeRef;
@@ -59,15 +54,6 @@ pub(super) struct Gathered {
     pub resumed_bytes: u64,
 }
 
-/// What the threads of a pass give back.
-pub(super) struct Built {
-    pub root: Option<TreeRef>,
-    pub totals: Totals,
-    pub tally: Tally,
-    pub state: Option<StateWriter>,
-    pub excluded: u64,
-}
-
 /// Reads the sources and stores what is new; returns when every pack and index object is durable.
 pub(super) async fn gather(
     repo: &Repository,
@@ -93,7 +79,8 @@ pub(super) async fn gather(
             let writer = (!options.dry_run).then(|| StateWriter::create(&state, &*repo.env().random));
             let (writer, walk, last) = (writer.transpose()?, Box::new(walk), Box::new(last));
             let work = move |plan: &ThreadPlan, sink: &Sink| {
-                plan.files(sink, (*walk, (*last, images, holes)), writer)
+                let files = Files { walk: *walk, images, last: *last, holes };
+                plan.files(sink, files, writer)
             };
             pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?
         }
@@ -400,107 +387,4 @@ fn stored_parts(stored: &Path, name: Option<Vec<u8>>) -> Vec<Vec<u8>> {
         .collect();
     parts.extend(name);
     parts
-}
-
-/// Closes the bridge also when a thread panics: the other side waits until it is closed.
-struct CloseOnDrop<'a>(&'a Sink);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// Keys and numbers the threads need, taken from the repository before they start.
-pub(super) struct ThreadPlan {
-    pub workers: usize,
-    pub cutters: Cutters,
-    pub boundary: crate::crypto::SecretKey,
-    hard_links: Arc<crate::crypto::SecretKey>,
-    cancel: crate::cancel::Cancel,
-}
-
-impl ThreadPlan {
-    fn new(repo: &Repository) -> Result<Self, Error> {
-        Ok(Self {
-            workers: repo.env().limits.workers.max(1),
-            cutters: Cutters { files: repo.cutter()?, images: repo.image_cutter()? },
-            hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
-            boundary: repo.dedup_key(context::PAGE_BOUNDARY)?,
-            cancel: repo.env().cancel.clone(),
-        })
-    }
-
-    /// Runs the pass and closes the bridge, whatever happens.
-    fn run(
-        self,
-        sink: &Sink,
-        work: impl FnOnce(&Self, &Sink) -> Result<Built, Error>,
-    ) -> Result<Built, Error> {
-        let _close = CloseOnDrop(sink);
-        let built = work(&self, sink);
-        // A run that was asked to stop still sends on what it has: the next one need not send it again.
-        let interrupted = matches!(built, Err(Error::Cancelled | Error::Source(SourceError::Cancelled)));
-        let sent = if built.is_ok() || interrupted { sink.finish() } else { Ok(()) };
-        if interrupted {
-            return Err(Error::Cancelled);
-        }
-        let built = built?;
-        sent.map(|()| built)
-    }
-
-    fn files(
-        &self,
-        sink: &Sink,
-        (walk, (last, images, holes)): (Walk, (LastRun, Images, Holes)),
-        state: Option<StateWriter>,
-    ) -> Result<Built, Error> {
-        self.with_workers(sink, |jobs, answers| {
-            let assembler =
-                Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
-            let hard_links = Arc::clone(&self.hard_links);
-            let parts = Parts { sink, walk, last, hard_links, holes, images, jobs, answers, assembler };
-            let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
-            let (root, totals, state) = assembler.finish()?;
-            let excluded = walk.stats();
-            let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
-            Ok((Built { root, totals, tally, state, excluded }, answers))
-        })
-    }
-
-    fn stream(&self, sink: &Sink, source: &BackupSource, path: &Path) -> Result<Built, Error> {
-        self.with_workers(sink, |jobs, answers| {
-            let (cutter, cancel, workers) = (self.cutters.files.clone(), &self.cancel, self.workers);
-            let stream = stream::Stream { sink, cutter, cancel, workers, jobs, answers };
-            stream.save(source, path, self.boundary.clone())
-        })
-    }
-
-    /// Starts the workers for `feed`, which ends their work by dropping its side of the jobs; they then seal what they
-    /// have.
-    pub(super) fn with_workers(
-        &self,
-        sink: &Sink,
-        feed: impl FnOnce(SyncSender<Job>, Receiver<Outcome>) -> Result<(Built, Receiver<Outcome>), Error>,
-    ) -> Result<Built, Error> {
-        let (jobs, todo) = sync_channel(64);
-        let (answers_in, answers) = channel();
-        let todo = Mutex::new(todo);
-        std::thread::scope(|scope| {
-            for _ in 0..self.workers {
-                let (cutters, links) = (self.cutters.clone(), Arc::clone(&self.hard_links));
-                let (todo, answers) = (&todo, answers_in.clone());
-                scope.spawn(move || worker::work(sink, (cutters, links), todo, &answers));
-            }
-            drop(answers_in);
-            let (built, answers) = feed(jobs, answers)?;
-            // What the workers say at the end is said by hanging up, or by an error.
-            while let Ok(last) = answers.recv() {
-                if let Outcome::Broken(error) = last {
-                    return Err(error);
-                }
-            }
-            Ok(built)
-        })
-    }
 }

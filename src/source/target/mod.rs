@@ -57,7 +57,7 @@ pub use error::{Attribute, MetadataFailure, TargetError};
 pub use file::TargetFile;
 pub use metadata::Metadata;
 pub use owner::OwnerPolicy;
-pub use remove::Removal;
+pub use remove::{Listed, Removal};
 pub use standing::Stands;
 
 use dir::{Descriptors, Found, Identity};
