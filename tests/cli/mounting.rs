@@ -47,7 +47,7 @@ impl Mount {
             line.clear();
             assert_ne!(err.read_line(&mut line).unwrap(), 0, "it ended: {:?}", child.wait());
         }
-        assert!(line.contains("umount"), "{line}");
+        assert!(line.contains("end it with Ctrl-C"), "{line}");
         Some(Self { child, err, dir })
     }
 

@@ -30,7 +30,8 @@ pub(super) async fn run(session: &mut Session, args: MountArgs) -> Result<Exit, 
     };
     session.clear();
     let shown = sanitize::path(&place);
-    let stop = format!("umount {}", quote(&shown));
+    let umount = if rustix::process::geteuid().is_root() { "umount" } else { "fusermount3 -u" };
+    let stop = format!("{umount} {}", quote(&shown));
     let mounted = || session.say(&format!("mounted at {shown}; end it with Ctrl-C, or: {stop}"));
     let options = MountOptions { show, place: place.clone(), access };
     let met = mount(&repository, options, mounted).await?;

@@ -101,15 +101,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
         Error::Shrunk { .. } => "if that is right, run it again with --allow-shrink".to_owned(),
         Error::NoSource { .. } => "check the paths; is a disk not mounted?".to_owned(),
-        Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. } => {
-            "see what there is: lifeboat snapshots".to_owned()
-        }
-        Error::UnreadableSnapshot { .. } => {
-            "see what is damaged: lifeboat verify; take another one by its id: lifeboat snapshots".to_owned()
-        }
-        Error::BadSelector { .. } => {
-            "use an id or its beginning, latest, latest~2 or @2026-03-01T14:00".to_owned()
-        }
         Error::NothingToForget => {
             "say what to keep, such as --keep-daily 7, or name snapshots; --unconfirmed is possible, too"
                 .to_owned()
@@ -151,8 +142,21 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
-        _ => return target(error).map(str::to_owned).or_else(|| mount(error)),
+        _ => return selector(error).or_else(|| target(error)).or_else(|| mount(error)),
     })
+}
+
+/// What to do when no snapshot is meant, or one that cannot be used.
+fn selector(error: &Error) -> Option<String> {
+    let step = match error {
+        Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. } => "see what there is: lifeboat snapshots",
+        Error::UnreadableSnapshot { .. } => {
+            "see what is damaged: lifeboat verify; take another one by its id: lifeboat snapshots"
+        }
+        Error::BadSelector { .. } => "use an id or its beginning, latest, latest~2 or @2026-03-01T14:00",
+        _ => return None,
+    };
+    Some(step.to_owned())
 }
 
 fn source(error: &SourceError) -> Option<&'static str> {
@@ -166,21 +170,20 @@ fn source(error: &SourceError) -> Option<&'static str> {
 }
 
 /// What concerns the place that is restored to.
-fn target(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::InPlacePolicy => Some("with --in-place, --overwrite is always or if-changed"),
+fn target(error: &Error) -> Option<String> {
+    let step = match error {
+        Error::InPlacePolicy => "with --in-place, --overwrite is always or if-changed",
         Error::ManyDeleted { .. } => {
-            Some("see which: --dry-run --verbose; if that is right, run it again with --yes")
+            "see which: --dry-run --verbose; if that is right, run it again with --yes"
         }
-        Error::TargetTooSmall { .. } => Some("make room, or choose another target"),
-        Error::DeviceOverwrite { .. } => {
-            Some("if that is the right device, run it again with --overwrite-device")
-        }
+        Error::TargetTooSmall { .. } => "make room, or choose another target",
+        Error::DeviceOverwrite { .. } => "if that is the right device, run it again with --overwrite-device",
         Error::Target(TargetError::DeviceInUse { .. }) => {
-            Some("unmount it, or end what uses it; see what that is: lsblk")
+            "unmount it, or end what uses it; see what that is: lsblk"
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(step.to_owned())
 }
 
 /// What to do when nothing can be mounted.
@@ -194,8 +197,8 @@ fn mount(error: &Error) -> Option<String> {
         Error::NoFuse { .. } => "install the package fuse3, or use restore",
         Error::OthersRefused => "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out",
         Error::MountRefused { .. } => {
-            "as an ordinary user, install the package fuse3; in a container, give it --device /dev/fuse and \
-             --cap-add SYS_ADMIN; or use restore"
+            "an ordinary user needs the package fuse3 and the right to open /dev/fuse; in a container, give it \
+             --device /dev/fuse and --cap-add SYS_ADMIN; or use restore"
         }
         _ => return None,
     };

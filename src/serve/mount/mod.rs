@@ -117,7 +117,7 @@ pub async fn mount(
     place::check(repo, &options.place)?;
     let lookup = Lookup::open(repo).await?;
     let root = match options.show {
-        Show::Snapshots(filter) => Root::Shelf(Box::new(Shelf::open(&lookup, filter).await?)),
+        Show::Snapshots(filter) => Root::Shelf(Shelf::open(&lookup, filter).await?.into()),
         Show::Directory(snapshot, path) => Root::Tree(directory(&lookup, &snapshot, path).await?.into()),
     };
     let (wishing, wishes) = unbounded_channel();
