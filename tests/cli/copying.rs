@@ -184,6 +184,7 @@ fn a_copy_that_is_killed_goes_on_where_it_was() {
     command.args(["copy", "--limit-upload", "2M"]).args(TO).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     while place.files("other/packs").is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
         std::thread::yield_now();
     }
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();

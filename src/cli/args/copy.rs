@@ -44,26 +44,26 @@ pub(crate) struct CopyArgs {
 #[command(next_help_heading = "The other repository")]
 pub(crate) struct ToArgs {
     /// Where it lies [env: LIFEBOAT_TO_REPO]
-    #[arg(long = "to", value_name = "URL")]
+    #[arg(id = "to", long = "to", value_name = "URL")]
     pub(crate) repo: Option<OsString>,
 
     /// Read its password from a file [env: LIFEBOAT_TO_PASSWORD_FILE]
-    #[arg(long = "to-password-file", value_name = "FILE")]
+    #[arg(id = "to-password-file", long = "to-password-file", value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
 
     /// Read its password from a command that the shell runs [env: LIFEBOAT_TO_PASSWORD_COMMAND]
-    #[arg(long = "to-password-command", value_name = "COMMAND")]
+    #[arg(id = "to-password-command", long = "to-password-command", value_name = "COMMAND")]
     pub(crate) password_command: Option<OsString>,
 
     /// Open it with a key file [env: LIFEBOAT_TO_KEY_FILE]
-    #[arg(long = "to-key-file", value_name = "FILE")]
+    #[arg(id = "to-key-file", long = "to-key-file", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
     /// Open it with the 24 recovery words in a file [env: LIFEBOAT_TO_WORDS_FILE]
-    #[arg(long = "to-words-file", value_name = "FILE")]
+    #[arg(id = "to-words-file", long = "to-words-file", value_name = "FILE")]
     pub(crate) words_file: Option<PathBuf>,
 
     /// An option of its store; may be given several times
-    #[arg(long = "to-option", value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(id = "to-option", long = "to-option", value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) option: Vec<(String, String)>,
 }

@@ -15,6 +15,7 @@ use super::{Context, quote};
 /// What to do next.
 pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     Some(match error {
+        CliError::Library(Error::SameRepository { .. }) => "name another one with --to".to_owned(),
         CliError::Library(error) => return library(error, context),
         CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
         CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
@@ -117,7 +118,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
-        Error::SameRepository { .. } => "name another one with --to".to_owned(),
         Error::Busy { .. } => "wait for it to end, or give this one another --job".to_owned(),
         Error::Unconfirmed { .. } => "run the backup again: what is stored is not stored twice".to_owned(),
         Error::ManyRemoved { .. } => "if that is right, run it again with --yes".to_owned(),
