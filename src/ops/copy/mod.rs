@@ -151,7 +151,7 @@ impl<'a> Copy<'a> {
     pub async fn next(&mut self) -> Result<Option<(Planned, Outcome)>, Error> {
         let Some(planned) = self.left.pop_front() else { return Ok(None) };
         let outcome = match planned.verdict {
-            Verdict::Copy => self.copy(&planned).await?,
+            Verdict::Copy => Box::pin(self.copy(&planned)).await?,
             verdict => {
                 self.remember_held(&planned);
                 Outcome::Left(verdict)
@@ -205,7 +205,7 @@ impl<'a> Copy<'a> {
         };
         let base = last.and_then(|last| last.base.as_ref());
         let Some(place) = &self.place else { return Ok(Outcome::Gone) };
-        let done = match transfer(self.to, place, (&arrival, base), &tree).await {
+        let done = match Box::pin(transfer(self.to, place, (&arrival, base), &tree)).await {
             Err(Error::OriginGone) => return Ok(Outcome::Gone),
             done => done?,
         };

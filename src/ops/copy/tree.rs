@@ -66,7 +66,7 @@ impl Foreign for SourceTree<'_> {
         if self.before.is_none() {
             walk.source.read_ahead(TREES_AHEAD);
         }
-        walk.run((self.root, self.before), feed).await
+        Box::pin(walk.run((self.root, self.before), feed)).await
     }
 
     async fn stands(&self) -> Result<bool, Error> {

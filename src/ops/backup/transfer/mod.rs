@@ -156,7 +156,8 @@ pub(crate) async fn transfer(
     let parents = vec![SnapshotId::new([0; 32]); 256];
     let described = subject.describe(Snapshot { parents, ..Snapshot::empty() });
     described.check().map_err(Error::DescriptionTooLong)?;
-    let done = save(repo, &place.0, &subject).await?;
+    // What waits within what waits would grow with each level.
+    let done = Box::pin(save(repo, &place.0, &subject)).await?;
     Ok(Transferred {
         snapshot: done.snapshot,
         root: done.root,
@@ -209,12 +210,12 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         let pass = Pass::new(repo, how, index, self.base.map(|base| &base.packs[..]))?;
         let (mut feed, messages) = Feed::new(&pass.sink);
         let counts = feed.counts();
-        let beside = async move {
+        let beside = Box::pin(async move {
             self.foreign.send(&mut feed).await?;
             feed.finish().await
-        };
+        });
         let work = |plan: &_, sink: &_| intake::work(plan, sink, messages);
-        let gathered = pass.run(repo, (index, journal), work, beside).await?;
+        let gathered = Box::pin(pass.run(repo, (index, journal), work, beside)).await?;
         Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
     }
 
