@@ -350,7 +350,7 @@ async fn a_collector_in_the_target_takes_nothing_from_a_copy() {
         let last = done(*outcomes.last().unwrap());
         prune(&target, &NOW).await.unwrap();
         assert_eq!(restored(&target, last.snapshot, &two.from.source()).await, state, "request {stop}");
-        is_sound(&target).await;
+        assert!(!verify(&target, Depth::Data).await.unwrap().has_damage(), "request {stop}");
         if !once.load(Ordering::SeqCst) {
             break;
         }
@@ -397,7 +397,7 @@ async fn a_source_that_does_not_answer_ends_the_copy_with_its_own_error() {
     two.back_up().await;
     let reads = std::sync::atomic::AtomicU64::new(0);
     let silent = move |op: &Op| match op.kind {
-        OpKind::GetRange if reads.fetch_add(1, Ordering::SeqCst) >= 2 => Fault::Before(Failure::Unreachable),
+        OpKind::GetRange if reads.fetch_add(1, Ordering::SeqCst) >= 1 => Fault::Before(Failure::Unreachable),
         _ => Fault::None,
     };
     let inner = Arc::clone(&two.from.objects) as Arc<dyn ObjectStore>;
