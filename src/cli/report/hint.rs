@@ -173,6 +173,7 @@ fn source(error: &SourceError) -> Option<&'static str> {
 fn target(error: &Error) -> Option<String> {
     let step = match error {
         Error::InPlacePolicy => "with --in-place, --overwrite is always or if-changed",
+        Error::NotOnDevice => "leave --in-place, --delete and --strip out",
         Error::ManyDeleted { .. } => {
             "see which: --dry-run --verbose; if that is right, run it again with --yes"
         }

@@ -241,6 +241,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     if !options.dry_run && device.is_none() {
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }
+    let sound = !matches!(&found, Found::Node(node) if node.problem.is_some());
     let selection = select(found, &options.path, is_empty(&options.target));
     let target = open_target(&options, device).await?;
     let id_key = repo.dedup_key(context::CHUNK_ID)?;
@@ -249,7 +250,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     let run = Arc::new(Run::new((target, options.policy()), how, (repo.id(), id_key), world));
     let sweep = match &selection.what {
         What::Directory(tree) if options.delete => {
-            Some(Sweep::new(&lookup, (&run, &options), (*tree, selection.path.clone())))
+            Some(Sweep::new(&lookup, (&run, &options), (*tree, selection.path.clone()), sound))
         }
         _ => None,
     };

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! Only in directories that were saved and are restored as a whole: not above the sources of the snapshot, not where rules
-//! select single entries, not where a page of the directory is damaged, not where stripped directories come together. What
+//! select single entries, not where a page of the directory is damaged or it could not be saved as it was, not where stripped directories come together. What
 //! rules leave out stays. Names that the snapshot holds are kept as hashes under a random key, eight bytes a name: two that
 //! agree keep an entry, never remove one.
 //!
@@ -73,6 +73,8 @@ pub(super) struct Sweep<'a> {
     /// The directory of the snapshot, with its path.
     tree: Option<TreeRef>,
     root: Vec<u8>,
+    /// It was saved as it was.
+    sound: bool,
     hasher: RandomState,
 }
 
@@ -81,9 +83,10 @@ impl<'a> Sweep<'a> {
         lookup: &'a Lookup<'a>,
         (run, options): (&Arc<Run>, &Arc<RestoreOptions>),
         (tree, root): (Option<TreeRef>, Vec<u8>),
+        sound: bool,
     ) -> Self {
         let (run, options) = (Arc::clone(run), Arc::clone(options));
-        Self { lookup, run, options, tree, root, hasher: RandomState::new() }
+        Self { lookup, run, options, tree, root, sound, hasher: RandomState::new() }
     }
 
     /// Counts what would go, and refuses if that is more than what is restored. Clears directories out of the way of other
@@ -111,7 +114,9 @@ impl<'a> Sweep<'a> {
         let mut reader = self.lookup.reader()?;
         let mut path = self.root.clone();
         let choice = choose_root(&self.options.filter, &path);
-        let mut stack = vec![self.frame((self.tree, None), target.root(), choice, (&path, 0))];
+        let mut top = self.frame((self.tree, None), target.root(), choice, (&path, 0));
+        top.whole &= self.sound;
+        let mut stack = vec![top];
         while let Some(frame) = stack.last_mut() {
             if self.run.stopped() {
                 return Err(Error::Cancelled);
@@ -125,6 +130,8 @@ impl<'a> Sweep<'a> {
                 }
                 Some(Item::Damaged(_)) => frame.whole = false,
                 Some(Item::Node(node)) => {
+                    // What is missing in it may have been there.
+                    let sound = node.problem.is_none();
                     let below = self.entry(frame, *node, &mut path, &mut found);
                     let Some((tree, meta, dir, choice)) = below else { continue };
                     let level = stack.len();
@@ -133,7 +140,9 @@ impl<'a> Sweep<'a> {
                     {
                         frame.cursor.park();
                     }
-                    stack.push(self.frame((tree, Some(meta)), dir, choice, (&path, level)));
+                    let mut frame = self.frame((tree, Some(meta)), dir, choice, (&path, level));
+                    frame.whole &= sound;
+                    stack.push(frame);
                 }
             }
         }

@@ -115,6 +115,32 @@ async fn nothing_goes_beside_the_sources_or_where_a_page_is_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_where_a_directory_could_not_be_saved_as_it_was() {
+    let (_, repo) = repository().await;
+    let mut forge = Forge::new(&repo);
+    let file = forge.file("a", &[b"a"]);
+    let mut nodes = vec![forge.dir("changed", &[file.clone()]), forge.dir("unreadable", &[])];
+    (nodes[0].problem, nodes[1].problem) = (Some(Problem::Changed), Some(Problem::Unreadable));
+    nodes.push(forge.dir("whole", &[file]));
+    let root = forge.page(&nodes);
+    let mut snapshot = forge.store(root, 1).await;
+    snapshot.snapshot.paths = vec![b"/".to_vec()];
+    let target = tempfile::tempdir().unwrap();
+    for dir in ["changed", "unreadable", "whole"] {
+        fs::create_dir(target.path().join(dir)).unwrap();
+        fs::write(target.path().join(dir).join("only copy"), b"x").unwrap();
+    }
+    for path in ["", "/changed", "/unreadable"] {
+        let place = target.path().join(path.trim_start_matches('/'));
+        let mut below = RestoreOptions { delete: true, ..options(snapshot.clone(), &place) };
+        below.path = path.as_bytes().to_vec();
+        restore(&repo, below).await.unwrap();
+    }
+    assert_eq!(all(target.path()).iter().filter(|path| path.ends_with("only copy")).count(), 2);
+    assert_eq!(names(&target.path().join("whole")), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_than_is_restored_goes_only_if_that_is_said() {
     let place = tempfile::tempdir().unwrap();
     let (repo, snapshot, source) = saved(place.path()).await;
