@@ -1,5 +1,7 @@
 //! Restoring over what is there: in place, by policy, with removal; and what is said before.
 
+#![allow(clippy::print_stderr, reason = "a test that is left out says so")]
+
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::Command;
@@ -112,7 +114,7 @@ impl Mounted {
         if status.is_ok_and(|status| status.success()) {
             return Some(Self(path));
         }
-        println!("skipped: mounting {kind} is not possible here");
+        eprintln!("skipped: mounting {kind} is not possible here");
         None
     }
 }

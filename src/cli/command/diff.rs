@@ -47,12 +47,13 @@ pub(super) async fn run(session: &mut Session, args: DiffArgs) -> Result<Exit, C
         return Err(error);
     }
     let summary = done?;
+    let same = summary.is_empty() && summary.damaged == 0;
     if voice.json {
         session.output.json(&history::diff_json(&summary, &old, &new))?;
-    } else if !voice.quiet && !(summary.is_empty() && summary.damaged == 0) {
-        session.output.text(&history::diff_text(&summary, args.metadata))?;
-    } else if summary.is_empty() && summary.damaged == 0 {
+    } else if same {
         session.say("nothing differs");
+    } else if !voice.quiet {
+        session.output.text(&history::diff_text(&summary, args.metadata))?;
     }
     if summary.unknown > 0 {
         session.warn(&format!("{} entries stand where the other side cannot be read", summary.unknown));

@@ -119,7 +119,7 @@ async fn nothing_goes_where_a_directory_could_not_be_saved_as_it_was() {
     let (_, repo) = repository().await;
     let mut forge = Forge::new(&repo);
     let file = forge.file("a", &[b"a"]);
-    let mut nodes = vec![forge.dir("changed", &[file.clone()]), forge.dir("unreadable", &[])];
+    let mut nodes = vec![forge.dir("changed", std::slice::from_ref(&file)), forge.dir("unreadable", &[])];
     (nodes[0].problem, nodes[1].problem) = (Some(Problem::Changed), Some(Problem::Unreadable));
     nodes.push(forge.dir("whole", &[file]));
     let root = forge.page(&nodes);
