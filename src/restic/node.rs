@@ -24,7 +24,7 @@ pub enum NodeType {
     /// A socket.
     Socket,
     /// Anything else, in restic's word.
-    Other(String),
+    Unknown(String),
 }
 
 #[derive(Deserialize)]
@@ -121,7 +121,7 @@ impl From<StoredNode> for Node {
             "chardev" => NodeType::CharDev,
             "fifo" => NodeType::Fifo,
             "socket" => NodeType::Socket,
-            _ => NodeType::Other(stored.kind),
+            _ => NodeType::Unknown(stored.kind),
         };
         let attribute = |a: StoredAttribute| (a.name.into_bytes(), a.value.unwrap_or_default().0);
         let mut xattrs: Vec<_> =
@@ -197,7 +197,7 @@ mod tests {
         .unwrap();
         assert_eq!((link.target.as_slice(), link.mode), (&b"a\xff"[..], 0o777));
         let odd = node(r#"{"name":"x","type":"irregular","mtime":"2023-07-25T20:01:44Z"}"#).unwrap();
-        assert_eq!(odd.kind, NodeType::Other("irregular".to_owned()));
+        assert_eq!(odd.kind, NodeType::Unknown("irregular".to_owned()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) fn convert(entry: &Foreign, hard_links: &SecretKey) -> Node {
         NodeType::CharDev => NodeKind::CharDevice,
         NodeType::Fifo => NodeKind::Fifo,
         NodeType::Socket => NodeKind::Socket,
-        NodeType::Other(_) => NodeKind::Unknown,
+        NodeType::Unknown(_) => NodeKind::Unknown,
     };
     let mut node = Node::new(entry.name.clone(), kind);
     node.mode = entry.mode;

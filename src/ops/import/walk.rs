@@ -226,7 +226,7 @@ impl<'a> Walk<'a> {
         match &node.kind {
             NodeType::Dir => self.directory(&node, ours, (found, trust)).await.map(Some),
             NodeType::File => self.file(node, ours, (found, trust)).await.map(Some),
-            NodeType::Other(kind) => {
+            NodeType::Unknown(kind) => {
                 let error = ResticError::Kind { kind: kind.clone() };
                 Ok(Some(Item::Lost(Box::new(ours), error.into())))
             }
