@@ -4,7 +4,7 @@
 //! open each segment once, compare the id of every chunk, and write it to all files that want it. A file is finished
 //! with its last chunk, a directory with its last entry.
 //!
-//! Where what stands in the target counts, workers first hold the files of a window against it ([`survey`]), and only what
+//! Where what stands in the target counts, workers first hold the files of a window against it (`survey`), and only what
 //! does not stand there is planned. In place, that goes chunk by chunk; a run that was stopped anywhere is gone on with by
 //! running it again.
 //!
