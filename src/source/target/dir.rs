@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::{Shared, TargetError};
@@ -123,6 +123,22 @@ impl TargetDir {
 
     pub(super) fn is_fresh(&self) -> bool {
         self.0.fresh
+    }
+
+    /// What tells it from every other: device and inode.
+    pub fn inode(&self) -> (u64, u64) {
+        (self.0.identity.dev, self.0.identity.ino)
+    }
+
+    /// Whether something is mounted here, be it a part of the file system around it. Never so of the target itself.
+    pub fn is_mount(&self) -> Result<bool, TargetError> {
+        let Some(parent) = &self.0.parent else { return Ok(false) };
+        if parent.0.identity.dev != self.0.identity.dev {
+            return Ok(true);
+        }
+        // Before Linux 5.8 nobody tells of a bind mount, nor does a system without this call.
+        let found = rustix::fs::statx(&*self.fd()?, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
+        Ok(found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
     }
 
     /// Where the directory is, for messages. Never used to open anything.

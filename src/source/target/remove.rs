@@ -1,8 +1,9 @@
 //! Removing what the snapshot does not hold.
 //!
 //! # Invariants
-//! Only below an open directory, by name, and never through a link; another file system that is mounted below is left alone.
-//! What `spare` wants to keep stays, with the directories that lead to it. Directories may be nested as deep as they like.
+//! Only below an open directory, by name, and never through a link; what is mounted below is left alone, bind mounts too.
+//! What a [`Removal`] wants to keep stays, with the directories that lead to it. Directories may be nested as deep as they
+//! like.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -21,6 +22,9 @@ pub trait Removal {
     /// Whether an entry stays that lies below the directory where the removal begins, by its path from there; of a
     /// directory, also all that is in it.
     fn stays(&self, path: &[u8], is_dir: bool) -> bool;
+
+    /// Whether a directory stays with all that is in it, wherever it lies; by device and inode.
+    fn is_kept(&self, dir: (u64, u64)) -> bool;
 
     /// Only count.
     fn pretend(&self) -> bool;
@@ -102,6 +106,7 @@ impl Target {
                 level.keeps = true;
             } else if is_dir {
                 match self.descend(&level.dir, &name) {
+                    Ok(Some((dir, _))) if removal.is_kept(dir.inode()) => level.keeps = true,
                     Ok(Some((dir, left))) => {
                         let below = Level { dir, left, path: path.len(), keeps: false };
                         levels.push(below);
@@ -120,7 +125,7 @@ impl Target {
 
     fn descend(&self, parent: &TargetDir, name: &[u8]) -> Result<Option<Entered>, TargetError> {
         let Some(dir) = self.enter_dir(parent, name)? else { return Ok(None) };
-        if dir.identity().dev != parent.identity().dev {
+        if dir.is_mount()? {
             return Err(TargetError::Mounted { path: parent.path_of(name) });
         }
         let names = self.list(&dir)?;
@@ -128,7 +133,7 @@ impl Target {
     }
 }
 
-type Entered = (TargetDir, Vec<(Box<[u8]>, bool)>);
+type Entered = (TargetDir, Vec<Listed>);
 
 /// Removes an empty directory, unless something else has its name by now.
 fn take_away(above: &Level, done: &Level, path: &[u8], removal: &mut dyn Removal) -> bool {

@@ -8,6 +8,7 @@ use super::*;
 #[derive(Default)]
 struct Log {
     keep: &'static [u8],
+    kept: Option<(u64, u64)>,
     pretend: bool,
     removed: Vec<String>,
     failed: Vec<String>,
@@ -16,6 +17,10 @@ struct Log {
 impl Removal for Log {
     fn stays(&self, path: &[u8], _: bool) -> bool {
         !self.keep.is_empty() && path.ends_with(self.keep)
+    }
+
+    fn is_kept(&self, dir: (u64, u64)) -> bool {
+        self.kept == Some(dir)
     }
 
     fn pretend(&self) -> bool {
@@ -72,19 +77,36 @@ fn what_stays_keeps_the_directories_that_lead_to_it() {
 }
 
 #[test]
-fn another_file_system_is_left_alone() {
+fn a_directory_that_is_kept_stays_with_all_that_is_in_it() {
+    use std::os::unix::fs::MetadataExt;
     let (dir, target) = target();
     let place = dir.path().join("target");
-    let Some(mount) = Mount::new("size=1M") else { return };
-    fs::create_dir_all(place.join("d/mount")).unwrap();
-    fs::write(mount.0.path().join("file"), b"x").unwrap();
-    let bound = Command::new("mount").arg("--bind").arg(mount.0.path()).arg(place.join("d/mount")).status();
-    assert!(bound.unwrap().success());
-    let mut log = Log::default();
+    tree(&place);
+    let kept = fs::metadata(place.join("d/e")).unwrap();
+    let mut log = Log { kept: Some((kept.dev(), kept.ino())), ..Log::default() };
     target.remove(&target.root(), b"d", &mut log);
-    Command::new("umount").arg("-l").arg(place.join("d/mount")).status().unwrap();
-    assert_eq!(log.failed.len(), 1, "{:?}", log.failed);
-    assert!(mount.0.path().join("file").exists() && place.join("d").exists());
+    log.removed.sort();
+    assert_eq!((&log.removed[..], log.failed.len()), (&["d/keep.me".to_owned(), "d/link".to_owned()][..], 0));
+    assert!(place.join("d/e/file").exists() && place.join("d/e/f").exists());
+}
+
+#[test]
+fn what_is_mounted_is_left_alone_be_it_of_the_same_file_system() {
+    let Some(mount) = Mount::new("size=1M") else { return };
+    let (dir, target) = target();
+    let place = dir.path().join("target");
+    fs::create_dir(dir.path().join("beside")).unwrap();
+    for bound in [mount.0.path(), &dir.path().join("beside")] {
+        fs::create_dir_all(place.join("d/mount")).unwrap();
+        fs::write(bound.join("file"), b"x").unwrap();
+        let done = Command::new("mount").arg("--bind").arg(bound).arg(place.join("d/mount")).status();
+        assert!(done.unwrap().success());
+        let mut log = Log::default();
+        target.remove(&target.root(), b"d", &mut log);
+        Command::new("umount").arg("-l").arg(place.join("d/mount")).status().unwrap();
+        assert_eq!(log.failed.len(), 1, "{:?}", log.failed);
+        assert!(bound.join("file").exists() && place.join("d").exists());
+    }
 }
 
 #[test]
