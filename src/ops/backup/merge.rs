@@ -50,6 +50,8 @@ pub(super) struct Tally {
 pub(super) enum Slot {
     Enter(Box<(Node, Fingerprint)>),
     Leave,
+    /// The directory entered last was not listed to its end.
+    Incomplete,
     /// Ready, from the last run or without content.
     Ready {
         node: Vec<u8>,
@@ -160,7 +162,9 @@ impl<'a> Merge<'a> {
     fn take_failure(&mut self, failure: &Failure) {
         self.failed(&failure.dir.path_of(&failure.name), &failure.error);
         // A part of a directory that could not be listed has no name to stand under.
-        if &*failure.name != b"." {
+        if &*failure.name == b"." {
+            self.queue.push_back(Slot::Incomplete);
+        } else {
             let mut node = Node::new(failure.name.to_vec(), NodeKind::Unknown);
             node.problem = Some(Problem::Unreadable);
             self.push_ready(&node, Fingerprint::default(), None);
@@ -392,6 +396,10 @@ impl<'a> Merge<'a> {
         match slot {
             Slot::Enter(directory) => self.parts.assembler.enter(directory.0, &directory.1),
             Slot::Leave => self.parts.assembler.leave(),
+            Slot::Incomplete => {
+                self.parts.assembler.incomplete();
+                Ok(())
+            }
             Slot::Ready { node, rows, print, size, remember } => {
                 // If every pack of the last run may be depended on, that goes for the pages of a long list too.
                 if rows.is_empty() || self.parts.sink.trusts_last() {
