@@ -211,10 +211,14 @@ impl Run {
         }
     }
 
-    /// Queues work.
+    /// Queues work; none any more when the run stops. Whoever waits for what becomes of it hears that it was dropped, also if
+    /// no worker is left.
     pub(super) fn push(&self, job: Job) {
-        lock(&self.queue).jobs.push_back(job);
-        self.ready.notify_one();
+        let mut queue = lock(&self.queue);
+        if !self.stop.load(Ordering::Acquire) {
+            queue.jobs.push_back(job);
+            self.ready.notify_one();
+        }
     }
 
     /// The next piece of work; waits for it. `None` when there will be none.
@@ -280,6 +284,8 @@ impl Run {
     pub(super) fn fail(&self, error: Error) {
         lock(&self.failure).get_or_insert(error);
         if !self.stop.swap(true, Ordering::AcqRel) {
+            let left = std::mem::take(&mut lock(&self.queue).jobs);
+            drop(left);
             self.idle.notify_one();
             self.room.notify_one();
             self.attention.notify_one();
@@ -440,13 +446,38 @@ mod tests {
     use crate::event::CountingObserver;
     use crate::source::target::{Target, TargetOptions};
 
+    impl Run {
+        /// A run of nothing into a directory.
+        pub(in crate::ops::restore) fn for_test(dir: &std::path::Path) -> Self {
+            let target = Target::open(dir, TargetOptions::default()).unwrap();
+            let world: (Arc<dyn Observer>, _) = (Arc::new(CountingObserver::default()), Cancel::default());
+            let keys = (RepositoryId::new([1; 16]), SecretKey::from_bytes([2; 32]));
+            Self::new((Some(Place::Directory(target)), Policy::default()), (false, false), keys, world)
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_work_hears_that_nobody_will_do_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::for_test(dir.path());
+        for begun in [true, false] {
+            let (answers, mut answered) = tokio::sync::mpsc::unbounded_channel();
+            let survey = || Survey { parts: Arc::default(), pieces: Vec::new(), answers };
+            if begun {
+                run.push(Job::Survey(survey()));
+                assert!(answered.recv().now_or_never().is_none());
+                run.fail(Error::Cancelled);
+            } else {
+                run.push(Job::Survey(survey()));
+            }
+            assert!(matches!(answered.recv().now_or_never(), Some(None)), "pushed before: {begun}");
+        }
+    }
+
     #[test]
     fn whoever_hands_over_waits_until_less_is_under_way_or_the_run_stops() {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target::open(dir.path(), TargetOptions::default()).unwrap();
-        let world: (Arc<dyn Observer>, _) = (Arc::new(CountingObserver::default()), Cancel::default());
-        let keys = (RepositoryId::new([1; 16]), SecretKey::from_bytes([2; 32]));
-        let run = Run::new((Some(Place::Directory(target)), Policy::default()), (false, false), keys, world);
+        let run = Run::for_test(dir.path());
         let most = 2 * ROOM_STEP + 7;
         (0..4 * ROOM_STEP).for_each(|_| run.begin());
         let mut waiting = Box::pin(run.room(most));
