@@ -97,7 +97,7 @@ impl Run {
 
     fn hold_against(&self, file: &File, rows: &[(u64, ChunkRow)], buffer: &mut Vec<u8>) -> Vec<bool> {
         let nothing = vec![false; rows.len()];
-        if !file.is_whole() {
+        if !file.takes_content() {
             return nothing;
         }
         let dir = self.stands(&file.dir);
@@ -323,5 +323,24 @@ mod tests {
                 "{overwrite:?} {in_place} {size} {mtime:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_elsewhere_is_still_compared_and_one_that_is_given_up_is_not() {
+        use super::super::entries::DAMAGED;
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("f"), b"12345").unwrap();
+        let run = Run::for_test(place.path());
+        let file = File::for_test();
+        let target = run.directory().unwrap();
+        let stands = target.look(&target.root(), b"f").unwrap().unwrap();
+        file.judged.set(Judged::Compared(stands)).unwrap();
+        let rows = [(0, ChunkRow { id: chunk_id(&run.id_key, ChunkKind::Data, b"12345"), len: 5 })];
+        let kept = || run.hold_against(&file, &rows, &mut Vec::new());
+        assert_eq!(kept(), [true]);
+        file.give_up(DAMAGED);
+        assert_eq!(kept(), [true]);
+        file.give_up(FAILED);
+        assert_eq!(kept(), [false]);
     }
 }

@@ -88,7 +88,7 @@ impl Walk<'_> {
 
     async fn plan_part(&mut self, part: &Part, kept: &[bool]) -> Result<(), Error> {
         let file = &part.file;
-        if file.is_whole() && !file.is_settled() {
+        if file.takes_content() && !file.is_settled() {
             let missing = || part.rows.iter().zip(kept).filter(|(_, kept)| !**kept).map(|(row, _)| *row);
             file.left.fetch_add(u32::try_from(missing().count()).unwrap_or(u32::MAX), Ordering::Relaxed);
             let mut number = None;
