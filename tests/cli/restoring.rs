@@ -103,6 +103,25 @@ fn policies_and_removal_are_options() {
     assert_eq!(fs::read(place.path("stripped/b")).unwrap(), b"second\n");
 }
 
+#[test]
+fn the_repository_stays_where_all_that_is_around_it_is_restored() {
+    let place = Place::with_repository();
+    let around = place.path("");
+    place.run(["backup", "-q", around.to_str().unwrap()]).exits(0);
+    let stored = format!("latest:{}", around.display());
+    place.write("stray", b"x");
+    fs::remove_file(place.path("src/a")).unwrap();
+    let args = ["restore", &stored, "--target", around.to_str().unwrap(), "--in-place", "--delete", "--json"];
+    let before = place.files("repo");
+    let planned = place.run([&args[..], &["--plan"]].concat()).exits(0).last();
+    let done = place.run(args).exits(0).last();
+    assert_eq!((&planned["removed"], &done["removed"]), (&1.into(), &1.into()), "{done}");
+    assert!(place.path("src/a").exists() && !place.path("stray").exists());
+    assert_eq!(place.files("repo"), before);
+    assert!(!place.files("state").is_empty());
+    place.run(["verify", "-q"]).exits(0);
+}
+
 /// A file system of its own, gone with the value; none if that may not be done here.
 struct Mounted(std::path::PathBuf);
 

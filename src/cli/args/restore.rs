@@ -75,7 +75,8 @@ pub(crate) struct RestoreArgs {
     /// Remove from the target what the snapshot does not hold, when all is restored
     ///
     /// Only in directories that were saved and are restored as a whole, so nothing beside a source of the backup, and nothing
-    /// that --exclude or --include leaves out. What the backup itself left out is not in the snapshot, and goes.
+    /// that --exclude or --include leaves out. What the backup itself left out is not in the snapshot, and goes; but the
+    /// repository and Lifeboat's own files stay, and so does what lies directly in a directory where something is mounted.
     #[arg(long)]
     pub(crate) delete: bool,
 

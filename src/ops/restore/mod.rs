@@ -241,7 +241,11 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     if !options.dry_run && device.is_none() {
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }
-    let sound = !matches!(&found, Found::Node(node) if node.problem.is_some());
+    let sound = match &found {
+        Found::Node(node) => node.problem.is_none(),
+        // The root has no node that would say so.
+        Found::Root(_) => snapshot.problems == 0,
+    };
     let selection = select(found, &options.path, is_empty(&options.target));
     let target = open_target(&options, device).await?;
     let id_key = repo.dedup_key(context::CHUNK_ID)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::entries::Judged;
@@ -53,6 +54,15 @@ pub(crate) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error>
     };
     let inside = existing(target).canonicalize().is_ok_and(|place| place.starts_with(root));
     if inside { Err(Error::InsideRepository { path: target.to_owned() }) } else { Ok(()) }
+}
+
+/// The directories, by device and inode, that no backup to this repository holds, because they are its own: the repository,
+/// if it is on this machine, and what the program keeps here.
+pub(super) fn own_dirs(repo: &Repository) -> HashSet<(u64, u64)> {
+    let places = &repo.env().places;
+    let own = [repo.store().local_root(), Some(places.state.as_path()), places.cache.as_deref()];
+    let found = own.into_iter().flatten().filter_map(|dir| std::fs::metadata(dir).ok());
+    found.map(|found| (found.dev(), found.ino())).collect()
 }
 
 /// The nearest directory above that is there, or the target itself.

@@ -2,13 +2,16 @@
 //!
 //! # Invariants
 //! Only in directories that were saved and are restored as a whole: not above the sources of the snapshot, not where rules
-//! select single entries, not where a page of the directory is damaged or it could not be saved as it was, not where stripped directories come together. What
-//! rules leave out stays. Names that the snapshot holds are kept as hashes under a random key, eight bytes a name: two that
-//! agree keep an entry, never remove one.
+//! select single entries, not where a page of the directory is damaged or it could not be saved as it was, not where stripped
+//! directories come together, nor where something is mounted, of which a backup may have saved the empty directory alone.
+//! What rules leave out stays, and so do the repository and what the program keeps on this machine, which no backup holds.
+//! A directory goes to make way only for what is restored. Names that the snapshot holds are kept as hashes under a random
+//! key, eight bytes a name: two that agree keep an entry, never remove one.
 //!
 //! # Crash
 //! What was removed is gone, the rest is there; removing again goes on. It comes after everything was restored.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -16,16 +19,17 @@ use std::sync::atomic::Ordering;
 
 use super::RestoreOptions;
 use super::entries::{Meta, as_path};
+use super::prepare;
 use super::run::Run;
 use super::select::{Choice, choose, choose_root};
 use crate::error::Error;
 use crate::event::{EntryChange, Event};
 use crate::filter::Verdict;
-use crate::format::node::{Node, NodeKind};
+use crate::format::node::{Node, NodeKind, Problem};
 use crate::format::tree::TreeRef;
 use crate::ops::tree::{DirCursor, Item, Lookup};
 use crate::repo::RepoError;
-use crate::source::target::{Removal, TargetDir, TargetError};
+use crate::source::target::{Overwrite, Removal, Target, TargetDir, TargetError};
 
 /// So few may go without a word, however little is restored.
 const FEW: u64 = 10;
@@ -61,9 +65,19 @@ struct Frame {
     path: usize,
     /// Everything in it is known, and all of it is restored.
     whole: bool,
-    /// The names the snapshot holds, hashed, and which are directories.
+    /// The names the snapshot holds, hashed, and under which a directory may stay.
     names: Vec<(u64, bool)>,
     meta: Option<Meta>,
+}
+
+/// How far a walk over the target has come.
+#[derive(Default)]
+struct Tour {
+    /// Stored path of what it is at.
+    path: Vec<u8>,
+    found: Found,
+    /// Names that stand directly in the target, if those of several directories come together there: the first has it.
+    taken: HashSet<Box<[u8]>>,
 }
 
 pub(super) struct Sweep<'a> {
@@ -75,6 +89,8 @@ pub(super) struct Sweep<'a> {
     root: Vec<u8>,
     /// It was saved as it was.
     sound: bool,
+    /// Directories that stay, wherever they lie.
+    own: Arc<HashSet<(u64, u64)>>,
     hasher: RandomState,
 }
 
@@ -86,7 +102,8 @@ impl<'a> Sweep<'a> {
         sound: bool,
     ) -> Self {
         let (run, options) = (Arc::clone(run), Arc::clone(options));
-        Self { lookup, run, options, tree, root, sound, hasher: RandomState::new() }
+        let own = Arc::new(prepare::own_dirs(lookup.repo()));
+        Self { lookup, run, options, tree, root, sound, own, hasher: RandomState::new() }
     }
 
     /// Counts what would go, and refuses if that is more than what is restored. Clears directories out of the way of other
@@ -109,30 +126,32 @@ impl<'a> Sweep<'a> {
     }
 
     async fn walk(&self, mode: Mode) -> Result<Found, Error> {
-        let mut found = Found::default();
-        let Some(target) = self.run.directory() else { return Ok(found) };
+        let mut tour = Tour { path: self.root.clone(), ..Tour::default() };
+        // Who only counts may not even make a directory usable.
+        let looking = match mode {
+            Mode::Count => prepare::standing(&self.options)?,
+            _ => None,
+        };
+        let Some(target) = looking.as_ref().or(self.run.directory()) else { return Ok(tour.found) };
         let mut reader = self.lookup.reader()?;
-        let mut path = self.root.clone();
-        let choice = choose_root(&self.options.filter, &path);
-        let mut top = self.frame((self.tree, None), target.root(), choice, (&path, 0));
+        let choice = choose_root(&self.options.filter, &tour.path);
+        let mut top = self.frame((self.tree, None), target.root(), choice, (&tour.path, 0));
         top.whole &= self.sound;
         let mut stack = vec![top];
         while let Some(frame) = stack.last_mut() {
-            if self.run.stopped() {
-                return Err(Error::Cancelled);
-            }
-            path.truncate(frame.path);
+            self.go_on()?;
+            tour.path.truncate(frame.path);
             match frame.cursor.next(&mut reader).await? {
                 None => {
                     if let Some(frame) = stack.pop() {
-                        self.settle(frame, path.clone(), mode, &mut found).await?;
+                        self.settle(frame, &mut tour, mode).await?;
                     }
                 }
                 Some(Item::Damaged(_)) => frame.whole = false,
                 Some(Item::Node(node)) => {
                     // What is missing in it may have been there.
                     let sound = node.problem.is_none();
-                    let below = self.entry(frame, *node, &mut path, &mut found);
+                    let below = self.entry(target, frame, *node, &mut tour);
                     let Some((tree, meta, dir, choice)) = below else { continue };
                     let level = stack.len();
                     if let Some(parked) = level.checked_sub(PAGES_KEPT)
@@ -140,13 +159,22 @@ impl<'a> Sweep<'a> {
                     {
                         frame.cursor.park();
                     }
-                    let mut frame = self.frame((tree, Some(meta)), dir, choice, (&path, level));
+                    let mut frame = self.frame((tree, Some(meta)), dir, choice, (&tour.path, level));
                     frame.whole &= sound;
                     stack.push(frame);
                 }
             }
         }
-        Ok(found)
+        // It may have been stopped in the last directory.
+        self.go_on()?;
+        Ok(tour.found)
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        match self.run.stopped() {
+            true => Err(self.run.failure().unwrap_or(Error::Cancelled)),
+            false => Ok(()),
+        }
     }
 
     fn frame(
@@ -157,7 +185,10 @@ impl<'a> Sweep<'a> {
         (path, level): (&[u8], usize),
     ) -> Frame {
         let strip = self.options.strip;
-        let whole = choice == Choice::In && self.was_saved(path) && (strip == 0 || level > strip);
+        let whole = choice == Choice::In
+            && self.was_saved(path)
+            && (strip == 0 || level > strip)
+            && dir.is_mount().is_ok_and(|mount| !mount);
         Frame { cursor: DirCursor::new(tree), dir, choice, path: path.len(), whole, names: Vec::new(), meta }
     }
 
@@ -172,30 +203,38 @@ impl<'a> Sweep<'a> {
     /// Notes an entry of the snapshot; what is to be entered comes back.
     fn entry(
         &self,
+        target: &Target,
         frame: &mut Frame,
         mut node: Node,
-        path: &mut Vec<u8>,
-        found: &mut Found,
+        tour: &mut Tour,
     ) -> Option<(Option<TreeRef>, Meta, TargetDir, Choice)> {
+        let Tour { path, found, taken } = tour;
         let is_dir = node.kind == NodeKind::Directory;
-        frame.names.push((self.hasher.hash_one(node.name.as_slice()), is_dir));
         path.push(b'/');
         path.extend_from_slice(&node.name);
         let choice = choose(&self.options.filter, path, is_dir, frame.choice);
+        let made = choice != Choice::Out
+            && node.problem != Some(Problem::Unreadable)
+            && node.kind != NodeKind::Unknown
+            && self.options.overwrite != Overwrite::Never;
+        frame.names.push((self.hasher.hash_one(node.name.as_slice()), is_dir || !made));
         if choice == Choice::Out {
+            return None;
+        }
+        let (level, strip) = (path[self.root.len()..].split(|byte| *byte == b'/').count() - 1, self.options.strip);
+        if strip > 0 && level == strip + 1 && !taken.insert(node.name.as_slice().into()) {
+            // It is not restored, and what stands there is of another directory.
             return None;
         }
         found.restored += u64::from(choice == Choice::In);
         if !is_dir {
             return None;
         }
-        let level =
-            path.get(self.root.len()..).unwrap_or_default().iter().filter(|byte| **byte == b'/').count();
-        let dir = match level <= self.options.strip {
+        let dir = match level <= strip {
             true => Some(frame.dir.clone()),
-            false => self.run.directory()?.enter_dir(&frame.dir, &node.name).ok().flatten(),
+            false => target.enter_dir(&frame.dir, &node.name).ok().flatten(),
         };
-        let Some(dir) = dir else {
+        let Some(dir) = dir.filter(|dir| !self.own.contains(&dir.inode())) else {
             found.restored = found.restored.saturating_add(node.totals.entries);
             return None;
         };
@@ -203,26 +242,21 @@ impl<'a> Sweep<'a> {
     }
 
     /// Holds the names in a directory of the target against those of the snapshot.
-    async fn settle(
-        &self,
-        mut frame: Frame,
-        path: Vec<u8>,
-        mode: Mode,
-        found: &mut Found,
-    ) -> Result<(), Error> {
+    async fn settle(&self, mut frame: Frame, tour: &mut Tour, mode: Mode) -> Result<(), Error> {
         if !frame.whole {
             return Ok(());
         }
         frame.names.sort_unstable();
         let (run, options, hasher) = (Arc::clone(&self.run), Arc::clone(&self.options), self.hasher.clone());
+        let (own, path) = (Arc::clone(&self.own), tour.path.clone());
         let is_root = path == self.root;
         let settled = tokio::task::spawn_blocking(move || {
-            let mut remover = Remover { run: &run, options: &options, path, mode, gone: 0 };
+            let mut remover = Remover { run: &run, options: &options, own: &own, path, mode, gone: 0 };
             remover.sweep(&frame, &hasher, is_root)
         });
         let (extras, conflicts) = settled.await.map_err(|_| RepoError::Task)?;
-        found.extras += extras;
-        found.conflicts += conflicts;
+        tour.found.extras += extras;
+        tour.found.conflicts += conflicts;
         Ok(())
     }
 }
@@ -231,6 +265,7 @@ impl<'a> Sweep<'a> {
 struct Remover<'a> {
     run: &'a Run,
     options: &'a RestoreOptions,
+    own: &'a HashSet<(u64, u64)>,
     /// Path of the directory.
     path: Vec<u8>,
     mode: Mode,
@@ -286,6 +321,10 @@ impl Removal for Remover<'_> {
         let filter = &self.options.filter;
         self.run.stopped()
             || (!filter.is_empty() && filter.matches(&self.full_path(path), is_dir) != Verdict::Keep)
+    }
+
+    fn is_kept(&self, dir: (u64, u64)) -> bool {
+        self.own.contains(&dir)
     }
 
     fn pretend(&self) -> bool {

@@ -203,3 +203,74 @@ async fn leading_components_are_left_out_as_tar_does_it() {
     assert_eq!((done.fetched, done.removed), (0, 1));
     assert!(target.join("stray").exists() && !target.join("d/stray").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_directories_that_come_together_under_one_name_the_second_removes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    for name in ["d/same/first", "e/same/second", "e/other/third"] {
+        fs::create_dir_all(source.join(name).parent().unwrap()).unwrap();
+        fs::write(source.join(name), name).unwrap();
+    }
+    let (repo, snapshot) = backed_up(&source, &place.path().join("state")).await;
+    let target = place.path().join("target");
+    fs::create_dir_all(target.join("other")).unwrap();
+    fs::write(target.join("other/stray"), b"x").unwrap();
+    let done = restore(&repo, RestoreOptions { strip: 1, ..below(&snapshot, &source, &target) }).await.unwrap();
+    assert_eq!((done.failed, done.removed), (1, 1));
+    assert_eq!(all(&target), ["other", "other/third", "same", "same/first"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_directory_goes_for_what_is_not_restored() {
+    let (_, repo) = repository().await;
+    let mut forge = Forge::new(&repo);
+    let mut nodes = ["ruled out", "unread"].map(|name| forge.file(name, &[b"x"]));
+    nodes[1].problem = Some(Problem::Unreadable);
+    let root = forge.page(&nodes);
+    let mut snapshot = forge.store(root, 1).await;
+    snapshot.snapshot.paths = vec![b"/".to_vec()];
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("target");
+    for name in ["ruled out", "unread"] {
+        fs::create_dir_all(target.join(name)).unwrap();
+        fs::write(target.join(name).join("only copy"), b"x").unwrap();
+    }
+    let before = all(&target);
+    let mut rules = FilterBuilder::new();
+    rules.exclude(b"ruled*", false).unwrap().exclude(b"!ruled*/", false).unwrap();
+    let mut options = RestoreOptions { delete: true, ..options(snapshot, &target) };
+    options.filter = rules.build().unwrap();
+    restore(&repo, options).await.unwrap();
+    assert_eq!(all(&target), before);
+
+    let (repo, snapshot, source) = saved(place.path()).await;
+    let kept = place.path().join("kept");
+    fs::create_dir_all(kept.join("a/directory")).unwrap();
+    let options = RestoreOptions { overwrite: Overwrite::Never, ..below(&snapshot, &source, &kept) };
+    assert_eq!(restore(&repo, options).await.unwrap().failed, 1);
+    assert!(kept.join("a/directory").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_where_something_is_mounted_that_the_snapshot_may_not_hold() {
+    let place = tempfile::tempdir().unwrap();
+    let (repo, snapshot, source) = saved(place.path()).await;
+    let (target, theirs) = (place.path().join("target"), place.path().join("theirs"));
+    for dir in [&target.join("d"), &theirs] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::create_dir(theirs.join("deep")).unwrap();
+    for name in ["only copy", "deep/stray"] {
+        fs::write(theirs.join(name), b"x").unwrap();
+    }
+    let bound = Command::new("mount").arg("--bind").arg(&theirs).arg(target.join("d")).status();
+    if !bound.is_ok_and(|done| done.success()) {
+        println!("skipped: mounting needs root");
+        return;
+    }
+    let done = restore(&repo, below(&snapshot, &source, &target)).await;
+    Command::new("umount").arg("-l").arg(target.join("d")).status().unwrap();
+    assert_eq!(done.unwrap().removed, 1);
+    assert!(theirs.join("only copy").exists() && !theirs.join("deep/stray").exists());
+}
