@@ -101,7 +101,7 @@ pub(super) struct Inodes {
     numbers: Generations<(u64, ChunkId), u64>,
     /// Files with several names, by what their names have in common.
     links: Generations<[u8; 16], u64>,
-    /// The name that each was first met by.
+    /// The name that each was first met by, or a later one if the page of that is stale.
     linked: Generations<u64, u64>,
     next_page: u64,
     next_link: u64,
@@ -153,20 +153,29 @@ impl Inodes {
     /// The number of a file with several names, which have this in common; `row` is one of them.
     pub(super) fn link(&mut self, common: [u8; 16], row: u64) -> u64 {
         self.turn_if_full();
-        if let Some((number, _)) = self.links.get(&common) {
-            self.linked.get(&number);
-            return Ino::Link(number).number();
+        let number = match self.links.get(&common) {
+            Some((number, _)) => number,
+            None => {
+                let number = self.next_link;
+                self.next_link += 1;
+                self.links.young.insert(common, number);
+                number
+            }
+        };
+        if !self.linked.get(&number).is_some_and(|(row, _)| self.is_known(row)) {
+            self.linked.young.insert(number, row);
         }
-        let number = self.next_link;
-        self.next_link += 1;
-        self.links.young.insert(common, number);
-        self.linked.young.insert(number, row);
         Ino::Link(number).number()
     }
 
     /// A name of the file with this number; `None` if it is stale.
     pub(super) fn linked(&mut self, number: u64) -> Option<u64> {
         self.linked.get(&number).map(|(row, _)| row)
+    }
+
+    fn is_known(&self, row: u64) -> bool {
+        let Ino::Row { page, .. } = Ino::parse(row) else { return false };
+        self.pages.young.contains_key(&page) || self.pages.old.contains_key(&page)
     }
 
     fn touch(&mut self, number: u64) {
@@ -231,11 +240,29 @@ mod tests {
     #[test]
     fn a_file_with_several_names_has_one_number() {
         let mut inodes = Inodes::new(10);
+        assert_eq!(inodes.page(record(ROOT, 0)), 1);
         let first = inodes.link([1; 16], 65_536);
         assert_eq!(inodes.link([1; 16], 65_537), first);
         assert_ne!(inodes.link([2; 16], 65_538), first);
         let Ino::Link(number) = Ino::parse(first) else { panic!("{first:x}") };
         assert_eq!(inodes.linked(number), Some(65_536));
+    }
+
+    #[test]
+    fn a_file_is_found_by_a_name_whose_page_is_known() {
+        let mut inodes = Inodes::new(4);
+        let row = |page| Ino::Row { page, row: 0 }.number();
+        let first = inodes.page(record(ROOT, 0));
+        let file = inodes.link([1; 16], row(first));
+        // It is met under a name in each of many directories, so that the page of the first name is dropped, but the file is not.
+        for id in 1..100 {
+            let page = inodes.page(record(ROOT, id));
+            assert_eq!(inodes.link([1; 16], row(page)), file);
+        }
+        assert_eq!(inodes.record(first), None);
+        let Ino::Link(number) = Ino::parse(file) else { panic!("{file:x}") };
+        let Some(Ino::Row { page, .. }) = inodes.linked(number).map(Ino::parse) else { panic!("{number}") };
+        assert!(inodes.record(page).is_some());
     }
 
     #[test]
