@@ -52,9 +52,11 @@ impl Told {
     /// Remembers that a part of this directory cannot be read.
     pub(super) fn note(&self, dir: u64) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.len() < REMEMBERED {
-            noted.insert(dir);
+        if noted.len() >= REMEMBERED {
+            // Who lists one of these meets its damage, and notes it, again.
+            noted.clear();
         }
+        noted.insert(dir);
     }
 
     /// Whether a part of this directory cannot be read.
@@ -162,5 +164,21 @@ impl Server<'_> {
                 found.map_or_else(|| id.short().into_bytes(), |(name, _)| name.clone())
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::CountingObserver;
+
+    #[test]
+    fn the_last_directory_that_lacks_a_part_is_always_known() {
+        let told = Told::new(Arc::new(CountingObserver::default()), "/mnt".into());
+        for dir in 0..2 * REMEMBERED as u64 + 2 {
+            told.note(dir);
+            assert!(told.is_noted(dir));
+            assert!(told.noted.lock().unwrap().len() <= REMEMBERED);
+        }
     }
 }
