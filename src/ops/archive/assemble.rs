@@ -9,6 +9,7 @@ use super::segments::Cell;
 use super::zip::Packer;
 use crate::error::Error;
 use crate::format::content::ChunkRow;
+use crate::ops::restore::flaw::Flaw;
 use crate::ops::restore::layout::Layout;
 use crate::ops::tree::{ChunkCopy, Lookup, Sought, elsewhere, genuine};
 use crate::repo::RepoError;
@@ -101,7 +102,7 @@ pub(super) async fn assemble(
         find_missed(lookup, run, &mut gathered).await?;
         gathered = gather_all(run, &packer, gathered).await?;
     }
-    let lost = |step: Result<Ready, Step>| step.unwrap_or(Step::Lost(Problem::Lost));
+    let lost = |step: Result<Ready, Step>| step.unwrap_or(Step::Lost(Flaw::Lost.into()));
     let ready = gathered.into_iter().map(lost).collect();
     // The last of what the batch held of segments was dropped.
     run.released.notify_one();

@@ -15,6 +15,7 @@ use super::sink::Sink;
 use super::tar::Tar;
 use super::zip::Zip;
 use crate::error::Error;
+use crate::ops::restore::flaw::Flaw;
 
 /// Most bytes of a file that are held back.
 pub(super) const HELD_MAX: usize = 8 << 20;
@@ -97,7 +98,7 @@ impl Encoder {
 
     async fn link(&mut self, entry: &Entry, first: &[u8]) -> Result<(), Error> {
         if self.lost.contains(first) {
-            self.run.report(entry.path(), Problem::Lost);
+            self.run.report(entry.path(), Flaw::Lost.into());
             return Ok(());
         }
         let Format::Tar(tar) = &mut self.format else { return Ok(()) };

@@ -2,20 +2,13 @@
 
 use crate::class::Class;
 use crate::format::node::Node;
+use crate::ops::restore::flaw::Flaw;
 
 /// Why an entry is left out of the archive or is in it in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
-    #[error("it could not be read when it was backed up")]
-    Unsaved,
-    #[error("it changed while it was backed up")]
-    ChangedThen,
-    #[error("its name is not one plain component")]
-    UnsafeName,
-    #[error("its size does not agree with its content")]
-    Size,
-    #[error("a part of its content has no readable copy")]
-    Lost,
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
     #[error(
         "a part of its content has no readable copy, and its beginning was in the archive already: a link without a target replaces it there"
     )]
@@ -46,9 +39,8 @@ impl Problem {
     /// What kind of failure this is.
     pub(super) fn class(self) -> Class {
         match self {
-            Self::UnsafeName | Self::Size | Self::Lost | Self::LostMidway | Self::LostUnlisted => {
-                Class::Damage
-            }
+            Self::Flaw(flaw) => flaw.class(),
+            Self::LostMidway | Self::LostUnlisted => Class::Damage,
             _ => Class::Partial,
         }
     }

@@ -33,7 +33,6 @@ mod zip;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -126,16 +125,7 @@ async fn archive_at(
     let mut reader = prepare::reader(&lookup)?;
     let found = reader.find(snapshot.root, &options.path).await?;
     let found = found.ok_or_else(|| Error::NoSuchPath { path: as_path(options.path.clone()) })?;
-    let total = match &found {
-        Found::Root(_) => snapshot.totals.bytes,
-        Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,
-        Found::Node(node) => node.size,
-    };
-    lookup.expect(total).await?;
-    observer.observe(&Event::PhaseFinished { phase: Phase::Plan });
-    observer.counters().total_bytes.store(total, Ordering::Relaxed);
-    observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });
-
+    prepare::expect(&lookup, snapshot, &found).await?;
     let key = (repo.id(), repo.dedup_key(context::CHUNK_ID)?);
     let run = Arc::new(Run::new(key, Arc::clone(&observer), env.limits.workers));
     let work = async {

@@ -15,6 +15,7 @@ use crate::filter::Filter;
 use crate::format::content::{ChunkRow, Content as NodeContent};
 use crate::format::node::{Node, NodeKind, Problem as NodeProblem};
 use crate::format::tree::TreeRef;
+use crate::ops::restore::flaw::Flaw;
 use crate::ops::restore::layout::Layout;
 use crate::ops::restore::links::content_of;
 use crate::ops::restore::select::{Choice, choose, choose_root};
@@ -115,7 +116,7 @@ impl<'a> Walk<'a> {
             choices.truncate(depth);
             while self.leading.pop_if(|above| above.depth >= depth).is_some() {}
             if !is_plain(&node.name) {
-                self.run.report(walk.path(), Problem::UnsafeName);
+                self.run.report(walk.path(), Flaw::UnsafeName.into());
                 continue;
             }
             let is_dir = node.kind == NodeKind::Directory;
@@ -141,7 +142,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn single(mut self, node: Box<Node>, path: Vec<u8>) -> Result<(), Error> {
         self.cut = path.len() - node.name.len().min(path.len());
         if !is_plain(&node.name) {
-            self.run.report(&path, Problem::UnsafeName);
+            self.run.report(&path, Flaw::UnsafeName.into());
         } else if self.is_saved(&path, &node) {
             self.put(Entry::new(&path, self.cut, node)).await?;
         }
@@ -152,10 +153,10 @@ impl<'a> Walk<'a> {
     fn is_saved(&self, path: &[u8], node: &Node) -> bool {
         match node.problem {
             Some(NodeProblem::Unreadable) => {
-                self.run.report(path, Problem::Unsaved);
+                self.run.report(path, Flaw::Unsaved.into());
                 return false;
             }
-            Some(NodeProblem::Changed) => self.run.warn(path, Problem::ChangedThen),
+            Some(NodeProblem::Changed) => self.run.warn(path, Flaw::ChangedThen.into()),
             None => {}
         }
         true
@@ -188,7 +189,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             NodeKind::Directory | NodeKind::Unknown => {
-                self.run.report(entry.path(), Problem::Unsaved);
+                self.run.report(entry.path(), Flaw::Unsaved.into());
                 return Ok(());
             }
             _ => {}
@@ -237,7 +238,7 @@ impl<'a> Walk<'a> {
                 let layout = has_holes.then(|| Arc::new(layout));
                 self.rows(ContentRows::new(content), layout, len).await?
             }
-            _ => Some(Problem::Size),
+            _ => Some(Flaw::Size.into()),
         };
         self.push(0, problem.map_or(Step::End, Step::Lost)).await
     }
@@ -255,13 +256,13 @@ impl<'a> Walk<'a> {
                 Some(row) => Some(row),
                 None => match rows.next(&mut self.reader).await {
                     Ok(row) => row,
-                    Err(error) if is_local_damage(&error) => return Ok(Some(Problem::Lost)),
+                    Err(error) if is_local_damage(&error) => return Ok(Some(Flaw::Lost.into())),
                     Err(error) => return Err(error),
                 },
             };
             let Some(row) = row else { break };
             if u64::from(row.len) > len - at {
-                return Ok(Some(Problem::Size));
+                return Ok(Some(Flaw::Size.into()));
             }
             if self.run.is_given_up(self.file) {
                 // Whoever gave it up has said why.
@@ -275,7 +276,7 @@ impl<'a> Walk<'a> {
                 return Err(Error::Cancelled);
             }
         }
-        Ok((at != len).then_some(Problem::Size))
+        Ok((at != len).then_some(Flaw::Size.into()))
     }
 
     /// Adds a chunk to the content that is under way in this batch, or begins one.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::entries::{DAMAGED, Dir, FAILED, File, Judged, MISFIT, Meta};
+use super::flaw::Flaw;
 use super::output::{Output, Place};
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::window::Window;
@@ -206,7 +207,7 @@ impl Run {
         match file.state.load(Ordering::Relaxed) {
             DAMAGED if mixed => self.report_damaged(file.path(), &EntryProblem::Mixed),
             DAMAGED => self.report_damaged(file.path(), &self.loss()),
-            MISFIT => self.report_damaged(file.path(), &EntryProblem::Size),
+            MISFIT => self.report_damaged(file.path(), &Flaw::Size),
             _ if stays && file.is_whole() => self.report_left(|| file.path()),
             _ => {}
         }

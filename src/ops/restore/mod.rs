@@ -27,6 +27,7 @@ mod apply;
 mod device;
 mod entries;
 mod fetch;
+pub(super) mod flaw;
 pub(super) mod layout;
 pub(super) mod links;
 mod output;
@@ -228,16 +229,7 @@ pub async fn restore(repo: &Repository, options: RestoreOptions) -> Result<Resto
     if device.is_some() && (options.in_place || options.delete || options.strip > 0) {
         return Err(Error::NotOnDevice);
     }
-    let total = match &found {
-        Found::Root(_) => snapshot.totals.bytes,
-        Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,
-        Found::Node(node) => node.size,
-    };
-    lookup.expect(total).await?;
-    observer.observe(&Event::PhaseFinished { phase: Phase::Plan });
-    observer.counters().total_bytes.store(total, Ordering::Relaxed);
-    observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });
-
+    let total = prepare::expect(&lookup, snapshot, &found).await?;
     if !options.dry_run && device.is_none() {
         prepare::check_space(&lookup, &options, (&found, total)).await?;
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::entries::{DAMAGED, FAILED, File};
+use super::flaw::Flaw;
 use super::layout::without_zeroes;
 use super::run::{EntryProblem, Run};
 use crate::class::Class;
@@ -143,7 +144,7 @@ impl Run {
     pub(super) fn loss(&self) -> EntryProblem {
         match self.target {
             Some(Place::Device(_)) => EntryProblem::LostOnDevice,
-            _ => EntryProblem::Lost,
+            _ => Flaw::Lost.into(),
         }
     }
 

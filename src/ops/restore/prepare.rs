@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use super::entries::Judged;
 use super::fetch::Pace;
@@ -13,7 +14,9 @@ use super::survey::{growth, judge};
 use super::walk::WindowBounds;
 use super::{RestoreOptions, as_path};
 use crate::error::Error;
+use crate::event::{Event, Phase};
 use crate::format::node::{Node, NodeKind};
+use crate::format::snapshot::Snapshot;
 use crate::format::tree::TreeRef;
 use crate::ops::tree::{Found, Lookup, Step, TreeReader, TreeWalk, parts};
 use crate::repo::Repository;
@@ -29,6 +32,26 @@ const TREE_AHEAD: u64 = 1 << 20;
 /// A reader of trees that is used for little at first.
 pub(in crate::ops) fn reader<'a>(lookup: &'a Lookup<'a>) -> Result<TreeReader<'a>, Error> {
     lookup.reader_ahead(TREE_AHEAD)
+}
+
+/// Ends the plan and begins the restore of what was found: says how many bytes of content it has, and fetches of the index what
+/// it takes to find them.
+pub(in crate::ops) async fn expect(
+    lookup: &Lookup<'_>,
+    snapshot: &Snapshot,
+    found: &Found,
+) -> Result<u64, Error> {
+    let total = match found {
+        Found::Root(_) => snapshot.totals.bytes,
+        Found::Node(node) if node.kind == NodeKind::Directory => node.totals.bytes,
+        Found::Node(node) => node.size,
+    };
+    lookup.expect(total).await?;
+    let observer = &lookup.repo().env().observer;
+    observer.observe(&Event::PhaseFinished { phase: Phase::Plan });
+    observer.counters().total_bytes.store(total, Ordering::Relaxed);
+    observer.observe(&Event::PhaseStarted { phase: Phase::Restore, total: Some(total) });
+    Ok(total)
 }
 
 /// How a repository is read. Nearby, small requests keep what is fetched in the processor's cache, and small windows let

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::entries::{Dir, File, Meta, as_path};
+use super::flaw::Flaw;
 use super::output::Place;
 use super::speed::Work;
 use super::survey::Survey;
@@ -33,16 +34,8 @@ const DAMAGED_KEPT: usize = 10_000;
 /// Why an entry is left out, where no other error says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EntryProblem {
-    #[error("it could not be read when it was backed up")]
-    Unsaved,
-    #[error("it changed while it was backed up")]
-    ChangedThen,
-    #[error("its name is not one plain component")]
-    UnsafeName,
-    #[error("its size does not agree with its content")]
-    Size,
-    #[error("a part of its content has no readable copy")]
-    Lost,
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
     #[error("a part of its content has no readable copy: what lay there on the device still does")]
     LostOnDevice,
     #[error("what was written reads back as something else")]
@@ -329,13 +322,13 @@ impl Run {
     pub(super) fn is_saved(&self, dir: &Dir, node: &Node) -> bool {
         match node.problem {
             Some(Problem::Unreadable) => {
-                self.report_failed(dir.path_of(&node.name), &EntryProblem::Unsaved, Class::Partial);
+                self.report_failed(dir.path_of(&node.name), &Flaw::Unsaved, Class::Partial);
                 // Of a directory that was saved in part, that part comes back.
                 return node.tree.is_some();
             }
             Some(Problem::Changed) => {
                 let path = as_path(dir.path_of(&node.name));
-                let message = format!("{}: {}", path.display(), EntryProblem::ChangedThen);
+                let message = format!("{}: {}", path.display(), Flaw::ChangedThen);
                 self.observer.observe(&Event::Warning { message: &message });
             }
             None => {}

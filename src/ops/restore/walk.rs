@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::entries::{DAMAGED, Dir, File, Meta, OwnerNames};
 use super::fetch::Pace;
+use super::flaw::Flaw;
 use super::links::Linking;
 use super::run::{EntryProblem, Job, Late, Run, Task, lock};
 use super::select::{Choice, choose, choose_root};
@@ -199,7 +200,7 @@ impl<'a> Walk<'a> {
         if matches!(node.name.as_slice(), b"." | b"..")
             || node.name.iter().any(|byte| matches!(byte, b'/' | 0))
         {
-            self.run.report_damaged(parent.path_of(&node.name), &EntryProblem::UnsafeName);
+            self.run.report_damaged(parent.path_of(&node.name), &Flaw::UnsafeName);
             return Ok(());
         }
         let is_dir = node.kind == NodeKind::Directory;
@@ -283,7 +284,7 @@ impl<'a> Walk<'a> {
             NodeKind::BlockDevice => Some(SpecialKind::BlockDevice(node.rdev)),
             NodeKind::Directory | NodeKind::Unknown => {
                 let path = dir.path_of(&node.name);
-                self.run.report_failed(path, &EntryProblem::Unsaved, Class::Partial);
+                self.run.report_failed(path, &Flaw::Unsaved, Class::Partial);
                 if let Some(number) = link {
                     self.run.settle_link(number, None);
                 }
@@ -372,7 +373,7 @@ impl<'a> Walk<'a> {
             let found = self.find(&ChunkRow { id: chunk, len }).await?.is_some();
             for (file, _) in wanted {
                 if !found && file.state.swap(DAMAGED, Ordering::Relaxed) != DAMAGED {
-                    self.run.report_damaged(file.path(), &EntryProblem::Lost);
+                    self.run.report_damaged(file.path(), &Flaw::Lost);
                 }
             }
         }

@@ -14,6 +14,7 @@ use super::entry::{Entry, Piece, Problem, Refusal};
 use super::sink::Sink;
 use crate::error::Error;
 use crate::format::node::{FileTime, NodeKind};
+use crate::ops::restore::flaw::Flaw;
 
 /// Archives are padded to whole records, as tar does.
 const RECORD: u64 = 20 * BLOCK as u64;
@@ -91,7 +92,7 @@ impl Tar {
                 }
             }
             NodeKind::Socket => return Err(Refusal::Entry(Problem::Socket)),
-            NodeKind::File | NodeKind::Unknown => return Err(Refusal::Entry(Problem::Unsaved)),
+            NodeKind::File | NodeKind::Unknown => return Err(Refusal::Entry(Flaw::Unsaved.into())),
         }
         Ok(sink.put(&header.encode(&records(entry))).await?)
     }
@@ -131,7 +132,7 @@ impl Tar {
             }
             header.is_renamed = true;
             header.name = [b"GNUSparseFile.0/", base(entry.name())].concat();
-            header.size = stored.checked_add(parts.map_len()).ok_or(Refusal::Entry(Problem::Size))?;
+            header.size = stored.checked_add(parts.map_len()).ok_or(Refusal::Entry(Flaw::Size.into()))?;
         }
         sink.put(&header.encode(&records)).await?;
         if parts.has_holes() {
