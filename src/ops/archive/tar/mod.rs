@@ -47,7 +47,10 @@ pub(super) struct Tar {
     /// Owners go by number alone.
     numeric: bool,
     open: Option<Open>,
+    /// Files whose content was lost midway, the first ones,
     spoiled: Vec<Vec<u8>>,
+    /// and how many more there are.
+    more_spoiled: u64,
 }
 
 impl Tar {
@@ -172,8 +175,9 @@ impl Tar {
         header.kind = header::SYMLINK;
         header.mode = 0o777;
         header.link = SPOILED_TARGET.to_vec();
-        if self.spoiled.len() < SPOILED_KEPT {
-            self.spoiled.push(entry.name().to_vec());
+        match self.spoiled.len() < SPOILED_KEPT {
+            true => self.spoiled.push(entry.name().to_vec()),
+            false => self.more_spoiled += 1,
         }
         sink.put(&header.encode(b"")).await
     }
@@ -195,6 +199,9 @@ impl Tar {
         for name in &self.spoiled {
             text.extend_from_slice(name);
             text.push(b'\n');
+        }
+        if self.more_spoiled > 0 {
+            text.extend_from_slice(format!("\nand {} more\n", self.more_spoiled).as_bytes());
         }
         text.resize(text.len().next_multiple_of(BLOCK), b'\n');
         let header = Header {
@@ -307,5 +314,26 @@ mod tests {
         }
         assert!(!text.contains("SCHILY.acl") && !text.contains("user.\0"));
         assert_eq!(lacks(&entry), Some(Problem::AttributeName));
+    }
+
+    #[tokio::test]
+    async fn the_list_of_what_is_damaged_says_how_many_it_does_not_name() {
+        use std::io::{Read, Seek};
+        let mut file = tempfile::tempfile().unwrap();
+        let mut sink = Sink::start(Box::new(file.try_clone().unwrap())).unwrap();
+        let mut tar = Tar::new(false);
+        for number in 0..SPOILED_KEPT + 2 {
+            let node = Node::new(format!("f{number}").into_bytes(), NodeKind::File);
+            let entry = Entry::new(format!("/f{number}").as_bytes(), 1, Box::new(node));
+            tar.begin(&mut sink, &entry).await.unwrap();
+            tar.spoil(&mut sink, &entry).await.unwrap();
+        }
+        tar.finish(&mut sink).await.unwrap();
+        sink.finish().await.unwrap();
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("\nf999\n\nand 2 more\n") && !text.contains("\nf1000\n"));
     }
 }
