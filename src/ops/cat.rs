@@ -17,14 +17,13 @@ use crate::crypto::{DataKey, context};
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::content::{ChunkRow, Content};
-use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
 use crate::format::node::NodeKind;
-use crate::index::{Location, View};
+use crate::index::Location;
 use crate::ops::restore::as_path;
 use crate::ops::snapshots::SnapshotInfo;
 use crate::ops::tree::{
-    ChunkCopy, ContentRows, Found, Lookup, OpenedKeys, Sought, TreeReader, elsewhere, genuine,
+    ChunkCopy, ContentRows, Found, Located, Locator, Lookup, Sought, TreeReader, elsewhere, genuine,
     is_local_damage, may_have_moved,
 };
 use crate::repo::{RepoError, Repository, SegmentPlace};
@@ -135,9 +134,7 @@ type Reply = (Span, Result<Bytes, Error>);
 struct Ahead<'a> {
     lookup: &'a Lookup<'a>,
     rows: ContentRows,
-    generation: u64,
-    view: View,
-    keys: OpenedKeys,
+    locator: Locator<'a>,
     open: Option<Span>,
     replies: FuturesOrdered<BoxFuture<'a, Reply>>,
     done: bool,
@@ -148,9 +145,7 @@ impl<'a> Ahead<'a> {
         Ok(Self {
             lookup,
             rows: ContentRows::new(content),
-            generation: lookup.generation(),
-            view: lookup.view(),
-            keys: lookup.opened_keys(),
+            locator: Locator::new(lookup),
             open: None,
             replies: FuturesOrdered::new(),
             done: false,
@@ -171,7 +166,8 @@ impl<'a> Ahead<'a> {
     }
 
     async fn add(&mut self, row: ChunkRow) -> Result<(), Error> {
-        let (location, place, key) = self.locate(&row).await?;
+        let found = self.locator.find(&row).await?.ok_or(Error::ChunkLost { chunk: row.id })?;
+        let Located { location, copy: ChunkCopy { segment: place, .. }, key } = found;
         let last = self.open.as_mut().and_then(|span| span.pieces.last_mut());
         if let Some(piece) = last.filter(|piece| piece.place == place) {
             piece.rows.push((row, location.offset));
@@ -196,25 +192,6 @@ impl<'a> Ahead<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The first copy whose key can be used.
-    async fn locate(&mut self, row: &ChunkRow) -> Result<(Location, SegmentPlace, Arc<DataKey>), Error> {
-        loop {
-            for (location, copy) in self.keys.copies(&self.view, (&row.id, row.len))? {
-                match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-                    Ok(key) => return Ok((location, copy.segment, key)),
-                    Err(error) if is_local_damage(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if !self.lookup.more(self.generation, ChunkKind::Data, &row.id).await? {
-                return Err(Error::ChunkLost { chunk: row.id });
-            }
-            self.generation = self.lookup.generation();
-            self.view = self.lookup.view();
-            self.keys = self.lookup.opened_keys();
-        }
     }
 
     fn send(&mut self) {

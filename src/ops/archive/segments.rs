@@ -18,9 +18,8 @@ use crate::format::content::ChunkRow;
 use crate::format::envelope::ChunkKind;
 use crate::format::segment::SegmentEntry;
 use crate::id::{ChunkId, PackId};
-use crate::index::{Location, View};
 use crate::ops::restore::plan::{Place, Shape, Want, plan};
-use crate::ops::tree::{ChunkCopy, Lookup, OpenedKeys, is_local_damage};
+use crate::ops::tree::{ChunkCopy, Located, Locator, Lookup};
 use crate::repo::SegmentPlace;
 
 /// Unit of the room.
@@ -105,9 +104,7 @@ pub(super) struct Pace {
 
 pub(super) struct Segments<'a> {
     lookup: &'a Lookup<'a>,
-    view: View,
-    keys: OpenedKeys,
-    generation: u64,
+    locator: Locator<'a>,
     kept: HashMap<SegmentPlace, Arc<Cell>>,
     /// Those that are kept, the oldest first.
     order: VecDeque<SegmentPlace>,
@@ -123,9 +120,7 @@ impl<'a> Segments<'a> {
     pub(super) fn new(lookup: &'a Lookup<'a>, pace: Pace, requests: UnboundedSender<Request>) -> Self {
         Self {
             lookup,
-            generation: lookup.generation(),
-            view: lookup.view(),
-            keys: lookup.opened_keys(),
+            locator: Locator::new(lookup),
             kept: HashMap::new(),
             order: VecDeque::new(),
             room: Arc::new(Semaphore::new((pace.room / UNIT).max(1))),
@@ -139,36 +134,27 @@ impl<'a> Segments<'a> {
     /// Where a chunk will be read; its segment is requested with the next ones if it is not on its way.
     pub(super) async fn find(&mut self, row: &ChunkRow) -> Result<Found, Error> {
         loop {
-            let copies = self.keys.copies(&self.view, (&row.id, row.len))?;
-            for (_, copy) in &copies {
+            for (_, copy) in self.locator.copies(row)? {
                 if let Some(cell) = self.kept.get(&copy.segment) {
-                    return Ok(Found::In(Arc::clone(cell), *copy));
+                    return Ok(Found::In(Arc::clone(cell), copy));
                 }
             }
-            for (location, copy) in copies {
-                match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-                    Ok(key) => return Ok(self.want(location, copy, key)),
-                    Err(error) if is_local_damage(&error) => {}
-                    Err(error) => return Err(error),
-                }
+            if let Some(found) = self.locator.here(row)? {
+                return Ok(self.want(found));
             }
-            if !self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
+            if !self.lookup.look(self.locator.generation(), ChunkKind::Data, &row.id).await? {
                 return Ok(Found::Nowhere);
             }
-            self.renew_view();
+            self.locator.renew();
         }
     }
 
     /// Takes over an index of which more is known.
     pub(super) fn renew_view(&mut self) {
-        if self.generation != self.lookup.generation() {
-            self.generation = self.lookup.generation();
-            self.view = self.lookup.view();
-            self.keys = self.lookup.opened_keys();
-        }
+        self.locator.renew();
     }
 
-    fn want(&mut self, location: Location, copy: ChunkCopy, key: Arc<DataKey>) -> Found {
+    fn want(&mut self, Located { location, copy, key }: Located) -> Found {
         let entry = location.segment;
         let Some(room) = self.take_room(entry.plain_len.max(entry.stored_len) as usize) else {
             return Found::NoRoom;

@@ -15,12 +15,11 @@ use futures::{FutureExt, StreamExt};
 use crate::crypto::{DataKey, SecretKey, context};
 use crate::error::Error;
 use crate::format::content::ChunkRow;
-use crate::format::envelope::ChunkKind;
 use crate::id::RepositoryId;
-use crate::index::{Location, View};
+use crate::index::Location;
 use crate::ops::cat::get;
 use crate::ops::tree::{
-    ChunkCopy, Lookup, OpenedKeys, Sought, elsewhere, genuine, is_local_damage, may_have_moved,
+    ChunkCopy, Located, Locator, Lookup, Sought, elsewhere, genuine, is_local_damage, may_have_moved,
 };
 use crate::repo::{RepoError, SegmentPlace};
 use crate::seal::SegmentOpener;
@@ -69,9 +68,7 @@ pub(super) struct Ahead<'a> {
     lookup: &'a Lookup<'a>,
     id_key: Arc<SecretKey>,
     most: usize,
-    generation: u64,
-    view: View,
-    keys: OpenedKeys,
+    locator: Locator<'a>,
     open: Span,
     replies: FuturesOrdered<BoxFuture<'a, Result<Reply, Error>>>,
     ready: VecDeque<Tried>,
@@ -85,9 +82,7 @@ impl<'a> Ahead<'a> {
             lookup,
             id_key: Arc::new(repo.dedup_key(context::CHUNK_ID)?),
             most: repo.env().limits.requests.clamp(1, AHEAD),
-            generation: lookup.generation(),
-            view: lookup.view(),
-            keys: lookup.opened_keys(),
+            locator: Locator::new(lookup),
             open: Span::default(),
             replies: FuturesOrdered::new(),
             ready: VecDeque::new(),
@@ -102,7 +97,7 @@ impl<'a> Ahead<'a> {
 
     /// Asks for a chunk. It comes behind all that was asked for before.
     pub(super) async fn ask(&mut self, row: ChunkRow) -> Result<(), Error> {
-        let Some((location, copy, key)) = self.locate(&row).await? else {
+        let Some(Located { location, copy, key }) = self.locator.find(&row).await? else {
             self.send();
             let lost = Reply { chunks: vec![(row, Err(None))], opened: Vec::new() };
             self.replies.push_back(std::future::ready(Ok(lost)).boxed());
@@ -156,25 +151,6 @@ impl<'a> Ahead<'a> {
         let sought = vec![Sought { row: *row, tried: vec![not] }];
         let found = elsewhere(self.lookup, &self.id_key, sought).await?.pop().flatten();
         Ok(found.map(Bytes::from).ok_or(Error::ChunkLost { chunk: row.id }))
-    }
-
-    /// The first copy whose key can be used.
-    async fn locate(&mut self, row: &ChunkRow) -> Result<Option<(Location, ChunkCopy, Arc<DataKey>)>, Error> {
-        loop {
-            for (location, copy) in self.keys.copies(&self.view, (&row.id, row.len))? {
-                match self.keys.get(self.lookup.repo(), &self.view, location.data_key) {
-                    Ok(key) => return Ok(Some((location, copy, key))),
-                    Err(error) if is_local_damage(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if !self.lookup.more(self.generation, ChunkKind::Data, &row.id).await? {
-                return Ok(None);
-            }
-            self.generation = self.lookup.generation();
-            self.view = self.lookup.view();
-            self.keys = self.lookup.opened_keys();
-        }
     }
 
     fn send(&mut self) {

@@ -12,6 +12,7 @@
 mod cursor;
 mod elsewhere;
 mod find;
+mod locate;
 mod pair;
 mod rows;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, 
 pub(crate) use cursor::{DirCursor, Item, leaf_rows};
 pub(crate) use elsewhere::{Sought, elsewhere, fetch, genuine};
 pub(crate) use find::{Absent, Found, parts};
+pub(crate) use locate::{Located, Locator};
 pub(crate) use pair::{Gap, Pair, PairWalk, Side, trees};
 pub(crate) use rows::ContentRows;
 pub(crate) use walk::{Step, TreeWalk};

@@ -12,14 +12,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::lru::Lru;
-use crate::crypto::{DataKey, SecretKey, context};
+use crate::crypto::{SecretKey, context};
 use crate::error::Error;
 use crate::format::content::ChunkRow;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
-use crate::index::{Location, View};
 use crate::ops::tree::{
-    ChunkCopy, Lookup, OpenedKeys, Sought, elsewhere, fetch, genuine, is_local_damage, may_have_moved,
+    Located, Locator, Lookup, Sought, elsewhere, fetch, genuine, is_local_damage, may_have_moved,
 };
 use crate::repo::{RepoError, SegmentPlace};
 use crate::seal::SegmentOpener;
@@ -55,32 +54,17 @@ struct Opened {
     genuine: Mutex<HashSet<(ChunkId, u32)>>,
 }
 
-/// Where a copy of a chunk is, and what opens it.
-#[derive(Debug, Clone)]
-struct Place {
-    location: Location,
-    segment: SegmentPlace,
-    key: Arc<DataKey>,
-}
-
 /// A segment to open before it is read.
 #[derive(Debug)]
 pub(super) struct Wish {
     slot: Arc<Slot>,
-    place: Place,
-}
-
-/// Where chunks are, by one view of the index.
-struct Locator {
-    generation: u64,
-    view: View,
-    keys: OpenedKeys,
+    place: Located,
 }
 
 pub(super) struct Segments<'a> {
     lookup: &'a Lookup<'a>,
     id_key: SecretKey,
-    locator: Mutex<Locator>,
+    locator: Mutex<Locator<'a>>,
     kept: Mutex<Lru<Key, Arc<Slot>>>,
     budget: Semaphore,
     openers: Arc<Mutex<Vec<SegmentOpener>>>,
@@ -94,12 +78,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<'a> Segments<'a> {
     /// Whoever listens to `wishes` calls [`Self::grant`] for each.
     pub(super) fn new(lookup: &'a Lookup<'a>, wishes: UnboundedSender<Wish>) -> Result<Self, Error> {
-        let generation = lookup.generation();
-        let locator = Locator { generation, view: lookup.view(), keys: lookup.opened_keys() };
         Ok(Self {
             lookup,
             id_key: lookup.repo().dedup_key(context::CHUNK_ID)?,
-            locator: Mutex::new(locator),
+            locator: Mutex::new(Locator::new(lookup)),
             kept: Mutex::new(Lru::new(KEPT)),
             budget: Semaphore::new(BUDGET / UNIT),
             openers: Arc::default(),
@@ -132,7 +114,7 @@ impl<'a> Segments<'a> {
             take(part);
             return Ok(());
         }
-        let tried = vec![ChunkCopy { segment: place.segment, offset: place.location.offset }];
+        let tried = vec![place.copy];
         let found = elsewhere(self.lookup, &self.id_key, vec![Sought { row: *row, tried }]).await?;
         let chunk = found.into_iter().flatten().next().ok_or(Error::ChunkLost { chunk: row.id })?;
         take(chunk.get(range).unwrap_or_default());
@@ -151,7 +133,7 @@ impl<'a> Segments<'a> {
             let Some(place) = self.locate_here(&row)? else { continue };
             let wanted = (row, place.location.offset);
             match &last {
-                Some(wish) if wish.place.segment == place.segment => lock(&wish.slot.wanted).push(wanted),
+                Some(wish) if wish.place.copy.segment == place.copy.segment => lock(&wish.slot.wanted).push(wanted),
                 _ => {
                     self.send(last.take());
                     let slot = self.slot(&place);
@@ -180,9 +162,9 @@ impl<'a> Segments<'a> {
         slot.asked.store(false, Ordering::Release);
     }
 
-    fn slot(&self, place: &Place) -> Arc<Slot> {
+    fn slot(&self, place: &Located) -> Arc<Slot> {
         let mut kept = lock(&self.kept);
-        let key = Key::Segment(place.segment);
+        let key = Key::Segment(place.copy.segment);
         kept.get(&key).unwrap_or_else(|| {
             let slot = Arc::new(Slot::default());
             kept.insert(key, Arc::clone(&slot), place.location.segment.plain_len as usize);
@@ -202,7 +184,7 @@ impl<'a> Segments<'a> {
         Some(chunk)
     }
 
-    async fn open(&self, slot: &Slot, place: &Place) -> Result<Opened, Error> {
+    async fn open(&self, slot: &Slot, place: &Located) -> Result<Opened, Error> {
         let entry = place.location.segment;
         let units = (entry.stored_len as usize + entry.plain_len as usize).div_ceil(UNIT);
         let units = units.clamp(1, BUDGET / UNIT) as u32;
@@ -225,30 +207,19 @@ impl<'a> Segments<'a> {
         opened.await.map_err(|_| RepoError::Task)?
     }
 
-    /// The first copy whose key can be used, by the view that is at hand.
-    fn locate_here(&self, row: &ChunkRow) -> Result<Option<Place>, Error> {
+    /// The first copy whose key can be used, by the newest view that is at hand.
+    fn locate_here(&self, row: &ChunkRow) -> Result<Option<Located>, Error> {
         let mut locator = lock(&self.locator);
-        let generation = self.lookup.generation();
-        if locator.generation != generation {
-            *locator = Locator { generation, view: self.lookup.view(), keys: self.lookup.opened_keys() };
-        }
-        let Locator { view, keys, .. } = &mut *locator;
-        for (location, copy) in keys.copies(view, (&row.id, row.len))? {
-            match keys.get(self.lookup.repo(), view, location.data_key) {
-                Ok(key) => return Ok(Some(Place { location, segment: copy.segment, key })),
-                Err(error) if is_local_damage(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        locator.renew();
+        locator.here(row)
     }
 
-    async fn locate(&self, row: &ChunkRow) -> Result<Place, Error> {
+    async fn locate(&self, row: &ChunkRow) -> Result<Located, Error> {
         loop {
             if let Some(place) = self.locate_here(row)? {
                 return Ok(place);
             }
-            let generation = lock(&self.locator).generation;
+            let generation = lock(&self.locator).generation();
             if !self.lookup.more(generation, ChunkKind::Data, &row.id).await? {
                 return Err(Error::ChunkLost { chunk: row.id });
             }
