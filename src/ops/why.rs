@@ -44,8 +44,10 @@ pub struct LastSaved {
     pub snapshot: SnapshotInfo,
     /// What it holds; `None` for the root, of which nothing is stored.
     pub node: Option<Box<Node>>,
-    /// Whether it is the newest of all that count.
+    /// Whether it is the newest of all that count; false if one of them cannot be read.
     pub is_newest: bool,
+    /// Whether a newer one, with a source at the path or above it, does not hold the path.
+    pub is_dropped: bool,
     /// How what stands there now differs from it.
     pub since: Since,
 }
@@ -91,13 +93,13 @@ pub async fn why(repo: &Repository, options: WhyOptions) -> Result<Why, Error> {
     backup.source = BackupSource::Paths(sources.clone());
     let Explanation { fate, stat } = explain(walk(repo, backup, &sources)?, &path)?;
     let (saved, damaged) = last_saved(repo, &known, &path).await?;
-    let saved = saved.map(|(snapshot, node, is_newest)| {
+    let saved = saved.map(|Held { snapshot, node, is_newest, is_dropped }| {
         let since = match (&node, &stat) {
             (Some(node), Ok(stat)) => since(node, stat, &path),
             (_, Err(error)) if is_gone(error) => Since::Gone,
             _ => Since::Unknown,
         };
-        LastSaved { snapshot, node, is_newest, since }
+        LastSaved { snapshot, node, is_newest, is_dropped, since }
     });
     Ok(Why { sources, fate, saved, damaged })
 }
@@ -111,16 +113,27 @@ fn walk(repo: &Repository, backup: BackupOptions, sources: &[PathBuf]) -> Result
 
 /// The sources of the newest snapshot that tells of the path, or else of the newest.
 fn sources(snapshots: &[SnapshotInfo], path: &Path) -> Vec<PathBuf> {
-    let paths = |info: &SnapshotInfo| -> Vec<PathBuf> {
-        let paths = info.snapshot.paths.iter().map(|path| super::restore::as_path(path.clone()));
-        paths.filter(|path| path.is_absolute()).collect()
-    };
     let confirmed = || snapshots.iter().rev().filter(|info| info.confirmed);
-    let covers = |info: &&SnapshotInfo| paths(info).iter().any(|source| path.starts_with(source));
-    confirmed().find(covers).or_else(|| confirmed().next()).map(paths).unwrap_or_default()
+    let covering = confirmed().find(|info| covers(info, path));
+    covering.or_else(|| confirmed().next()).map(sources_of).unwrap_or_default()
 }
 
-type Held = (SnapshotInfo, Option<Box<Node>>, bool);
+fn sources_of(info: &SnapshotInfo) -> Vec<PathBuf> {
+    let paths = info.snapshot.paths.iter().map(|path| super::restore::as_path(path.clone()));
+    paths.filter(|path| path.is_absolute()).collect()
+}
+
+/// Whether a source of the snapshot is the path or above it.
+fn covers(info: &SnapshotInfo, path: &Path) -> bool {
+    sources_of(info).iter().any(|source| path.starts_with(source))
+}
+
+struct Held {
+    snapshot: SnapshotInfo,
+    node: Option<Box<Node>>,
+    is_newest: bool,
+    is_dropped: bool,
+}
 
 /// The newest snapshot that holds the path, and how many could not tell.
 async fn last_saved(
@@ -137,15 +150,17 @@ async fn last_saved(
     let mut reader = lookup.reader_ahead(AHEAD)?;
     let mut absent = Absent::default();
     let stored = path.as_os_str().as_bytes();
+    let mut is_dropped = false;
     for (age, info) in known.snapshots.iter().rev().enumerate() {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
+        let is_newest = age == 0 && known.unreadable.is_empty();
+        let held = |node| Held { snapshot: info.clone(), node, is_newest, is_dropped };
         match reader.find_anew(info.snapshot.root, stored, &mut absent).await {
-            Ok(None) => {}
-            Ok(Some(Found::Root(None))) => {}
-            Ok(Some(Found::Root(Some(_)))) => return Ok((Some((info.clone(), None, age == 0)), damaged)),
-            Ok(Some(Found::Node(node))) => return Ok((Some((info.clone(), Some(node), age == 0)), damaged)),
+            Ok(None | Some(Found::Root(None))) => is_dropped |= covers(info, path),
+            Ok(Some(Found::Root(Some(_)))) => return Ok((Some(held(None)), damaged)),
+            Ok(Some(Found::Node(node))) => return Ok((Some(held(Some(node))), damaged)),
             Err(error) if is_local_damage(&error) => {
                 damaged += 1;
                 let event = Event::EntryFailed { path, error: &error, class: Class::Damage };
@@ -164,6 +179,10 @@ fn is_gone(error: &crate::source::SourceError) -> bool {
 
 /// How an entry of this machine differs from what is stored of it. Attributes and names of owners are not asked for.
 fn since(saved: &Node, stat: &Stat, path: &Path) -> Since {
+    if (saved.kind, node_kind(stat.kind())) == (NodeKind::File, NodeKind::BlockDevice) {
+        // An image of it was saved.
+        return Since::Unknown;
+    }
     let mut now = saved.clone();
     now.kind = node_kind(stat.kind());
     now.mode = stat.mode & 0o7777;

@@ -137,6 +137,16 @@ fn the_rule_that_leaves_a_path_out_is_named() {
         (&saved["since"], &saved["change"], &saved["newest"]),
         (&"changed".into(), &"content".into(), &true.into())
     );
+    std::fs::remove_file(place.path("src/a")).unwrap();
+    place.write("other/file", b"x");
+    place.run(["backup", "other"]).exits(0);
+    let text = why(&["src/a"]);
+    assert!(text.contains("last saved in snapshot ") && !text.contains("newer snapshots"), "{text}");
+    let command = text.split("to have it back: lifeboat ").nth(1).unwrap().trim();
+    let command = command.replace("DIR", "back");
+    place.run(command.split(' ')).exits(0);
+    assert!(place.path("back/a").exists());
+    assert!(why(&["src/x.log", "--host", "h", "--job", "j"]).contains("in no snapshot of h with that job\n"));
 }
 
 #[test]
@@ -179,4 +189,5 @@ fn damage_is_told_and_the_rest_is_shown() {
     assert!(found.last()["damaged"].as_u64().unwrap() > 0, "{found:?}");
     let why = place.run(["--no-cache", "why", "src/a"]).exits(4);
     assert!(why.out.contains("would be saved"), "{why:?}");
+    assert!(why.out.contains("in no snapshot of") && why.out.contains("that can be read"), "{why:?}");
 }

@@ -29,11 +29,11 @@ pub(super) async fn run(session: &mut Session, args: WhyArgs) -> Result<Exit, Cl
     let host = args.host.unwrap_or_else(|| String::from_utf8_lossy(&host()).into_owned());
     let filter = SnapshotFilter { hosts: vec![host], jobs: args.job, tags: args.tag, paths: Vec::new() };
     let repository = session.repository().await?;
-    let answer = why(&repository, WhyOptions { path: path.clone(), backup, filter }).await?;
+    let answer = why(&repository, WhyOptions { path: path.clone(), backup, filter: filter.clone() }).await?;
     session.clear();
     match session.voice().json {
         true => session.output.json(&render::why::object(&path, &answer))?,
-        false => session.output.text(&render::why::text(&path, &answer))?,
+        false => session.output.text(&render::why::text(&path, &answer, &filter))?,
     }
     Ok(if answer.damaged == 0 { Exit::Done } else { Exit::Class(Class::Damage) })
 }

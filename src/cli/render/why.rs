@@ -3,45 +3,64 @@
 use std::path::Path;
 
 use lifeboat::filter::RuleText;
-use lifeboat::format::node::{Node, NodeKind};
+use lifeboat::format::node::{Node, NodeKind, Problem};
 use lifeboat::ops::diff::Change;
+use lifeboat::ops::snapshots::SnapshotFilter;
 use lifeboat::ops::why::{Fate, LastSaved, Omission, Since, Why};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
+use super::super::report::quote;
 use super::history::{change_word, field_word};
 use super::json::{put_bytes, put_list};
 use super::{mode, sanitize, time};
 
-/// Lines for a person.
-pub(crate) fn text(path: &Path, why: &Why) -> String {
-    let mut out = format!("{}\n  {}\n", sanitize::path(path), fate(path, why));
+/// Lines for a person. `filter` is that of the snapshots that count.
+pub(crate) fn text(path: &Path, why: &Why, filter: &SnapshotFilter) -> String {
+    let mut lines = vec![sanitize::path(path), fate(path, why)];
     match &why.saved {
-        None => out.push_str("  it is in no snapshot\n"),
+        None => lines.push(in_none(why, filter)),
         Some(saved) => {
             let snapshot = &saved.snapshot;
             let newest = if saved.is_newest { "the newest snapshot" } else { "snapshot" };
             let (id, at) = (snapshot.id.short(), time::local(snapshot.snapshot.time));
             let what = saved.node.as_deref().map_or_else(String::new, what);
-            out.push_str(&format!("  last saved in {newest} {id} of {at}{what}\n"));
-            if !saved.is_newest {
-                out.push_str("  newer snapshots do not hold it\n");
+            lines.push(format!("last saved in {newest} {id} of {at}{what}"));
+            if saved.is_dropped {
+                lines.push("newer snapshots of what it was in do not hold it".to_owned());
             }
-            out.push_str(&format!("  {}\n", since(&saved.since)));
+            lines.push(since(path, saved));
         }
     }
-    out
+    lines.join("\n  ") + "\n"
+}
+
+fn in_none(why: &Why, filter: &SnapshotFilter) -> String {
+    let hosts: Vec<_> = filter.hosts.iter().map(|host| sanitize::name(host.as_bytes())).collect();
+    let limits = match (filter.jobs.is_empty(), filter.tags.is_empty()) {
+        (true, true) => "",
+        (false, true) => " with that job",
+        (true, false) => " with that tag",
+        (false, false) => " with that job and tag",
+    };
+    let readable = if why.damaged == 0 { "" } else { " that can be read" };
+    format!("it is in no snapshot of {}{limits}{readable}", hosts.join(", "))
 }
 
 fn what(node: &Node) -> String {
-    match node.kind {
+    let what = match node.kind {
         NodeKind::File => format!(", {}", ByteSize(node.size)),
         kind => format!(", a {}", mode::kind(kind).replace('_', " ")),
+    };
+    match node.problem {
+        None => what,
+        Some(Problem::Unreadable) => format!("{what}: its name only, it could not be read then"),
+        Some(Problem::Changed) => format!("{what}: it changed while it was saved"),
     }
 }
 
-fn since(since: &Since) -> String {
-    match since {
+fn since(path: &Path, saved: &LastSaved) -> String {
+    match &saved.since {
         Since::Unchanged => "as its size and times show, it has not changed since".to_owned(),
         Since::Changed(Change::Kind, _) => "it is something else now".to_owned(),
         Since::Changed(Change::Content, fields) if fields.is_empty() => {
@@ -56,7 +75,16 @@ fn since(since: &Since) -> String {
             let fields: Vec<_> = fields.iter().map(|field| field_word(*field)).collect();
             format!("{what}{}", fields.join(", "))
         }
-        Since::Gone => "it is not there any more".to_owned(),
+        Since::Gone => {
+            let id = saved.snapshot.id.short();
+            match path.to_str().filter(|text| sanitize::path(path) == **text) {
+                Some(path) => {
+                    let place = quote(&format!("{id}:{path}"));
+                    format!("it is not there any more; to have it back: lifeboat restore {place} --target DIR")
+                }
+                None => format!("it is not there any more; snapshot {id} has it"),
+            }
+        }
         Since::Unknown => "whether it has changed since cannot be told".to_owned(),
     }
 }
@@ -215,6 +243,7 @@ fn saved(saved: &LastSaved) -> Value {
         "snapshot": saved.snapshot.id.to_string(),
         "time": time::utc(saved.snapshot.snapshot.time),
         "newest": saved.is_newest,
+        "dropped": saved.is_dropped,
         "kind": node.map(|node| mode::kind(node.kind)),
         "size": node.filter(|node| node.kind == NodeKind::File).map(|node| node.size),
         "mtime": node.and_then(|node| time::utc_parts(node.mtime.seconds, node.mtime.nanos)),

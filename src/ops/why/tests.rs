@@ -132,6 +132,13 @@ async fn the_last_state_that_was_saved_is_found_and_compared() {
     assert!(matches!(answer.fate, Fate::Missing { .. }), "{:?}", answer.fate);
     let saved = answer.saved.unwrap();
     assert_eq!((saved.snapshot.id, saved.is_newest, saved.since), (first, false, Since::Gone));
+    assert!(saved.is_dropped);
+    // A newer snapshot of something else says nothing of it.
+    let other = world.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    back_up(&repo, &other).await;
+    let saved = why(&repo, plain("file")).await.unwrap().saved.unwrap();
+    assert_eq!((saved.snapshot.id, saved.is_newest, saved.is_dropped), (second, false, false));
     world.write("new", b"x");
     let answer = why(&repo, plain("new")).await.unwrap();
     assert!(matches!(answer.fate, Fate::Saved { .. }) && answer.saved.is_none());
@@ -140,6 +147,15 @@ async fn the_last_state_that_was_saved_is_found_and_compared() {
     let other = SnapshotFilter { jobs: vec!["none".into()], ..SnapshotFilter::default() };
     let answer = why(&repo, WhyOptions { filter: other, ..plain("file") }).await.unwrap();
     assert!(answer.sources.is_empty() && answer.saved.is_none() && matches!(answer.fate, Fate::NoSource));
+}
+
+#[test]
+fn an_image_is_not_compared_with_its_device() {
+    let saved = Node { size: 1 << 20, ..Node::new(b"disk".to_vec(), NodeKind::File) };
+    let device = Stat { mode: libc::S_IFBLK | 0o660, ..Stat::default() };
+    assert_eq!(since(&saved, &device, Path::new("/dev/disk")), Since::Unknown);
+    let pipe = Stat { mode: libc::S_IFIFO | 0o660, ..Stat::default() };
+    assert!(matches!(since(&saved, &pipe, Path::new("/disk")), Since::Changed(Change::Kind, _)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
