@@ -33,7 +33,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["zip", "target", "to_file", "overwrite_device", "no_owner", "sparse", "overwrite", "in_place", "delete", "strip", "verify", "dry_run", "plan"])]
     pub(crate) tar: Option<PathBuf>,
 
-    /// Write a zip archive into FILE, `-` for standard output, instead of a directory; it holds no devices, pipes and attributes
+    /// Write a zip archive into FILE, `-` for standard output, instead of a directory; it holds no devices, pipes and attributes, and a file once for each of its names
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "to_file", "overwrite_device", "no_owner", "numeric_owner", "sparse", "overwrite", "in_place", "delete", "strip", "verify", "dry_run", "plan"])]
     pub(crate) zip: Option<PathBuf>,
 
