@@ -67,7 +67,8 @@ impl Key {
     /// The key of a password; `None` if its cost is out of bounds. Takes up to a minute and a gibibyte.
     pub(super) fn derive(password: &[u8], salt: &[u8], cost: KdfCost) -> Option<Self> {
         let KdfCost { n, r, p } = cost;
-        let memory = n.checked_mul(r)?.checked_mul(128)?;
+        // One block for each of `n` steps, and one for each of `p` lanes.
+        let memory = n.checked_add(p)?.checked_mul(r)?.checked_mul(128)?;
         let work = n.checked_mul(r)?.checked_mul(p)?;
         if !n.is_power_of_two() || n < 2 || memory > KDF_MEMORY_MAX || work > KDF_WORK_MAX {
             return None;
@@ -194,6 +195,8 @@ pub(super) mod tests {
             (1 << 15, 8, 0),
             (2, 1 << 20, 1 << 20),
             (1 << 20, 8, 1 << 10),
+            (2, 1, 1 << 26),
+            (2, 1 << 13, 1 << 13),
         ] {
             assert!(Key::derive(b"x", b"salt", KdfCost { n, r, p }).is_none(), "{n} {r} {p}");
         }

@@ -6,6 +6,9 @@ use super::text::{Base64, Name, Time};
 use crate::format::node::FileTime;
 use crate::id::ResticId;
 
+/// Most characters that are kept of a kind that is not known.
+const KIND_MAX: usize = 64;
+
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeType {
@@ -23,7 +26,7 @@ pub enum NodeType {
     Fifo,
     /// A socket.
     Socket,
-    /// Anything else, in restic's word.
+    /// Anything else, in restic's word, or the beginning of a long one.
     Unknown(String),
 }
 
@@ -121,7 +124,7 @@ impl From<StoredNode> for Node {
             "chardev" => NodeType::CharDev,
             "fifo" => NodeType::Fifo,
             "socket" => NodeType::Socket,
-            _ => NodeType::Unknown(stored.kind),
+            other => NodeType::Unknown(other.chars().take(KIND_MAX).collect()),
         };
         let attribute = |a: StoredAttribute| (a.name.into_bytes(), a.value.unwrap_or_default().0);
         let mut xattrs: Vec<_> =
@@ -198,6 +201,8 @@ mod tests {
         assert_eq!((link.target.as_slice(), link.mode), (&b"a\xff"[..], 0o777));
         let odd = node(r#"{"name":"x","type":"irregular","mtime":"2023-07-25T20:01:44Z"}"#).unwrap();
         assert_eq!(odd.kind, NodeType::Unknown("irregular".to_owned()));
+        let long = node(&format!(r#"{{"name":"x","type":"{}"}}"#, "é".repeat(100_000))).unwrap();
+        assert_eq!(long.kind, NodeType::Unknown("é".repeat(KIND_MAX)));
     }
 
     #[test]

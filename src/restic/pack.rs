@@ -5,8 +5,8 @@ use super::crypto::{Key, OVERHEAD};
 use super::error::Fault;
 use crate::id::ResticId;
 
-/// Most bytes of a sealed header: more entries than a pack of 4 GiB can have of usual blobs.
-pub(super) const HEADER_MAX: u64 = 64 << 20;
+/// Most bytes of a sealed header, which is what restic writes at most.
+pub(super) const HEADER_MAX: u64 = 16 << 20;
 /// Bytes of the length behind it.
 pub(super) const LENGTH_LEN: u64 = 4;
 

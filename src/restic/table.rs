@@ -18,6 +18,8 @@ const ROW: usize = 49;
 const PACK_ROW: usize = 36;
 /// Rows of a run: 50 MiB.
 const RUN_ROWS: usize = 1 << 20;
+/// Copies of one blob that are worth a look.
+const COPIES_MAX: usize = 64;
 /// Bytes of pack rows in memory.
 const PACKS_HELD: usize = 4 << 20;
 
@@ -127,7 +129,7 @@ impl Table {
         self.runs.push(Run::Held(rows));
     }
 
-    /// All copies of a blob, those that were added last first.
+    /// Copies of a blob, those that were added last first; of very many only the first.
     pub(super) fn find(&self, kind: BlobKind, id: &ResticId) -> Vec<Place> {
         let mut wanted = [0; 33];
         wanted[..32].copy_from_slice(id.as_bytes());
@@ -136,10 +138,12 @@ impl Table {
         for run in &self.runs {
             let rows = run.rows();
             let first = rows.partition_point(|row| row[..33] < wanted[..]);
-            found.extend(rows[first..].iter().take_while(|row| row[..33] == wanted[..]).map(decode));
+            let count = rows[first..].partition_point(|row| row[..33] == wanted[..]);
+            found.extend(rows[first..first + count].iter().rev().take(COPIES_MAX).map(decode));
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.dedup();
+        found.truncate(COPIES_MAX);
         found
     }
 
@@ -202,6 +206,21 @@ mod tests {
         ResticId::new([number; 32])
     }
 
+    #[test]
+    fn of_countless_copies_the_last_ones_count() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut table = Table::with_run(temp.path(), 300, 5);
+        for pack in 0..10 {
+            let row =
+                |offset| BlobRow { id: id(1), kind: BlobKind::Data, pack, offset, length: 40, plain: 0 };
+            table.push(&id(pack as u8), &(0..100).map(row).collect::<Vec<_>>()).unwrap();
+        }
+        table.settle();
+        let found = table.find(BlobKind::Data, &id(1));
+        let last: Vec<Place> = (36..100).rev().map(|offset| Place::stored(9, offset, 40)).collect();
+        assert_eq!(found, last);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -235,6 +254,7 @@ mod tests {
                     let mut all = expected.remove(&(blob, kind as u8)).unwrap_or_default();
                     all.sort_unstable_by(|a, b| b.cmp(a));
                     all.dedup();
+                    all.truncate(COPIES_MAX);
                     prop_assert_eq!(table.find(kind, &id(blob)), all);
                 }
             }
