@@ -105,7 +105,7 @@ impl Catalog {
         for pack in index.packs.unwrap_or_default() {
             let number = self.table.next_pack();
             let row = |blob: StoredBlob| {
-                // What cannot be a blob is not one; its pack's header may know better.
+                // What cannot be a blob is not one.
                 let fits = blob.length as usize >= OVERHEAD && blob.offset.checked_add(blob.length).is_some();
                 let kind = match blob.kind {
                     StoredKind::Data => BlobKind::Data,
@@ -248,15 +248,13 @@ impl Catalog {
             Some(bytes) => bytes,
             None => {
                 let range = u64::from(from)..u64::from(part_end.min(pack.end));
-                match self.restic.read_pack(&pack.id, range).await {
-                    Ok(bytes) => self.parts.put((place.pack, part), bytes.clone()),
+                let bytes = match self.restic.read_pack(&pack.id, range).await {
+                    Ok(bytes) => bytes,
                     Err(error) if error.is_local() => return Ok(None),
                     Err(error) => return Err(error),
-                }
-                match self.parts.get((place.pack, part)) {
-                    Some(bytes) => bytes,
-                    None => return Ok(None),
-                }
+                };
+                self.parts.put((place.pack, part), bytes.clone());
+                bytes
             }
         };
         let (start, end) = ((start - from) as usize, (end - from) as usize);

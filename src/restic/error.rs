@@ -17,6 +17,9 @@ pub enum Fault {
     /// The content is not what the name says.
     #[error("its SHA-256 is not its name")]
     Hash,
+    /// It was listed, and then it was not there.
+    #[error("it is gone since it was listed")]
+    Gone,
     /// It ends too early.
     #[error("it is cut off")]
     Truncated,

@@ -136,13 +136,7 @@ impl Restic {
         id: &ResticId,
         most: usize,
     ) -> Result<Vec<u8>, ResticError> {
-        let sealed = fetch(&self.store, key, most).await.map_err(|error| match error {
-            // It was listed.
-            ResticError::Store(StoreError::NotFound { .. } | StoreError::Short { .. }) => {
-                ResticError::file(key)(Fault::Truncated)
-            }
-            other => other,
-        })?;
+        let sealed = fetch_listed(&self.store, key, most).await?;
         let (key_of, id) = (self.key.clone(), *id);
         let open = move || {
             if name_of(&sealed) != id {
@@ -175,19 +169,17 @@ impl Restic {
     ) -> Result<Vec<(ResticId, Result<Bytes, ResticError>)>, ResticError> {
         let key = self.key.clone();
         blocking(move || {
-            let mut opener = BlobOpener::new(&key);
+            // Without memory for it nothing can be said of the blobs.
+            let mut opener = BlobOpener::new(&key).map_err(|_| ResticError::Task)?;
             let open = |(id, place, at): (ResticId, Place, usize)| {
                 let bytes = stored.get(at..).and_then(|rest| rest.get(..place.length as usize));
-                let opened = match (&mut opener, bytes) {
-                    (Ok(opener), Some(bytes)) => opener.open((kind, &id), &place, bytes),
-                    (Err(_), _) => Err(Fault::Value { what: "the decompressor" }),
-                    (_, None) => Err(Fault::Truncated),
-                };
+                let opened = bytes.ok_or(Fault::Truncated);
+                let opened = opened.and_then(|bytes| opener.open((kind, &id), &place, bytes));
                 (id, opened.map_err(|fault| ResticError::Blob { blob: id, pack, fault }))
             };
-            blobs.into_iter().map(open).collect()
+            Ok(blobs.into_iter().map(open).collect())
         })
-        .await
+        .await?
     }
 }
 
@@ -211,10 +203,28 @@ async fn fetch(store: &ReadOnly, key: &str, most: usize) -> Result<Bytes, Restic
     })
 }
 
+/// As [`fetch`], of a file that was listed: if it cannot be had, only that file is concerned.
+async fn fetch_listed(store: &ReadOnly, key: &str, most: usize) -> Result<Bytes, ResticError> {
+    let fault = |fault| Err(ResticError::file(key)(fault));
+    match fetch(store, key, most).await {
+        Err(ResticError::Store(StoreError::NotFound { .. })) => fault(Fault::Gone),
+        Err(ResticError::Store(StoreError::Short { .. })) => fault(Fault::Truncated),
+        other => other,
+    }
+}
+
 async fn list(store: &ReadOnly, directory: &str) -> Result<Vec<ResticId>, ResticError> {
     let objects = store.list(directory).await?;
     let name = |text: &str| text.strip_prefix(directory).and_then(|name| name.parse().ok());
     Ok(objects.iter().filter_map(|object| name(object.key.as_str())).collect())
+}
+
+/// The repository's keys, if the password opens this key file.
+fn try_key((name, id): (&str, &ResticId), bytes: &[u8], password: &[u8]) -> Result<Option<Key>, ResticError> {
+    if name_of(bytes) != *id {
+        return Err(ResticError::file(name)(Fault::Hash));
+    }
+    KeyFile::decode(bytes).map_err(ResticError::file(name))?.unlock(password, name)
 }
 
 /// Tries the password on each key.
@@ -227,15 +237,15 @@ async fn unlock(store: &ReadOnly, password: &str) -> Result<Key, ResticError> {
     let (mut tried, mut problem) = (0, None);
     for id in names {
         let name = format!("keys/{id}");
-        let bytes = fetch(store, &name, KEY_FILE_MAX).await?;
-        let (password, label) = (Arc::clone(&password), name.clone());
-        let opened = blocking(move || {
-            if name_of(&bytes) != id {
-                return Err(ResticError::file(&label)(Fault::Hash));
+        let opened = match fetch_listed(store, &name, KEY_FILE_MAX).await {
+            Ok(bytes) => {
+                let password = Arc::clone(&password);
+                blocking(move || try_key((&name, &id), &bytes, &password)).await?
             }
-            KeyFile::decode(&bytes).map_err(ResticError::file(&label))?.unlock(&password, &label)
-        });
-        match opened.await? {
+            Err(error) if error.is_local() => Err(error),
+            Err(error) => return Err(error),
+        };
+        match opened {
             Ok(Some(key)) => return Ok(key),
             Ok(None) => tried += 1,
             // Another key may be the right one.
@@ -247,4 +257,24 @@ async fn unlock(store: &ReadOnly, password: &str) -> Result<Key, ResticError> {
         (None, 0) => ResticError::NoKey,
         (None, keys) => ResticError::WrongPassword { keys },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Forge, PASSWORD};
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_file_that_cannot_be_had_does_not_keep_another_from_being_tried() {
+        let forge = Forge::new().await;
+        // Listed before the good one.
+        let key = store_key(&format!("keys/{}", "0".repeat(64))).unwrap();
+        for bytes in [vec![b' '; KEY_FILE_MAX + 1], b"{}".to_vec(), Vec::new()] {
+            forge.store.put(&key, vec![bytes.into()]).await.unwrap();
+            let restic = Restic::open(ReadOnly::new(forge.store.clone()), PASSWORD).await;
+            assert!(restic.is_ok(), "{restic:?}");
+            let wrong = Restic::open(ReadOnly::new(forge.store.clone()), "another").await;
+            assert!(matches!(wrong, Err(ResticError::File { .. })), "{wrong:?}");
+        }
+    }
 }
