@@ -1,7 +1,8 @@
 //! A directory as it was in the snapshot that was imported before: as restic has it, and as this repository has it.
 //!
 //! # Invariants
-//! A doubt about either side ends the comparison of this directory; then everything in it is read.
+//! A doubt about either side ends the comparison of this directory; then everything in it is read. A name that comes twice
+//! is one: which of both entries is here cannot be told.
 
 use crate::format::node::Node;
 use crate::ops::tree::{DirCursor, Item, TreeReader};
@@ -12,6 +13,8 @@ pub(super) struct Before {
     theirs: TreeNodes,
     ours: DirCursor,
     their_next: Option<Box<Foreign>>,
+    /// What follows `their_next`.
+    their_after: Option<Box<Foreign>>,
     our_next: Option<Box<Node>>,
     broken: bool,
 }
@@ -19,7 +22,10 @@ pub(super) struct Before {
 impl Before {
     /// Stands before the first entry.
     pub(super) fn new(theirs: TreeNodes, ours: DirCursor) -> Self {
-        Self { theirs, ours, their_next: None, our_next: None, broken: false }
+        let mut before =
+            Self { theirs, ours, their_next: None, their_after: None, our_next: None, broken: false };
+        before.broken = before.advance().is_none();
+        before
     }
 
     /// Bytes that are held.
@@ -45,11 +51,10 @@ impl Before {
     /// Goes to the first entry on each side that does not come before this name.
     async fn go_to(&mut self, name: &[u8], reader: &mut TreeReader<'_>) -> Option<()> {
         while self.their_next.as_ref().is_none_or(|next| &*next.name < name) {
-            match self.theirs.next_node() {
-                Some(Ok(node)) => self.their_next = Some(Box::new(node)),
-                Some(Err(_)) => return None,
-                None => break,
+            if self.their_next.is_none() && self.their_after.is_none() {
+                break;
             }
+            self.advance()?;
         }
         while self.our_next.as_ref().is_none_or(|next| &*next.name < name) {
             match self.ours.next(reader).await {
@@ -59,5 +64,15 @@ impl Before {
             }
         }
         Some(())
+    }
+
+    /// Goes to their next entry; `None` unless its name comes before the one that follows.
+    fn advance(&mut self) -> Option<()> {
+        self.their_next = self.their_after.take();
+        self.their_after = self.theirs.next_node().transpose().ok()?.map(Box::new);
+        match (&self.their_next, &self.their_after) {
+            (Some(next), Some(after)) if next.name >= after.name => None,
+            _ => Some(()),
+        }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::Mutex;
 
-use super::plan::{Read, reads};
+use super::plan::{Read, Want, reads};
 use super::walk::{Earlier, Item, Step, Walk, Window};
 use crate::crypto::SecretKey;
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::id::ResticId;
 use crate::ops::backup::{Feed, Foreign};
 use crate::ops::tree::Lookup;
 use crate::repo::{Env, Repository};
-use crate::restic::{BlobKind, Catalog, ResticError};
+use crate::restic::{BlobKind, Catalog, Fault, ResticError};
 
 /// The contents of blobs, or why there is none.
 type Contents = HashMap<ResticId, Result<Bytes, Error>>;
@@ -81,17 +81,23 @@ async fn prepare(
             .buffer_unordered(env.limits.requests.max(1))
     };
     while let Some(blobs) = fetched.next().await {
-        for (id, content) in blobs? {
+        for (want, content) in blobs? {
             match content {
-                Some(content) => drop(contents.insert(id, Ok(content))),
-                None => again.push(id),
+                Some(content) => drop(contents.insert(want.id, Ok(content))),
+                None => again.push(want),
             }
         }
     }
     drop(fetched);
     // What did not come that way: each copy is tried, and it is found out what is wrong.
-    for id in again {
+    for Want { id, place } in again {
         let content = match catalog.read(BlobKind::Data, &id).await {
+            // The window has room for as much as the first copy was said to hold, and the file has no other size.
+            Ok(content) if content.len() as u64 != u64::from(place.content_len()) => {
+                let fault = Fault::Value { what: "its length in the index" };
+                let pack = catalog.pack_id(place.pack).unwrap_or(id);
+                Err(ResticError::Blob { blob: id, pack, fault }.into())
+            }
             Ok(content) => Ok(content),
             Err(error) if error.is_local() => Err(error.into()),
             Err(error) => return Err(error.into()),
@@ -105,22 +111,23 @@ async fn prepare(
 }
 
 /// The blobs of one read; `None` for those that it does not bring.
-async fn fetch(catalog: &Catalog, read: Read) -> Result<Vec<(ResticId, Option<Bytes>)>, Error> {
-    let none = |read: &Read| read.blobs.iter().map(|want| (want.id, None)).collect();
+async fn fetch(catalog: &Catalog, read: Read) -> Result<Vec<(Want, Option<Bytes>)>, Error> {
+    let none = |read: Read| read.blobs.into_iter().map(|want| (want, None)).collect();
     // Only a blob that alone is too long makes a read that long.
     let acceptable = read.blobs.iter().all(|want| want.place.is_acceptable(BlobKind::Data));
-    let Some(pack) = catalog.pack_id(read.pack).filter(|_| acceptable) else { return Ok(none(&read)) };
+    let Some(pack) = catalog.pack_id(read.pack).filter(|_| acceptable) else { return Ok(none(read)) };
     let range = u64::from(read.start)..u64::from(read.end);
     let stored = match catalog.restic().read_pack(&pack, range).await {
         Ok(stored) => stored,
-        Err(error) if error.is_local() => return Ok(none(&read)),
+        Err(error) if error.is_local() => return Ok(none(read)),
         Err(error) => return Err(error.into()),
     };
     let at = |offset: u32| (offset - read.start) as usize;
     let blobs = read.blobs.iter().map(|want| (want.id, want.place, at(want.place.offset))).collect();
     let opened: Result<Vec<_>, ResticError> =
         catalog.restic().open_blobs(BlobKind::Data, (pack, stored), blobs).await;
-    Ok(opened?.into_iter().map(|(id, content)| (id, content.ok())).collect())
+    let contents = opened?.into_iter().map(|(_, content)| content.ok());
+    Ok(read.blobs.into_iter().zip(contents).collect())
 }
 
 /// What is under way between two windows.

@@ -227,3 +227,59 @@ async fn what_was_missing_is_not_taken_over_as_if_it_were_whole() {
     assert_eq!((again.missing, again.theirs.id), (0, old.theirs.id));
     assert!(run(&repo, &forge, ImportOptions { again: true, ..options() }).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_name_that_came_twice_nothing_is_taken_over() {
+    let mut forge = Forge::new().await;
+    let (refused, taken) = (forge.file("x", &[b"refused"]), forge.file("x", &[b"taken"]));
+    let mut too_long = refused.clone();
+    too_long["user"] = json!("u".repeat(5_000));
+    let first = forge.tree(&[too_long, taken]);
+    let second = forge.tree(&[refused]);
+    forge.finish(&first).await;
+    forge.snapshot(&second, "2021-01-01T00:00:00Z").await;
+    let world = World::new();
+    let repo = world.repository().await;
+    let done = run(&repo, &forge, options()).await;
+    let [Done::Imported(old), Done::Imported(new)] = done.as_slice() else { panic!("{done:?}") };
+    assert_eq!((old.missing, new.missing), (1, 0));
+    let found = restored(&repo, old.snapshot, Path::new("/")).await;
+    assert_eq!(has(&found, "x"), Some(b"taken".to_vec()));
+    let found = restored(&repo, new.snapshot, Path::new("/")).await;
+    assert_eq!(has(&found, "x"), Some(b"refused".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_counts_every_text_of_an_entry() {
+    let mut forge = Forge::new().await;
+    let pipe =
+        json!({"name": "p", "type": "fifo", "user": "u".repeat(600_000), "group": "g".repeat(600_000)});
+    let sub = forge.tree(&[pipe]);
+    let dirs: Vec<Value> = (10..40).map(|number| dir(&number.to_string(), &sub)).collect();
+    let root = forge.tree(&dirs);
+    forge.finish(&root).await;
+    let world = World::new();
+    let repo = world.repository().await;
+    let temp = tempfile::tempdir().unwrap();
+    let (mut catalog, _) = forge.open().await.catalog(temp.path(), 2).await.unwrap();
+    let key = repo.dedup_key(context::HARD_LINK).unwrap();
+    let mut walk = walk::Walk::begin(&mut catalog, root, (None, None), &key).await.unwrap();
+    let window = walk.window(false).await.unwrap();
+    assert!(window.steps.len() < 15, "{} steps hold 1.2 MB a pipe", window.steps.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_which_the_index_says_another_length_does_not_spoil_its_file() {
+    let mut forge = Forge::new().await;
+    let content = noise(6, 100_000);
+    let good = forge.file("good", &[&content, b"and more"]);
+    let root = forge.tree(&[good]);
+    let (_, honest) = forge.end_pack(|_| {}).await;
+    // The same content, of which the index says less.
+    forge.file("good", &[&content]);
+    let (_, lying) = forge.end_pack(|blobs| blobs[0]["length"] = json!(40)).await;
+    forge.index(&[honest, lying]).await;
+    forge.snapshot(&root, "2020-01-01T00:00:00Z").await;
+    let (found, missing) = only(&forge).await;
+    assert_eq!((has(&found, "good"), missing), (Some([&content[..], b"and more"].concat()), 0));
+}

@@ -94,8 +94,8 @@ struct Level {
 /// An entry of the snapshot before under the same path: as restic has it, and as it is here.
 type Same = (Box<Foreign>, Box<Node>);
 
-/// A file whose pieces are still to come.
-type Pieces = IntoIter<ResticId>;
+/// The pieces of a file that are still to come, each with the copy that is read first.
+type Pieces = IntoIter<Want>;
 
 /// A walk in depth-first order.
 pub(super) struct Walk<'a> {
@@ -168,16 +168,15 @@ impl<'a> Walk<'a> {
         let (mut bytes, mut weight) = (0, 0);
         while bytes < WINDOW_BYTES && weight < WINDOW_NODES {
             if let Some(pieces) = &mut self.pieces {
-                let Some(id) = pieces.next() else {
+                let Some(want) = pieces.next() else {
                     self.pieces = None;
                     window.steps.push(Step { path: PathBuf::new(), item: Item::End });
                     continue;
                 };
-                let place = self.locate(&id).await?;
-                bytes += u64::from(place.content_len().max(place.length));
+                bytes += u64::from(want.place.content_len().max(want.place.length));
                 weight += 128;
-                window.steps.push(Step { path: PathBuf::new(), item: Item::Blob(id) });
-                window.wants.push(Want { id, place });
+                window.steps.push(Step { path: PathBuf::new(), item: Item::Blob(want.id) });
+                window.wants.push(want);
                 continue;
             }
             let Some(item) = self.step(trust).await? else { break };
@@ -187,11 +186,18 @@ impl<'a> Walk<'a> {
         Ok(window)
     }
 
-    /// The copy of a piece that is read first. It was found when its file began.
-    async fn locate(&mut self, id: &ResticId) -> Result<Place, Error> {
+    /// The copy of a piece that is read first, of the length that the piece has.
+    async fn locate(&mut self, id: &ResticId) -> Result<Place, ResticError> {
         let places = self.catalog.locate(BlobKind::Data, id).await?;
         let missing = || ResticError::BlobMissing { kind: "data", blob: *id };
-        Ok(places.first().copied().ok_or_else(missing)?)
+        let first = places.first().copied().ok_or_else(missing)?;
+        if places.iter().all(|place| place.content_len() == first.content_len()) {
+            return Ok(first);
+        }
+        // The copies contradict each other: only the content tells.
+        let content = self.catalog.read(BlobKind::Data, id).await?;
+        let honest = places.into_iter().find(|place| place.content_len() as usize == content.len());
+        Ok(honest.unwrap_or(first))
     }
 
     async fn step(&mut self, trust: bool) -> Result<Option<Item>, Error> {
@@ -287,19 +293,19 @@ impl<'a> Walk<'a> {
             let Node { size, content, holes, .. } = *ours;
             return Ok(Item::Entry(Box::new(Node { size, content, holes, ..node })));
         }
-        let mut size = 0_u64;
-        for id in &theirs.content {
-            match self.catalog.locate(BlobKind::Data, id).await {
-                Ok(places) => size += places.first().map_or(0, |place| u64::from(place.content_len())),
+        let mut pieces = Vec::with_capacity(theirs.content.len());
+        for id in theirs.content {
+            match self.locate(&id).await {
+                Ok(place) => pieces.push(Want { id, place }),
                 Err(error) if error.is_local() => return Ok(Item::Lost(Box::new(node), error.into())),
                 Err(error) => return Err(error.into()),
             }
         }
-        if theirs.content.is_empty() {
+        if pieces.is_empty() {
             return Ok(Item::Entry(Box::new(node)));
         }
-        node.size = size;
-        self.pieces = Some(theirs.content.into_iter());
+        node.size = pieces.iter().map(|want| u64::from(want.place.content_len())).sum();
+        self.pieces = Some(pieces.into_iter());
         Ok(Item::Begin(Box::new(node)))
     }
 }
@@ -313,7 +319,8 @@ fn weight_of(item: &Item) -> usize {
                 Content::Inline(rows) => rows.len() * 40,
                 Content::Paged(_) => 0,
             };
-            node.name.len() + node.target.len() + xattrs + rows + node.holes.len() * 16
+            let texts = [&node.name, &node.target, &node.user, &node.group].map(Vec::len);
+            texts.iter().sum::<usize>() + xattrs + rows + node.holes.len() * 16
         }
         _ => 0,
     }
