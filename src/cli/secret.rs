@@ -51,39 +51,42 @@ struct Names {
     variables: [&'static str; 5],
 }
 
-const OWN: Names = Names {
-    options: ["--key-file", "--password-file", "--password-command", "--words-file"],
-    variables: [
-        "LIFEBOAT_KEY_FILE",
-        "LIFEBOAT_PASSWORD_FILE",
-        "LIFEBOAT_PASSWORD_COMMAND",
-        "LIFEBOAT_WORDS_FILE",
-        "LIFEBOAT_PASSWORD",
-    ],
-};
+macro_rules! names {
+    ($option:literal, $variable:literal) => {
+        Names {
+            options: [
+                concat!("--", $option, "key-file"),
+                concat!("--", $option, "password-file"),
+                concat!("--", $option, "password-command"),
+                concat!("--", $option, "words-file"),
+            ],
+            variables: [
+                concat!("LIFEBOAT_", $variable, "KEY_FILE"),
+                concat!("LIFEBOAT_", $variable, "PASSWORD_FILE"),
+                concat!("LIFEBOAT_", $variable, "PASSWORD_COMMAND"),
+                concat!("LIFEBOAT_", $variable, "WORDS_FILE"),
+                concat!("LIFEBOAT_", $variable, "PASSWORD"),
+            ],
+        }
+    };
+}
 
-const OTHER: Names = Names {
-    options: ["--to-key-file", "--to-password-file", "--to-password-command", "--to-words-file"],
-    variables: [
-        "LIFEBOAT_TO_KEY_FILE",
-        "LIFEBOAT_TO_PASSWORD_FILE",
-        "LIFEBOAT_TO_PASSWORD_COMMAND",
-        "LIFEBOAT_TO_WORDS_FILE",
-        "LIFEBOAT_TO_PASSWORD",
-    ],
-};
+const OWN: Names = names!("", "");
+const OTHER: Names = names!("to-", "TO_");
+/// Of another tool's repository.
+const FOREIGN: Names = names!("from-", "FROM_").of_password_only();
 
-/// Of another tool's repository, which opens with a password only.
-const FOREIGN: Names = Names {
-    options: ["", "--from-password-file", "--from-password-command", ""],
-    variables: [
-        "",
-        "LIFEBOAT_FROM_PASSWORD_FILE",
-        "LIFEBOAT_FROM_PASSWORD_COMMAND",
-        "",
-        "LIFEBOAT_FROM_PASSWORD",
-    ],
-};
+impl Names {
+    /// Without those of key files and recovery words: no variable has an empty name.
+    const fn of_password_only(self) -> Self {
+        let [_, file, command, _] = self.options;
+        let [_, file_variable, command_variable, _, password] = self.variables;
+        Self {
+            options: ["", file, command, ""],
+            variables: ["", file_variable, command_variable, "", password],
+        }
+    }
+}
 
 impl Secret {
     /// Chooses by options, then by environment.

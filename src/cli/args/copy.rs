@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SelectArgs;
+use super::bring::BringArgs;
 use super::global::pair;
 
 /// `copy`.
@@ -26,17 +27,8 @@ pub(crate) struct CopyArgs {
     #[arg(long, conflicts_with = "snapshots")]
     pub(crate) mirror: bool,
 
-    /// Copy those again whose earlier copy lacks something because of damage
-    #[arg(long)]
-    pub(crate) again: bool,
-
-    /// How hard to compress, 1 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: i32,
-
-    /// Say what would be copied, and store nothing
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) bring: BringArgs,
 }
 
 /// The repository to copy to, and what opens it.

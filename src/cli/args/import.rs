@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::bring::BringArgs;
 use super::global::pair;
 
 /// `import`.
@@ -44,17 +45,8 @@ pub(crate) struct ResticArgs {
     #[arg(long, value_name = "PATH", help_heading = "Which snapshots")]
     pub(crate) path: Vec<String>,
 
-    /// Import those again that lacked something because of damage
-    #[arg(long)]
-    pub(crate) again: bool,
-
-    /// How hard to compress, 1 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: i32,
-
-    /// Say what would be imported, and store nothing
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) bring: BringArgs,
 }
 
 /// The repository of the other tool, and what opens it. The ids are others than those of the global options.

@@ -1,6 +1,7 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod bring;
 mod copy;
 mod forget;
 mod global;

@@ -2,6 +2,7 @@
 
 mod archive;
 mod backup;
+mod brought;
 mod cat;
 pub(crate) mod completions;
 mod copy;

@@ -23,7 +23,7 @@ pub(super) fn line(event: &Event<'_>) -> Option<(bool, String)> {
 }
 
 /// An error and its causes on one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in causes(error) {
         text.push_str(": ");

@@ -1,59 +1,44 @@
 //! What became of snapshots that were to be copied.
 
-use std::time::Duration;
-
-use lifeboat::ops::copy::{Copied, Outcome, Planned, Verdict};
+use lifeboat::ops::backup::Brought;
+use lifeboat::ops::copy::{Outcome, Planned, Verdict};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
+use super::brought::{self, Words, put_numbers};
 use super::json::put_bytes;
 use super::{sanitize, time};
+
+const WORDS: Words = Words { bring: "copy", brought: "copied", place: "there" };
 
 /// A run in numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sums {
-    /// Copied, or to be copied.
-    pub(crate) copied: u64,
-    /// There already.
-    pub(crate) there: u64,
+    pub(crate) brought: brought::Sums,
     /// Passed by because later ones were copied before.
-    pub(crate) older: u64,
+    older: u64,
     /// Never confirmed.
     pub(crate) unconfirmed: u64,
     /// Removed or forgotten while they were copied.
     pub(crate) gone: u64,
-    /// Copies that lack something, and snapshots that cannot be read.
-    pub(crate) damaged: u64,
-    /// Bytes of the files in what was copied.
-    pub(crate) bytes: u64,
-    pub(crate) bytes_read: u64,
-    pub(crate) new_bytes: u64,
-    pub(crate) stored_bytes: u64,
-    pub(crate) resumed_bytes: u64,
-    pub(crate) elapsed: Duration,
 }
 
 impl Sums {
+    /// Nothing yet, of a source in which so many snapshots cannot be read.
+    pub(crate) fn new(unreadable: u64) -> Self {
+        let brought = brought::Sums { damaged: unreadable, ..brought::Sums::default() };
+        Self { brought, ..Self::default() }
+    }
+
     /// Adds one snapshot.
     pub(crate) fn add(&mut self, planned: &Planned, outcome: &Outcome) {
         match outcome {
-            Outcome::Copied(done) => {
-                self.copied += 1;
-                self.damaged += u64::from(done.missing > 0);
-                self.bytes += done.totals.bytes;
-                self.bytes_read += done.bytes_read;
-                self.new_bytes += done.new_bytes;
-                self.stored_bytes += done.stored_bytes;
-                self.resumed_bytes += done.resumed_bytes;
-            }
+            Outcome::Copied(done) => self.brought.add(done),
             Outcome::Left(Verdict::Copy) => {
-                self.copied += 1;
-                self.bytes += planned.info.snapshot.totals.bytes;
+                self.brought.brought += 1;
+                self.brought.bytes += planned.info.snapshot.totals.bytes;
             }
-            Outcome::Left(Verdict::There { missing, .. }) => {
-                self.there += 1;
-                self.damaged += u64::from(*missing > 0);
-            }
+            Outcome::Left(Verdict::There { missing, .. }) => self.brought.add_there(*missing),
             Outcome::Left(Verdict::Older) => self.older += 1,
             Outcome::Left(Verdict::NotConfirmed) => self.unconfirmed += 1,
             Outcome::Gone => self.gone += 1,
@@ -106,7 +91,7 @@ pub(crate) fn snapshot_json(planned: &Planned, outcome: &Outcome) -> Value {
     put("type", "copy".into());
     put("id", planned.info.id.to_string().into());
     let (word, copy, missing) = match outcome {
-        Outcome::Copied(Copied { snapshot, missing, .. }) => ("copied", Some(snapshot), *missing),
+        Outcome::Copied(Brought { snapshot, missing, .. }) => ("copied", Some(snapshot), *missing),
         Outcome::Gone => ("gone", None, 0),
         Outcome::Left(Verdict::Copy) => ("planned", None, 0),
         Outcome::Left(Verdict::There { copy, missing }) => ("there", Some(copy), *missing),
@@ -119,12 +104,7 @@ pub(crate) fn snapshot_json(planned: &Planned, outcome: &Outcome) -> Value {
     put("time", time::utc(planned.info.counted().0).into());
     put("bytes", planned.info.snapshot.totals.bytes.into());
     if let Outcome::Copied(done) = outcome {
-        put("read_files", done.read_files.into());
-        put("known_files", done.known_files.into());
-        put("bytes_read", done.bytes_read.into());
-        put("new_bytes", done.new_bytes.into());
-        put("stored_bytes", done.stored_bytes.into());
-        put("resumed_bytes", done.resumed_bytes.into());
+        put_numbers(&mut out, done);
     }
     put_bytes(&mut out, "host", &planned.info.snapshot.host);
     put_bytes(&mut out, "job", &planned.info.snapshot.job);
@@ -133,57 +113,18 @@ pub(crate) fn snapshot_json(planned: &Planned, outcome: &Outcome) -> Value {
 
 /// The last object.
 pub(crate) fn summary_json(sums: &Sums, dry_run: bool) -> Value {
-    json!({
-        "type": "summary",
-        "dry_run": dry_run,
-        "copied": sums.copied,
-        "there": sums.there,
-        "older": sums.older,
-        "not_confirmed": sums.unconfirmed,
-        "gone": sums.gone,
-        "damaged": sums.damaged,
-        "bytes": sums.bytes,
-        "bytes_read": sums.bytes_read,
-        "new_bytes": sums.new_bytes,
-        "stored_bytes": sums.stored_bytes,
-        "resumed_bytes": sums.resumed_bytes,
-        "seconds": sums.elapsed.as_secs_f64(),
-    })
+    let more = [("older", sums.older), ("not_confirmed", sums.unconfirmed), ("gone", sums.gone)];
+    brought::summary_json(&WORDS, &sums.brought, dry_run, &more)
 }
 
 /// One line, and one for each thing that is out of the ordinary.
 pub(crate) fn summary_text(sums: &Sums, dry_run: bool) -> String {
-    let snapshots =
-        |count: u64| if count == 1 { "1 snapshot".to_owned() } else { format!("{count} snapshots") };
-    let mut out = match dry_run {
-        true => format!("would copy {}, {}", snapshots(sums.copied), ByteSize(sums.bytes)),
-        false => format!(
-            "copied {}, {}: {} read, {} new, {} stored, in {}",
-            snapshots(sums.copied),
-            ByteSize(sums.bytes),
-            ByteSize(sums.bytes_read),
-            ByteSize(sums.new_bytes),
-            ByteSize(sums.stored_bytes),
-            time::duration(sums.elapsed),
-        ),
-    };
-    if sums.there > 0 {
-        out.push_str(&format!("; {} there already", sums.there));
-    }
-    out.push('\n');
-    let mut more = |count: u64, text: &str| {
-        if count > 0 {
-            out.push_str(&format!("  {count} {text}\n"));
-        }
-    };
-    more(sums.older, "left out as older than what was copied before; without --mirror they are copied");
-    more(sums.unconfirmed, "left out because they were never confirmed");
-    more(sums.gone, "removed or forgotten while they were copied");
-    more(sums.damaged, "damaged, named above");
-    if sums.resumed_bytes > 0 {
-        out.push_str(&format!("  {} of an interrupted copy taken over\n", ByteSize(sums.resumed_bytes)));
-    }
-    out
+    let more = [
+        (sums.older, "left out as older than what was copied before; without --mirror they are copied"),
+        (sums.unconfirmed, "left out because they were never confirmed"),
+        (sums.gone, "removed or forgotten while they were copied"),
+    ];
+    brought::summary_text(&WORDS, &sums.brought, dry_run, &more)
 }
 
 #[cfg(test)]
@@ -192,10 +133,11 @@ mod tests {
 
     #[test]
     fn a_summary_names_what_is_out_of_the_ordinary_and_nothing_else() {
-        let plain = Sums { copied: 1, bytes: 2048, ..Sums::default() };
-        let text = summary_text(&plain, false);
+        let plain = brought::Sums { brought: 1, bytes: 2048, ..brought::Sums::default() };
+        let text = summary_text(&Sums { brought: plain, ..Sums::default() }, false);
         assert!(text.starts_with("copied 1 snapshot, 2.0 KiB") && text.lines().count() == 1, "{text}");
-        let odd = Sums { copied: 2, there: 3, older: 4, gone: 1, damaged: 5, ..plain };
+        let more = brought::Sums { brought: 2, there: 3, damaged: 5, ..plain };
+        let odd = Sums { brought: more, older: 4, gone: 1, unconfirmed: 0 };
         let text = summary_text(&odd, true);
         assert!(text.starts_with("would copy 2 snapshots") && text.contains("3 there already"), "{text}");
         for part in ["4 left out as older", "1 removed", "5 damaged"] {

@@ -1,5 +1,6 @@
 //! Values to text for people.
 
+pub(crate) mod brought;
 pub(crate) mod copy;
 pub(crate) mod history;
 pub(crate) mod import;

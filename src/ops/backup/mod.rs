@@ -43,6 +43,7 @@ use run::Gathered;
 pub(in crate::ops) use run::walk_options;
 use save::{Subject, save};
 use state::StateFile;
+pub use transfer::Brought;
 pub(crate) use transfer::{Arrival, Base, Feed, Foreign, TransferPlace, Transferred, transfer};
 
 use crate::error::Error;

@@ -24,9 +24,7 @@ pub use self::plan::{Planned, Verdict};
 use self::tree::{Pair, SourceTree};
 use crate::error::Error;
 use crate::event::Event;
-use crate::format::node::Totals;
-use crate::id::SnapshotId;
-use crate::ops::backup::{Arrival, Base, TransferPlace, Transferred, transfer};
+use crate::ops::backup::{Arrival, Base, Brought, TransferPlace, Transferred, transfer};
 use crate::ops::snapshots::{
     SnapshotFilter, SnapshotInfo, check_confirmations, judge_unread, list, resolve_all,
 };
@@ -65,34 +63,11 @@ impl Default for CopyOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It was copied.
-    Copied(Copied),
+    Copied(Brought),
     /// It was removed from the source, or forgotten there, while it was copied; nothing was made of it.
     Gone,
     /// It was left as it is.
     Left(Verdict),
-}
-
-/// A copy that was made, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copied {
-    /// Its name in the target.
-    pub snapshot: SnapshotId,
-    /// What it holds.
-    pub totals: Totals,
-    /// Files whose content was read.
-    pub read_files: u64,
-    /// Files whose content was taken over from the copy before.
-    pub known_files: u64,
-    /// Bytes of content that were read from the source.
-    pub bytes_read: u64,
-    /// Bytes that the target did not have, before compression.
-    pub new_bytes: u64,
-    /// Bytes that were sent to the target.
-    pub stored_bytes: u64,
-    /// Bytes of packs that an interrupted copy had stored and this one took over.
-    pub resumed_bytes: u64,
-    /// Entries, and parts of directories, that could not be read and are missing.
-    pub missing: u64,
 }
 
 /// What was known of the last copy of a job of a machine.
@@ -192,7 +167,6 @@ impl<'a> Copy<'a> {
             origin: planned.origin.clone(),
             total: Some(snapshot.totals.bytes),
             level: self.options.level,
-            dry_run: false,
         };
         let tree = SourceTree {
             from: self.from,
@@ -209,24 +183,12 @@ impl<'a> Copy<'a> {
             Err(Error::OriginGone) => return Ok(Outcome::Gone),
             done => done?,
         };
-        let Transferred { snapshot: Some(id), totals, missing, root, .. } = done else {
-            return Ok(Outcome::Gone);
-        };
-        if missing + planned.origin.missing == 0 {
+        let Transferred { brought, root, base } = done;
+        if brought.missing + planned.origin.missing == 0 {
             let pair = Pair { source: snapshot.root, copy: root };
-            self.last.insert(group, Last { pair, base: Some(done.base), looked: true });
+            self.last.insert(group, Last { pair, base: Some(base), looked: true });
         }
-        Ok(Outcome::Copied(Copied {
-            snapshot: id,
-            totals,
-            read_files: done.read_files,
-            known_files: done.known_files,
-            bytes_read: done.bytes_read,
-            new_bytes: done.new_bytes,
-            stored_bytes: done.stored_bytes,
-            resumed_bytes: done.resumed_bytes,
-            missing,
-        }))
+        Ok(Outcome::Copied(brought))
     }
 }
 

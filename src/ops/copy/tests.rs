@@ -14,6 +14,7 @@ use crate::format::content::Content;
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{Node, NodeKind, Problem};
 use crate::format::snapshot::{Origin, Snapshot};
+use crate::id::SnapshotId;
 use crate::ops::gc::prune;
 use crate::ops::testing::{
     NOW, World, add_objects, back_up, contents, copy_objects, forget, noise, restored, store_over,
@@ -73,7 +74,7 @@ fn mirror() -> CopyOptions {
 }
 
 #[track_caller]
-fn done(outcome: Outcome) -> Copied {
+fn done(outcome: Outcome) -> Brought {
     match outcome {
         Outcome::Copied(done) => done,
         other => panic!("{other:?}"),

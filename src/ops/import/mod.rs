@@ -26,12 +26,11 @@ use tokio::sync::Mutex;
 
 use self::send::ResticTree;
 use self::walk::Earlier;
-use super::backup::{Arrival, Base, TransferPlace, Transferred, transfer};
+use super::backup::{Arrival, Base, Brought, TransferPlace, Transferred, transfer};
 use super::snapshots::{SnapshotFilter, SnapshotInfo, list};
 use crate::crypto::{SecretKey, context};
 use crate::error::Error;
 use crate::event::{Event, Phase};
-use crate::format::node::Totals;
 use crate::format::snapshot::Origin;
 use crate::format::tree::TreeRef;
 use crate::id::{ResticId, SnapshotId};
@@ -69,36 +68,11 @@ pub struct Known {
     pub missing: u64,
 }
 
-/// A snapshot that was imported.
-#[derive(Debug, Clone)]
-pub struct Imported {
-    /// As restic has it.
-    pub theirs: Snapshot,
-    /// Its name here.
-    pub snapshot: SnapshotId,
-    /// What it holds.
-    pub totals: Totals,
-    /// Files that were read.
-    pub read_files: u64,
-    /// Files that were taken over from the snapshot before.
-    pub known_files: u64,
-    /// Bytes that were read, decompressed.
-    pub bytes_read: u64,
-    /// Bytes that this repository did not have, before compression.
-    pub new_bytes: u64,
-    /// Bytes that were sent to the store.
-    pub stored_bytes: u64,
-    /// Bytes of packs that an interrupted run had stored and this one took over.
-    pub resumed_bytes: u64,
-    /// Entries, and parts of directories, that could not be brought in full.
-    pub missing: u64,
-}
-
 /// What became of a snapshot.
 #[derive(Debug)]
 pub enum Done {
     /// It was imported.
-    Imported(Box<Imported>),
+    Imported(Box<Snapshot>, Brought),
     /// Its root cannot be read, so there is nothing to import.
     Unreadable(Box<Snapshot>, Error),
 }
@@ -257,22 +231,10 @@ impl<'r> Import<'r> {
         };
         let arrival = self.arrival(&theirs);
         let done = transfer(self.repo, &self.place, (&arrival, base.as_ref()), &tree).await?;
-        let Transferred { root, missing, .. } = done;
-        let Some(snapshot) = done.snapshot else { return Err(Error::Cancelled) };
-        let previous = Previous { tree: theirs.tree, root, whole: missing == 0, base: Some(done.base) };
-        self.previous.insert(group, previous);
-        Ok(Some(Done::Imported(Box::new(Imported {
-            theirs,
-            snapshot,
-            totals: done.totals,
-            read_files: done.read_files,
-            known_files: done.known_files,
-            bytes_read: done.bytes_read,
-            new_bytes: done.new_bytes,
-            stored_bytes: done.stored_bytes,
-            resumed_bytes: done.resumed_bytes,
-            missing,
-        }))))
+        let Transferred { brought, root, base } = done;
+        let whole = brought.missing == 0;
+        self.previous.insert(group, Previous { tree: theirs.tree, root, whole, base: Some(base) });
+        Ok(Some(Done::Imported(Box::new(theirs), brought)))
     }
 
     fn arrival(&self, theirs: &Snapshot) -> Arrival {
@@ -298,7 +260,6 @@ impl<'r> Import<'r> {
             },
             total: theirs.bytes,
             level: self.level,
-            dry_run: false,
         }
     }
 }

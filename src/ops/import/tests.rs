@@ -27,7 +27,7 @@ async fn only(forge: &Forge) -> (BTreeMap<PathBuf, Vec<u8>>, u64) {
     let world = World::new();
     let repo = world.repository().await;
     let done = run(&repo, forge, options()).await;
-    let [Done::Imported(done)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, done)] = done.as_slice() else { panic!("{done:?}") };
     let report = verify(&repo, Depth::Data).await.unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     (restored(&repo, done.snapshot, Path::new("/")).await, done.missing)
@@ -157,7 +157,7 @@ async fn depth_is_bounded_and_everything_above_is_imported() {
     let world = World::new();
     let repo = world.repository().await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(done)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, done)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((done.missing, done.totals.files), (1, 1));
 }
 
@@ -179,7 +179,7 @@ async fn a_chain_is_imported_once_and_only_what_changed_is_read() {
     let world = World::new();
     let repo = world.repository().await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(old), Done::Imported(new)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, old), Done::Imported(_, new)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((old.bytes_read, new.bytes_read), (3_000_003, 11));
     assert_eq!((new.read_files, new.known_files), (1, 1));
     let found = restored(&repo, new.snapshot, Path::new("/")).await;
@@ -194,7 +194,7 @@ async fn a_chain_is_imported_once_and_only_what_changed_is_read() {
     forge.index(&[pack]).await;
     forge.snapshot(&third, "2022-01-01T00:00:00Z").await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(third)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, third)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((third.bytes_read, third.known_files), (0, 1));
 }
 
@@ -210,7 +210,7 @@ async fn what_was_missing_is_not_taken_over_as_if_it_were_whole() {
     let world = World::new();
     let repo = world.repository().await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(old)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(theirs, old)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!(old.missing, 1);
 
     // Mended: without that index the pack's own header counts.
@@ -220,11 +220,11 @@ async fn what_was_missing_is_not_taken_over_as_if_it_were_whole() {
     forge.index(&[pack]).await;
     forge.snapshot(&second, "2021-01-01T00:00:00Z").await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(new)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, new)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((new.missing, new.bytes_read, new.known_files), (0, 4, 1));
     let again = run(&repo, &forge, ImportOptions { again: true, ..options() }).await;
-    let [Done::Imported(again)] = again.as_slice() else { panic!("{again:?}") };
-    assert_eq!((again.missing, again.theirs.id), (0, old.theirs.id));
+    let [Done::Imported(theirs_again, again)] = again.as_slice() else { panic!("{again:?}") };
+    assert_eq!((again.missing, theirs_again.id), (0, theirs.id));
     assert!(run(&repo, &forge, ImportOptions { again: true, ..options() }).await.is_empty());
 }
 
@@ -241,7 +241,7 @@ async fn of_a_name_that_came_twice_nothing_is_taken_over() {
     let world = World::new();
     let repo = world.repository().await;
     let done = run(&repo, &forge, options()).await;
-    let [Done::Imported(old), Done::Imported(new)] = done.as_slice() else { panic!("{done:?}") };
+    let [Done::Imported(_, old), Done::Imported(_, new)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((old.missing, new.missing), (1, 0));
     let found = restored(&repo, old.snapshot, Path::new("/")).await;
     assert_eq!(has(&found, "x"), Some(b"taken".to_vec()));

@@ -75,8 +75,6 @@ pub(crate) struct Arrival {
     pub(crate) total: Option<u64>,
     /// Level of zstd.
     pub(crate) level: i32,
-    /// Read and count, but store nothing.
-    pub(crate) dry_run: bool,
 }
 
 /// Where this machine keeps the journal of transfers of one origin, locked as long as this lives.
@@ -113,31 +111,38 @@ impl Base {
     }
 }
 
+/// A snapshot that was brought from elsewhere, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brought {
+    /// Its name in this repository.
+    pub snapshot: SnapshotId,
+    /// What it holds.
+    pub totals: Totals,
+    /// Files whose content was read there.
+    pub read_files: u64,
+    /// Files whose content was taken over from the snapshot that was brought before.
+    pub known_files: u64,
+    /// Bytes of content that were read there, decompressed.
+    pub bytes_read: u64,
+    /// Bytes that this repository did not have, before compression.
+    pub new_bytes: u64,
+    /// Bytes that were sent to the store.
+    pub stored_bytes: u64,
+    /// Bytes of packs that an interrupted run had stored and this one took over.
+    pub resumed_bytes: u64,
+    /// Entries, and parts of directories, that could not be had in full.
+    pub missing: u64,
+}
+
 /// What a transfer did.
 #[derive(Debug, Clone)]
 pub(crate) struct Transferred {
-    /// The snapshot; none after a dry run.
-    pub(crate) snapshot: Option<SnapshotId>,
-    /// Its root.
+    /// For whoever asked for it.
+    pub(crate) brought: Brought,
+    /// The root of the snapshot.
     pub(crate) root: Option<TreeRef>,
     /// What the next one may be based on.
     pub(crate) base: Base,
-    /// What it holds.
-    pub(crate) totals: Totals,
-    /// Files that came with their content.
-    pub(crate) read_files: u64,
-    /// Files that were taken over from the base.
-    pub(crate) known_files: u64,
-    /// Bytes of content that came.
-    pub(crate) bytes_read: u64,
-    /// Bytes that the repository did not have, before compression.
-    pub(crate) new_bytes: u64,
-    /// Bytes that were sent to the store.
-    pub(crate) stored_bytes: u64,
-    /// Bytes of packs that an interrupted transfer had stored and this one took over.
-    pub(crate) resumed_bytes: u64,
-    /// Entries, and parts of directories, that could not be had in full.
-    pub(crate) missing: u64,
 }
 
 /// Stores a foreign tree as a new snapshot, and confirms it.
@@ -158,10 +163,10 @@ pub(crate) async fn transfer(
     described.check().map_err(Error::DescriptionTooLong)?;
     // What waits within what waits would grow with each level.
     let done = Box::pin(save(repo, &place.0, &subject)).await?;
-    Ok(Transferred {
-        snapshot: done.snapshot,
-        root: done.root,
-        base: Base { packs: done.packs },
+    // Without a snapshot only a dry run ends well, and a transfer is none.
+    let Some(snapshot) = done.snapshot else { return Err(Error::Cancelled) };
+    let brought = Brought {
+        snapshot,
         totals: Totals { entries: done.entries, files: done.files, bytes: done.bytes },
         read_files: done.new_files,
         known_files: done.unchanged_files,
@@ -170,7 +175,8 @@ pub(crate) async fn transfer(
         stored_bytes: done.stored_bytes,
         resumed_bytes: done.resumed_bytes,
         missing: done.failed,
-    })
+    };
+    Ok(Transferred { brought, root: done.root, base: Base { packs: done.packs } })
 }
 
 fn bytes_so_far(repo: &Repository) -> u64 {
@@ -189,7 +195,7 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
     }
 
     fn dry_run(&self) -> bool {
-        self.arrival.dry_run
+        false
     }
 
     fn repeatable(&self) -> bool {
@@ -202,11 +208,11 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         index: &mut LoadedIndex,
         (_, journal): (StateFile<'_>, &Path),
     ) -> Result<Gathered, Error> {
-        let Arrival { level, dry_run, total, .. } = *self.arrival;
+        let Arrival { level, total, .. } = *self.arrival;
         // A run may bring several snapshots, and its bars go on from one to the next.
         let before = bytes_so_far(repo);
         let total = total.map(|total| total.saturating_add(before));
-        let how = How { phase: self.phase(), level, dry_run, timeless: false, total };
+        let how = How { phase: self.phase(), level, dry_run: self.dry_run(), timeless: false, total };
         let pass = Pass::new(repo, how, index, self.base.map(|base| &base.packs[..]))?;
         let (mut feed, messages) = Feed::new(&pass.sink);
         let counts = feed.counts();

@@ -43,7 +43,6 @@ fn arrival() -> Arrival {
         },
         total: None,
         level: 1,
-        dry_run: false,
     }
 }
 
@@ -106,15 +105,22 @@ async fn what_arrives_is_cut_where_a_backup_cuts_it_and_is_a_snapshot_like_any_o
         feed.file(file("z", 3), Bytes::from_static(b"new")).await
     })
     .await;
-    assert!(done.new_bytes < 5_000, "only trees and one small file are new: {}", done.new_bytes);
-    assert_eq!((done.totals.entries, done.totals.files, done.totals.bytes), (7, 5, 5_300_013));
-    assert_eq!((done.read_files, done.missing), (5, 0));
-    let found = restored(&repo, done.snapshot.unwrap(), Path::new("/")).await;
+    assert!(
+        done.brought.new_bytes < 5_000,
+        "only trees and one small file are new: {}",
+        done.brought.new_bytes
+    );
+    assert_eq!(
+        (done.brought.totals.entries, done.brought.totals.files, done.brought.totals.bytes),
+        (7, 5, 5_300_013)
+    );
+    assert_eq!((done.brought.read_files, done.brought.missing), (5, 0));
+    let found = restored(&repo, done.brought.snapshot, Path::new("/")).await;
     assert_eq!(found[Path::new("d/c")], noise(3, 5_000_000));
     assert_eq!((&found[Path::new("z")][..], found.len()), (&b"new"[..], 5));
 
     let listed = repo.list_snapshots().await.unwrap();
-    let listed = listed.into_iter().find(|listed| Some(listed.id) == done.snapshot).unwrap();
+    let listed = listed.into_iter().find(|listed| listed.id == done.brought.snapshot).unwrap();
     assert!(repo.is_confirmed(listed).await.unwrap());
     let said = repo.read_snapshot(listed).await.unwrap().snapshot;
     assert_eq!(
@@ -141,8 +147,8 @@ async fn holes_are_kept_and_data_between_them_is_cut_by_itself() {
     assert_eq!(node.holes, sparse.holes);
     let Content::Inline(rows) = &node.content else { panic!("paged") };
     assert_eq!(rows[..rows.len() / 2], rows[rows.len() / 2..], "both ranges are cut from their beginning");
-    assert!(done.new_bytes < 210_000, "and the second one is not stored: {}", done.new_bytes);
-    let found = restored(&repo, done.snapshot.unwrap(), Path::new("/")).await;
+    assert!(done.brought.new_bytes < 210_000, "and the second one is not stored: {}", done.brought.new_bytes);
+    let found = restored(&repo, done.brought.snapshot, Path::new("/")).await;
     let found = &found[Path::new("sparse")];
     let at = hole as usize;
     assert!(found[..at].iter().all(|byte| *byte == 0) && found[at..at + 200_000] == data[..]);
@@ -181,7 +187,7 @@ async fn what_no_reader_would_accept_is_refused_and_the_rest_arrives() {
     .await;
     let expected = [&[true; 10][..], &[false, true, true, false]].concat();
     assert_eq!(refusals.into_inner().unwrap(), expected);
-    assert_eq!((done.totals.entries, done.missing), (2, 12));
+    assert_eq!((done.brought.totals.entries, done.brought.missing), (2, 12));
     is_sound(&repo).await;
 }
 
@@ -209,14 +215,14 @@ async fn content_that_cannot_be_had_leaves_its_entry_and_is_counted() {
         feed.file(file("f-good", 2), Bytes::from_static(b"ok")).await
     })
     .await;
-    assert_eq!((done.missing, done.read_files), (5, 2));
+    assert_eq!((done.brought.missing, done.brought.read_files), (5, 2));
     for name in ["a-broken", "c-short", "d-long", "e-lost"] {
         let node = find(&repo, done.root, name).await.unwrap();
         assert_eq!((node.problem, node.size), (Some(Problem::Unreadable), 0), "{name}");
         assert_eq!(node.content, Content::Inline(Vec::new()));
     }
     assert_eq!(find(&repo, done.root, "b").await.unwrap().problem, Some(Problem::Unreadable));
-    let found = restored(&repo, done.snapshot.unwrap(), Path::new("/")).await;
+    let found = restored(&repo, done.brought.snapshot, Path::new("/")).await;
     assert_eq!(found[Path::new("b/good")], b"good", "what there is of a directory comes back");
     let listed = repo.list_snapshots().await.unwrap();
     let said = repo.read_snapshot(listed[0]).await.unwrap().snapshot;
@@ -245,8 +251,11 @@ async fn what_the_base_has_is_taken_over_unseen_while_all_of_it_is_usable() {
             feed.entry(Node { mode: 0o600, ..content.clone() }).await
         })
         .await;
-        assert_eq!((again.bytes_read, again.known_files, again.totals), (0, 2, first.totals));
-        let found = restored(&repo, again.snapshot.unwrap(), Path::new("/")).await;
+        assert_eq!(
+            (again.brought.bytes_read, again.brought.known_files, again.brought.totals),
+            (0, 2, first.brought.totals)
+        );
+        let found = restored(&repo, again.brought.snapshot, Path::new("/")).await;
         assert_eq!(found[Path::new("d/a")], noise(1, 100_000));
     }
     is_sound(&repo).await;
@@ -290,7 +299,7 @@ async fn a_transfer_that_ends_early_keeps_what_it_stored_and_makes_no_snapshot()
         feed.file(file("b", 20_000_000), noise(2, 20_000_000).into()).await
     })
     .await;
-    assert!(done.stored_bytes < 5_000_000, "little is stored twice: {}", done.stored_bytes);
+    assert!(done.brought.stored_bytes < 5_000_000, "little is stored twice: {}", done.brought.stored_bytes);
     is_sound(&repo).await;
     // What is gone from where it came from becomes no snapshot.
     struct Gone;
