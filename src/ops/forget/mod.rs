@@ -273,6 +273,21 @@ mod tests {
         assert_eq!(dropped(&repo, &dry).await, [brought], "it was stored later, and is a year older");
         // By a writer's word alone it is one whose clock is wrong, which is left alone.
         assert_eq!(dropped(&repo.as_plain_writer(), &dry).await, []);
+        // A run of another tool that took days counts by its beginning, and has no wrong clock.
+        let long = put_snapshot(&repo, 2, |snapshot| {
+            snapshot.time -= year;
+            snapshot.duration = 3 * 24 * 3_600_000_000_000;
+            let (time, kind, nothing) = (snapshot.time, "restic".to_owned(), Vec::new());
+            snapshot.origin = Some(crate::format::snapshot::Origin {
+                kind,
+                repository: nothing.clone(),
+                snapshot: nothing,
+                time,
+                missing: 0,
+            });
+        })
+        .await;
+        assert!(dropped(&repo, &dry).await.contains(&long));
     }
 
     #[tokio::test]

@@ -166,12 +166,15 @@ impl World<'_> {
 
     fn candidate(&self, info: &SnapshotInfo) -> Candidate {
         let duration = i64::try_from(info.snapshot.duration).unwrap_or(i64::MAX);
+        let (began, brought) = (info.snapshot.time, info.brought.then(|| info.counted()));
+        let finished = began.saturating_add(duration);
         Candidate {
             id: info.id,
             group: group_of(info),
             stored: info.stored,
-            claimed: Timestamp(info.snapshot.time.saturating_add(duration)),
-            brought: info.brought.then(|| info.counted()),
+            // Another tool says when a run began, not when its store got the snapshot: any moment of the run fits.
+            claimed: Timestamp(brought.map_or(finished, |time| time.0.clamp(began, finished))),
+            brought,
             tags: info.snapshot.tags.clone(),
             confirmed: info.confirmed,
             held: self.held.contains_key(&info.id),
