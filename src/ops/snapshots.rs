@@ -195,9 +195,10 @@ pub async fn list_checked(repo: &Repository, filter: &SnapshotFilter) -> Result<
 }
 
 /// The snapshot that a selector means: an id or the beginning of one, `latest`, `latest~2` for the third newest, or
-/// `@2026-03-01T14:00` for the newest that the store had at that time (a date alone includes the whole day; without `Z` or
-/// an offset the machine's time zone counts). An id is found whether it matches the filter or not, and whether the snapshot
-/// is forgotten or not, as long as it is there; the others pass by what is forgotten.
+/// `@2026-03-01T14:00` for the newest that the store had at that time, or the store of its origin if a maintainer brought it
+/// (a date alone includes the whole day; without `Z` or an offset the machine's time zone counts). An id is found whether it
+/// matches the filter or not, and whether the snapshot is forgotten or not, as long as it is there; the others pass by what
+/// is forgotten.
 ///
 /// # Errors
 /// [`Error::BadSelector`], [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`]; [`Error::UnreadableSnapshot`] if it may mean
@@ -256,8 +257,11 @@ async fn by_name(repo: &Repository, back: usize) -> Result<Option<Option<Picked>
         let confirmed = async { Ok::<_, Error>(repo.is_confirmed(listed).await?) };
         let body = async { Ok(read(repo, listed).await) };
         let (true, body) = repo.env().limits.both(confirmed, body).await? else { continue };
-        if body.as_ref().is_ok_and(|info| info.brought) {
-            return Ok(None);
+        match &body {
+            Ok(info) if info.brought => return Ok(None),
+            // Whether this one was brought is not known, only because the store did not answer.
+            Err(error) if left > 0 && error.class() != Class::Damage => return body.map(|_| None),
+            _ => {}
         }
         if left == 0 {
             return Ok(Some(Some(Picked { age: age(&listed), body })));

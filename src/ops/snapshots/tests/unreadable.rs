@@ -79,6 +79,27 @@ async fn an_older_snapshot_does_not_stand_in_for_one_that_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_answer_moves_no_selector() {
+    let objects = Arc::new(InMemory::new());
+    let repo = new_repository(Arc::<InMemory>::clone(&objects), env()).await;
+    let older = put(&repo, 0, |_| {}).await;
+    put(&repo, 1, |_| {}).await;
+    // Stored last, and the oldest by its origin.
+    let brought = put(&repo, 2, |snapshot| {
+        let kind = "restic".to_owned();
+        let (repository, snapshot_there, time) = (Vec::new(), Vec::new(), 0);
+        snapshot.origin = Some(Origin { kind, repository, snapshot: snapshot_there, time, missing: 0 });
+    })
+    .await;
+    let all = SnapshotFilter::default();
+    assert_eq!(resolve(&repo, "latest~1", &all).await.unwrap().id, older);
+    let part = format!("-{brought}");
+    let silent =
+        broken((&objects, &repo), Fault::Before(Failure::Unreachable), move |key| key.ends_with(&part));
+    assert_eq!(resolve(&silent, "latest~1", &all).await.unwrap_err().class(), Class::Unreachable);
+}
+
+#[tokio::test]
 async fn a_confirmation_that_cannot_be_had_is_not_a_forged_one() {
     let objects = Arc::new(InMemory::new());
     let repo = new_repository(Arc::<InMemory>::clone(&objects), env()).await;
