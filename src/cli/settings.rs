@@ -110,18 +110,20 @@ impl Settings {
         let url = store_url(named.ok_or(CliError::NoOtherRepository)?, around)?;
         let typed = Typed { key_file, password_file, password_command, words_file };
         let secret = Secret::choose_other(typed, around)?;
-        Ok(Other { url, secret, store: StoreOptions { options: option, ..self.store.clone() } })
+        Ok(self.beside(url, secret, option))
     }
-}
 
-impl Settings {
     /// Makes the decisions for the repository of another tool, in the same way.
     pub(crate) fn foreign(&self, args: FromArgs, around: &Surroundings) -> Result<Other, CliError> {
         let FromArgs { repo, password_file, password_command, option } = args;
         let typed = Typed { key_file: None, password_file, password_command, words_file: None };
         let secret = Secret::choose_foreign(typed, around)?;
         let url = store_url(&repo, around)?;
-        Ok(Other { url, secret, store: StoreOptions { options: option, ..self.store.clone() } })
+        Ok(self.beside(url, secret, option))
+    }
+
+    fn beside(&self, url: StoreUrl, secret: Secret, options: Vec<(String, String)>) -> Other {
+        Other { url, secret, store: StoreOptions { options, ..self.store.clone() } }
     }
 }
 
