@@ -22,8 +22,9 @@ pub(crate) struct CopyArgs {
     #[command(flatten)]
     pub(crate) select: SelectArgs,
 
-    /// Keep the other repository in step: copy what is newer than what was copied before, of each job of each machine. Nothing
-    /// is removed there, and what its own `forget` removed does not come back
+    /// Keep the other repository in step: copy what is newer than what was copied before, of each job of each machine, and what
+    /// was brought into this one from elsewhere. Nothing is removed there, and what its own `forget` removed does not come
+    /// back as long as a later copy of the same job is kept
     #[arg(long, conflicts_with = "snapshots")]
     pub(crate) mirror: bool,
 

@@ -63,6 +63,7 @@ pub(super) async fn run(session: &mut Session, args: CopyArgs) -> Result<Exit, C
 /// People are told of those that are left only if they named them, or if something is wrong.
 fn weight(outcome: &Outcome) -> Weight {
     match outcome {
+        Outcome::Unreadable => Weight::Error,
         Outcome::Copied(Brought { missing: 1.., .. })
         | Outcome::Left(Verdict::There { missing: 1.., .. } | Verdict::NotConfirmed) => Weight::Warning,
         Outcome::Copied(_) | Outcome::Gone | Outcome::Left(Verdict::Copy) => Weight::News,

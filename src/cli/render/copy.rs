@@ -42,6 +42,7 @@ impl Sums {
             Outcome::Left(Verdict::Older) => self.older += 1,
             Outcome::Left(Verdict::NotConfirmed) => self.unconfirmed += 1,
             Outcome::Gone => self.gone += 1,
+            Outcome::Unreadable => self.brought.damaged += 1,
         }
     }
 }
@@ -67,6 +68,7 @@ pub(crate) fn line(planned: &Planned, outcome: &Outcome) -> String {
             format!("{what} is copied as {}, {stored} stored{without}", done.snapshot.short())
         }
         Outcome::Gone => format!("{what} was removed or forgotten meanwhile and is not copied"),
+        Outcome::Unreadable => format!("{what} cannot be read and is not copied"),
         Outcome::Left(Verdict::Copy) => {
             format!("{what} would be copied, {}", ByteSize(info.snapshot.totals.bytes))
         }
@@ -93,6 +95,7 @@ pub(crate) fn snapshot_json(planned: &Planned, outcome: &Outcome) -> Value {
     let (word, copy, missing) = match outcome {
         Outcome::Copied(Brought { snapshot, missing, .. }) => ("copied", Some(snapshot), *missing),
         Outcome::Gone => ("gone", None, 0),
+        Outcome::Unreadable => ("unreadable", None, 0),
         Outcome::Left(Verdict::Copy) => ("planned", None, 0),
         Outcome::Left(Verdict::There { copy, missing }) => ("there", Some(copy), *missing),
         Outcome::Left(Verdict::Older) => ("older", None, 0),

@@ -24,7 +24,7 @@ pub use self::plan::{Planned, Verdict};
 use self::tree::{Pair, SourceTree};
 use crate::error::Error;
 use crate::event::Event;
-use crate::ops::backup::{Arrival, Base, Brought, TransferPlace, Transferred, transfer};
+use crate::ops::backup::{Arrival, Base, Brought, Foreign, TransferPlace, Transferred, transfer};
 use crate::ops::snapshots::{
     SnapshotFilter, SnapshotInfo, check_confirmations, judge_unread, list, resolve_all,
 };
@@ -66,6 +66,8 @@ pub enum Outcome {
     Copied(Brought),
     /// It was removed from the source, or forgotten there, while it was copied; nothing was made of it.
     Gone,
+    /// Not even its root can be read; nothing was made of it, because an empty snapshot would stand for all that it held.
+    Unreadable,
     /// It was left as it is.
     Left(Verdict),
 }
@@ -137,7 +139,9 @@ impl<'a> Copy<'a> {
 
     /// A snapshot that was copied in full is what the next one of its job is compared with.
     fn remember_held(&mut self, planned: &Planned) {
-        if let Some(Held { root, missing: 0, .. }) = self.there.get(&planned.origin) {
+        if planned.origin.missing == 0
+            && let Some(Held { root, missing: 0, .. }) = self.there.get(&planned.origin)
+        {
             let pair = Pair { source: planned.info.snapshot.root, copy: *root };
             self.last.insert(group_of(&planned.info), Last { pair, base: None, looked: false });
         }
@@ -181,6 +185,9 @@ impl<'a> Copy<'a> {
         let Some(place) = &self.place else { return Ok(Outcome::Gone) };
         let done = match Box::pin(transfer(self.to, place, (&arrival, base), &tree)).await {
             Err(Error::OriginGone) => return Ok(Outcome::Gone),
+            // What is removed while it is read is not damaged.
+            Err(Error::SnapshotUnreadable { .. }) if tree.stands().await? => return Ok(Outcome::Unreadable),
+            Err(Error::SnapshotUnreadable { .. }) => return Ok(Outcome::Gone),
             done => done?,
         };
         let Transferred { brought, root, base } = done;

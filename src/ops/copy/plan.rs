@@ -85,7 +85,7 @@ impl There {
         let mut there = Self::default();
         for info in snapshots.iter().filter(|info| info.confirmed) {
             let origin = origin_of(target, info);
-            if origin.repository == source.as_bytes() {
+            if origin.kind == Origin::COPY && origin.repository == source.as_bytes() {
                 let newest = there.newest.entry(group_of(info)).or_insert(Timestamp(i64::MIN));
                 *newest = (*newest).max(Timestamp(origin.time));
             }
@@ -137,8 +137,10 @@ pub(super) fn judge(
 }
 
 impl There {
+    /// Whether a later one was copied. Of two that a store got at the same moment, by a clock that counts seconds, neither is
+    /// later: the one that is not there may never have been.
     fn has_newer(&self, info: &SnapshotInfo) -> bool {
-        self.newest.get(&group_of(info)).is_some_and(|newest| *newest >= info.stored)
+        self.newest.get(&group_of(info)).is_some_and(|newest| *newest > info.stored)
     }
 }
 
@@ -192,6 +194,13 @@ mod tests {
         assert_eq!(verdicts(&source, &[], MIRROR), [Copy; 5], "an empty mirror takes all");
         assert_eq!(verdicts(&source, &target, PLAIN), [Copy, there, Copy, Copy, Copy]);
         assert_eq!(verdicts(&source, &target, MIRROR), [Older, there, Copy, Copy, Copy]);
+        // Stored within the same second as what was copied, perhaps after that was done.
+        let twin = SnapshotInfo { id: SnapshotId::new([8; 32]), ..source[1].clone() };
+        assert_eq!(verdicts(&[twin], &target, MIRROR), [Copy]);
+        // Another tool's repository that calls itself as the source is not the source.
+        let mut foreign = target.clone();
+        foreign[0].snapshot.origin.as_mut().unwrap().kind = "restic".into();
+        assert_eq!(verdicts(&source[..1], &foreign, MIRROR), [Copy]);
         // What was imported into the source has an old time, and is new all the same.
         let mut imported = source.clone();
         imported[0] = copied(&info(7, "j"), 1, 0);

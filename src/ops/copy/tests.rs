@@ -255,6 +255,22 @@ async fn a_hostile_source_cannot_make_the_target_hold_what_no_backup_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_whose_root_is_lost_becomes_no_empty_copy() {
+    let two = Two::new().await;
+    let mut forge = Forge::new(&two.source);
+    let nodes = [forge.file("a", &[b"1"])];
+    let root = forge.page(&nodes);
+    crate::ops::testing::put_snapshot(&two.source, 0, |snapshot| snapshot.root = Some(root)).await;
+    assert_eq!(two.copy(mirror()).await, [Outcome::Unreadable]);
+    let there = list(&two.target, &SnapshotFilter::default()).await.unwrap().snapshots;
+    assert!(there.is_empty(), "{there:?}");
+    // Mended, it is copied.
+    forge.store(root, 1).await;
+    assert_eq!(done(two.copy(mirror()).await[0]).missing, 0);
+    is_sound(&two.target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_goes_forward_under_its_own_retention() {
     let two = Two::new().await;
     let first = two.back_up().await;

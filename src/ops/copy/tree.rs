@@ -66,7 +66,8 @@ impl Foreign for SourceTree<'_> {
         if self.before.is_none() {
             walk.source.read_ahead(TREES_AHEAD);
         }
-        Box::pin(walk.run((self.root, self.before), feed)).await
+        let any = Box::pin(walk.run((self.root, self.before), feed)).await?;
+        if any { Ok(()) } else { Err(Error::SnapshotUnreadable { snapshot: self.listed.id }) }
     }
 
     async fn stands(&self) -> Result<bool, Error> {
@@ -147,16 +148,19 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Sends everything; false if there is a root and nothing of it can be read.
     async fn run(
         &mut self,
         (root, before): (Option<TreeRef>, Option<Pair>),
         feed: &mut Feed,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut stack = vec![Level::new(root, before, 0)];
+        let (mut any, mut damaged) = (false, false);
         while let Some(level) = stack.last_mut() {
             self.path.truncate(level.path);
             match level.source.next(&mut self.source).await? {
                 Some(Item::Node(node)) => {
+                    any = true;
                     let known = self.find_before(level, &node.name).await?;
                     self.path.push(b'/');
                     self.path.extend_from_slice(&node.name);
@@ -168,7 +172,10 @@ impl Walk<'_> {
                         stack.push(below);
                     }
                 }
-                Some(Item::Damaged(error)) => self.line.push(Waiting::Incomplete(error), &self.path),
+                Some(Item::Damaged(error)) => {
+                    damaged = true;
+                    self.line.push(Waiting::Incomplete(error), &self.path);
+                }
                 None => {
                     stack.pop();
                     if !stack.is_empty() {
@@ -178,7 +185,8 @@ impl Walk<'_> {
             }
             self.line.hand_on(feed, false).await?;
         }
-        self.line.hand_on(feed, true).await
+        self.line.hand_on(feed, true).await?;
+        Ok(any || !damaged)
     }
 
     /// What stood under this name before, and how it was copied.
