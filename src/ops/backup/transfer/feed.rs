@@ -186,20 +186,11 @@ impl Feed {
         self.send(Message::Entry(encoded, None), len).await
     }
 
-    /// Adds a file with all of its content, holes left out.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] if its node is refused, before anything was done, or if the content has another length than the
-    /// node says; in the second case the file is to be ended by [`Self::spoilt`]. See [`Self::begin`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "what imports other formats has a use for it"))]
-    pub(crate) async fn file(&mut self, node: Node, content: Bytes) -> Result<(), Error> {
-        self.begin(node).await?;
-        self.data(content).await?;
-        self.end().await
-    }
-
     /// Begins a file. What follows until [`Self::end`] is its content without the holes that the node names: exactly as many
     /// bytes as its size has beside them.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if its node is refused, before anything was done.
     pub(crate) async fn begin(&mut self, node: Node) -> Result<(), Error> {
         let node = Node { content: Content::Inline(Vec::new()), ..node };
         let len = self.admit(&node)?;

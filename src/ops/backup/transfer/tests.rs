@@ -24,6 +24,15 @@ impl<F: AsyncFn(&mut Feed) -> Result<(), Error>> Foreign for Script<F> {
     }
 }
 
+impl Feed {
+    /// Adds a file with all of its content, holes left out.
+    async fn file(&mut self, node: Node, content: Bytes) -> Result<(), Error> {
+        self.begin(node).await?;
+        self.data(content).await?;
+        self.end().await
+    }
+}
+
 fn arrival() -> Arrival {
     Arrival {
         time: 1_000,
