@@ -80,7 +80,9 @@ fn since(path: &Path, saved: &LastSaved) -> String {
             match path.to_str().filter(|text| sanitize::path(path) == **text) {
                 Some(path) => {
                     let place = quote(&format!("{id}:{path}"));
-                    format!("it is not there any more; to have it back: lifeboat restore {place} --target DIR")
+                    format!(
+                        "it is not there any more; to have it back: lifeboat restore {place} --target DIR"
+                    )
                 }
                 None => format!("it is not there any more; snapshot {id} has it"),
             }

@@ -221,7 +221,8 @@ impl<'a> Sweep<'a> {
         if choice == Choice::Out {
             return None;
         }
-        let (level, strip) = (path[self.root.len()..].split(|byte| *byte == b'/').count() - 1, self.options.strip);
+        let level = path[self.root.len()..].iter().filter(|byte| **byte == b'/').count();
+        let strip = self.options.strip;
         if strip > 0 && level == strip + 1 && !taken.insert(node.name.as_slice().into()) {
             // It is not restored, and what stands there is of another directory.
             return None;

@@ -133,7 +133,9 @@ impl<'a> Segments<'a> {
             let Some(place) = self.locate_here(&row)? else { continue };
             let wanted = (row, place.location.offset);
             match &last {
-                Some(wish) if wish.place.copy.segment == place.copy.segment => lock(&wish.slot.wanted).push(wanted),
+                Some(wish) if wish.place.copy.segment == place.copy.segment => {
+                    lock(&wish.slot.wanted).push(wanted)
+                }
                 _ => {
                     self.send(last.take());
                     let slot = self.slot(&place);

@@ -216,7 +216,8 @@ async fn of_two_directories_that_come_together_under_one_name_the_second_removes
     let target = place.path().join("target");
     fs::create_dir_all(target.join("other")).unwrap();
     fs::write(target.join("other/stray"), b"x").unwrap();
-    let done = restore(&repo, RestoreOptions { strip: 1, ..below(&snapshot, &source, &target) }).await.unwrap();
+    let done =
+        restore(&repo, RestoreOptions { strip: 1, ..below(&snapshot, &source, &target) }).await.unwrap();
     assert_eq!((done.failed, done.removed), (1, 1));
     assert_eq!(all(&target), ["other", "other/third", "same", "same/first"]);
 }
