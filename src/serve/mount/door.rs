@@ -1,11 +1,12 @@
 //! The kernel's side of the mount: threads that take its questions and hand them over the bridge.
 //!
 //! # Must not
-//! Wait for anything but room on the bridge.
+//! Wait for anything but room on the bridge. What needs no waiting is answered here.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
@@ -15,6 +16,7 @@ use fuser::{
 };
 use tokio::sync::mpsc::Sender;
 
+use super::bare::Bare;
 use super::names::NAME_MAX;
 
 /// Most bytes that are read at once; each answer that is being made up needs as much memory.
@@ -72,13 +74,14 @@ impl Listing {
 /// What the threads have.
 pub(super) struct Door {
     bridge: Sender<Question>,
+    bare: Arc<Bare>,
     /// The kernel judges by modes and access control lists who may read.
     checked: bool,
 }
 
 impl Door {
-    pub(super) fn new(bridge: Sender<Question>, checked: bool) -> Self {
-        Self { bridge, checked }
+    pub(super) fn new(bridge: Sender<Question>, bare: Arc<Bare>, checked: bool) -> Self {
+        Self { bridge, bare, checked }
     }
 
     /// Hands a question over. When nobody listens any more, it is dropped, which is an answer.
@@ -152,10 +155,16 @@ impl Filesystem for Door {
     }
 
     fn getxattr(&self, _: &From, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if self.bare.is_known(ino.0) {
+            return reply.error(Errno::ENODATA);
+        }
         self.ask(Question::Xattr { ino: ino.0, name: name.as_bytes().to_vec(), room: size, reply });
     }
 
     fn listxattr(&self, _: &From, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if self.bare.is_known(ino.0) {
+            return reply_value(reply, size, &[]);
+        }
         self.ask(Question::Xattrs { ino: ino.0, room: size, reply });
     }
 

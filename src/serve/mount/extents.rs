@@ -111,10 +111,14 @@ impl RowList {
 
     /// The rows with any byte in this range, and where each begins.
     pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (ChunkRow, u64)> {
-        let first = self.ends.partition_point(|end| *end <= range.start);
+        self.from(range.start).take_while(move |(_, start)| *start < range.end)
+    }
+
+    /// The row with this byte and all behind it, and where each begins.
+    pub(super) fn from(&self, at: u64) -> impl Iterator<Item = (ChunkRow, u64)> {
+        let first = self.ends.partition_point(|end| *end <= at);
         let rows = self.rows.iter().zip(self.ends.iter()).skip(first);
         rows.map(|(row, end)| (*row, end - u64::from(row.len)))
-            .take_while(move |(_, start)| *start < range.end)
     }
 }
 

@@ -152,8 +152,8 @@ impl<'a> Files<'a> {
                     let (list, base) = rows_at(pages, file, content).await?;
                     // What is in another page of the list is asked for when that is reached.
                     let here = list.len().saturating_sub(content - base).min(len).max(1);
-                    let rows = list.within(content - base..content - base + here);
-                    self.segments.wish(rows.map(|(row, _)| row))?;
+                    let from = content - base;
+                    self.segments.wish(list.from(from).map(|(row, at)| (row, at < from + here)))?;
                     at += here;
                 }
             }

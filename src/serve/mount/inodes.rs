@@ -68,19 +68,20 @@ pub(super) struct PageRecord {
     pub(super) page: TreeRef,
 }
 
+/// What was used lately, and what was before.
 #[derive(Debug)]
-struct Generations<K, V> {
+pub(super) struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
 
 impl<K: Hash + Eq, V: Copy> Generations<K, V> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The value, which is young from now on, and whether it was before.
-    fn get(&mut self, key: &K) -> Option<(V, bool)> {
+    pub(super) fn get(&mut self, key: &K) -> Option<(V, bool)> {
         if let Some(value) = self.young.get(key) {
             return Some((*value, true));
         }
@@ -89,8 +90,21 @@ impl<K: Hash + Eq, V: Copy> Generations<K, V> {
         Some((value, false))
     }
 
+    /// Adds a value; what was not used for `most` of them and another `most` is dropped.
+    pub(super) fn put(&mut self, key: K, value: V, most: usize) {
+        if self.young.len() >= most {
+            self.turn();
+        }
+        self.young.insert(key, value);
+    }
+
     fn turn(&mut self) {
         self.old = std::mem::take(&mut self.young);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
     }
 }
 

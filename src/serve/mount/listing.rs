@@ -135,6 +135,7 @@ impl Server<'_> {
         let ino = self.number(dir, spot, node);
         match ino.and_then(|ino| attr::attr(node, ino)) {
             Ok(attr) => {
+                self.bare.note(attr.ino.0, node);
                 let page = self.page(dir, spot.page);
                 let cookie = Ino::Row { page, row: spot.row }.number();
                 sink(cookie, &node.name, &attr, FOREVER)

@@ -27,6 +27,7 @@
 
 mod answer;
 mod attr;
+mod bare;
 mod dirs;
 mod door;
 mod extents;
@@ -124,7 +125,7 @@ pub async fn mount(
     let told = Told::new(Arc::clone(&repo.env().observer), options.place.clone());
     let server = Server::new(&lookup, root, told, wishing)?;
     let (bridge, questions) = channel(QUESTIONS);
-    let door = Door::new(bridge, options.access == Access::Checked);
+    let door = Door::new(bridge, Arc::clone(&server.bare), options.access == Access::Checked);
     let mut session = session::start(door, &options.place, options.access).await?;
     mounted();
     // What was not answered when this ends is answered with an error, so that nobody waits for ever.

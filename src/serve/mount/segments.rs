@@ -125,10 +125,14 @@ impl<'a> Segments<'a> {
         Ok(())
     }
 
-    /// Asks for the segments of these chunks, whose content somebody is about to read.
-    pub(super) fn wish(&self, rows: impl Iterator<Item = ChunkRow>) -> Result<(), Error> {
+    /// Asks for the segments of the chunks at the beginning that somebody is about to read. Of those behind them it only
+    /// takes what lies in the last of these segments, so that all of it is looked at when it is opened.
+    pub(super) fn wish(&self, rows: impl Iterator<Item = (ChunkRow, bool)>) -> Result<(), Error> {
         let mut last: Option<Wish> = None;
-        for row in rows {
+        for (row, read) in rows {
+            if !read && last.is_none() {
+                break;
+            }
             // What is not in the index is looked for when it is read.
             let Some(place) = self.locate_here(&row)? else { continue };
             let wanted = (row, place.location.offset);
@@ -136,6 +140,7 @@ impl<'a> Segments<'a> {
                 Some(wish) if wish.place.copy.segment == place.copy.segment => {
                     lock(&wish.slot.wanted).push(wanted)
                 }
+                _ if !read => break,
                 _ => {
                     self.send(last.take());
                     let slot = self.slot(&place);

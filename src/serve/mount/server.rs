@@ -11,6 +11,7 @@ use fuser::{Errno, FileAttr, FileType};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::attr::{self, Unfit};
+use super::bare::Bare;
 use super::dirs::{self, Spot};
 use super::files::{File, Files};
 use super::inodes::{GENERATION, Ino, Inodes, PageRecord, ROOT, ROWS_MAX};
@@ -93,6 +94,7 @@ pub(super) struct Server<'a> {
     files: Files<'a>,
     inodes: Mutex<Inodes>,
     virtuals: Mutex<Virtuals>,
+    pub(super) bare: Arc<Bare>,
     pub(super) told: Told,
     pub(super) owner: (u32, u32),
     /// When it was mounted, nanoseconds since 1970.
@@ -114,6 +116,7 @@ impl<'a> Server<'a> {
             files: Files::new(lookup, wishes)?,
             inodes: Mutex::new(Inodes::new(GENERATION)),
             virtuals: Mutex::default(),
+            bare: Arc::new(Bare::new()),
             told,
             owner,
             since: lookup.repo().env().clock.now().0,
@@ -268,9 +271,10 @@ impl<'a> Server<'a> {
                 let spot = dirs::find(&self.pages, tree, name).await?.ok_or_else(none)?;
                 let node = spot.leaf.node(spot.row).ok_or_else(none)?;
                 let node = node.map_err(|rule| damaged_page(&spot.page.id, rule))?;
-                let ino = self.number(&entry, &spot, &node);
-                let found = ino.and_then(|ino| attr::attr(&node, ino));
-                Ok((found.map_err(Fault::Unfit)?, FOREVER))
+                let ino = self.number(&entry, &spot, &node).map_err(Fault::Unfit)?;
+                let found = attr::attr(&node, ino).map_err(Fault::Unfit)?;
+                self.bare.note(ino, &node);
+                Ok((found, FOREVER))
             }
             _ => Err(Fault::Errno(Errno::ENOTDIR)),
         }
