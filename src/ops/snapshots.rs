@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::format::snapshot::{Origin, Snapshot};
 use crate::id::{SnapshotId, WriterId};
-use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
+use crate::repo::{LabelsRank, Listed, OwnSnapshots, RepoError, Repository, StoredTomb};
 
 pub use self::marks::check_confirmations;
 pub(super) use self::marks::judge_unread;
@@ -79,6 +79,8 @@ pub struct SnapshotList {
     pub unreadable: Vec<(String, Error)>,
     /// The snapshots among these.
     pub unread: Vec<Listed>,
+    /// How many there are that this key cannot open and this machine did not make.
+    pub closed: u64,
 }
 
 impl SnapshotFilter {
@@ -142,16 +144,19 @@ impl SnapshotInfo {
     }
 }
 
-/// All snapshots that match, confirmed or not, forgotten or not. Snapshots known from an earlier run come from the local cache, the others
+/// All snapshots that match, confirmed or not, forgotten or not; with a key that cannot open them those of this machine's own
+/// runs, with the tags that they were made with. Snapshots known from an earlier run come from the local cache, the others
 /// are read [`crate::repo::Limits::requests`] at a time.
 pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<SnapshotList, Error> {
     let mut found = SnapshotList::default();
     let listed = listed(repo).await?;
     let mut cache = BodyCache::open(repo);
+    let own = own(repo, &listed);
     let mut unknown = Vec::new();
     for listed in &listed {
-        match cache.get(listed) {
+        match own.as_ref().and_then(|own| own.get(listed)).or_else(|| cache.get(listed)) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(repo, *listed, snapshot)),
+            None if !opens(repo) => found.closed += 1,
             None => unknown.push(*listed),
         }
     }
@@ -183,6 +188,18 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     found.snapshots.sort_unstable_by_key(SnapshotInfo::age);
     found.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// Whether this key opens snapshots.
+fn opens(repo: &Repository) -> bool {
+    repo.secrets().metadata.is_some()
+}
+
+/// What this machine remembers of its own runs, for a key that does not open snapshots.
+fn own<'a>(repo: &'a Repository, listed: &[Listed]) -> Option<OwnSnapshots<'a>> {
+    let own = OwnSnapshots::of(repo)?;
+    own.keep(listed);
+    Some(own)
 }
 
 /// As [`list`]; only a confirmation that somebody entitled has signed counts, and of what could not be read there are left in
@@ -481,7 +498,7 @@ async fn listed(repo: &Repository) -> Result<Vec<Listed>, Error> {
 /// Whether a failure concerns the store or the key as a whole and not one object.
 fn is_fatal(error: &RepoError) -> bool {
     match error {
-        RepoError::RoleForbids { .. } | RepoError::Cancelled => true,
+        RepoError::RoleForbids { .. } | RepoError::WrongRole { .. } | RepoError::Cancelled => true,
         RepoError::Store(error) => !matches!(error.class(), Class::Failed | Class::Damage),
         _ => false,
     }

@@ -18,6 +18,7 @@ mod objects;
 mod places;
 mod reading;
 mod restoring;
+mod roles;
 mod secrets;
 mod sources;
 mod support;

@@ -124,6 +124,7 @@ async fn verify_once(
     let (walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
     let mut walked = walked;
     report.snapshots = walked.snapshots;
+    report.closed = survey.closed;
     report.bytes += checked.bytes;
     if depth == Depth::Data {
         report.chunks = checked.chunks;
@@ -140,7 +141,7 @@ async fn verify_once(
     }
     attach(&mut report.findings, lost);
     let refused = match depth {
-        Depth::Structure if walked.read => None,
+        Depth::Structure if walked.read || survey.closed > 0 => None,
         Depth::Structure => pages_refused(repo.store(), &mut report.findings),
         _ => checked.asked.kind_refused(repo.store(), &mut report.findings),
     };
@@ -189,7 +190,8 @@ struct Checked {
 }
 
 async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
-    let shared = PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said))?;
+    let checker = || PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said));
+    let shared = data.then(checker).transpose()?;
     let mut jobs = Vec::with_capacity(survey.packs.len());
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));
@@ -200,10 +202,10 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         .into_iter()
         .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
     let make = || -> Result<Check<PackId, PackOutcome>, RepoError> {
-        if !data {
+        let Some(shared) = &shared else {
             return Ok(Box::new(|id, bytes| Ok(check_hash(*id, bytes).verdict())));
-        }
-        let mut worker = PackWorker::new(&shared)?;
+        };
+        let mut worker = PackWorker::new(shared)?;
         Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
     };
     let counters = repo.env().observer.counters();
