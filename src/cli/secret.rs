@@ -24,7 +24,6 @@ pub(crate) use key::{NewKeyFile, create_private_dir};
 pub(crate) use new::NewSecret;
 pub(crate) use password::is_person;
 
-
 /// Where the secret comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Secret {

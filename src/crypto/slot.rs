@@ -176,7 +176,8 @@ mod tests {
             assert_eq!(open(&file(1), &slot(role)), Ok(content(role)));
         }
         let words = Unlock::Words(SecretKey::from_bytes([1; 32]));
-        let bytes = wrap(&words, &content(Role::Reader), None, KdfParams::default(), &Seeded::new(10)).unwrap();
+        let bytes =
+            wrap(&words, &content(Role::Reader), None, KdfParams::default(), &Seeded::new(10)).unwrap();
         assert_eq!(open(&words, &bytes), Ok(content(Role::Reader)));
         assert_ne!(
             KeySlot::decode(&bytes).unwrap().commitment,
@@ -236,6 +237,25 @@ mod tests {
         assert!(matches!(made, Err(CryptoError::RoleSecret { missing: true, .. })));
         let made = wrap(&file(1), &content(Role::Reader), None, KdfParams::default(), &Broken);
         assert!(matches!(made, Err(CryptoError::Random(_))));
+    }
+
+    #[test]
+    fn a_slot_that_gives_a_role_more_or_less_than_is_its_own_does_not_open() {
+        let made = |role: Role, secrets: Secrets| {
+            let mut slot = KeySlot::decode(&slot(role)).unwrap();
+            let (key, _) = file(1).wrapping_key(None, &slot.salt).unwrap();
+            let mut buf = secrets.encode(&pins());
+            let tag = AeadKey::new(&key).seal_in_place([0; NONCE_LEN], &slot.aad(), &mut buf).unwrap();
+            slot.sealed = [&buf[..], &tag].concat();
+            open(&file(1), &slot.encode())
+        };
+        for role in [Role::Writer, Role::Maintainer, Role::Verifier, Role::Reader] {
+            let refused = made(role, all());
+            assert!(matches!(refused, Err(CryptoError::RoleSecret { missing: false, .. })), "{role}");
+            let refused = made(role, Secrets::default());
+            assert!(matches!(refused, Err(CryptoError::RoleSecret { missing: true, .. })), "{role}");
+            assert!(made(role, all().restrict(role)).is_ok());
+        }
     }
 
     #[test]

@@ -354,7 +354,8 @@ mod tests {
         let bytes = note.encode().unwrap();
         let value = [&[25, 0, 0, 0, 0xa2, 0, 0x64][..], b"web1", &[1, 0x50], &[7; 16]].concat();
         assert_eq!(bytes[..value.len()], value);
-        for some in [note, SlotNote::default(), SlotNote { label: Some("x".repeat(LABEL_MAX)), writer: None }] {
+        for some in [note, SlotNote::default(), SlotNote { label: Some("x".repeat(LABEL_MAX)), writer: None }]
+        {
             let bytes = some.encode().unwrap();
             assert_eq!((bytes.len(), SlotNote::decode(&bytes)), (NOTE_LEN, Ok(some)));
         }

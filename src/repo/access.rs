@@ -160,19 +160,7 @@ mod tests {
         assert_eq!(of(Role::Verifier), [Snapshots, ListHolds, Verify, OwnKey]);
         assert_eq!(
             of(Role::Maintainer),
-            [
-                Snapshots,
-                Forget,
-                JudgeSnapshots,
-                Undelete,
-                Hold,
-                ListHolds,
-                Tag,
-                Verify,
-                Prune,
-                Stats,
-                OwnKey
-            ]
+            [Snapshots, Forget, JudgeSnapshots, Undelete, Hold, ListHolds, Tag, Verify, Prune, Stats, OwnKey]
         );
         assert_eq!(
             of(Role::Reader),

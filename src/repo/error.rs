@@ -42,7 +42,9 @@ pub enum RepoError {
         action: &'static str,
     },
     /// The key opens the repository, and its role is not one that may do this.
-    #[error("a key of role {role} opens this repository, and it cannot {task}: that needs a key of role {needed}")]
+    #[error(
+        "a key of role {role} opens this repository, and it cannot {task}: that needs a key of role {needed}"
+    )]
     WrongRole {
         /// The role at hand.
         role: Role,

@@ -117,9 +117,7 @@ impl SlotList {
         match self.slots.iter().filter(matches).collect::<Vec<_>>()[..] {
             [] => Err(SlotError::NotFound { selector: selector.to_owned() }),
             [slot] => Ok(slot),
-            ref several => {
-                Err(SlotError::Ambiguous { selector: selector.to_owned(), count: several.len() })
-            }
+            ref several => Err(SlotError::Ambiguous { selector: selector.to_owned(), count: several.len() }),
         }
     }
 

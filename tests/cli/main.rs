@@ -13,6 +13,7 @@ mod history;
 mod images;
 mod importing;
 mod interruption;
+mod keys;
 mod mounting;
 mod objects;
 mod places;

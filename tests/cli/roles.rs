@@ -30,8 +30,7 @@ fn place() -> Place {
 
 fn run_as(place: &Place, role: &str, args: &[&str]) -> Run {
     // Each role is a machine of its own.
-    let (key, state, cache) =
-        (format!("{role}.key"), format!("state-of-{role}"), format!("cache-of-{role}"));
+    let (key, state, cache) = (format!("{role}.key"), format!("state-of-{role}"), format!("cache-of-{role}"));
     let own = ["--key-file", &key, "--state-dir", &state, "--cache-dir", &cache];
     place.run(args.iter().copied().chain(own))
 }
@@ -154,8 +153,7 @@ fn a_maintainer_forgets_and_prunes_and_a_reader_restores_what_is_left() {
     };
     let before = packs(&place);
     run_as(&place, "maintainer", &["forget", old, &big]).exits(0);
-    let prune =
-        ["prune", "--grace", "0s", "--undo-window", "0s", "--young", "0s", "--yes", "--force"];
+    let prune = ["prune", "--grace", "0s", "--undo-window", "0s", "--young", "0s", "--yes", "--force"];
     run_as(&place, "maintainer", &prune).exits(0);
     assert!(packs(&place) + 2_500_000 < before, "{} of {before}", packs(&place));
     run_as(&place, "reader", &["verify", "--data"]).exits(0);
@@ -202,7 +200,8 @@ fn a_writer_dedups_sees_its_own_names_and_reads_an_unchanged_tree_from_its_memor
     run_as(&place, "maintainer", &prune).exits(0);
     let seen = run_as(&place, "writer", &["snapshots", "--json"]).exits(0);
     assert_eq!(ids(&seen), [second["snapshot"].clone()]);
-    let kept = place.files("state-of-writer").iter().filter(|path| path.parent().unwrap().ends_with("own")).count();
+    let kept =
+        place.files("state-of-writer").iter().filter(|path| path.parent().unwrap().ends_with("own")).count();
     assert_eq!(kept, 1);
     run_as(&place, "reader", &["restore", "latest", "--target", "target/all"]).exits(0);
 }

@@ -71,9 +71,13 @@ pub(crate) struct NewSecretArgs {
 /// `key recovery`.
 #[derive(Debug, Args)]
 pub(crate) struct RecoveryArgs {
-    /// Write the words into a file (mode 0600) and show them nowhere; an existing file is never replaced
+    /// Write the words into a file (mode 0600) instead of showing them; an existing file is never replaced
     #[arg(long, value_name = "FILE")]
     pub(crate) words_to: Option<PathBuf>,
+
+    /// Write the QR code of the words into a picture (mode 0600); an existing file is never replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) png: Option<PathBuf>,
 }
 
 /// A role as typed.

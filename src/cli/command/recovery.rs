@@ -17,6 +17,7 @@ use serde_json::json;
 use super::super::args::RecoveryArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::render::qr::Qr;
 use super::super::secret::{NewKeyFile, Secret, ask_words, is_person};
 use super::super::session::Session;
 use super::default::numbered;
@@ -27,14 +28,18 @@ const TRIES: usize = 3;
 
 pub(super) async fn make(session: &mut Session, args: RecoveryArgs) -> Result<Exit, CliError> {
     let (repo, own) = session.opened(Task::ManageKeys).await?;
-    let shown = args.words_to.is_none();
-    if shown && !(is_person() && std::io::stdout().is_terminal()) {
+    let person = is_person() && std::io::stdout().is_terminal();
+    let shown = person && args.words_to.is_none();
+    if !person && args.words_to.is_none() && args.png.is_none() {
         return Err(CliError::NoWordsPlace);
     }
     let key = SecretKey::generate(&*repo.env().random).map_err(Error::from)?;
     session.clear();
     if let Some(path) = &args.words_to {
         write(path, numbered(&words::encode(&key)).as_bytes())?;
+    }
+    if let Some(path) = &args.png {
+        write(path, &code(&key).png())?;
     }
     if shown {
         show(session, &key)?;
@@ -44,6 +49,10 @@ pub(super) async fn make(session: &mut Session, args: RecoveryArgs) -> Result<Ex
     show_replaced(session, &replaced, "these words open the repository, and no others do")
 }
 
+fn code(key: &SecretKey) -> Qr {
+    Qr::of(&words::encode(key)).expect("24 words fit into a code")
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let file = NewKeyFile::create(path)?;
     file.write(bytes).map_err(|source| CliError::Write { path: path.to_path_buf(), source })
@@ -51,6 +60,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 
 fn show(session: &mut Session, key: &SecretKey) -> Result<(), CliError> {
     let words = words::encode(key);
+    session.output.text(&code(key).terminal())?;
     session.output.text("Write these 24 words down, and keep them away from this machine:\n\n")?;
     session.output.text(&numbered(&words))?;
     session.output.flush()

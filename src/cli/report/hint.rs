@@ -35,7 +35,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
              --new-key-file"
             .to_owned(),
         CliError::NotForInit { .. } => "give --new-key-file FILE, or a password".to_owned(),
-        CliError::NoWordsPlace => "name a file with --words-to, or run it at a terminal".to_owned(),
+        CliError::NoWordsPlace => "name a file with --words-to or --png, or run it at a terminal".to_owned(),
         CliError::WordsReplaced => "see them with the key that made them, or make new ones: lifeboat key recovery".to_owned(),
         CliError::NoWordsToCheck => "name a file with --words-file, or run it at a terminal".to_owned(),
         CliError::KeyFileExists { .. } => "choose another name, or move the file away".to_owned(),

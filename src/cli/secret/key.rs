@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use lifeboat::crypto::{CryptoError, SecretKey, keyfile, words};
 use super::super::error::CliError;
 use super::read_secret_file;
+use lifeboat::crypto::{CryptoError, SecretKey, keyfile, words};
 
 pub(super) fn read_key_file(path: &Path, warn: &dyn Fn(&str)) -> Result<SecretKey, CliError> {
     read(path, warn, |text| keyfile::decode(text).map(|(_, key)| key))

@@ -246,7 +246,9 @@ impl Run<'_> {
             }
             let directory = match self.repo.read_directory(fact.id, fact.size).await {
                 Ok((_, directory)) => directory,
-                Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => return Err(error.into()),
+                Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => {
+                    return Err(error.into());
+                }
                 // What it holds is not known, so all of it stays.
                 Err(_) => {
                     fact.live = fact.plain;
