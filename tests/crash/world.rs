@@ -98,8 +98,8 @@ pub async fn check_snapshots(repo: &Repository, snapshots: &[(SnapshotId, &Path)
 /// Every path below a directory and what is in it.
 pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in ignore::WalkBuilder::new(root).standard_filters(false).min_depth(Some(1)).build() {
-        let entry = entry.unwrap();
+    let entries = ignore::WalkBuilder::new(root).standard_filters(false).build().map(Result::unwrap);
+    for entry in entries.filter(|entry| entry.depth() > 0) {
         let content = match entry.file_type().unwrap() {
             kind if kind.is_file() => std::fs::read(entry.path()).unwrap(),
             kind if kind.is_symlink() => {

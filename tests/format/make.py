@@ -423,7 +423,7 @@ def keys():
         ("label", note({0: "x" * 129}), value(12, "note of a key slot")), ("text", note({0: b"x"}), broken(12, "note of a key slot")),
         ("writer", note({1: rep(7, 15)}), broken(12, "note of a key slot")), ("length", note(both, len_=253), value(12, "note of a key slot")),
         ("padding", note(both, fill=b"\1"), value(12, "note of a key slot")),
-        ("label-end", note({0: "web1"}, len_=3), broken(12, "note of a key slot")), ("list", note([]), broken(12, "note of a key slot")), ("order", note({1: rep(7, 16), 0: "web1"}), value(12, "order of fields")), ("short", note(both, size=255), value(12, "note of a key slot")),
+        ("label-end", note({0: "web1"}, len_=3), value(12, "note of a key slot")), ("list", note([]), broken(12, "note of a key slot")), ("order", note({1: rep(7, 16), 0: "web1"}), value(12, "order of fields")), ("short", note(both, size=255), value(12, "note of a key slot")),
     ]:
         vector("slot-note", f"bad-{name}", "a note that section 12 does not allow", data, error)
     for name, data, error in [

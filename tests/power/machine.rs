@@ -345,8 +345,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn contents(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let below = |path: &Path| path.strip_prefix(root).unwrap().to_owned();
-    let entries =
-        ignore::WalkBuilder::new(root).standard_filters(false).min_depth(Some(1)).build().map(Result::unwrap);
+    let entries = ignore::WalkBuilder::new(root).standard_filters(false).build().map(Result::unwrap);
+    let entries = entries.filter(|entry| entry.depth() > 0);
     entries.map(|entry| (below(entry.path()), std::fs::read(entry.path()).ok())).collect()
 }
 

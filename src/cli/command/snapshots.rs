@@ -40,7 +40,7 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
     if hidden > 0 && !session.voice().json {
         session.say(&format!("{hidden} forgotten snapshots are not shown; see them with --all"));
     }
-    if found.closed > 0 && !session.voice().json {
+    if found.closed > 0 {
         session.say(&format!(
             "{} snapshots are not shown: this key does not open them, and this machine did not make them",
             found.closed

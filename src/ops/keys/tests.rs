@@ -188,6 +188,9 @@ async fn a_writers_secrets_and_the_whole_store_decrypt_nothing() {
     world.write("a", &noise(1, 300_000));
     world.write("b", b"a secret of the machine that it has forgotten");
     back_up(&writer, &world.source()).await;
+    // It was opened before the writer was registered.
+    let report = verify(&admin, Depth::Data).await.unwrap();
+    assert!(!report.has_damage(), "{:?}", report.findings);
     add_key(&admin, &file(8), Role::Reader, None).await.unwrap();
     let reader = Repository::open(admin.store().clone(), world.env_at("reader"), &file(8)).await.unwrap();
     assert!(!verify(&reader, Depth::Data).await.unwrap().has_damage(), "a reader opens all of it");

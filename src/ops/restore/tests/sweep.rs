@@ -24,9 +24,9 @@ fn below(snapshot: &SnapshotInfo, source: &Path, target: &Path) -> RestoreOption
 /// Every entry below a directory, by its path from there.
 fn all(dir: &Path) -> Vec<String> {
     let mut walk = ignore::WalkBuilder::new(dir);
-    walk.standard_filters(false).min_depth(Some(1)).sort_by_file_name(|a, b| a.cmp(b));
+    walk.standard_filters(false).sort_by_file_name(|a, b| a.cmp(b));
     let name = |entry: ignore::DirEntry| entry.path().strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-    walk.build().map(|entry| name(entry.unwrap())).collect()
+    walk.build().map(Result::unwrap).filter(|entry| entry.depth() > 0).map(name).collect()
 }
 
 const WHOLE: [&str; 7] = ["a", "d", "d/b", "d/deep", "d/deep/c", "e", "e/b"];
