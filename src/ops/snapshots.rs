@@ -10,11 +10,11 @@
 //! Believe the local cache more than the store: what is listed comes from the store, only the bodies from the cache.
 
 mod cache;
+mod filter;
 mod marks;
 mod selector;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 
 use futures::StreamExt;
 
@@ -27,6 +27,7 @@ use crate::format::snapshot::{Origin, Snapshot};
 use crate::id::{SnapshotId, WriterId};
 use crate::repo::{LabelsRank, Listed, OwnSnapshots, RepoError, Repository, StoredTomb};
 
+pub use self::filter::SnapshotFilter;
 pub use self::marks::check_confirmations;
 pub(super) use self::marks::judge_unread;
 pub(super) use self::selector::Selector;
@@ -57,19 +58,6 @@ pub struct SnapshotInfo {
     pub snapshot: Snapshot,
 }
 
-/// Which snapshots count. What is empty does not restrict.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SnapshotFilter {
-    /// Made on any of these machines.
-    pub hosts: Vec<String>,
-    /// Of any of these jobs.
-    pub jobs: Vec<String>,
-    /// With all of these tags; `key` is also met by `key=value`.
-    pub tags: Vec<String>,
-    /// Made of all of these sources, as they were given.
-    pub paths: Vec<PathBuf>,
-}
-
 /// What [`list`] found.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
@@ -81,33 +69,6 @@ pub struct SnapshotList {
     pub unread: Vec<Listed>,
     /// How many there are that this key cannot open and this machine did not make.
     pub closed: u64,
-}
-
-impl SnapshotFilter {
-    /// Whether every snapshot counts.
-    pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.jobs.is_empty() && self.tags.is_empty() && self.paths.is_empty()
-    }
-
-    /// Whether this one counts.
-    pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let any = |wanted: &[String], found: &[u8]| {
-            wanted.is_empty() || wanted.iter().any(|wanted| wanted.as_bytes() == found)
-        };
-        let tagged = |wanted: &String| {
-            snapshot.tags.iter().any(|tag| {
-                tag.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-            })
-        };
-        let of_path = |wanted: &PathBuf| {
-            let wanted = wanted.as_os_str().as_encoded_bytes();
-            snapshot.paths.iter().any(|path| path == wanted)
-        };
-        any(&self.hosts, &snapshot.host)
-            && any(&self.jobs, &snapshot.job)
-            && self.tags.iter().all(tagged)
-            && self.paths.iter().all(of_path)
-    }
 }
 
 impl SnapshotInfo {
