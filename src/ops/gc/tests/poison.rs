@@ -48,7 +48,7 @@ async fn put_lie(world: &World, id: ChunkId, lie: &[u8]) {
     let run = world.repo.new_run_keys().unwrap();
     let mut sealer = SegmentSealer::new(run.key(kind), world.repo.id(), 1).unwrap();
     let mut stored = Vec::new();
-    let entry = sealer.seal(lie, [&id].into_iter(), &SystemRandom, &mut stored).unwrap();
+    let entry = sealer.seal(lie, [&id], &SystemRandom, &mut stored).unwrap();
     let buffer = BufferPool::new(1).take(&|| false).unwrap();
     let mut pack = PackBuilder::new(kind, world.repo.id(), buffer);
     pack.push(entry, &stored, &[(id, lie.len() as u32)]);
