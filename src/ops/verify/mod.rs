@@ -56,7 +56,8 @@ pub enum Depth {
 /// How often a verification begins again because the index moved or the local cache was damaged.
 const TRIES: usize = 3;
 
-/// Verifies a repository.
+/// Verifies a repository, as far as the key goes: one that opens no snapshots checks their signatures and the index, and one that
+/// cannot name chunks takes a page of a tree for what the index calls it, if all copies are the same.
 ///
 /// # Errors
 /// Only for what keeps the verification from going on: the store does not answer, or the key may not read.
