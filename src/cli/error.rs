@@ -62,6 +62,21 @@ pub(crate) enum CliError {
     /// The repository has no recovery words, or the key is not an admin's.
     #[error("this key knows no recovery words")]
     NoRecoveryWords,
+    /// The words that this key knows open nothing any more.
+    #[error("the recovery words that this key knows were replaced")]
+    WordsReplaced,
+    /// New recovery words must go somewhere.
+    #[error("there is no terminal to show recovery words at")]
+    NoWordsPlace,
+    /// Nothing to check.
+    #[error("no recovery words are given, and there is no terminal to ask at")]
+    NoWordsToCheck,
+    /// The words that were typed are no recovery words.
+    #[error("these are no recovery words")]
+    BadWords(#[source] CryptoError),
+    /// Words that were shown were not typed back.
+    #[error("the words were not typed back, so nothing was changed")]
+    WordsNotConfirmed,
     /// A file with a key or recovery words cannot be understood.
     #[error("cannot use {}", path.display())]
     BadKey {
@@ -138,6 +153,10 @@ impl CliError {
             | Self::BadPassword { .. }
             | Self::PasswordsDiffer
             | Self::NoRecoveryWords
+            | Self::WordsReplaced
+            | Self::NoWordsPlace
+            | Self::NoWordsToCheck
+            | Self::BadWords(_)
             | Self::StdinNotAlone
             | Self::StdinIsTerminal
             | Self::NoPath
@@ -149,7 +168,7 @@ impl CliError {
             | Self::PasswordCommandStart(_)
             | Self::Prompt(_)
             | Self::Setup(_) => Class::Failed,
-            Self::KeyFileExists { .. } => Class::Refused,
+            Self::KeyFileExists { .. } | Self::WordsNotConfirmed => Class::Refused,
             Self::Write { source, .. } | Self::KeyLost { source, .. } | Self::Output(source) => {
                 match source.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,

@@ -37,6 +37,11 @@ impl Output {
         self.out.write_all(text.as_bytes()).map_err(CliError::Output)
     }
 
+    /// Hands over what was written so far: somebody is about to be asked about it.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        self.out.flush().map_err(CliError::Output)
+    }
+
     /// Raw bytes of a file.
     pub(crate) fn bytes(&mut self) -> &mut (impl Write + Send + use<>) {
         &mut self.out

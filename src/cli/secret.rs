@@ -6,6 +6,7 @@
 //! * Nobody is asked anything unless standard input and standard error are terminals.
 
 mod key;
+mod new;
 mod password;
 
 use std::ffi::OsString;
@@ -13,12 +14,15 @@ use std::path::{Path, PathBuf};
 
 use lifeboat::cancel::Cancel;
 use lifeboat::crypto::slot::Unlock;
+use lifeboat::crypto::{SecretKey, words};
 use zeroize::Zeroizing;
 
 use super::args::GlobalArgs;
 use super::environment::Surroundings;
 use super::error::CliError;
 pub(crate) use key::{NewKeyFile, create_private_dir};
+pub(crate) use new::NewSecret;
+pub(crate) use password::is_person;
 
 /// Where the secret comes from.
 #[derive(Clone, PartialEq, Eq)]
@@ -183,7 +187,7 @@ impl Secret {
             Self::WordsFile(_) => Err(CliError::NotForInit { option: "a file of recovery words" }),
             _ => match self.password(warn)? {
                 Some(password) => Ok(password),
-                None => password::ask_twice(cancel).await,
+                None => password::ask_twice("the new repository", cancel).await,
             },
         }
     }
@@ -197,6 +201,15 @@ impl Secret {
             _ => Ok(None),
         }
     }
+}
+
+/// Asks a person for recovery words.
+///
+/// # Errors
+/// [`CliError::BadWords`] if what was typed is none.
+pub(crate) async fn ask_words(question: &str, cancel: &Cancel) -> Result<SecretKey, CliError> {
+    let typed = password::ask_line(question, cancel).await?;
+    words::decode(&typed).map_err(CliError::BadWords)
 }
 
 fn only_one(choices: [(&'static str, Option<Secret>); 5]) -> Result<Option<Secret>, CliError> {

@@ -11,7 +11,7 @@ use lifeboat::error::Error;
 use lifeboat::event::{Event, Observer};
 use lifeboat::format::layout;
 use lifeboat::random::SystemRandom;
-use lifeboat::repo::{Env, RepoError, Repository};
+use lifeboat::repo::{Env, RepoError, Repository, Task};
 use lifeboat::restic::Restic;
 use lifeboat::store::{ReadOnly, Store};
 
@@ -96,8 +96,13 @@ impl Session {
         Ok(Store::open(&self.settings.place.url(), &self.settings.store, env).await?)
     }
 
-    /// The repository, opened with the secret of the settings.
-    pub(crate) async fn repository(&self) -> Result<Repository, CliError> {
+    /// The repository, opened with the secret of the settings, for a task that the key's role may do.
+    pub(crate) async fn repository(&self, task: Task) -> Result<Repository, CliError> {
+        Ok(self.opened(task).await?.0)
+    }
+
+    /// The same, with what opened it.
+    pub(crate) async fn opened(&self, task: Task) -> Result<(Repository, Unlock), CliError> {
         if let Place::Default(default) = &self.settings.place
             && !default.directory.exists()
         {
@@ -105,17 +110,16 @@ impl Session {
         }
         let store = self.store().await?;
         let unlock = self.unlock(&store, ("the repository", &self.settings.secret)).await?;
-        let opened = Repository::open(store, self.env.clone(), &unlock).await;
-        opened.map_err(|error| CliError::Library(Error::from(error)))
+        let repository = open(store, &self.env, (&unlock, task)).await?;
+        Ok((repository, unlock))
     }
 
     /// A second repository, opened with a secret of its own. What goes wrong says that it is this one.
-    pub(crate) async fn other(&self, other: &Other) -> Result<Repository, CliError> {
+    pub(crate) async fn other(&self, other: &Other, task: Task) -> Result<Repository, CliError> {
         let opened = async {
             let store = Store::open(&other.url, &other.store, self.env.store_env()).await?;
             let unlock = self.unlock(&store, ("the other repository", &other.secret)).await?;
-            let opened = Repository::open(store, self.env.clone(), &unlock).await;
-            opened.map_err(|error| CliError::Library(Error::from(error)))
+            open(store, &self.env, (&unlock, task)).await
         };
         opened.await.map_err(|error| match error.class() {
             Class::Cancelled => error,
@@ -167,6 +171,14 @@ impl Session {
             Err(error) => report::report(&error, &context),
         }
     }
+}
+
+/// Opens a repository and asks whether the key may do what is to be done: the one place where that is asked, before anything
+/// is.
+async fn open(store: Store, env: &Env, (unlock, task): (&Unlock, Task)) -> Result<Repository, CliError> {
+    let repository = Repository::open(store, env.clone(), unlock).await.map_err(Error::from)?;
+    repository.allow(task).map_err(Error::from)?;
+    Ok(repository)
 }
 
 async fn exists(store: &Store) -> Result<(), CliError> {

@@ -30,11 +30,13 @@ pub const SEGMENT_NONCE: &str = "lifeboat v1 segment nonce";
 pub const SLOT_KEY_FILE: &str = "lifeboat v1 slot key file";
 /// From recovery words: wraps a key slot.
 pub const SLOT_WORDS: &str = "lifeboat v1 slot recovery words";
+/// From the index key: the parent of the keys of single slots' notes.
+pub const SLOT_NOTE: &str = "lifeboat v1 slot note";
 /// From fresh random bytes: the randomness of one encapsulation.
 pub const ENCAPSULATION: &str = "lifeboat v1 encapsulation";
 
 /// All of them.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     CHUNK_ID,
     CUTTER,
     PAGE_BOUNDARY,
@@ -49,5 +51,6 @@ pub const ALL: [&str; 15] = [
     SEGMENT_NONCE,
     SLOT_KEY_FILE,
     SLOT_WORDS,
+    SLOT_NOTE,
     ENCAPSULATION,
 ];

@@ -60,6 +60,32 @@ pub struct Secrets {
     pub recovery: Option<SecretKey>,
 }
 
+/// One of the secrets that [`Secrets`] may hold, in the order of [`NAMES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Names and cuts chunks, seals local state.
+    Dedup,
+    /// Opens the index.
+    Index,
+    /// Opens trees and snapshots.
+    Metadata,
+    /// Opens content.
+    Data,
+    /// Signs.
+    Writer,
+    /// Signs the config and the registry.
+    Root,
+    /// Spells the recovery words.
+    Recovery,
+}
+
+impl Part {
+    /// Whether a role may hold it.
+    pub const fn may_be_of(self, role: Role) -> bool {
+        !matches!(needs(role)[self as usize], Need::Never)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Need {
     Must,
@@ -114,6 +140,11 @@ impl Secrets {
             root: self.root.clone().filter(|_| root),
             recovery: self.recovery.clone().filter(|_| recovery),
         }
+    }
+
+    /// Whether this one is there.
+    pub fn holds(&self, part: Part) -> bool {
+        self.present()[part as usize]
     }
 
     fn present(&self) -> [bool; 7] {

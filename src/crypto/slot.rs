@@ -17,7 +17,7 @@ use super::kdf::{KdfParams, halves};
 use super::key::equal;
 use super::{CryptoError, Pins, SecretKey, Secrets, context};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::keyslot::{KeySlot, Role, SlotKind};
+use crate::format::keyslot::{KeySlot, NOTE_LEN, Role, SlotKind, SlotNote};
 use crate::random::{Random, random_array};
 
 /// What someone has to unlock a repository with.
@@ -75,11 +75,12 @@ pub struct Opened {
     pub pins: Pins,
 }
 
-/// Makes the bytes of a new slot. `kdf` counts for a passphrase only. The caller reads the slot back from the store and
-/// opens it before an older one is given up.
+/// Makes the bytes of a new slot. `kdf` counts for a passphrase only; the note goes with a role that holds the index key.
+/// The caller reads the slot back from the store and opens it before an older one is given up.
 pub fn wrap(
     unlock: &Unlock,
     content: &Opened,
+    note: Option<&SlotNote>,
     kdf: KdfParams,
     random: &dyn Random,
 ) -> Result<Vec<u8>, CryptoError> {
@@ -95,11 +96,34 @@ pub fn wrap(
         salt,
         commitment,
         sealed: Vec::new(),
+        note: None,
     };
+    if let (Some(note), Some(index)) = (note, &content.secrets.index) {
+        slot.note = Some(seal_note(index, &slot, note)?);
+    }
     let mut buf = content.secrets.encode(&content.pins);
     let tag = AeadKey::new(&key).seal_in_place([0; NONCE_LEN], &slot.aad(), &mut buf)?;
     slot.sealed = [&buf[..], &tag].concat();
     Ok(slot.encode())
+}
+
+/// The key of a slot's note. A slot's salt is its own, so the key serves one note and its nonce is zero.
+fn note_key(index: &SecretKey, slot: &KeySlot) -> AeadKey {
+    AeadKey::new(&index.derive(context::SLOT_NOTE).keyed_key(&slot.salt))
+}
+
+fn seal_note(index: &SecretKey, slot: &KeySlot, note: &SlotNote) -> Result<Vec<u8>, CryptoError> {
+    let mut buf = note.encode()?;
+    let tag = note_key(index, slot).seal_in_place([0; NONCE_LEN], &slot.aad(), &mut buf)?;
+    buf.extend_from_slice(&tag);
+    Ok(buf)
+}
+
+/// What is noted of a slot; `None` if nothing is, or if it was made with another index key or for another slot.
+pub fn open_note(index: &SecretKey, slot: &KeySlot) -> Option<SlotNote> {
+    let mut buf = slot.note.clone()?;
+    let len = note_key(index, slot).open_in_place([0; NONCE_LEN], &slot.aad(), &mut buf).ok()?;
+    SlotNote::decode(buf.get(..len.min(NOTE_LEN))?).ok()
 }
 
 /// Opens a slot. A slot of another kind is refused before any work is done; a wrong key is [`CryptoError::WrongKey`];
@@ -139,7 +163,7 @@ mod tests {
     }
 
     fn slot(role: Role) -> Vec<u8> {
-        wrap(&file(1), &content(role), KdfParams::default(), &Seeded::new(10)).unwrap()
+        wrap(&file(1), &content(role), None, KdfParams::default(), &Seeded::new(10)).unwrap()
     }
 
     #[test]
@@ -152,7 +176,8 @@ mod tests {
             assert_eq!(open(&file(1), &slot(role)), Ok(content(role)));
         }
         let words = Unlock::Words(SecretKey::from_bytes([1; 32]));
-        let bytes = wrap(&words, &content(Role::Reader), KdfParams::default(), &Seeded::new(10)).unwrap();
+        let bytes =
+            wrap(&words, &content(Role::Reader), None, KdfParams::default(), &Seeded::new(10)).unwrap();
         assert_eq!(open(&words, &bytes), Ok(content(Role::Reader)));
         assert_ne!(
             KeySlot::decode(&bytes).unwrap().commitment,
@@ -200,7 +225,7 @@ mod tests {
     fn a_passphrase_is_taken_byte_for_byte() {
         let floor = KdfParams::new(StoredCost { memory_kib: 65_536, passes: 3, lanes: 1 }).unwrap();
         let unlock = |text: &str| Unlock::Passphrase(Zeroizing::new(text.into()));
-        let bytes = wrap(&unlock("pa ss "), &content(Role::Admin), floor, &Seeded::new(11)).unwrap();
+        let bytes = wrap(&unlock("pa ss "), &content(Role::Admin), None, floor, &Seeded::new(11)).unwrap();
         assert_eq!(open(&unlock("pa ss "), &bytes), Ok(content(Role::Admin)));
         assert_eq!(open(&unlock("pa ss"), &bytes), Err(CryptoError::WrongKey));
     }
@@ -208,10 +233,53 @@ mod tests {
     #[test]
     fn a_slot_is_made_only_for_a_whole_role_and_with_randomness() {
         let lacking = Opened { secrets: all().restrict(Role::Writer), ..content(Role::Reader) };
-        let made = wrap(&file(1), &lacking, KdfParams::default(), &Seeded::new(10));
+        let made = wrap(&file(1), &lacking, None, KdfParams::default(), &Seeded::new(10));
         assert!(matches!(made, Err(CryptoError::RoleSecret { missing: true, .. })));
-        let made = wrap(&file(1), &content(Role::Reader), KdfParams::default(), &Broken);
+        let made = wrap(&file(1), &content(Role::Reader), None, KdfParams::default(), &Broken);
         assert!(matches!(made, Err(CryptoError::Random(_))));
+    }
+
+    #[test]
+    fn a_slot_that_gives_a_role_more_or_less_than_is_its_own_does_not_open() {
+        let made = |role: Role, secrets: Secrets| {
+            let mut slot = KeySlot::decode(&slot(role)).unwrap();
+            let (key, _) = file(1).wrapping_key(None, &slot.salt).unwrap();
+            let mut buf = secrets.encode(&pins());
+            let tag = AeadKey::new(&key).seal_in_place([0; NONCE_LEN], &slot.aad(), &mut buf).unwrap();
+            slot.sealed = [&buf[..], &tag].concat();
+            open(&file(1), &slot.encode())
+        };
+        for role in [Role::Writer, Role::Maintainer, Role::Verifier, Role::Reader] {
+            let refused = made(role, all());
+            assert!(matches!(refused, Err(CryptoError::RoleSecret { missing: false, .. })), "{role}");
+            let refused = made(role, Secrets::default());
+            assert!(matches!(refused, Err(CryptoError::RoleSecret { missing: true, .. })), "{role}");
+            assert!(made(role, all().restrict(role)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_note_opens_with_the_index_key_and_at_its_own_slot_only() {
+        let note = SlotNote { label: Some("web1".to_owned()), writer: None };
+        let made = |seed| {
+            let content = content(Role::Writer);
+            let random = Seeded::new(seed);
+            let bytes = wrap(&file(1), &content, Some(&note), KdfParams::default(), &random).unwrap();
+            assert_eq!(open(&file(1), &bytes), Ok(content));
+            KeySlot::decode(&bytes).unwrap()
+        };
+        let (one, two) = (made(10), made(20));
+        let index = all().index.unwrap();
+        assert_eq!(open_note(&index, &one), Some(note.clone()));
+        assert_eq!(open_note(&all().dedup.unwrap(), &one), None);
+        let moved = KeySlot { note: two.note.clone(), ..one.clone() };
+        assert_eq!(open_note(&index, &moved), None, "what was noted of another slot");
+        let renamed = KeySlot { role: Role::Admin, ..one };
+        assert_eq!(open_note(&index, &renamed), None);
+        let bare = content(Role::Verifier).secrets;
+        let bare = Opened { secrets: Secrets { index: None, ..bare }, ..content(Role::Verifier) };
+        let bytes = wrap(&file(1), &bare, Some(&note), KdfParams::default(), &Seeded::new(1)).unwrap();
+        assert_eq!(KeySlot::decode(&bytes).unwrap().note, None);
     }
 
     #[test]

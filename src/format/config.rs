@@ -150,6 +150,19 @@ pub enum Authority {
     Writer = 0,
     /// Also condemnations, horizons, tombs and holds.
     Maintainer = 1,
+    /// Nothing of these: what it has verified, which no object says yet.
+    Verifier = 2,
+}
+
+impl Authority {
+    /// Whether who holds this may sign what asks for the other.
+    pub const fn covers(self, asked: Self) -> bool {
+        match self {
+            Self::Maintainer => true,
+            Self::Writer => matches!(asked, Self::Writer),
+            Self::Verifier => matches!(asked, Self::Verifier),
+        }
+    }
 }
 
 /// A writer's entry in the registry.
@@ -187,6 +200,7 @@ impl WriterEntry {
                     authority = match d.u8()? {
                         0 => Some(Authority::Writer),
                         1 => Some(Authority::Maintainer),
+                        2 => Some(Authority::Verifier),
                         _ => None,
                     }
                 }

@@ -1,7 +1,7 @@
 //! `docs/format.md` section 12: a key slot, one way to unlock the secrets of one role.
 //!
 //! The object is a preamble and one CBOR map: 0 kind, 1 role, 2 `[memory KiB, passes, lanes]` (passphrase only), 3 salt
-//! (32 bytes), 4 commitment (32 bytes), 5 the sealed secrets.
+//! (32 bytes), 4 commitment (32 bytes), 5 the sealed secrets, 6 the sealed note (272 bytes; may be absent).
 
 use std::fmt;
 
@@ -9,9 +9,17 @@ use minicbor::{Decoder, Encoder};
 
 use super::FormatError;
 use super::envelope::{ObjectKind, PREAMBLE_LEN, Preamble};
+use crate::id::WriterId;
 
 /// Most bytes of a whole slot.
 pub const SLOT_MAX: usize = 64 << 10;
+
+/// Most bytes of a label.
+pub const LABEL_MAX: usize = 128;
+/// Bytes of a note's plaintext: all notes look the same from outside.
+pub const NOTE_LEN: usize = 256;
+/// Bytes of a sealed note.
+pub const SEALED_NOTE_LEN: usize = NOTE_LEN + 16;
 
 const WHAT: &str = "key slot";
 const SECTION: &str = "12";
@@ -108,6 +116,72 @@ pub struct KeySlot {
     pub commitment: [u8; 32],
     /// The secrets, sealed.
     pub sealed: Vec<u8>,
+    /// What the slot is for, sealed for everyone who holds the index key; exactly [`SEALED_NOTE_LEN`] bytes.
+    pub note: Option<Vec<u8>>,
+}
+
+/// What is noted of a slot, so that a list of slots tells one from another.
+///
+/// Its plaintext: length u32, a CBOR map (0 label, 1 writer id; each may be absent), zeroes up to [`NOTE_LEN`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlotNote {
+    /// What a person called it, at most [`LABEL_MAX`] bytes.
+    pub label: Option<String>,
+    /// The writer that signs with the slot's secrets.
+    pub writer: Option<WriterId>,
+}
+
+impl SlotNote {
+    /// The plaintext.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        if self.label.as_ref().is_some_and(|label| label.len() > LABEL_MAX) {
+            return Err(FormatError::Value { section: SECTION, what: "length of a label" });
+        }
+        let mut value = Vec::new();
+        self.encode_fields(&mut Encoder::new(&mut value)).expect("a vector takes all bytes");
+        let mut out = (value.len() as u32).to_le_bytes().to_vec();
+        out.append(&mut value);
+        out.resize(NOTE_LEN, 0);
+        Ok(out)
+    }
+
+    fn encode_fields(
+        &self,
+        e: &mut Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+        e.map(u64::from(self.label.is_some()) + u64::from(self.writer.is_some()))?;
+        if let Some(label) = &self.label {
+            e.u8(0)?.str(label)?;
+        }
+        if let Some(writer) = &self.writer {
+            e.u8(1)?.bytes(writer.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Reads the plaintext.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let broken = FormatError::Value { section: SECTION, what: "note of a key slot" };
+        let (len, rest) = bytes.split_first_chunk::<4>().ok_or(broken.clone())?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let (value, padding) = rest.split_at_checked(len).ok_or(broken.clone())?;
+        if bytes.len() != NOTE_LEN || padding.iter().any(|byte| *byte != 0) {
+            return Err(broken);
+        }
+        let mut note = Self::default();
+        read_map(value, (SECTION, "note of a key slot"), |key, d| {
+            match key {
+                0 => note.label = Some(d.str()?.to_owned()),
+                1 => note.writer = Some(WriterId::new(byte_array(d)?)),
+                _ => d.skip()?,
+            }
+            Ok(())
+        })?;
+        if note.label.as_ref().is_some_and(|label| label.len() > LABEL_MAX) {
+            return Err(broken);
+        }
+        Ok(note)
+    }
 }
 
 impl KeySlot {
@@ -139,7 +213,7 @@ impl KeySlot {
         &self,
         e: &mut Encoder<&mut Vec<u8>>,
     ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        e.map(5 + u64::from(self.cost.is_some()))?;
+        e.map(5 + u64::from(self.cost.is_some()) + u64::from(self.note.is_some()))?;
         e.u8(0)?.u8(self.kind as u8)?;
         e.u8(1)?.u8(self.role as u8)?;
         if let Some(cost) = self.cost {
@@ -148,6 +222,9 @@ impl KeySlot {
         e.u8(3)?.bytes(&self.salt)?;
         e.u8(4)?.bytes(&self.commitment)?;
         e.u8(5)?.bytes(&self.sealed)?;
+        if let Some(note) = &self.note {
+            e.u8(6)?.bytes(note)?;
+        }
         Ok(())
     }
 
@@ -177,6 +254,7 @@ struct Fields {
     salt: Option<[u8; 32]>,
     commitment: Option<[u8; 32]>,
     sealed: Option<Vec<u8>>,
+    note: Option<Vec<u8>>,
 }
 
 impl Fields {
@@ -193,6 +271,7 @@ impl Fields {
             3 => self.salt = Some(byte_array(d)?),
             4 => self.commitment = Some(byte_array(d)?),
             5 => self.sealed = Some(d.bytes()?.to_vec()),
+            6 => self.note = Some(d.bytes()?.to_vec()),
             _ => d.skip()?,
         }
         Ok(())
@@ -206,6 +285,9 @@ impl Fields {
         if self.cost.is_some() != (kind == SlotKind::Passphrase) {
             return Err(value("cost of a key slot"));
         }
+        if self.note.as_ref().is_some_and(|note| note.len() != SEALED_NOTE_LEN) {
+            return Err(value("note of a key slot"));
+        }
         Ok(KeySlot {
             preamble,
             kind,
@@ -214,6 +296,7 @@ impl Fields {
             salt: self.salt.ok_or(value("salt of a key slot"))?,
             commitment: self.commitment.ok_or(value("commitment of a key slot"))?,
             sealed: self.sealed.ok_or(value("sealed part of a key slot"))?,
+            note: self.note,
         })
     }
 }
@@ -261,7 +344,43 @@ mod tests {
             salt: [1; 32],
             commitment: [2; 32],
             sealed: vec![3; 5],
+            note: None,
         }
+    }
+
+    #[test]
+    fn a_note_is_exact_and_says_nothing_by_its_length() {
+        let note = SlotNote { label: Some("web1".to_owned()), writer: Some(WriterId::new([7; 16])) };
+        let bytes = note.encode().unwrap();
+        let value = [&[25, 0, 0, 0, 0xa2, 0, 0x64][..], b"web1", &[1, 0x50], &[7; 16]].concat();
+        assert_eq!(bytes[..value.len()], value);
+        for some in [note, SlotNote::default(), SlotNote { label: Some("x".repeat(LABEL_MAX)), writer: None }]
+        {
+            let bytes = some.encode().unwrap();
+            assert_eq!((bytes.len(), SlotNote::decode(&bytes)), (NOTE_LEN, Ok(some)));
+        }
+        let long = SlotNote { label: Some("x".repeat(LABEL_MAX + 1)), writer: None };
+        assert!(long.encode().is_err());
+        let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = bytes.clone();
+            edit(&mut bytes);
+            SlotNote::decode(&bytes)
+        };
+        assert!(edited(&|b| b.clear()).is_err());
+        assert!(edited(&|b| b.truncate(NOTE_LEN - 1)).is_err());
+        assert!(edited(&|b| b[NOTE_LEN - 1] = 1).is_err(), "padding");
+        assert!(edited(&|b| b[1] = 0xff).is_err(), "a length past the end");
+        assert!(edited(&|b| b[7] = 0xff).is_err(), "no text");
+    }
+
+    #[test]
+    fn a_slot_carries_a_note_of_one_length_only() {
+        let with = |len| KeySlot { note: Some(vec![9; len]), ..example(SlotKind::KeyFile) };
+        assert_eq!(KeySlot::decode(&with(SEALED_NOTE_LEN).encode()), Ok(with(SEALED_NOTE_LEN)));
+        for len in [0, SEALED_NOTE_LEN - 1, SEALED_NOTE_LEN + 1] {
+            assert!(KeySlot::decode(&with(len).encode()).is_err(), "{len}");
+        }
+        assert_eq!(with(SEALED_NOTE_LEN).aad(), example(SlotKind::KeyFile).aad());
     }
 
     #[test]
@@ -292,7 +411,7 @@ mod tests {
         };
         let newer = edited(&|b| {
             b[32] = 0xa6;
-            b.extend([6, 0x81, 0x61, b'x']);
+            b.extend([7, 0x81, 0x61, b'x']);
         });
         assert_eq!(newer, Ok(example(SlotKind::KeyFile)));
         assert_eq!(edited(&|b| b.push(0)), Err(FormatError::TrailingBytes));

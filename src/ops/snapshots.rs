@@ -10,11 +10,11 @@
 //! Believe the local cache more than the store: what is listed comes from the store, only the bodies from the cache.
 
 mod cache;
+mod filter;
 mod marks;
 mod selector;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 
 use futures::StreamExt;
 
@@ -25,8 +25,9 @@ use crate::error::Error;
 use crate::format::layout::ObjectName;
 use crate::format::snapshot::{Origin, Snapshot};
 use crate::id::{SnapshotId, WriterId};
-use crate::repo::{LabelsRank, Listed, RepoError, Repository, StoredTomb};
+use crate::repo::{LabelsRank, Listed, OwnSnapshots, RepoError, Repository, StoredTomb};
 
+pub use self::filter::SnapshotFilter;
 pub use self::marks::check_confirmations;
 pub(super) use self::marks::judge_unread;
 pub(super) use self::selector::Selector;
@@ -57,19 +58,6 @@ pub struct SnapshotInfo {
     pub snapshot: Snapshot,
 }
 
-/// Which snapshots count. What is empty does not restrict.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SnapshotFilter {
-    /// Made on any of these machines.
-    pub hosts: Vec<String>,
-    /// Of any of these jobs.
-    pub jobs: Vec<String>,
-    /// With all of these tags; `key` is also met by `key=value`.
-    pub tags: Vec<String>,
-    /// Made of all of these sources, as they were given.
-    pub paths: Vec<PathBuf>,
-}
-
 /// What [`list`] found.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
@@ -79,33 +67,8 @@ pub struct SnapshotList {
     pub unreadable: Vec<(String, Error)>,
     /// The snapshots among these.
     pub unread: Vec<Listed>,
-}
-
-impl SnapshotFilter {
-    /// Whether every snapshot counts.
-    pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.jobs.is_empty() && self.tags.is_empty() && self.paths.is_empty()
-    }
-
-    /// Whether this one counts.
-    pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let any = |wanted: &[String], found: &[u8]| {
-            wanted.is_empty() || wanted.iter().any(|wanted| wanted.as_bytes() == found)
-        };
-        let tagged = |wanted: &String| {
-            snapshot.tags.iter().any(|tag| {
-                tag.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-            })
-        };
-        let of_path = |wanted: &PathBuf| {
-            let wanted = wanted.as_os_str().as_encoded_bytes();
-            snapshot.paths.iter().any(|path| path == wanted)
-        };
-        any(&self.hosts, &snapshot.host)
-            && any(&self.jobs, &snapshot.job)
-            && self.tags.iter().all(tagged)
-            && self.paths.iter().all(of_path)
-    }
+    /// How many there are that this key cannot open and this machine did not make.
+    pub closed: u64,
 }
 
 impl SnapshotInfo {
@@ -142,16 +105,19 @@ impl SnapshotInfo {
     }
 }
 
-/// All snapshots that match, confirmed or not, forgotten or not. Snapshots known from an earlier run come from the local cache, the others
+/// All snapshots that match, confirmed or not, forgotten or not; with a key that cannot open them those of this machine's own
+/// runs, with the tags that they were made with. Snapshots known from an earlier run come from the local cache, the others
 /// are read [`crate::repo::Limits::requests`] at a time.
 pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<SnapshotList, Error> {
     let mut found = SnapshotList::default();
     let listed = listed(repo).await?;
     let mut cache = BodyCache::open(repo);
+    let own = own(repo, &listed);
     let mut unknown = Vec::new();
     for listed in &listed {
-        match cache.get(listed) {
+        match own.as_ref().and_then(|own| own.get(listed)).or_else(|| cache.get(listed)) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(repo, *listed, snapshot)),
+            None if !opens(repo) => found.closed += 1,
             None => unknown.push(*listed),
         }
     }
@@ -183,6 +149,18 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     found.snapshots.sort_unstable_by_key(SnapshotInfo::age);
     found.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// Whether this key opens snapshots.
+fn opens(repo: &Repository) -> bool {
+    repo.secrets().metadata.is_some()
+}
+
+/// What this machine remembers of its own runs, for a key that does not open snapshots.
+fn own<'a>(repo: &'a Repository, listed: &[Listed]) -> Option<OwnSnapshots<'a>> {
+    let own = OwnSnapshots::of(repo)?;
+    own.keep(listed);
+    Some(own)
 }
 
 /// As [`list`]; only a confirmation that somebody entitled has signed counts, and of what could not be read there are left in
@@ -481,7 +459,7 @@ async fn listed(repo: &Repository) -> Result<Vec<Listed>, Error> {
 /// Whether a failure concerns the store or the key as a whole and not one object.
 fn is_fatal(error: &RepoError) -> bool {
     match error {
-        RepoError::RoleForbids { .. } | RepoError::Cancelled => true,
+        RepoError::RoleForbids { .. } | RepoError::WrongRole { .. } | RepoError::Cancelled => true,
         RepoError::Store(error) => !matches!(error.class(), Class::Failed | Class::Damage),
         _ => false,
     }

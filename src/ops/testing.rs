@@ -146,8 +146,8 @@ pub(crate) async fn restored(repo: &Repository, id: SnapshotId, path: &Path) -> 
 
 /// The files below a directory and what is in them.
 pub(crate) fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
-    let files = files.filter(|entry| entry.file_type().is_file());
+    let files = ignore::WalkBuilder::new(root).standard_filters(false).build().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
     files.map(|e| (e.path().strip_prefix(root).unwrap().to_owned(), fs::read(e.path()).unwrap())).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash, words};
 use crate::format::config::{Authority, Config, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::keyslot::Role;
+use crate::format::keyslot::{Role, SlotNote};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
 use crate::id::{ObjectHash, RepositoryId, WriterId};
@@ -74,6 +74,7 @@ pub async fn create(
     };
     let pins = Pins { repository, root: root.verifying_key(), config: 0 };
     let opened = Opened { role: Role::Admin, secrets, pins };
+    let note = SlotNote { label: None, writer: Some(writer.id) };
 
     let mut created = Created { repository, key_files: Vec::new(), words: Vec::new() };
     for new in slots {
@@ -90,23 +91,29 @@ pub async fn create(
                 Unlock::Words(key)
             }
         };
-        put_slot(store, env, &unlock, &opened).await?;
+        put_slot((store, env), &unlock, &opened, &note).await?;
     }
-    let entry = WriterEntry {
-        writer: writer.id,
-        key: *SigningKey::from_seed(writer.seed).verifying_key().as_bytes(),
-        authority: Authority::Maintainer,
-    };
-    put_signed(store, (ObjectKind::Writer, repository), &entry.encode(), &root, |hash| {
-        ObjectName::Writer(entry.writer, 0, hash)
-    })
-    .await?;
+    register(store, (repository, &root), &writer, Authority::Maintainer).await?;
     let config = new_config(env, &opened, (params, probe));
     put_signed(store, (ObjectKind::Config, repository), &config.encode(), &root, |hash| {
         ObjectName::Config(0, hash)
     })
     .await?;
     Ok(created)
+}
+
+/// Enters a new writer into the registry.
+pub(super) async fn register(
+    store: &Store,
+    (repository, root): (RepositoryId, &SigningKey),
+    writer: &WriterSecret,
+    authority: Authority,
+) -> Result<(), RepoError> {
+    let key = *SigningKey::from_seed(writer.seed.clone()).verifying_key().as_bytes();
+    let entry = WriterEntry { writer: writer.id, key, authority };
+    let named = |hash| ObjectName::Writer(writer.id, 0, hash);
+    put_signed(store, (ObjectKind::Writer, repository), &entry.encode(), root, named).await?;
+    Ok(())
 }
 
 fn new_config(env: &Env, opened: &Opened, (params, probe): (ChunkParams, u32)) -> Config {
@@ -131,13 +138,19 @@ fn new_config(env: &Env, opened: &Opened, (params, probe): (ChunkParams, u32)) -
 }
 
 /// Puts a slot, reads it back from the store and opens it: a slot that does not open must never be relied on.
-async fn put_slot(store: &Store, env: &Env, unlock: &Unlock, content: &Opened) -> Result<(), RepoError> {
-    let bytes = slot::wrap(unlock, content, KdfParams::default(), &*env.random)?;
-    let name = ObjectName::KeySlot(object_hash(&bytes));
+pub(super) async fn put_slot(
+    (store, env): (&Store, &Env),
+    unlock: &Unlock,
+    content: &Opened,
+    note: &SlotNote,
+) -> Result<ObjectHash, RepoError> {
+    let bytes = slot::wrap(unlock, content, Some(note), KdfParams::default(), &*env.random)?;
+    let hash = object_hash(&bytes);
+    let name = ObjectName::KeySlot(hash);
     store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
     let back = super::open::get_checked(store, name, 64 << 10).await?;
     if slot::open(unlock, &back)? == *content {
-        Ok(())
+        Ok(hash)
     } else {
         Err(RepoError::HashMismatch { key: name.key() })
     }

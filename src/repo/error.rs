@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::slots::SlotError;
 use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
+use crate::format::keyslot::Role;
 use crate::id::RepositoryId;
 use crate::index::IndexError;
 use crate::random::RandomError;
@@ -39,6 +41,23 @@ pub enum RepoError {
         /// What it may not do.
         action: &'static str,
     },
+    /// The key opens the repository, and its role is not one that may do this.
+    #[error(
+        "a key of role {role} opens this repository, and it cannot {task}: that needs a key of role {needed}"
+    )]
+    WrongRole {
+        /// The role at hand.
+        role: Role,
+        /// What was to be done.
+        task: &'static str,
+        /// The roles that may, for people.
+        needed: String,
+        /// One of them, for the next step.
+        one: Role,
+    },
+    /// Something about key slots.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// The signed configuration is missing, older than one seen before, or contradicts itself.
     #[error("the configuration of repository {repository} is not trustworthy: {reason}")]
     Untrusted {
@@ -119,7 +138,8 @@ impl RepoError {
     pub fn class(&self) -> Class {
         match self {
             Self::NotFound { .. } => Class::NoRepository,
-            Self::WrongKey { .. } | Self::RoleForbids { .. } => Class::Denied,
+            Self::WrongKey { .. } | Self::RoleForbids { .. } | Self::WrongRole { .. } => Class::Denied,
+            Self::Slot(error) => error.class(),
             Self::Untrusted { .. } => Class::Tampered,
             Self::HashMismatch { .. } | Self::BadSignature { .. } | Self::TooLarge { .. } => Class::Damage,
             Self::Damaged { rule, .. } | Self::Format(rule) => match rule {

@@ -81,8 +81,17 @@ impl Repository {
         match self.registry.get(&author) {
             Some((_, Authority::Maintainer)) => true,
             Some((_, Authority::Writer)) => author == snapshot_writer,
-            None => false,
+            Some((_, Authority::Verifier)) | None => false,
         }
+    }
+
+    /// Checks who signed labels; a key that does not open them can do so.
+    pub async fn check_labels(&self, name: ObjectName) -> Result<(), RepoError> {
+        let key = name.key();
+        let bytes = self.get_object(name, LABELS.max as u64).await?;
+        let object = LabelsObject::decode(&bytes, &self.id()).map_err(RepoError::at(&key))?;
+        let sealed = &object.sealed;
+        self.verify(&key, (object.author, Authority::Writer), sealed.message, &sealed.signature)
     }
 
     /// Reads labels: hash, signature, body.

@@ -12,6 +12,7 @@
 //! # Must not
 //! Know of sources, targets, or of what a command prints.
 
+mod access;
 mod cold;
 mod cold_object;
 mod commit;
@@ -29,6 +30,7 @@ mod load;
 mod marks;
 mod merkle;
 mod open;
+mod own;
 mod pack;
 mod read;
 mod reading;
@@ -36,9 +38,11 @@ mod registry;
 mod removals;
 mod sealed;
 mod seen;
+mod slots;
 mod snapshots;
 mod tree_cache;
 
+pub use access::Task;
 pub use commit::{CheckOutcome, Dependencies, Heads};
 pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, create};
@@ -55,10 +59,12 @@ pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};
 pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};
 pub use open::Repository;
+pub use own::OwnSnapshots;
 pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, PoolBuffer, open_directory};
 pub use read::ChunkReader;
 pub use reading::{COLD_FROM, ReadIndex};
 pub use removals::{NewRemoval, Removals, StoredRemoval};
 pub use seen::SeenSnapshots;
+pub use slots::{SlotError, SlotList, StoredSlot, check_label};
 pub use snapshots::{Listed, StoredSnapshot};
 pub use tree_cache::TreeCache;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::oneshot;
 
 use super::env::{Env, Limits};
@@ -15,14 +16,15 @@ use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
 use crate::crypto::slot::{self, Opened, Unlock};
-use crate::crypto::{CryptoError, SecretKey, Secrets, context, object_hash};
+use crate::crypto::{CryptoError, Pins, SecretKey, Secrets, context, object_hash};
 use crate::event::Event;
 use crate::format::FormatError;
 use crate::format::config::{Authority, Config, Purpose};
 use crate::format::envelope::{ChunkKind, ObjectKind};
+use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
-use crate::id::{RepositoryId, WriterId};
+use crate::id::{ObjectHash, RepositoryId, WriterId};
 use crate::store::{Key, Object, Store, StoreError};
 
 /// Most key slots that are tried.
@@ -39,12 +41,22 @@ pub struct Repository {
     pub(super) env: Env,
     pub(super) config: Config,
     pub(super) secrets: Secrets,
+    pub(super) slot: OpenSlot,
     pub(super) known: Arc<Known>,
     pub(super) index_key: Option<SecretKey>,
     pub(super) registry: Registry,
     pub(super) recipients: [Vec<PublicKey>; 2],
     /// Bytes of missing index objects from which on readers do without them.
     pub(super) cold_from: u64,
+}
+
+/// The slot that a repository was opened with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenSlot {
+    pub(super) hash: ObjectHash,
+    pub(super) role: Role,
+    /// What a slot that is made now must make its holder believe.
+    pub(super) pins: Pins,
 }
 
 impl std::fmt::Debug for Repository {
@@ -63,7 +75,7 @@ impl Repository {
         let (sender, root) = oneshot::channel();
         let trusted = trusted((&store, env.limits), unlock, sender);
         let registry = Registry::open((&store, env.limits), root);
-        let ((opened, config), registry) = env.limits.both(trusted, registry).await?;
+        let ((hash, opened, (number, config)), registry) = env.limits.both(trusted, registry).await?;
         for key in registry.damaged() {
             let message = format!("object {key} is damaged: what it says of a writer is not known");
             env.observer.observe(&Event::Warning { message: &message });
@@ -76,11 +88,12 @@ impl Repository {
             };
             recipients[kind as usize].push(PublicKey::from_bytes(&recipient.public_key)?);
         }
-        let secrets = opened.secrets;
+        let Opened { role, secrets, pins } = opened;
+        let slot = OpenSlot { hash, role, pins: Pins { config: number, ..pins } };
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
         let known = Arc::default();
         let cold_from = COLD_FROM;
-        Ok(Self { store, env, config, secrets, known, index_key, registry, recipients, cold_from })
+        Ok(Self { store, env, config, secrets, slot, known, index_key, registry, recipients, cold_from })
     }
 
     /// The repository's name.
@@ -106,6 +119,16 @@ impl Repository {
     /// The secrets its key opened.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// Whose secrets these are.
+    pub fn role(&self) -> Role {
+        self.slot.role
+    }
+
+    /// The key slot they came from.
+    pub fn slot(&self) -> ObjectHash {
+        self.slot.hash
     }
 
     /// The same repository through another store, for tests with faults.
@@ -135,17 +158,16 @@ impl Repository {
 
     #[cfg(test)]
     fn copy(&self, store: Store, env: Env) -> Self {
-        Self {
-            store,
-            env,
-            config: self.config.clone(),
-            secrets: self.secrets.clone(),
-            known: Arc::clone(&self.known),
-            index_key: self.index_key.clone(),
-            registry: self.registry.clone(),
-            recipients: self.recipients.clone(),
-            cold_from: self.cold_from,
-        }
+        Self { store, env, ..self.clone() }
+    }
+
+    /// The same repository as a key of this role opens it, which signs as this one does if it signs.
+    #[cfg(test)]
+    pub(crate) fn as_role(&self, role: Role) -> Self {
+        let secrets = self.secrets.restrict(role);
+        let index_key = self.index_key.clone().filter(|_| secrets.index.is_some());
+        let slot = OpenSlot { role, ..self.slot };
+        Self { secrets, index_key, slot, known: Arc::default(), ..self.clone() }
     }
 
     /// The key of index objects and pack directories.
@@ -207,7 +229,7 @@ impl Repository {
         signature: &[u8; 64],
     ) -> Result<(), RepoError> {
         let held = self.registry.get(&writer);
-        let held = held.filter(|(_, held)| authority == Authority::Writer || *held == Authority::Maintainer);
+        let held = held.filter(|(_, held)| held.covers(authority));
         if held.is_some_and(|(verifying, _)| self.known.has_signed(&verifying, message, signature)) {
             return Ok(());
         }
@@ -257,12 +279,16 @@ pub(super) async fn get_checked(store: &Store, name: ObjectName, max: u64) -> Re
     Err(RepoError::HashMismatch { key: key.as_str().to_owned() })
 }
 
-/// The slot that opens, and the configuration its maker signed. Tells `root` as soon as it is known what else goes by it.
+/// What a slot opened, and the number and the content of the configuration its maker signed.
+type Trusted = (ObjectHash, Opened, (u64, Config));
+
+/// The slot that opens, and the configuration its maker signed. Tells `root` what else goes by it. A slot of another
+/// repository, which the same passphrase may open, is passed by: no configuration here is signed for it.
 async fn trusted(
     (store, limits): (&Store, Limits),
     unlock: &Unlock,
     root: oneshot::Sender<Root>,
-) -> Result<(Opened, Config), RepoError> {
+) -> Result<Trusted, RepoError> {
     let slots = async { Ok(store.list(layout::KEYS).await?) };
     let (configs, slots) = limits.both(list_configs(store), slots).await?;
     let newest = async {
@@ -271,12 +297,22 @@ async fn trusted(
             None => None,
         })
     };
-    let found = find_slot((store, limits), unlock, slots);
-    let (opened, newest) = limits.both(found, newest).await?;
-    // Nobody listens any more only if reading the registry failed.
-    let _ = root.send((opened.pins.repository, opened.pins.root));
-    let config = read_config(store, &opened, (&configs, newest)).await?;
-    Ok((opened, config))
+    let mut slots = Slots::new((store, limits), slots);
+    let (mut found, mut newest) = limits.both(slots.next(unlock), newest).await?;
+    let mut failure = None;
+    while let Some((hash, opened)) = found {
+        match read_config(store, &opened, (&configs, newest.take())).await {
+            Ok(config) => {
+                // Nobody listens any more only if reading the registry failed.
+                let _ = root.send((opened.pins.repository, opened.pins.root));
+                return Ok((hash, opened, config));
+            }
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+        found = slots.next(unlock).await?;
+    }
+    Err(failure.unwrap_or_else(|| slots.failure(unlock)))
 }
 
 /// The names of configurations, the newest last.
@@ -291,50 +327,69 @@ async fn list_configs(store: &Store) -> Result<Vec<ObjectName>, RepoError> {
     Ok(configs)
 }
 
-async fn find_slot(
-    (store, limits): (&Store, Limits),
-    unlock: &Unlock,
-    listed: Vec<Object>,
-) -> Result<Opened, RepoError> {
-    let mut damaged = None;
-    let small = listed.iter().filter(|object| object.size <= SLOT_MAX);
-    let names = small.filter_map(|object| ObjectName::parse(object.key.as_str()));
-    let mut slots = futures::stream::iter(names.filter(|name| matches!(name, ObjectName::KeySlot(_))))
-        .map(|name| get_checked(store, name, SLOT_MAX))
-        .buffered(limits.requests.max(1));
-    let mut tried = 0;
-    while let Some(fetched) = slots.next().await {
-        let bytes = match fetched {
-            Ok(bytes) => bytes,
-            Err(error @ RepoError::HashMismatch { .. }) => {
-                damaged = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match slot::open(unlock, &bytes) {
-            Ok(opened) => return Ok(opened),
-            // These cost a look. Only a slot that the key was really tried on may use up the patience: anybody who may put
-            // objects can put others before it.
-            Err(CryptoError::SlotKind { .. }) => continue,
-            Err(error @ CryptoError::Format(_)) => {
-                damaged = Some(RepoError::Crypto(error));
-                continue;
-            }
-            Err(CryptoError::WrongKey) => {}
-            Err(error) => damaged = Some(RepoError::Crypto(error)),
-        }
-        tried += 1;
-        if tried == SLOTS_MAX {
-            break;
-        }
+/// The key slots of a place, in the order of their names, to be tried one after the other.
+pub(super) struct Slots<'a> {
+    fetched: BoxStream<'a, Result<Bytes, RepoError>>,
+    damaged: Option<RepoError>,
+    tried: usize,
+}
+
+impl<'a> Slots<'a> {
+    pub(super) fn new((store, limits): (&'a Store, Limits), listed: Vec<Object>) -> Self {
+        let small = listed.into_iter().filter(|object| object.size <= SLOT_MAX);
+        let names = small.filter_map(|object| ObjectName::parse(object.key.as_str()));
+        let names = names.filter(|name| matches!(name, ObjectName::KeySlot(_)));
+        let fetched = futures::stream::iter(names.collect::<Vec<_>>())
+            .map(move |name| get_checked(store, name, SLOT_MAX))
+            .buffered(limits.requests.max(1))
+            .boxed();
+        Self { fetched, damaged: None, tried: 0 }
     }
-    let what = match unlock {
-        Unlock::Passphrase(_) => "passphrase",
-        Unlock::KeyFile(_) => "key file",
-        Unlock::Words(_) => "set of recovery words",
-    };
-    Err(damaged.unwrap_or(RepoError::WrongKey { what }))
+
+    /// The next slot that opens.
+    pub(super) async fn next(&mut self, unlock: &Unlock) -> Result<Option<(ObjectHash, Opened)>, RepoError> {
+        while self.tried < SLOTS_MAX
+            && let Some(fetched) = self.fetched.next().await
+        {
+            let bytes = match fetched {
+                Ok(bytes) => bytes,
+                Err(error @ RepoError::HashMismatch { .. }) => {
+                    self.damaged = Some(error);
+                    continue;
+                }
+                // Removed since it was listed.
+                Err(RepoError::Store(error)) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
+            match slot::open(unlock, &bytes) {
+                Ok(opened) => {
+                    self.tried += 1;
+                    return Ok(Some((object_hash(&bytes), opened)));
+                }
+                // These cost a look. Only a slot that the key was really tried on may use up the patience: anybody who may
+                // put objects can put others before it.
+                Err(CryptoError::SlotKind { .. }) => continue,
+                Err(error @ CryptoError::Format(_)) => {
+                    self.damaged = Some(RepoError::Crypto(error));
+                    continue;
+                }
+                Err(CryptoError::WrongKey) => {}
+                Err(error) => self.damaged = Some(RepoError::Crypto(error)),
+            }
+            self.tried += 1;
+        }
+        Ok(None)
+    }
+
+    /// Why none opened.
+    fn failure(self, unlock: &Unlock) -> RepoError {
+        let what = match unlock {
+            Unlock::Passphrase(_) => "passphrase",
+            Unlock::KeyFile(_) => "key file",
+            Unlock::Words(_) => "set of recovery words",
+        };
+        self.damaged.unwrap_or(RepoError::WrongKey { what })
+    }
 }
 
 /// The configuration that counts, of which the bytes of the last one were fetched already.
@@ -342,7 +397,7 @@ async fn read_config(
     store: &Store,
     opened: &Opened,
     (names, mut fetched): (&[ObjectName], Option<Result<Bytes, RepoError>>),
-) -> Result<Config, RepoError> {
+) -> Result<(u64, Config), RepoError> {
     let repository = opened.pins.repository;
     let mut newest: Option<(u64, Config)> = None;
     let mut failure = None;
@@ -374,7 +429,7 @@ async fn read_config(
         let reason = "it is older than the one the key slot was made with";
         return Err(RepoError::Untrusted { repository, reason });
     }
-    Ok(config)
+    Ok((number, config))
 }
 
 fn read_one_config(

@@ -31,11 +31,16 @@ const AHEAD_KEPT: usize = 1 << 16;
 /// A segment's place, and its plaintext. Not its number: what one index object says of that may hide what another does.
 type KeptSegment = (SegmentPlace, Arc<Vec<u8>>);
 
+fn is_gone(error: &RepoError) -> bool {
+    matches!(error, RepoError::Store(error) if error.is_not_found())
+}
+
 /// Reads chunks by id. One task uses it at a time.
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
     view: View,
-    id_key: SecretKey,
+    /// Names chunks; a maintainer does without.
+    id_key: Option<SecretKey>,
     opener: SegmentOpener,
     kept: VecDeque<KeptSegment>,
     keeps: usize,
@@ -51,7 +56,7 @@ pub struct ChunkReader<'a> {
 impl<'a> ChunkReader<'a> {
     /// Reads through this view of the index.
     pub fn new(repo: &'a Repository, view: View) -> Result<Self, RepoError> {
-        let id_key = repo.dedup_key(context::CHUNK_ID)?;
+        let id_key = repo.dedup_key(context::CHUNK_ID).ok();
         let opener = SegmentOpener::new(repo.id())?;
         Ok(Self {
             repo,
@@ -90,19 +95,31 @@ impl<'a> ChunkReader<'a> {
 
     /// The plaintext of a chunk. Every known copy is tried; the id is recomputed before a byte is handed out.
     ///
+    /// Without the key that names chunks a true copy cannot be told from a lie about it, which any writer can put beside it and
+    /// never in its place. Then all copies are read, and must be the same.
+    ///
     /// # Errors
-    /// `Ok(None)` if no copy is known at all; the last copy's error if none could be read.
+    /// `Ok(None)` if no copy is known at all; the last copy's error if none could be read. Without that key also if any copy that
+    /// is there cannot be read, or is not like the others.
     pub async fn read(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<Option<Vec<u8>>, RepoError> {
         let locations: Vec<Location> = self.view.locate(id).collect::<Result<_, _>>()?;
-        let mut failure = None;
+        let (mut failure, mut found) = (None, None);
         for location in locations {
             match self.read_at(kind, id, &location).await {
-                Ok(chunk) => return Ok(Some(chunk)),
+                Ok(chunk) if self.id_key.is_some() => return Ok(Some(chunk)),
+                Ok(chunk) if found.as_ref().is_none_or(|found| *found == chunk) => found = Some(chunk),
+                Ok(_) => {
+                    return Err(RepoError::HashMismatch { key: ObjectName::Pack(location.pack_id).key() });
+                }
                 Err(error @ RepoError::RoleForbids { .. }) => return Err(error),
+                Err(error) if self.id_key.is_none() && !is_gone(&error) => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(None), Err)
+        match failure {
+            Some(error) if found.is_none() => Err(error),
+            _ => Ok(found),
+        }
     }
 
     async fn read_at(
@@ -116,10 +133,11 @@ impl<'a> ChunkReader<'a> {
         let chunk = plain.get(start..start + location.length as usize);
         let key = || ObjectName::Pack(location.pack_id).key();
         let chunk = chunk.ok_or_else(|| RepoError::at(&key())(FormatError::Truncated))?;
-        if chunk_id(&self.id_key, kind, chunk) == *id {
-            Ok(chunk.to_vec())
-        } else {
-            Err(RepoError::HashMismatch { key: key() })
+        match &self.id_key {
+            Some(id_key) if chunk_id(id_key, kind, chunk) != *id => {
+                Err(RepoError::HashMismatch { key: key() })
+            }
+            _ => Ok(chunk.to_vec()),
         }
     }
 

@@ -85,6 +85,17 @@ impl Repository {
 
     /// Reads a snapshot: hash, signature, body.
     pub async fn read_snapshot(&self, listed: Listed) -> Result<StoredSnapshot, RepoError> {
+        match self.read_body(listed).await {
+            Err(RepoError::BadSignature { .. }) => {
+                // Its writer may have been registered since.
+                self.refresh_registry().await?;
+                self.read_body(listed).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_body(&self, listed: Listed) -> Result<StoredSnapshot, RepoError> {
         let key = listed.name().key();
         let bytes = self.get_object(listed.name(), SNAPSHOT.max as u64).await?;
         let object = self.placed_snapshot(listed, &bytes)?;
@@ -143,7 +154,10 @@ impl Repository {
     /// it was spoilt on its way, so one that is not is read once more.
     pub async fn check_confirmation(&self, listed: Listed) -> Result<(), RepoError> {
         match self.read_confirmation(listed).await {
-            Err(error) if error.is_invalid() => self.read_confirmation(listed).await,
+            Err(error) if error.is_invalid() => {
+                self.refresh_registry().await?;
+                self.read_confirmation(listed).await
+            }
             other => other,
         }
     }

@@ -142,8 +142,12 @@ impl Place {
 
     /// All files below a directory.
     pub(crate) fn files(&self, name: &str) -> Vec<PathBuf> {
-        let found = walkdir::WalkDir::new(self.path(name)).into_iter().filter_map(Result::ok);
-        found.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+        let found =
+            ignore::WalkBuilder::new(self.path(name)).standard_filters(false).build().filter_map(Result::ok);
+        found
+            .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+            .map(ignore::DirEntry::into_path)
+            .collect()
     }
 }
 

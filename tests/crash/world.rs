@@ -98,9 +98,9 @@ pub async fn check_snapshots(repo: &Repository, snapshots: &[(SnapshotId, &Path)
 /// Every path below a directory and what is in it.
 pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(root).min_depth(1) {
-        let entry = entry.unwrap();
-        let content = match entry.file_type() {
+    let entries = ignore::WalkBuilder::new(root).standard_filters(false).build().map(Result::unwrap);
+    for entry in entries.filter(|entry| entry.depth() > 0) {
+        let content = match entry.file_type().unwrap() {
             kind if kind.is_file() => std::fs::read(entry.path()).unwrap(),
             kind if kind.is_symlink() => {
                 std::fs::read_link(entry.path()).unwrap().into_os_string().into_encoded_bytes()
@@ -119,10 +119,10 @@ pub fn number(name: &str, default: u64) -> u64 {
 
 /// Copies a directory of plain files.
 pub fn copy_tree(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from) {
+    for entry in ignore::WalkBuilder::new(from).standard_filters(false).build() {
         let entry = entry.unwrap();
         let target = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
+        if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             std::fs::create_dir_all(&target).unwrap();
         } else {
             std::fs::copy(entry.path(), &target).unwrap();

@@ -114,8 +114,9 @@ pub async fn back_up(repo: &Repository, source: &Path) -> SnapshotId {
 /// Every path below a directory and what is in it.
 pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(root).min_depth(1).into_iter().filter_map(Result::ok) {
-        let content = match entry.file_type() {
+    let entries = ignore::WalkBuilder::new(root).standard_filters(false).build().filter_map(Result::ok);
+    for entry in entries.filter(|entry| entry.depth() > 0) {
+        let content = match entry.file_type().unwrap() {
             kind if kind.is_file() => std::fs::read(entry.path()).unwrap(),
             kind if kind.is_symlink() => {
                 std::fs::read_link(entry.path()).unwrap().into_os_string().into_encoded_bytes()

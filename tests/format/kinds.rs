@@ -9,7 +9,7 @@ use lifeboat::format::datakey::SealedDataKey;
 use lifeboat::format::envelope::{ObjectKind, Preamble};
 use lifeboat::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
 use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode_records};
-use lifeboat::format::keyslot::KeySlot;
+use lifeboat::format::keyslot::{KeySlot, SlotNote};
 use lifeboat::format::labels::{Labels, LabelsObject};
 use lifeboat::format::layout::ObjectName;
 use lifeboat::format::node::Node;
@@ -55,6 +55,7 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),
+    ("slot-note", |b, _| outcome(SlotNote::decode(b), |note| note.encode().expect("it was decoded"))),
     ("data-key", data_key),
     ("index-header", |b, _| outcome(IndexHeader::decode(b), IndexHeader::encode)),
     ("index-packs", |b, _| outcome(decode_packs(b), |rows| rows.iter().flat_map(PackRow::encode).collect())),

@@ -271,9 +271,11 @@ def signed_values():
 
     writer = {0: rep(7, 16), 1: rep(8, 32), 2: 1}
     vector("writer", "maintainer", "a writer that may condemn", cbor(writer))
+    vector("writer", "verifier", "one that may write nothing", cbor({**writer, 2: 2}))
     for name, data, error in [
-        ("authority", {**writer, 2: 2}, value(9, "writer")), ("id", {**writer, 0: rep(7, 17)}, value(9, "length of a field")),
-        ("no-key", {0: rep(7, 16), 2: 0}, value(9, "writer")), ("key-type", {**writer, 1: "x"}, broken(9, "writer")),
+        ("authority", {**writer, 2: 3}, value(9, "writer")), ("id", {**writer, 0: rep(7, 17)}, value(9, "length of a field")),
+        ("no-key", {0: rep(7, 16), 2: 0}, value(9, "writer")), ("no-id", {1: rep(8, 32), 2: 0}, value(9, "writer")),
+        ("no-authority", {0: rep(7, 16), 1: rep(8, 32)}, value(9, "writer")), ("key-type", {**writer, 1: "x"}, broken(9, "writer")),
     ]:
         vector("writer", f"bad-{name}", "a field that section 9 does not allow", cbor(data), error)
 
@@ -408,11 +410,28 @@ def keys():
         return preamble(kind) + cbor(value_)
     vector("key-slot", "passphrase", "an admin's", slot(fields))
     vector("key-slot", "key-file", "a writer's", slot(file_slot))
+    vector("key-slot", "note", "a writer's, with a note", slot({**file_slot, 6: rep(0x6e, 272)}))
+
+    def note(fields_, len_=None, fill=b"\0", size=256):
+        value_ = cbor(fields_)
+        return (u32(len(value_) if len_ is None else len_) + value_).ljust(size, fill)
+    both = {0: "web1", 1: rep(7, 16)}
+    vector("slot-note", "both", "of a writer's slot", note(both))
+    vector("slot-note", "empty", "nothing is noted", note({}))
+    vector("slot-note", "longest", "a label of 128 bytes", note({0: "x" * 128}))
+    for name, data, error in [
+        ("label", note({0: "x" * 129}), value(12, "note of a key slot")), ("text", note({0: b"x"}), broken(12, "note of a key slot")),
+        ("writer", note({1: rep(7, 15)}), broken(12, "note of a key slot")), ("length", note(both, len_=253), value(12, "note of a key slot")),
+        ("padding", note(both, fill=b"\1"), value(12, "note of a key slot")),
+        ("label-end", note({0: "web1"}, len_=3), value(12, "note of a key slot")), ("list", note([]), broken(12, "note of a key slot")), ("order", note({1: rep(7, 16), 0: "web1"}), value(12, "order of fields")), ("short", note(both, size=255), value(12, "note of a key slot")),
+    ]:
+        vector("slot-note", f"bad-{name}", "a note that section 12 does not allow", data, error)
     for name, data, error in [
         ("kind", slot({**file_slot, 0: 4}), value(12, "kind of a key slot")), ("role", slot({**file_slot, 1: 6}), value(12, "role of a key slot")),
         ("no-cost", slot({**file_slot, 0: 1}), value(12, "cost of a key slot")), ("cost", slot({**fields, 0: 2}), value(12, "cost of a key slot")),
         ("cost-short", slot({**fields, 2: [1, 2]}), broken(12, "key slot")), ("salt", slot({**fields, 3: rep(1, 31)}), broken(12, "key slot")),
         ("no-commitment", slot({k: v for k, v in fields.items() if k != 4}), value(12, "commitment of a key slot")),
+        ("note", slot({**file_slot, 6: rep(1, 271)}), value(12, "note of a key slot")),
         ("object", slot(fields, 1), "WrongKind { expected: 2, found: 1 }"), ("trailing", slot(fields) + b"\0", TRAILING),
         ("long", slot({**fields, 5: rep(1, 65536)}), value(12, "length of a key slot")),
     ]:

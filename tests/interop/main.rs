@@ -127,8 +127,9 @@ fn the_reader_believes_no_altered_byte() {
     let place = Place::new(&["--new-key-file", "key"], ["--key-file", "key"]);
     fs::write(place.path("source/file"), "content ".repeat(1000)).unwrap();
     place.backup();
-    let objects: Vec<PathBuf> = walkdir::WalkDir::new(place.path("repo"))
-        .into_iter()
+    let objects: Vec<PathBuf> = ignore::WalkBuilder::new(place.path("repo"))
+        .standard_filters(false)
+        .build()
         .map(|entry| entry.unwrap().into_path())
         .filter(|path| path.is_file())
         .collect();

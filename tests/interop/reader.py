@@ -92,14 +92,14 @@ def merkle(level):
 class Repository:
     def __init__(self, root, unlock, from_packs=False):
         self.root, self.keys, self.packs, self.places = root, {}, {}, {}
-        self.open_slot(unlock)
-        self.read_config()
+        self.open(unlock)
         self.writers = {}
         for name in sorted(self.names("writers/*/*")):  # a higher number comes later
             _, writer, rest = name.split("/")
             value = self.signed(self.object(name, rest.split("-")[1]), WRITER, self.pinned_root, name)
             need(value[0].hex() == writer, f"{name}: another writer's entry")
-            self.writers[value[0]] = value[1]
+            # Authority 2 signs nothing that is read here.
+            self.writers[value[0]] = value[1] if value[2] in (0, 1) else None
         if from_packs:
             for name in self.names("packs/*/*"):
                 self.read_directory(name)
@@ -130,8 +130,17 @@ class Repository:
         verified(public, data[-64:], data[:-64], what)
         return cbor2.loads(data[36:36 + length])
 
-    # Section 12.
-    def open_slot(self, unlock):
+    # Section 12: a slot that opens and has no configuration here is another repository's.
+    def open(self, unlock):
+        failure = Damage("no key slot opens with this")
+        for _ in self.opened_slots(unlock):
+            try:
+                return self.read_config()
+            except Damage as error:
+                failure = error
+        raise failure
+
+    def opened_slots(self, unlock):
         for name in self.names("keys/*"):
             data = self.object(name, name.split("/")[1])
             self.id = data[16:32]
@@ -148,8 +157,7 @@ class Repository:
             self.index_base = derive("lifeboat v1 index", secrets[3])
             self.metadata, self.data = secrets[4], secrets[5]
             self.chunk_key = derive("lifeboat v1 chunk id", secrets[2])
-            return
-        raise Damage("no key slot opens with this")
+            yield
 
     # Section 9.
     def read_config(self):

@@ -168,7 +168,9 @@ pub(crate) struct Entry {
 pub(crate) fn describe(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let mut seen = BTreeMap::new();
     let mut found = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+    let mut walk = ignore::WalkBuilder::new(root);
+    walk.standard_filters(false).sort_by_file_name(|a, b| a.cmp(b));
+    for entry in walk.build() {
         let entry = entry.unwrap();
         let path = entry.path().strip_prefix(root).unwrap().to_owned();
         let stat = fs::symlink_metadata(entry.path()).unwrap();

@@ -345,15 +345,16 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn contents(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let below = |path: &Path| path.strip_prefix(root).unwrap().to_owned();
-    let entries = walkdir::WalkDir::new(root).min_depth(1).into_iter().map(Result::unwrap);
+    let entries = ignore::WalkBuilder::new(root).standard_filters(false).build().map(Result::unwrap);
+    let entries = entries.filter(|entry| entry.depth() > 0);
     entries.map(|entry| (below(entry.path()), std::fs::read(entry.path()).ok())).collect()
 }
 
 /// Copies a directory of plain files; a file that goes away meanwhile is left out.
 pub fn copy(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from).into_iter().filter_map(Result::ok) {
+    for entry in ignore::WalkBuilder::new(from).standard_filters(false).build().filter_map(Result::ok) {
         let target = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
+        if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             std::fs::create_dir_all(&target).unwrap();
         } else if let Err(error) = std::fs::copy(entry.path(), &target) {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", entry.path().display());

@@ -223,8 +223,10 @@ fn local_after(local: &Path, seed: u64) -> tempfile::TempDir {
         1 => {}
         _ => {
             copy(local, left.path());
-            for entry in walkdir::WalkDir::new(left.path()).into_iter().map(Result::unwrap) {
-                if entry.file_type().is_file() && dice.below(2) == 0 {
+            for entry in
+                ignore::WalkBuilder::new(left.path()).standard_filters(false).build().map(Result::unwrap)
+            {
+                if entry.file_type().is_some_and(|kind| kind.is_file()) && dice.below(2) == 0 {
                     tear(entry.path(), &mut dice);
                 }
             }

@@ -197,11 +197,15 @@ fn project_files() -> Vec<String> {
     {
         return String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     }
-    let hidden = |entry: &walkdir::DirEntry| {
+    let hidden = |entry: &ignore::DirEntry| {
         entry.depth() > 0 && matches!(entry.file_name().to_string_lossy().as_ref(), "target" | ".git")
     };
-    let entries = walkdir::WalkDir::new(ROOT).into_iter().filter_entry(|entry| !hidden(entry));
-    let files = entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+    let mut walk = ignore::WalkBuilder::new(ROOT);
+    walk.standard_filters(false).filter_entry(move |entry| !hidden(entry));
+    let files = walk
+        .build()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
     files.filter_map(|e| Some(e.path().strip_prefix(ROOT).ok()?.to_string_lossy().into_owned())).collect()
 }
 

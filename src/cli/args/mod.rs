@@ -7,6 +7,7 @@ mod forget;
 mod global;
 mod history;
 mod import;
+mod key;
 mod mount;
 mod prune;
 mod restore;
@@ -20,14 +21,14 @@ pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, Un
 pub(crate) use global::GlobalArgs;
 pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
+pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use verbs::{
-    CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs,
-    VerifyArgs,
+    CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -94,7 +95,7 @@ pub(crate) enum Verb {
     Stats(StatsArgs),
     /// Check the surroundings: store, credentials, rights, clock, local places, key
     Doctor,
-    /// Show what opens the repository
+    /// Manage keys: what opens the repository, and what each may do
     Key(KeyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),

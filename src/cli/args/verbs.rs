@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use clap_complete::Shell;
 
 use super::select::location;
@@ -22,20 +22,6 @@ pub(crate) struct InitArgs {
     /// Go on even if the store does not keep the promises that safe deletion rests on
     #[arg(long)]
     pub(crate) accept_weak_store: bool,
-}
-
-/// `key`.
-#[derive(Debug, Args)]
-pub(crate) struct KeyArgs {
-    #[command(subcommand)]
-    pub(crate) verb: KeyVerb,
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyVerb {
-    /// Show the 24 recovery words again
-    Words,
 }
 
 /// `snapshots`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use lifeboat::error::Error;
 use lifeboat::ops::archive::{ArchiveKind, ArchiveOptions, ArchiveOutput, archive};
 use lifeboat::ops::snapshots::resolve;
+use lifeboat::repo::Task;
 
 use super::super::args::RestoreArgs;
 use super::super::error::CliError;
@@ -31,7 +32,7 @@ pub(super) async fn run(
         return Err(Error::OutputIsTerminal { path: PathBuf::from("standard output") }.into());
     }
     let filter = filter::build(&args.exclude, &args.include, None)?;
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Restore).await?;
     let snapshot =
         resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     let output = if to_stdout {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use lifeboat::class::Class;
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
+use lifeboat::repo::Task;
 
 use super::super::args::BackupArgs;
 use super::super::error::CliError;
@@ -23,7 +24,7 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     if !options.dry_run {
         default::ensure(session).await?;
     }
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Backup).await?;
     let done = backup(&repository, options).await?;
     session.clear();
     let voice = session.voice();

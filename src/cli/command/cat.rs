@@ -2,6 +2,7 @@
 
 use lifeboat::ops::cat::cat;
 use lifeboat::ops::snapshots::resolve;
+use lifeboat::repo::Task;
 
 use super::super::args::CatArgs;
 use super::super::error::CliError;
@@ -12,7 +13,7 @@ pub(super) async fn run(session: &mut Session, args: CatArgs) -> Result<Exit, Cl
     let Some(path) = args.location.path.filter(|path| !path.is_empty()) else {
         return Err(CliError::NoPath);
     };
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Restore).await?;
     let snapshot =
         resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     session.clear();

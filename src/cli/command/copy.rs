@@ -3,6 +3,7 @@
 use lifeboat::class::Class;
 use lifeboat::ops::backup::Brought;
 use lifeboat::ops::copy::{Copy, CopyOptions, Outcome, Planned, Verdict};
+use lifeboat::repo::Task;
 
 use super::super::args::CopyArgs;
 use super::super::error::CliError;
@@ -23,8 +24,8 @@ pub(super) async fn run(session: &mut Session, args: CopyArgs) -> Result<Exit, C
         level: args.bring.level,
     };
     let named = !options.named.is_empty();
-    let from = session.repository().await?;
-    let to = session.other(&other).await?;
+    let from = session.repository(Task::Restore).await?;
+    let to = session.other(&other, Task::Bring).await?;
     let begun = session.env.clock.monotonic();
     let mut copy = Copy::plan(&from, &to, options).await?;
     let mut sums = Sums::new(copy.unreadable.len() as u64);

@@ -3,6 +3,7 @@
 use lifeboat::class::Class;
 use lifeboat::ops::diff::{Change, DiffOptions, DiffSide, diff};
 use lifeboat::ops::snapshots::{SnapshotInfo, resolve};
+use lifeboat::repo::Task;
 
 use super::super::args::DiffArgs;
 use super::super::error::CliError;
@@ -11,7 +12,7 @@ use super::super::render::{history, time};
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: DiffArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Look).await?;
     let filter = args.select.filter(&session.directory);
     let old = resolve(&repository, &args.old.selector, &filter).await?;
     let new = resolve(&repository, &args.new.selector, &filter).await?;

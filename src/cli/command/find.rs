@@ -8,7 +8,7 @@ use lifeboat::filter::FilterBuilder;
 use lifeboat::format::node::NodeKind;
 use lifeboat::ops::find::{FindOptions, find};
 use lifeboat::ops::snapshots::{SnapshotInfo, list, resolve_all};
-use lifeboat::repo::Repository;
+use lifeboat::repo::{Repository, Task};
 
 use super::super::args::{FindArgs, KindArg};
 use super::super::error::CliError;
@@ -20,7 +20,7 @@ use super::snapshots::warn_of_unreadable;
 pub(super) async fn run(session: &mut Session, mut args: FindArgs) -> Result<Exit, CliError> {
     // What is wrong with the patterns is said before anything is asked.
     let mut options = options(session, &args)?;
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Look).await?;
     let (snapshots, unreadable) = snapshots(session, &repository, &mut args).await?;
     let sequence = |info: &SnapshotInfo| (info.snapshot.host.clone(), info.snapshot.job.clone());
     let several = snapshots.windows(2).any(|pair| sequence(&pair[0]) != sequence(&pair[1]));

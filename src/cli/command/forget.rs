@@ -7,7 +7,7 @@ use lifeboat::ops::forget::{
     Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
 };
 use lifeboat::ops::gc::{PruneOptions, Share, freed};
-use lifeboat::repo::Listed;
+use lifeboat::repo::{Listed, Task};
 use lifeboat::retention::{Group, Reason};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
@@ -32,7 +32,8 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         dry_run: args.dry_run,
         ..ForgetOptions::new(TimeZone::system())
     };
-    let repository = session.repository().await?;
+    let task = if args.dry_run && !args.prune { Task::JudgeSnapshots } else { Task::Forget };
+    let repository = session.repository(task).await?;
     let plan = plan_forget(&repository, &options).await?;
     let freed = if options.dry_run {
         let gone = plan.tombs().map(|((_, _, id), _)| id).collect();

@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use lifeboat::ops::hold::{HoldInfo, Until, hold, list_holds, remove_hold};
 use lifeboat::ops::snapshots::resolve_all;
+use lifeboat::repo::Task;
 use serde_json::{Value, json};
 
 use super::super::args::{HoldAddArgs, HoldArgs, HoldVerb};
@@ -22,7 +23,7 @@ pub(super) async fn run(session: &mut Session, args: HoldArgs) -> Result<Exit, C
 
 async fn add(session: &mut Session, args: HoldAddArgs) -> Result<Exit, CliError> {
     let filter = args.select.filter(&session.directory);
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Hold).await?;
     let snapshots = resolve_all(&repository, &args.snapshots, &filter).await?;
     let until = args.until.unwrap_or(Until::Removed);
     let (hash, until) = hold(&repository, &snapshots, until, &TimeZone::system()).await?;
@@ -47,7 +48,7 @@ async fn add(session: &mut Session, args: HoldAddArgs) -> Result<Exit, CliError>
 }
 
 async fn list(session: &mut Session) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::ListHolds).await?;
     let holds = list_holds(&repository).await?;
     session.clear();
     if session.voice().json {
@@ -74,7 +75,7 @@ async fn list(session: &mut Session) -> Result<Exit, CliError> {
 }
 
 async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Hold).await?;
     let hash = remove_hold(&repository, selector).await?;
     session.clear();
     if session.voice().json {

@@ -2,6 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::ops::import::{Done, Import, ImportOptions};
+use lifeboat::repo::Task;
 
 use super::super::args::{ImportArgs, ImportVerb, ResticArgs};
 use super::super::error::CliError;
@@ -30,7 +31,7 @@ async fn restic(session: &mut Session, args: ResticArgs) -> Result<Exit, CliErro
         level: args.bring.level,
     };
     let named = !options.named.is_empty();
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Bring).await?;
     let restic = session.restic(&other).await?;
     let begun = session.env.clock.monotonic();
     let mut import = Import::plan(&repository, &restic, &options).await?;

@@ -63,7 +63,7 @@ pub(super) async fn make(session: &Session, keys: &Keys<'_>) -> Result<Initialis
     };
     let made = init(store, &session.env, options).await?;
     if let (Some(file), Some(text), Some(path)) = (file, &made.key_file, keys.key_file) {
-        file.write(text).map_err(|source| CliError::KeyLost {
+        file.write(text.as_bytes()).map_err(|source| CliError::KeyLost {
             place: session.settings.place.url().to_string(),
             path: path.to_path_buf(),
             source,

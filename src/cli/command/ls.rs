@@ -3,6 +3,7 @@
 use lifeboat::format::node::{FileTime, Node, NodeKind, Problem};
 use lifeboat::ops::ls::{LsOptions, ls};
 use lifeboat::ops::snapshots::resolve;
+use lifeboat::repo::Task;
 use serde_json::{Map, Value, json};
 
 use super::super::args::LsArgs;
@@ -14,7 +15,7 @@ use super::super::render::{mode, sanitize, time};
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: LsArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Look).await?;
     let snapshot =
         resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     session.clear();

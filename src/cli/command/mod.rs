@@ -19,6 +19,7 @@ mod ls;
 pub(crate) mod man;
 mod mount;
 mod prune;
+mod recovery;
 mod restore;
 mod snapshots;
 mod stats;
@@ -55,7 +56,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Import(args) => import::run(session, args).await,
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
-        Verb::Key(args) => key::run(session, &args).await,
+        Verb::Key(args) => key::run(session, args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
     }

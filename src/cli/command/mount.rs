@@ -2,6 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::ops::snapshots::resolve;
+use lifeboat::repo::Task;
 use lifeboat::serve::mount::{Access, MountOptions, Show, mount};
 
 use super::super::args::MountArgs;
@@ -14,7 +15,7 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: MountArgs) -> Result<Exit, CliError> {
     let filter = args.select.filter(&session.directory);
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Restore).await?;
     let show = match args.location {
         None => Show::Snapshots(filter),
         Some(location) => {

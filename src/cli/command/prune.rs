@@ -2,7 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::ops::gc::{Plan, PruneOptions, PruneReport, prune};
-use lifeboat::repo::Repository;
+use lifeboat::repo::{Repository, Task};
 use lifeboat::units::ByteSize;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use super::super::render::time;
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Prune).await?;
     collect(session, &repository, &args.options()).await
 }
 

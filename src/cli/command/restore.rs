@@ -7,6 +7,7 @@ use lifeboat::class::Class;
 use lifeboat::ops::archive::ArchiveKind;
 use lifeboat::ops::restore::{RestoreOptions, RestoreSummary, restore};
 use lifeboat::ops::snapshots::resolve;
+use lifeboat::repo::Task;
 use lifeboat::source::target::{Overwrite, OwnerPolicy, TargetDevice};
 
 use super::super::args::{OverwriteArg, RestoreArgs};
@@ -29,7 +30,7 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
     // One of them is asked for by the parser.
     let shown = args.target.clone().or_else(|| args.to_file.clone()).unwrap_or_default();
     let (target, name) = place(args.target, args.to_file)?;
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Restore).await?;
     let snapshot =
         resolve(&repository, &args.location.selector, &args.select.filter(&session.directory)).await?;
     let options = RestoreOptions {

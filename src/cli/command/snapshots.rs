@@ -5,6 +5,7 @@ use lifeboat::error::Error;
 use lifeboat::format::snapshot::Origin;
 use lifeboat::ops::forget::undelete_until;
 use lifeboat::ops::snapshots::{SnapshotInfo, list};
+use lifeboat::repo::Task;
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ use super::super::render::{sanitize, time};
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Snapshots).await?;
     let mut found = list(&repository, &args.select.filter(&session.directory)).await?;
     session.clear();
     warn_of_unreadable(session, &found.unreadable);
@@ -30,12 +31,20 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
             session.output.json(&object(info))?;
         }
     } else if found.snapshots.is_empty() {
-        session.say("there are no snapshots");
+        if found.closed == 0 {
+            session.say("there are no snapshots");
+        }
     } else {
         session.output.text(&table(&found.snapshots))?;
     }
     if hidden > 0 && !session.voice().json {
         session.say(&format!("{hidden} forgotten snapshots are not shown; see them with --all"));
+    }
+    if found.closed > 0 {
+        session.say(&format!(
+            "{} snapshots are not shown: this key does not open them, and this machine did not make them",
+            found.closed
+        ));
     }
     Ok(if found.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
 }

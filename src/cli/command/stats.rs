@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lifeboat::ops::gc::shares;
 use lifeboat::ops::snapshots::{SnapshotFilter, list};
 use lifeboat::ops::stats::{Stats, stats};
-use lifeboat::repo::Repository;
+use lifeboat::repo::{Repository, Task};
 use lifeboat::units::ByteSize;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use super::super::render::{sanitize, time};
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: StatsArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Stats).await?;
     if args.snapshots {
         return each(session, &repository).await;
     }

@@ -2,6 +2,7 @@
 
 use lifeboat::ops::snapshots::resolve_all;
 use lifeboat::ops::tag::{TagEdit, tag};
+use lifeboat::repo::Task;
 use serde_json::json;
 
 use super::super::args::TagArgs;
@@ -14,7 +15,7 @@ pub(super) async fn run(session: &mut Session, args: TagArgs) -> Result<Exit, Cl
     let filter = args.select.filter(&session.directory);
     let set = (!args.set.is_empty()).then(|| args.set.into_iter().filter(|tag| !tag.is_empty()).collect());
     let edit = TagEdit { set, remove: args.remove, add: args.add };
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Tag).await?;
     let snapshots = resolve_all(&repository, &args.snapshots, &filter).await?;
     let done = tag(&repository, &snapshots, &edit).await?;
     session.clear();

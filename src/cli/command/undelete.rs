@@ -2,6 +2,7 @@
 
 use lifeboat::error::Error;
 use lifeboat::ops::undelete::undelete;
+use lifeboat::repo::Task;
 use serde_json::json;
 
 use super::super::args::UndeleteArgs;
@@ -10,7 +11,7 @@ use super::super::exit::Exit;
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: UndeleteArgs) -> Result<Exit, CliError> {
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Undelete).await?;
     let done = undelete(&repository, &args.snapshots).await?;
     session.clear();
     for (snapshots, state, text) in [

@@ -2,6 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::ops::verify::{Depth, Finding, Severity, VerifyReport, verify, verify_packs_without_key};
+use lifeboat::repo::Task;
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +22,8 @@ pub(super) async fn run(session: &mut Session, args: VerifyArgs) -> Result<Exit,
             (false, true) => Depth::Data,
             (false, false) => Depth::Structure,
         };
-        verify(&session.repository().await?, depth).await?
+        let task = if depth == Depth::Data { Task::VerifyData } else { Task::Verify };
+        verify(&session.repository(task).await?, depth).await?
     };
     session.clear();
     show(session, &report)?;
@@ -65,7 +67,14 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
         report.chunks,
         report.snapshots,
         time::duration(report.elapsed),
-    ))
+    ))?;
+    if report.closed > 0 {
+        session.say(&format!(
+            "of {} snapshots the signatures were checked and nothing below them: this key does not open them",
+            report.closed
+        ));
+    }
+    Ok(())
 }
 
 /// Paths that are named for one finding unless `--verbose` asks for all.
@@ -112,6 +121,7 @@ fn summary(report: &VerifyReport) -> Value {
         "bytes": report.bytes,
         "chunks": report.chunks,
         "snapshots": report.snapshots,
+        "closed": report.closed,
         "seconds": report.elapsed.as_secs_f64(),
     })
 }

@@ -6,6 +6,7 @@ use lifeboat::class::Class;
 use lifeboat::ops::backup::{BackupOptions, BackupSource};
 use lifeboat::ops::snapshots::SnapshotFilter;
 use lifeboat::ops::why::{WhyOptions, why};
+use lifeboat::repo::Task;
 
 use super::super::args::WhyArgs;
 use super::super::error::CliError;
@@ -28,7 +29,7 @@ pub(super) async fn run(session: &mut Session, args: WhyArgs) -> Result<Exit, Cl
     };
     let host = args.host.unwrap_or_else(|| String::from_utf8_lossy(&host()).into_owned());
     let filter = SnapshotFilter { hosts: vec![host], jobs: args.job, tags: args.tag, paths: Vec::new() };
-    let repository = session.repository().await?;
+    let repository = session.repository(Task::Why).await?;
     let answer = why(&repository, WhyOptions { path: path.clone(), backup, filter: filter.clone() }).await?;
     session.clear();
     match session.voice().json {

@@ -3,7 +3,7 @@
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::format::layout::UNDONE;
-use lifeboat::repo::RepoError;
+use lifeboat::repo::{RepoError, SlotError};
 use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
@@ -35,6 +35,9 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
              --new-key-file"
             .to_owned(),
         CliError::NotForInit { .. } => "give --new-key-file FILE, or a password".to_owned(),
+        CliError::NoWordsPlace => "name a file with --words-to or --png, or run it at a terminal".to_owned(),
+        CliError::WordsReplaced => "see them with the key that made them, or make new ones: lifeboat key recovery".to_owned(),
+        CliError::NoWordsToCheck => "name a file with --words-file, or run it at a terminal".to_owned(),
         CliError::KeyFileExists { .. } => "choose another name, or move the file away".to_owned(),
         CliError::KeyLost { place, .. } => format!("delete {place}, which nobody can open, and make it again"),
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
@@ -210,6 +213,10 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
     Some(match error {
         RepoError::NotFound { .. } => init(context)?,
         RepoError::AlreadyExists { .. } => "choose another place, or use what is there".to_owned(),
+        RepoError::WrongRole { one, .. } => format!(
+            "open it with such a key, or have one made with a key of role admin: lifeboat key add --role {one}"
+        ),
+        RepoError::Slot(error) => return slot(error),
         RepoError::WrongKey { .. } => "check that the key or password belongs to this repository".to_owned(),
         // Nothing can be read from a mark that is damaged, and what goes by it stops.
         RepoError::HashMismatch { key } if ["gc/", "tombs/", "holds/"].iter().any(|p| key.starts_with(p)) => {
@@ -222,6 +229,23 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
         RepoError::Crypto(error) => return crypto(error),
         _ => return None,
     })
+}
+
+fn slot(error: &SlotError) -> Option<String> {
+    let step = match error {
+        SlotError::LastAdmin { .. } => {
+            "make another one first: lifeboat key add --role admin; to replace its secret: lifeboat key passwd"
+        }
+        SlotError::InUse { .. } | SlotError::NotFound { .. } | SlotError::Ambiguous { .. } => {
+            "see the ids: lifeboat key list --json"
+        }
+        SlotError::Taken { .. } => "choose another secret",
+        SlotError::ByWords => {
+            "for new words: lifeboat key recovery; for a password: lifeboat key add --role admin"
+        }
+        _ => return None,
+    };
+    Some(step.to_owned())
 }
 
 fn store(error: &StoreError, context: &Context) -> Option<String> {

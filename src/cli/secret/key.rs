@@ -5,11 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use lifeboat::crypto::{CryptoError, SecretKey, keyfile, words};
-use zeroize::Zeroizing;
-
 use super::super::error::CliError;
 use super::read_secret_file;
+use lifeboat::crypto::{CryptoError, SecretKey, keyfile, words};
 
 pub(super) fn read_key_file(path: &Path, warn: &dyn Fn(&str)) -> Result<SecretKey, CliError> {
     read(path, warn, |text| keyfile::decode(text).map(|(_, key)| key))
@@ -30,7 +28,7 @@ fn read(
     decode(text).map_err(|source| CliError::BadKey { path: path.to_path_buf(), source })
 }
 
-/// A key file in the making: it exists, empty and private, before the repository does, so that a repository is never
+/// A file for a secret, in the making: it exists, empty and private, before the repository does, so that a repository is never
 /// made whose key has no place to go. Dropped unwritten, it is removed again.
 pub(crate) struct NewKeyFile {
     path: PathBuf,
@@ -52,9 +50,9 @@ impl NewKeyFile {
 
     /// Writes the key; it and its name are on the disk when this returns. After a failure the file stays as it is,
     /// because part of a key is better than none.
-    pub(crate) fn write(mut self, text: &Zeroizing<String>) -> io::Result<()> {
+    pub(crate) fn write(mut self, text: &[u8]) -> io::Result<()> {
         self.written = true;
-        self.file.write_all(text.as_bytes())?;
+        self.file.write_all(text)?;
         self.file.sync_all()?;
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
@@ -88,7 +86,7 @@ mod tests {
         let path = dir.path().join("k");
         drop(NewKeyFile::create(&path).unwrap());
         assert!(!path.exists(), "unwritten, it goes away");
-        NewKeyFile::create(&path).unwrap().write(&Zeroizing::new("key\n".to_owned())).unwrap();
+        NewKeyFile::create(&path).unwrap().write(b"key\n").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(matches!(NewKeyFile::create(&path), Err(CliError::KeyFileExists { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"key\n");

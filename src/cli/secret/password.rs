@@ -1,7 +1,7 @@
 //! Passwords from files, commands, the environment and people.
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -49,10 +49,15 @@ pub(super) fn check(bytes: Zeroizing<Vec<u8>>, origin: &str) -> Result<Zeroizing
     }
 }
 
+/// Whether somebody sits there who can be asked.
+pub(crate) fn is_person() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks a person. A signal ends the question at once, and gives the terminal back as it was.
 async fn prompt(text: String, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
     let stdin = io::stdin();
-    if !(stdin.is_terminal() && io::stderr().is_terminal()) {
+    if !is_person() {
         return Err(CliError::NoSecret);
     }
     let before = rustix::termios::tcgetattr(&stdin).map_err(|error| CliError::Prompt(error.into()))?;
@@ -72,6 +77,24 @@ async fn prompt(text: String, cancel: &Cancel) -> Result<Zeroizing<String>, CliE
     check(Zeroizing::new(typed.into_bytes()), "the prompt")
 }
 
+/// Asks a person for something that may be seen while it is typed, and gives the line.
+pub(super) async fn ask_line(question: &str, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    let mut line = question.to_owned();
+    line.push('\n');
+    io::stderr().write_all(line.as_bytes()).map_err(CliError::Prompt)?;
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut typed = Zeroizing::new(String::with_capacity(1024));
+        io::stdin().read_line(&mut typed).map(|_| typed)
+    });
+    tokio::select! {
+        answer = answer => match answer {
+            Ok(typed) => typed.map_err(CliError::Prompt),
+            Err(_) => Err(CliError::Prompt(io::ErrorKind::Other.into())),
+        },
+        () = raised(cancel) => Err(CliError::Library(Error::Cancelled)),
+    }
+}
+
 async fn raised(cancel: &Cancel) {
     while !cancel.is_raised() {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -82,8 +105,9 @@ pub(super) async fn ask(name: &str, cancel: &Cancel) -> Result<Zeroizing<String>
     prompt(format!("password of {name}: "), cancel).await
 }
 
-pub(super) async fn ask_twice(cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
-    let first = prompt("password of the new repository: ".to_owned(), cancel).await?;
+/// Asks for a new password of what a question calls by `name`.
+pub(super) async fn ask_twice(name: &str, cancel: &Cancel) -> Result<Zeroizing<String>, CliError> {
+    let first = prompt(format!("password of {name}: "), cancel).await?;
     let second = prompt("the same again: ".to_owned(), cancel).await?;
     if *first == *second { Ok(first) } else { Err(CliError::PasswordsDiffer) }
 }

@@ -15,9 +15,9 @@ use crate::crypto::context;
 use crate::error::Error;
 use crate::event::{Event, Phase};
 use crate::format::snapshot::Snapshot;
-use crate::id::PackId;
+use crate::id::{PackId, SnapshotId};
 use crate::index::IndexError;
-use crate::repo::{Dependencies, Heads, LoadedIndex, Repository, SeenSnapshots};
+use crate::repo::{Dependencies, Heads, Listed, LoadedIndex, OwnSnapshots, Repository, SeenSnapshots};
 
 /// How often a run is repeated because a collector took packs away under it.
 const HEALS: usize = 3;
@@ -89,7 +89,9 @@ pub(super) async fn save(
         subject.accept(&gathered).await?;
         observer.observe(&Event::PhaseStarted { phase: Phase::Commit, total: None });
         let run = describe_run(repo, (&gathered, &summary), (&heads, began.0, start));
-        let id = repo.put_snapshot(heads.next, &subject.describe(run), &gathered.keys).await?;
+        let snapshot = subject.describe(run);
+        let id = repo.put_snapshot(heads.next, &snapshot, &gathered.keys).await?;
+        remember(repo, (heads.next, id), &snapshot);
         let repeatable = subject.repeatable();
         let stored = Stored { sequence: heads.next, id, root: gathered.root, repeatable };
         let lost = std::mem::take(&mut gathered.lost);
@@ -116,6 +118,17 @@ pub(super) async fn save(
     }
     summary.elapsed = env.clock.monotonic().saturating_sub(start);
     Ok(summary)
+}
+
+/// What a key that opens no snapshots knows of its own it has from here. Without it a name is not shown, which is no reason to
+/// fail.
+fn remember(repo: &Repository, (sequence, id): (u64, SnapshotId), snapshot: &Snapshot) {
+    let (Some(own), Ok((writer, _))) = (OwnSnapshots::of(repo), repo.writer()) else { return };
+    let stored = repo.env().clock.now();
+    if let Err(error) = own.note(&Listed { writer, sequence, id, confirmed: false, stored }, snapshot) {
+        let message = format!("this machine will not show the snapshot's name: {error}");
+        repo.env().observer.observe(&Event::Warning { message: &message });
+    }
 }
 
 fn report_problems(repo: &Repository, index: &LoadedIndex) {

@@ -39,7 +39,7 @@ use crate::event::{Counters, Event, Phase};
 use crate::format::gc::{PACKS_MAX, SNAPSHOTS_MAX};
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, PackId, SnapshotId};
-use crate::repo::{Repository, StoredCondemnation};
+use crate::repo::{RepoError, Repository, StoredCondemnation};
 
 /// How often a look is repeated that met another collector's work.
 const LOOKS: usize = 4;
@@ -171,7 +171,10 @@ impl Run<'_> {
             }
             world = self.finish(world, &matured, report).await?;
         }
-        let facts = self.facts(&world)?;
+        let mut facts = self.facts(&world)?;
+        if self.moves_whole() {
+            self.count_segments(&world, &mut facts).await?;
+        }
         report.plan = plan(facts, &self.options.rules());
         if self.options.dry_run || report.plan.is_empty() {
             self.account(&world, report);
@@ -226,6 +229,40 @@ impl Run<'_> {
         };
         let real = world.condemnations.iter().filter(|stored| !stored.condemnation.packs.is_empty());
         real.filter(due).map(|stored| stored.hash).collect()
+    }
+
+    /// Whether this key cannot take a segment apart, and moves it with what is dead in it.
+    fn moves_whole(&self) -> bool {
+        let secrets = self.repo.secrets();
+        secrets.dedup.is_none() || secrets.data.is_none()
+    }
+
+    /// Counts a segment in which anything is needed as needed, as it is moved: else what is moved today would have to be moved
+    /// again tomorrow. Only the directories of packs tell which chunks lie together.
+    async fn count_segments(&self, world: &World, facts: &mut [PackFacts]) -> Result<(), Error> {
+        for fact in facts.iter_mut().filter(|fact| fact.live > 0 && fact.live < fact.plain) {
+            if self.repo.env().cancel.is_raised() {
+                return Err(Error::Cancelled);
+            }
+            let directory = match self.repo.read_directory(fact.id, fact.size).await {
+                Ok((_, directory)) => directory,
+                Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. })) => {
+                    return Err(error.into());
+                }
+                // What it holds is not known, so all of it stays.
+                Err(_) => {
+                    fact.live = fact.plain;
+                    continue;
+                }
+            };
+            let mut needed = vec![false; directory.segments.len()];
+            for chunk in &directory.chunks {
+                needed[usize::from(chunk.segment)] |= world.live.is_live(&chunk.id)?;
+            }
+            let rows = directory.segments.iter().zip(needed).filter(|(_, needed)| *needed);
+            fact.live = rows.map(|(segment, _)| u64::from(segment.plain_len)).sum::<u64>().max(1);
+        }
+        Ok(())
     }
 
     /// What is known of each pack that nobody condemned.

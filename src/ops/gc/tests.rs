@@ -15,6 +15,7 @@ mod growth;
 mod hiding;
 mod hostile;
 mod listing;
+mod poison;
 mod refused;
 mod registry;
 

@@ -67,7 +67,9 @@ async fn read_labels(
     cache: &mut BodyCache,
 ) -> Result<Said, Error> {
     let mut names = Vec::new();
-    for (snapshot, hashes) in repo.list_labels().await? {
+    // A key that opens no snapshots opens no labels.
+    let labels = if super::opens(repo) { repo.list_labels().await? } else { Default::default() };
+    for (snapshot, hashes) in labels {
         if writers.contains_key(&snapshot) {
             names.extend(hashes.into_iter().map(|hash| (snapshot, hash)));
         }

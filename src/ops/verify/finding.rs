@@ -230,6 +230,9 @@ pub struct VerifyReport {
     pub chunks: u64,
     /// Snapshots whose trees were walked.
     pub snapshots: u64,
+    /// Snapshots of which only the signature was checked, because the key does not open them: what is below them nobody looked
+    /// at.
+    pub closed: u64,
     /// How long it took.
     pub elapsed: Duration,
 }

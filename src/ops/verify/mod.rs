@@ -56,7 +56,8 @@ pub enum Depth {
 /// How often a verification begins again because the index moved or the local cache was damaged.
 const TRIES: usize = 3;
 
-/// Verifies a repository.
+/// Verifies a repository, as far as the key goes: one that opens no snapshots checks their signatures and the index, and one that
+/// cannot name chunks takes a page of a tree for what the index calls it, if all copies are the same.
 ///
 /// # Errors
 /// Only for what keeps the verification from going on: the store does not answer, or the key may not read.
@@ -124,6 +125,7 @@ async fn verify_once(
     let (walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
     let mut walked = walked;
     report.snapshots = walked.snapshots;
+    report.closed = survey.closed;
     report.bytes += checked.bytes;
     if depth == Depth::Data {
         report.chunks = checked.chunks;
@@ -140,7 +142,7 @@ async fn verify_once(
     }
     attach(&mut report.findings, lost);
     let refused = match depth {
-        Depth::Structure if walked.read => None,
+        Depth::Structure if walked.read || survey.closed > 0 => None,
         Depth::Structure => pages_refused(repo.store(), &mut report.findings),
         _ => checked.asked.kind_refused(repo.store(), &mut report.findings),
     };
@@ -189,7 +191,8 @@ struct Checked {
 }
 
 async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
-    let shared = PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said))?;
+    let checker = || PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said));
+    let shared = data.then(checker).transpose()?;
     let mut jobs = Vec::with_capacity(survey.packs.len());
     for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
         jobs.push((*pack, *size));
@@ -200,10 +203,10 @@ async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<C
         .into_iter()
         .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
     let make = || -> Result<Check<PackId, PackOutcome>, RepoError> {
-        if !data {
+        let Some(shared) = &shared else {
             return Ok(Box::new(|id, bytes| Ok(check_hash(*id, bytes).verdict())));
-        }
-        let mut worker = PackWorker::new(&shared)?;
+        };
+        let mut worker = PackWorker::new(shared)?;
         Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
     };
     let counters = repo.env().observer.counters();

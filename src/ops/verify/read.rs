@@ -127,14 +127,22 @@ pub(super) async fn twice<T, F>(
 where
     F: Future<Output = Result<T, RepoError>>,
 {
+    let version = repo.registry_version();
     match read().await {
         Ok(value) => return Ok(Ok(value)),
         Err(error) if is_fatal(&error) => return Err(error.into()),
+        // Its writer may have been registered since this began.
+        Err(RepoError::BadSignature { .. }) => match repo.refresh_registry().await {
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            _ => {}
+        },
         Err(_) => {}
     }
     match read().await {
         Ok(value) => {
-            note_second_read(&*repo.env().observer, key);
+            if repo.registry_version() == version {
+                note_second_read(&*repo.env().observer, key);
+            }
             Ok(Ok(value))
         }
         Err(error) if is_fatal(&error) => Err(error.into()),

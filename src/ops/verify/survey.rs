@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::finding::{BadPack, Finding, Problem, pack_key};
+use super::finding::{BadPack, Finding, Problem, Severity, pack_key};
 use super::read::{Asked, is_fatal, problem, twice};
 use super::said::Said;
 use super::small::{self, Checked};
@@ -47,6 +47,8 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     /// Confirmed ones first, then in the order of their names.
     pub(super) snapshots: Vec<Root>,
+    /// Snapshots that this key does not open.
+    pub(super) closed: u64,
     /// Snapshots and index objects as listed.
     pub(super) listing: Vec<ObjectHash>,
     /// Packs as listed, with their sizes, in the order of their names.
@@ -164,7 +166,14 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
     drop(listings);
     let (listed, alone) = names.pair();
     let mut bytes = check_small(repo, &names.small, &mut findings).await?;
-    let (snapshots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
+    let opens = repo.secrets().metadata.is_some();
+    let (snapshots, orphans, closed) = match opens {
+        true => {
+            let (roots, orphans) = read_snapshots(repo, (listed, &names.tombs), &mut findings).await?;
+            (roots, orphans, 0)
+        }
+        false => (Vec::new(), Vec::new(), check_signatures(repo, listed, &mut findings).await?),
+    };
     report_missing(repo, &alone, orphans, &mut findings).await?;
     let loaded = load_index(repo, &names.index, cached, &mut findings).await?;
     if let Some(error) = names.asked.refused(repo.store(), &mut findings) {
@@ -176,6 +185,7 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
         objects,
         bytes,
         snapshots,
+        closed,
         listing: names.listing,
         packs: names.packs,
         said: Arc::new(loaded.said),
@@ -184,6 +194,9 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
         bad: HashMap::new(),
     };
     survey.check_packs()?;
+    if !opens {
+        survey.blame_missing(&repo.condemned(&mut Vec::new()).await?);
+    }
     Ok(survey)
 }
 
@@ -295,6 +308,41 @@ async fn read_snapshots(
     Ok((roots, orphans))
 }
 
+/// Checks what a key can check that opens no snapshot: who signed it, and its confirmation. Gives how many there are.
+async fn check_signatures(
+    repo: &Repository,
+    listed: Vec<Listed>,
+    findings: &mut Vec<Finding>,
+) -> Result<u64, Error> {
+    let count = listed.len() as u64;
+    let mut checks = futures::stream::iter(listed)
+        .map(|listed| async move {
+            let key = listed.name().key();
+            let signed = twice(repo, &key, || repo.check_snapshot(listed)).await;
+            let confirmation = listed.confirmation().key();
+            let confirmed = match listed.confirmed {
+                true => Some(twice(repo, &confirmation, || repo.check_confirmation(listed)).await),
+                false => None,
+            };
+            ((key, signed), (confirmation, confirmed))
+        })
+        .buffer_unordered(repo.env().limits.requests.max(1));
+    while let Some(((key, signed), (confirmation, confirmed))) = checks.next().await {
+        if repo.env().cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        match confirmed.transpose()? {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => findings.push(Finding::damage(confirmation, problem)),
+            None => findings.push(Finding::warning(key.clone(), Problem::Unconfirmed)),
+        }
+        if let Err(problem) = signed? {
+            findings.push(Finding::damage(key, problem));
+        }
+    }
+    Ok(count)
+}
+
 struct Loaded {
     view: View,
     said: Said,
@@ -344,6 +392,18 @@ async fn load_index(
 }
 
 impl Survey {
+    /// Makes damage of a pack that is missing, where no walk through trees will show whether anything is lost: as long as an
+    /// index object names a pack that a collector deleted, its condemnation stands.
+    fn blame_missing(&mut self, condemned: &HashSet<PackId>) {
+        let blamed: HashSet<String> =
+            self.bad.keys().filter(|pack| !condemned.contains(pack)).map(|pack| pack_key(*pack)).collect();
+        for finding in &mut self.findings {
+            if matches!(finding.problem, Problem::Missing) && blamed.contains(&finding.key) {
+                finding.severity = Severity::Damage;
+            }
+        }
+    }
+
     /// Holds the listing of packs against the index.
     fn check_packs(&mut self) -> Result<(), Error> {
         let sizes: HashMap<PackId, u64> = self.packs.iter().copied().collect();

@@ -89,7 +89,7 @@ async fn it_agrees_with_a_backup_on_every_entry() {
     .await
     .unwrap();
     let (mut kept, mut left) = (0, 0);
-    for entry in walkdir::WalkDir::new(world.source()) {
+    for entry in ignore::WalkBuilder::new(world.source()).standard_filters(false).build() {
         let entry = entry.unwrap();
         let answer = ask(&repo, &world, entry.path()).await;
         let is_held = held.contains(entry.path().as_os_str().as_bytes());

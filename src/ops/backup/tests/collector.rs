@@ -43,9 +43,9 @@ fn elsewhere(world: &World, repo: &Repository) -> Repository {
 }
 
 fn copy_dir(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
+    for entry in ignore::WalkBuilder::new(from).standard_filters(false).build().map(Result::unwrap) {
         let place = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
+        if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             fs::create_dir_all(place).unwrap();
         } else {
             fs::copy(entry.path(), place).unwrap();
@@ -317,8 +317,11 @@ async fn a_collection_on_this_machine_misses_a_snapshot_that_was_confirmed_here(
 
 fn last_packs(world: &World, repo: &Repository) -> std::collections::HashSet<PackId> {
     let key = repo.dedup_key(context::LOCAL_STATE).unwrap();
-    let files = walkdir::WalkDir::new(world.env().places.state).into_iter().map(Result::unwrap);
-    let path = files.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("state") && path.is_file());
+    let files = ignore::WalkBuilder::new(world.env().places.state)
+        .standard_filters(false)
+        .build()
+        .map(Result::unwrap);
+    let path = files.map(ignore::DirEntry::into_path).find(|path| path.ends_with("state") && path.is_file());
     let place = StateFile { path: &path.unwrap(), aside: None, key: &key, repository: repo.id() };
     StateReader::open(&place).unwrap().trailer().packs.iter().copied().collect()
 }

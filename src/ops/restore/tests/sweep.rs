@@ -23,10 +23,10 @@ fn below(snapshot: &SnapshotInfo, source: &Path, target: &Path) -> RestoreOption
 
 /// Every entry below a directory, by its path from there.
 fn all(dir: &Path) -> Vec<String> {
-    let entries = walkdir::WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();
-    let name =
-        |entry: walkdir::DirEntry| entry.path().strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-    entries.map(|entry| name(entry.unwrap())).collect()
+    let mut walk = ignore::WalkBuilder::new(dir);
+    walk.standard_filters(false).sort_by_file_name(|a, b| a.cmp(b));
+    let name = |entry: ignore::DirEntry| entry.path().strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+    walk.build().map(Result::unwrap).filter(|entry| entry.depth() > 0).map(name).collect()
 }
 
 const WHOLE: [&str; 7] = ["a", "d", "d/b", "d/deep", "d/deep/c", "e", "e/b"];

@@ -76,7 +76,8 @@ fn threads_share_a_target_with_few_descriptors() {
             });
         }
     });
-    let files = walkdir::WalkDir::new(dir.path()).into_iter().flatten().filter(|e| e.file_type().is_file());
+    let entries = ignore::WalkBuilder::new(dir.path()).standard_filters(false).build().flatten();
+    let files = entries.filter(|e| e.file_type().is_some_and(|kind| kind.is_file()));
     assert_eq!(files.filter(|e| e.metadata().unwrap().len() == 7).count(), 1600);
 }
 

@@ -1,0 +1,143 @@
+//! Keys of a repository: giving them to others, replacing one's own, taking them away.
+//!
+//! # Invariants
+//! What is new is durable, was read back and opened before what is old is deleted; so whenever this is stopped, the old secret
+//! opens, or the new one does, or both do.
+//!
+//! # Must not
+//! Promise that a key which was removed is forgotten: who had it may have kept what it opened.
+
+use crate::crypto::SecretKey;
+use crate::crypto::slot::Unlock;
+use crate::error::Error;
+use crate::format::keyslot::{Role, SlotKind};
+use crate::id::ObjectHash;
+use crate::repo::{RepoError, Repository, SlotError, SlotList, StoredSlot, Task};
+
+/// What came of replacing slots.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The new slot.
+    pub new: ObjectHash,
+    /// Slots that are gone.
+    pub removed: Vec<ObjectHash>,
+    /// Slots that should be gone and could not be deleted, each with the reason: what opened them opens them still.
+    pub left: Vec<(ObjectHash, Error)>,
+}
+
+impl Replaced {
+    fn by(new: ObjectHash) -> Self {
+        Self { new, removed: Vec::new(), left: Vec::new() }
+    }
+
+    async fn delete(&mut self, repo: &Repository, slot: ObjectHash) {
+        match repo.delete_slot(slot).await {
+            Ok(()) => self.removed.push(slot),
+            Err(error) => self.left.push((slot, error.into())),
+        }
+    }
+}
+
+/// The task that giving a key to this role is.
+pub fn adding(role: Role) -> Task {
+    match role {
+        Role::Reader => Task::AddReader,
+        Role::Writer | Role::Maintainer | Role::Verifier | Role::Admin => Task::AddSigner,
+    }
+}
+
+/// Gives a key of this role to who holds `unlock`.
+///
+/// # Errors
+/// [`RepoError::WrongRole`], [`SlotError::Taken`], [`SlotError::Label`].
+pub async fn add_key(
+    repo: &Repository,
+    unlock: &Unlock,
+    role: Role,
+    label: Option<String>,
+) -> Result<ObjectHash, Error> {
+    repo.allow(adding(role))?;
+    not_taken(repo, unlock).await?;
+    Ok(repo.add_slot(unlock, role, label).await?)
+}
+
+/// Which of two slots one secret opens would be chance.
+async fn not_taken(repo: &Repository, unlock: &Unlock) -> Result<(), Error> {
+    match repo.opens(unlock).await? {
+        Some(slot) => Err(RepoError::from(SlotError::Taken { slot }).into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether the secret of the slot that opened this run may be replaced by another one.
+///
+/// # Errors
+/// [`SlotError::ByWords`].
+pub fn may_replace(repo: &Repository, slots: &SlotList) -> Result<StoredSlot, Error> {
+    let gone = || SlotError::NotFound { selector: repo.slot().to_string() };
+    let own = slots.slots.iter().find(|slot| slot.hash == repo.slot());
+    let own = own.ok_or_else(gone).map_err(RepoError::from)?;
+    match own.kind {
+        SlotKind::Words => Err(RepoError::from(SlotError::ByWords).into()),
+        SlotKind::Passphrase | SlotKind::KeyFile => Ok(own.clone()),
+    }
+}
+
+/// Replaces the secret of the slot that opened this run.
+///
+/// # Errors
+/// As [`may_replace`]; [`SlotError::Taken`].
+pub async fn replace_secret(repo: &Repository, unlock: &Unlock) -> Result<Replaced, Error> {
+    repo.allow(Task::OwnKey)?;
+    let own = may_replace(repo, &repo.list_slots().await?)?;
+    not_taken(repo, unlock).await?;
+    let mut replaced = Replaced::by(repo.copy_slot(unlock, own.note.label, None).await?);
+    replaced.delete(repo, own.hash).await;
+    Ok(replaced)
+}
+
+/// Removes the slot whose id begins so.
+///
+/// # Errors
+/// [`RepoError::WrongRole`]; [`SlotError::NotFound`], [`SlotError::Ambiguous`], [`SlotError::LastAdmin`],
+/// [`SlotError::InUse`].
+pub async fn remove_key(repo: &Repository, selector: &str) -> Result<StoredSlot, Error> {
+    repo.allow(Task::ManageKeys)?;
+    let slots = repo.list_slots().await?;
+    let slot = slots.find(selector).map_err(RepoError::from)?;
+    slots.may_go(slot, selector, repo.slot()).map_err(RepoError::from)?;
+    repo.delete_slot(slot.hash).await?;
+    Ok(slot.clone())
+}
+
+/// Makes these words the recovery words, in place of all that were before: `own` opened this run, and its slot knows them
+/// from now on.
+///
+/// # Errors
+/// [`RepoError::WrongRole`].
+pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -> Result<Replaced, Error> {
+    repo.allow(Task::ManageKeys)?;
+    let before = repo.list_slots().await?.slots;
+    let new = repo.copy_slot(&Unlock::Words(words.clone()), None, Some(words)).await?;
+    let mut replaced = Replaced::by(new);
+    if let Some(mine) = before.iter().find(|slot| slot.hash == repo.slot() && slot.kind != SlotKind::Words) {
+        repo.copy_slot(own, mine.note.label.clone(), Some(words)).await?;
+        replaced.delete(repo, mine.hash).await;
+    }
+    for slot in before.iter().filter(|slot| slot.kind == SlotKind::Words && slot.role == Role::Admin) {
+        replaced.delete(repo, slot.hash).await;
+    }
+    Ok(replaced)
+}
+
+/// Whether the words that this key knows open the repository: another key may have replaced them.
+pub async fn knows_words(repo: &Repository) -> Result<bool, Error> {
+    repo.allow(Task::ManageKeys)?;
+    match &repo.secrets().recovery {
+        Some(words) => Ok(repo.opens(&Unlock::Words(words.clone())).await?.is_some()),
+        None => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests;
