@@ -52,7 +52,7 @@ fn run(start: fn() -> Server) {
 fn conforms(server: &Server) {
     let options = StoreOptions {
         retry_for: Duration::from_secs(10),
-        environment: Environment { variables: server.environment.clone(), home: None },
+        environment: Environment { variables: server.environment.clone(), ..Environment::default() },
         ..StoreOptions::default()
     };
     let env = StoreEnv {

@@ -20,6 +20,7 @@ pub(crate) mod man;
 mod mount;
 mod prune;
 mod restore;
+pub(crate) mod serve;
 mod snapshots;
 mod stats;
 mod tag;
@@ -58,5 +59,6 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Key(args) => key::run(session, &args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
+        Verb::Serve(args) => serve::serve(&args, &session.around, session.env.cancel.clone()).await,
     }
 }
