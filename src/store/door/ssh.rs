@@ -34,6 +34,9 @@ const NO_PROGRAM: i32 = 127;
 const SSH_FAILED: i32 = 255;
 /// Bytes of what a program says on standard error that are kept: the last ones say why it ended.
 const KEPT: usize = 4096;
+/// How often, and after which pauses, it is looked whether a program has ended.
+const ENDING: u32 = 200;
+const PARK: Duration = Duration::from_millis(10);
 /// How long a program that has closed its output may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -190,11 +193,16 @@ impl Far for Program {
     fn why(&self) -> DoorError {
         // Its last words are waited for, not for long.
         let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LAST_WORDS);
-        let status = {
+        // It has closed everything and is about to end; one that does not is ended.
+        for _ in 0..ENDING {
             let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-            child.wait().ok()
-        };
-        why(&self.command, status.and_then(|status| status.code()), self.heard.text())
+            if matches!(child.try_wait(), Ok(Some(_))) {
+                break;
+            }
+            drop(child);
+            std::thread::park_timeout(PARK);
+        }
+        why(&self.command, self.end().and_then(|status| status.code()), self.heard.text())
     }
 
     fn stop(&self) {
