@@ -110,4 +110,6 @@ pub async fn door(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

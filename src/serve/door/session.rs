@@ -95,8 +95,10 @@ pub(super) async fn run(
         }
     };
     let _ = tokio::time::timeout(LINGER, rest).await;
-    if let Err(error) = &ended {
-        let answer = Answer::Error { code: error.code(), message: error.to_string() };
+    if let Err(error) = &ended
+        && let Some(code) = error.code()
+    {
+        let answer = Answer::Error { code, message: error.to_string() };
         // A client that does not read is not waited for.
         let _ = out.try_send(answer.frame(0));
     }
@@ -332,11 +334,13 @@ impl DoorOptions {
 }
 
 impl ServeError {
-    fn code(&self) -> Code {
+    /// What a client is told; nothing if it may come again, which a connection that just ends says.
+    fn code(&self) -> Option<Code> {
         match self {
-            Self::Elsewhere { .. } => Code::Denied,
-            Self::Wire(_) => Code::Broken,
-            _ => Code::Failed,
+            Self::Elsewhere { .. } => Some(Code::Denied),
+            Self::Wire(_) => Some(Code::Broken),
+            Self::Store(_) => Some(Code::Failed),
+            Self::Silent | Self::Stopped | Self::Thread(_) => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A directory on another machine, reached through a door that its owner opens: the client side of `serve`.
 //!
-//! `wire` is what travels, for both sides; `line` is one connection; `client` is the store; `ssh` makes connections.
+//! `wire` is what travels, for both sides, and `message` what it says; `line` is one connection; `client` is the store; `ssh` makes connections.
 //!
 //! # Invariants
 //! Of what the other side sends, no more is kept than was asked for: every request has a window, and there are only so many
@@ -9,6 +9,7 @@
 mod client;
 mod error;
 mod line;
+mod message;
 mod ssh;
 pub mod wire;
 

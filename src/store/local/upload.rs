@@ -79,3 +79,66 @@ impl<D: Disk> Upload<D> {
         Ok(self.named)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::hooked::{Hook, Hooked};
+    use super::super::{LocalOptions, LocalStore};
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::tests::env_with;
+
+    type Steps = Arc<Mutex<Vec<(Step, PathBuf)>>>;
+
+    /// A store whose steps are noted, and one of which fails.
+    fn noted(root: &Path, fails: Option<Step>) -> (LocalStore<Hooked>, Steps) {
+        let steps = Steps::default();
+        let note = Arc::clone(&steps);
+        let hook: Hook = Arc::new(move |step, path| {
+            note.lock().unwrap().push((step, path.to_owned()));
+            if Some(step) == fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        });
+        let env = env_with(SystemClock::new()).0;
+        let store = LocalStore::on_disk(Hooked(hook), root.to_owned(), LocalOptions::default(), &env);
+        (store.unwrap(), steps)
+    }
+
+    #[test]
+    fn content_is_durable_before_its_name_and_the_name_before_it_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let (store, steps) = noted(place.path(), None);
+        let target = place.path().join("packs/ab/x");
+        for wanted in [true, false] {
+            steps.lock().unwrap().clear();
+            let mut upload = Upload::begin(&store.0).unwrap();
+            upload.write(b"content").unwrap();
+            assert_eq!(upload.commit(&target).unwrap(), wanted);
+            let steps = steps.lock().unwrap();
+            let at = |step, path: &Path| {
+                steps.iter().rposition(|noted| *noted == (step, path.to_owned())).unwrap()
+            };
+            let synced = steps.iter().position(|(step, _)| *step == Step::SyncFile).unwrap();
+            let named = at(Step::Rename, &target);
+            let last = at(Step::SyncDirectory, &place.path().join("packs/ab"));
+            assert!(synced < named && named < last, "{steps:?}");
+        }
+        assert_eq!(std::fs::read(&target).unwrap(), b"content");
+        assert_eq!(std::fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_step_that_fails_shows_and_leaves_nothing() {
+        for step in [Step::Create, Step::Write, Step::SyncFile, Step::Rename] {
+            let place = tempfile::tempdir().unwrap();
+            let (store, _) = noted(place.path(), Some(step));
+            let stored = Upload::begin(&store.0).and_then(|mut upload| {
+                upload.write(b"content")?;
+                upload.commit(&place.path().join("x"))
+            });
+            assert!(stored.is_err() && !place.path().join("x").exists(), "{step}");
+            assert_eq!(std::fs::read_dir(place.path().join("tmp")).unwrap().count(), 0, "{step}");
+        }
+    }
+}
