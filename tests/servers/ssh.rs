@@ -290,7 +290,7 @@ pub(crate) fn a_writer_is_held_and_a_dead_server_is_waited_for() {
     world.does("client", &lifeboat("writer", &restore));
     assert_equal(&world.path("client/source"), &world.path("client/target"));
 
-    let held = world.fails("client", &lifeboat("writer", "forget --unconfirmed latest"), 12);
+    let held = world.fails("client", &lifeboat("writer", "hold add latest"), 12);
     assert!(held.contains("opened with the role writer"), "{held}");
     let objects = || {
         walkdir::WalkDir::new(&root)
