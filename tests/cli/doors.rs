@@ -24,7 +24,7 @@ fn ssh(place: &Place, name: &str, body: &str) -> String {
 
 /// As a plain key of `ssh` does it: a shell runs what is asked for.
 fn plain(place: &Place) -> String {
-    ssh(place, "plain", "exec sh -c \"$*\"")
+    ssh(place, "plain", "exec sh -c \"exec $*\"")
 }
 
 /// As a key with a forced command does it.
