@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use lifeboat::store::Environment;
@@ -49,6 +50,7 @@ impl Surroundings {
         Environment {
             variables: self.variables.iter().filter_map(utf8).collect(),
             home: self.absolute("HOME"),
+            terminal: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
         }
     }
 

@@ -7,6 +7,7 @@ use lifeboat::class::Class;
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::filter::FilterError;
+use lifeboat::serve::door::ServeError;
 use lifeboat::store::StoreError;
 
 /// A failure of a run, with what `report` needs to suggest the next step.
@@ -130,6 +131,12 @@ pub(crate) enum CliError {
     /// `cat` without a path.
     #[error("a path is missing after the snapshot")]
     NoPath,
+    /// `serve` started by hand.
+    #[error("standard input is a terminal, and serve speaks to a program: sshd starts it")]
+    ServeAtTerminal,
+    /// The door was not opened, or not closed in good order.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The output could not be written; `BrokenPipe` when the reader went away.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -161,9 +168,11 @@ impl CliError {
             | Self::StdinIsTerminal
             | Self::NoPath
             | Self::NoFileName { .. }
+            | Self::ServeAtTerminal
             | Self::Read { .. } => Class::Usage,
             Self::NoDefaultRepository { .. } | Self::DefaultRepositoryGone { .. } => Class::NoRepository,
             Self::BadKey { source, .. } => source.class(),
+            Self::Serve(error) => error.class(),
             Self::PasswordCommand { .. }
             | Self::PasswordCommandStart(_)
             | Self::Prompt(_)

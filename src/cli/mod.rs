@@ -53,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
     let exit = match cli.verb {
         Verb::Completions(args) => plain(command::completions::run(&args)),
         Verb::Man(args) => plain(command::man::run(&args)),
+        Verb::Serve(args) => command::serve::run(&args, &Surroundings::of_process()),
         verb => {
             let around = Surroundings::of_process();
             match Settings::resolve(&cli.global, &around) {

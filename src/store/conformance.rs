@@ -40,26 +40,46 @@ fn ensure(check: &'static str, holds: bool, found: impl std::fmt::Debug) -> Resu
     if holds { Ok(()) } else { Err(Failure::Wrong { check, found: format!("{found:?}") }) }
 }
 
-fn key(text: &str) -> Result<Key, Failure> {
-    Key::new(text).map_err(StoreError::from).on("the key is valid")
+/// A store, and what all keys begin with.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    store: &'a Store,
+    base: &'a str,
+}
+
+impl Place<'_> {
+    fn text(&self, text: &str) -> String {
+        format!("{}{text}", self.base)
+    }
+
+    fn key(&self, text: &str) -> Result<Key, Failure> {
+        Key::new(self.text(text)).map_err(StoreError::from).on("the key is valid")
+    }
 }
 
 /// Runs every check on a store without objects, and leaves it so.
 pub async fn run(store: &Store) -> Result<(), Failure> {
-    objects(store).await?;
-    ranges(store).await?;
-    listings(store).await?;
-    deletes(store).await?;
-    large(store).await?;
-    let left = store.list("").await.on("the whole store is listed")?;
+    run_below(store, "").await
+}
+
+/// As [`run`], with keys that begin with `base`: for a store that takes no others. It ends with a slash, or is empty.
+pub async fn run_below(store: &Store, base: &str) -> Result<(), Failure> {
+    let place = Place { store, base };
+    objects(place).await?;
+    ranges(place).await?;
+    listings(place).await?;
+    deletes(place).await?;
+    large(place).await?;
+    let left = store.list(base).await.on("the whole store is listed")?;
     ensure("nothing is left", left.is_empty(), left)
 }
 
-async fn objects(store: &Store) -> Result<(), Failure> {
-    let missing = store.get(&key("objects/missing")?, 10).await;
+async fn objects(place: Place<'_>) -> Result<(), Failure> {
+    let store = place.store;
+    let missing = store.get(&place.key("objects/missing")?, 10).await;
     ensure("a missing object is not found", matches!(missing, Err(StoreError::NotFound { .. })), missing)?;
     for (name, body) in [("empty", vec![]), ("one", vec!["x"]), ("parts", vec!["abc", "", "de", "f"])] {
-        let key = key(&format!("objects/{name}"))?;
+        let key = place.key(&format!("objects/{name}"))?;
         let whole = body.concat();
         let body: Vec<Bytes> = body.into_iter().map(|part| Bytes::from_static(part.as_bytes())).collect();
         for _ in 0..2 {
@@ -76,8 +96,9 @@ async fn objects(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ranges(store: &Store) -> Result<(), Failure> {
-    let object = key("ranges/object")?;
+async fn ranges(place: Place<'_>) -> Result<(), Failure> {
+    let store = place.store;
+    let object = place.key("ranges/object")?;
     let body: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
     store.put(&object, vec![Bytes::from(body.clone())]).await.on("an object is stored")?;
     for range in [0..1, 0..100_000, 99_999..100_000, 1234..56_789, 5..5] {
@@ -89,12 +110,13 @@ async fn ranges(store: &Store) -> Result<(), Failure> {
         let found = store.get_range(&object, range).await;
         ensure("a range over the end is short", matches!(found, Err(StoreError::Short { .. })), found)?;
     }
-    let missing = store.get_range(&key("ranges/missing")?, 0..1).await;
+    let missing = store.get_range(&place.key("ranges/missing")?, 0..1).await;
     ensure("a range of nothing is not found", matches!(missing, Err(StoreError::NotFound { .. })), missing)?;
     store.delete(&object).await.on("an object is deleted")
 }
 
-async fn listings(store: &Store) -> Result<(), Failure> {
+async fn listings(place: Place<'_>) -> Result<(), Failure> {
+    let store = place.store;
     let names = [
         "list/a",
         "list/a-b",
@@ -107,10 +129,11 @@ async fn listings(store: &Store) -> Result<(), Failure> {
         "listing/x",
     ];
     // A directory cannot hold a file and a directory of one name, so `list/a` is left to stores that have no directories.
-    let names: Vec<&str> = names.into_iter().filter(|name| !store.is_local() || *name != "list/a").collect();
+    let names: Vec<&str> =
+        names.into_iter().filter(|name| !store.has_directories() || *name != "list/a").collect();
     for (size, name) in names.iter().enumerate().rev() {
         let body = Bytes::from(vec![b'x'; size]);
-        store.put(&key(name)?, vec![body]).await.on("an object is stored")?;
+        store.put(&place.key(name)?, vec![body]).await.on("an object is stored")?;
     }
     for prefix in [
         "",
@@ -125,39 +148,42 @@ async fn listings(store: &Store) -> Result<(), Failure> {
         "none/",
         "list/none/x",
     ] {
-        let found = store.list(prefix).await.on("a prefix is listed")?;
-        let found: Vec<(&str, u64)> = found.iter().map(|o| (o.key.as_str(), o.size)).collect();
-        let mut wanted: Vec<(&str, u64)> = names
+        let found = store.list(&place.text(prefix)).await.on("a prefix is listed")?;
+        let name = |key: &Key| key.as_str().strip_prefix(place.base).unwrap_or("").to_owned();
+        let found: Vec<(String, u64)> = found.iter().map(|o| (name(&o.key), o.size)).collect();
+        let mut wanted: Vec<(String, u64)> = names
             .iter()
             .enumerate()
-            .map(|(size, name)| (*name, size as u64))
+            .map(|(size, name)| ((*name).to_owned(), size as u64))
             .filter(|(name, _)| name.starts_with(prefix))
             .collect();
         wanted.sort_unstable();
         ensure("a listing is complete, exact and sorted", found == wanted, (prefix, &found))?;
     }
     for name in names {
-        store.delete(&key(name)?).await.on("an object is deleted")?;
+        store.delete(&place.key(name)?).await.on("an object is deleted")?;
     }
     Ok(())
 }
 
-async fn deletes(store: &Store) -> Result<(), Failure> {
-    store.delete(&key("deletes/missing")?).await.on("deleting nothing succeeds")?;
-    let object = key("deletes/object")?;
+async fn deletes(place: Place<'_>) -> Result<(), Failure> {
+    let store = place.store;
+    store.delete(&place.key("deletes/missing")?).await.on("deleting nothing succeeds")?;
+    let object = place.key("deletes/object")?;
     store.put(&object, vec![Bytes::from_static(b"x")]).await.on("an object is stored")?;
     for _ in 0..2 {
         store.delete(&object).await.on("an object is deleted, and deleted again")?;
         let found = store.get(&object, 10).await;
         ensure("a deleted object is not found", matches!(found, Err(StoreError::NotFound { .. })), found)?;
-        let found = store.list("deletes/").await.on("an emptied prefix is listed")?;
+        let found = store.list(&place.text("deletes/")).await.on("an emptied prefix is listed")?;
         ensure("a deleted object is not listed", found.is_empty(), found)?;
     }
     Ok(())
 }
 
-async fn large(store: &Store) -> Result<(), Failure> {
-    let object = key("large/object")?;
+async fn large(place: Place<'_>) -> Result<(), Failure> {
+    let store = place.store;
+    let object = place.key("large/object")?;
     // Neither the whole nor its parts fit a page or a block.
     let piece: Vec<u8> = (0..100_003_u32).map(|n| (n % 241) as u8).collect();
     let body = vec![Bytes::from(piece.clone()); 85];

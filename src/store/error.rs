@@ -6,6 +6,7 @@ use std::io;
 
 use object_store::client::HttpError;
 
+use super::door::{DoorError, DoorKind};
 use super::key::KeyError;
 use super::local::LocalError;
 use super::location::UrlError;
@@ -236,14 +237,29 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 /// S3 and Google say `NoSuchBucket`, Azure `ContainerNotFound`; a local store says it by type.
 fn names_a_bucket(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
-        matches!(error.downcast_ref(), Some(LocalError::NoRoot { .. })) || {
-            let text = error.to_string();
-            text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
-        }
+        matches!(error.downcast_ref(), Some(LocalError::NoRoot { .. }))
+            || door_kind(error) == Some(DoorKind::NoRoot)
+            || {
+                let text = error.to_string();
+                text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+            }
     })
 }
 
+fn door_kind(error: &(dyn Error + 'static)) -> Option<DoorKind> {
+    error.downcast_ref().map(DoorError::kind)
+}
+
 fn kind_of(error: &(dyn Error + 'static)) -> Kind {
+    // It holds what others say, in words that mean nothing here.
+    match chain(error).find_map(door_kind) {
+        Some(DoorKind::Unreachable) => return Kind::Unreachable,
+        Some(DoorKind::Denied) => return Kind::Denied,
+        Some(DoorKind::NoSpace) => return Kind::NoSpace,
+        Some(DoorKind::NoRoot) => return Kind::NoBucket,
+        Some(DoorKind::Other) => return Kind::Other,
+        None => {}
+    }
     if names_a_bucket(error) {
         return Kind::NoBucket;
     }

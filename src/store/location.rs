@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::door::Host;
+
 /// Why a text does not name a place for a repository. No message repeats what could be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -12,7 +14,9 @@ pub enum UrlError {
     #[error("the repository location is empty")]
     Empty,
     /// The scheme is not one of ours.
-    #[error("`{scheme}://` is not a kind of repository location; use a path, s3://, gs://, az:// or file://")]
+    #[error(
+        "`{scheme}://` is not a kind of repository location; use a path, ssh://, s3://, gs://, az:// or file://"
+    )]
     Scheme {
         /// What stands before `://`.
         scheme: String,
@@ -41,6 +45,9 @@ pub enum UrlError {
         /// What stands after the bucket.
         prefix: String,
     },
+    /// What stands where a host belongs cannot be one.
+    #[error("an ssh:// location is ssh://[user@]host[:port][/path]")]
+    Host,
     /// `file://` with a host, or not a path.
     #[error("a file:// location needs an absolute path and no host")]
     File,
@@ -53,10 +60,11 @@ pub(super) enum Place {
     S3 { bucket: String, prefix: String },
     Google { bucket: String, prefix: String },
     Azure { account: Option<String>, container: String, prefix: String },
+    Ssh(Host),
     Memory,
 }
 
-/// Where a repository lies: a directory, or a prefix in a bucket. It never holds a secret, so it may be printed.
+/// Where a repository lies: a directory, here or behind a door, or a prefix in a bucket. It never holds a secret, so it may be printed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl {
     pub(super) place: Place,
@@ -93,7 +101,7 @@ impl StoreUrl {
     pub(super) fn prefix(&self) -> &str {
         match &self.place {
             Place::S3 { prefix, .. } | Place::Google { prefix, .. } | Place::Azure { prefix, .. } => prefix,
-            Place::Local(_) | Place::Memory => "",
+            Place::Local(_) | Place::Ssh(_) | Place::Memory => "",
         }
     }
 }
@@ -103,6 +111,7 @@ impl fmt::Display for StoreUrl {
         let (scheme, bucket, prefix) = match &self.place {
             Place::Local(path) => return path.display().fmt(f),
             Place::Memory => return f.pad("memory://"),
+            Place::Ssh(host) => return f.pad(&ssh_text(host)),
             Place::S3 { bucket, prefix } => ("s3", bucket.clone(), prefix),
             Place::Google { bucket, prefix } => ("gs", bucket.clone(), prefix),
             Place::Azure { account: None, container, prefix } => ("az", container.clone(), prefix),
@@ -115,8 +124,8 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-const SCHEMES: [&str; 12] =
-    ["s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "file", "memory", "http", "https"];
+const SCHEMES: [&str; 13] =
+    ["s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "file", "memory", "http", "https", "ssh"];
 
 impl FromStr for StoreUrl {
     type Err = UrlError;
@@ -139,6 +148,7 @@ impl FromStr for StoreUrl {
         let place = match scheme.to_ascii_lowercase().as_str() {
             "file" => Place::Local(file_path(text)?),
             "memory" => Place::Memory,
+            "ssh" => Place::Ssh(ssh(rest)?),
             "s3" | "s3a" => {
                 let (bucket, prefix) = bucket_and_prefix(rest)?;
                 Place::S3 { bucket, prefix }
@@ -164,6 +174,56 @@ fn file_path(text: &str) -> Result<PathBuf, UrlError> {
         return Err(UrlError::Query);
     }
     url.to_file_path().map_err(|()| UrlError::File)
+}
+
+fn ssh_text(host: &Host) -> String {
+    let user = host.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+    let name = if host.name.contains(':') { format!("[{}]", host.name) } else { host.name.clone() };
+    let port = host.port.map_or_else(String::new, |port| format!(":{port}"));
+    format!("ssh://{user}{name}{port}{}", host.path)
+}
+
+/// `[user@]host[:port][/path]`. The path is taken as it stands; `/~/` begins at the user's home.
+fn ssh(rest: &str) -> Result<Host, UrlError> {
+    let (authority, path) = match rest.find('/') {
+        Some(at) => (&rest[..at], &rest[at..]),
+        None => (rest, ""),
+    };
+    let (user, address) = match authority.rsplit_once('@') {
+        Some((user, address)) => (Some(user), address),
+        None => (None, authority),
+    };
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err(UrlError::Secret);
+    }
+    let (name, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']').ok_or(UrlError::Host)?;
+            let port =
+                if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(UrlError::Host)?) };
+            (name, port)
+        }
+        None => match address.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (address, None),
+        },
+    };
+    let port = match port.map(str::parse::<u16>) {
+        Some(Ok(port @ 1..)) => Some(port),
+        Some(_) => return Err(UrlError::Host),
+        None => None,
+    };
+    // A name that begins with a hyphen would be an option of `ssh`.
+    let is_word = |text: &str, more: &[u8]| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+        !text.is_empty() && !text.starts_with('-') && text.bytes().all(allowed)
+    };
+    let is_name = is_word(name, if address.starts_with('[') { b":.%" } else { b"-._" });
+    if !is_name || !user.is_none_or(|user| is_word(user, b"-._+")) || path.chars().any(char::is_control) {
+        return Err(UrlError::Host);
+    }
+    let path = path.trim_end_matches('/').to_owned();
+    Ok(Host { user: user.map(str::to_owned), name: name.to_owned(), port, path })
 }
 
 fn bucket_and_prefix(rest: &str) -> Result<(String, String), UrlError> {
@@ -224,6 +284,10 @@ mod tests {
             ("abfs://c/x", "az://c/x"),
             ("abfss://c@acc.dfs.core.windows.net/x/y", "abfss://c@acc.dfs.core.windows.net/x/y"),
             ("memory://", "memory://"),
+            ("ssh://host", "ssh://host"),
+            ("ssh://host/", "ssh://host"),
+            ("ssh://ann@host.example:2222/srv/a b/", "ssh://ann@host.example:2222/srv/a b"),
+            ("ssh://[fe80::1%eth0]:22/~/x", "ssh://[fe80::1%eth0]:22/~/x"),
         ] {
             let url: StoreUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), printed, "{text}");
@@ -249,6 +313,18 @@ mod tests {
             "file:relative",
             "abfss://c:hunter2@acc.dfs.core.windows.net",
             "abfss://c@evil.example/x",
+            "ssh:host",
+            "ssh://",
+            "ssh:///srv",
+            "ssh://ann:hunter2@host/srv",
+            "ssh://-oProxyCommand=hunter2/srv",
+            "ssh://-l@host",
+            "ssh://host:0",
+            "ssh://host:99999",
+            "ssh://[::1",
+            "ssh://[::1]x",
+            "ssh://ho st/srv",
+            "ssh://host/a\nb",
         ] {
             let error = bad.parse::<StoreUrl>().unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -1,7 +1,7 @@
 //! Object storage: typed keys, durable writes, exact reads, complete listings, patience.
 //!
-//! The only room that knows `object_store`. A directory, S3, Google and Azure look the same from above; what they do not
-//! share is evened out here or reported by [`Store::probe`].
+//! The only room that knows `object_store`. A directory, one behind a door (`ssh://`), S3, Google and Azure look the same
+//! from above; what they do not share is evened out here or reported by [`Store::probe`].
 //!
 //! # Invariants
 //! When [`Store::put`] returns, the object is durable. A listing is complete or an error, never silently empty. A read
@@ -19,6 +19,7 @@ mod azure;
 #[doc(hidden)]
 pub mod conformance;
 mod connect;
+pub mod door;
 mod error;
 pub mod fault;
 mod google;
@@ -47,12 +48,14 @@ use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, 
 
 pub use error::{Cause, Operation, StoreError};
 pub use key::{Key, KeyError};
+pub use local::{Incoming, Listing, Reading, Shelf};
 pub use location::{StoreUrl, UrlError};
 pub use open::OpenError;
 pub use options::{Environment, StoreEnv, StoreOptions};
 pub use probe::{ProbeCheck, ProbeExtent, ProbeFailure, ProbeReport, ProbeStep};
 pub use read_only::ReadOnly;
 
+use self::door::DoorStore;
 use self::error::{Request, classify};
 use self::limit::Limit;
 use self::local::LocalStore;
@@ -77,6 +80,7 @@ pub struct Object {
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     local: Option<LocalStore>,
+    door: Option<DoorStore>,
     url: StoreUrl,
     env: StoreEnv,
     retry_for: Duration,
@@ -115,6 +119,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             objects: opened.objects,
             local: opened.local,
+            door: opened.door,
             url: url.clone(),
             env,
             retry_for: options.retry_for,
@@ -132,6 +137,7 @@ impl Store {
         Self(Arc::new(Inner {
             objects,
             local: None,
+            door: None,
             url: StoreUrl::memory(),
             env,
             retry_for: options.retry_for,
@@ -141,6 +147,32 @@ impl Store {
             download: Limit::new(options.limit_download),
             pool: Pool::default(),
         }))
+    }
+
+    /// A store behind a door that a test opens.
+    #[cfg(test)]
+    pub(crate) fn behind(
+        connect: Arc<dyn door::Connect>,
+        path: &str,
+        options: &StoreOptions,
+        env: StoreEnv,
+    ) -> Self {
+        let store = DoorStore::new(connect, path.to_owned(), "ssh://test".to_owned());
+        let Self(inner) = Self::from_object_store(Arc::new(store.clone()), options, env);
+        let inner = Inner {
+            objects: Arc::clone(&inner.objects),
+            local: None,
+            door: Some(store),
+            url: "ssh://test".parse().expect("it is an address"),
+            env: inner.env.clone(),
+            retry_for: inner.retry_for,
+            create_only: true,
+            keeps_memory: false,
+            upload: None,
+            download: None,
+            pool: Pool::default(),
+        };
+        Self(Arc::new(inner))
     }
 
     /// Stores an object in one request; durable when it returns. May be repeated with the same content.
@@ -319,15 +351,18 @@ impl Store {
         .await
     }
 
-    /// Makes the root directory of a local store; nothing elsewhere. Nothing else makes it, so that a run whose disk is not
-    /// mounted fails instead of writing beside it.
+    /// Makes the root directory of a local store, or of one behind a door; nothing elsewhere. Nothing else makes it, so that
+    /// a run whose disk is not mounted fails instead of writing beside it.
     pub async fn create_root(&self) -> Result<(), StoreError> {
-        match &self.0.local {
-            Some(local) => {
-                local.create_root().await.map_err(|error| self.classify(Operation::Root, "", error))
-            }
-            None => Ok(()),
-        }
+        self.attempts(Operation::Root, "", || async {
+            let made = match (&self.0.local, &self.0.door) {
+                (Some(local), _) => local.create_root().await,
+                (None, Some(door)) => door.create_root().await,
+                (None, None) => Ok(()),
+            };
+            made.map_err(|error| self.classify(Operation::Root, "", error))
+        })
+        .await
     }
 
     /// Removes half-written files that are a week old from a local store; says how many.
@@ -336,6 +371,11 @@ impl Store {
         let age = i64::try_from(STALE.as_nanos()).unwrap_or(i64::MAX);
         let before = self.0.env.clock.now().0.saturating_sub(age);
         local.sweep(before).await.map_err(|error| self.classify(Operation::Root, key::RESERVED, error))
+    }
+
+    /// Whether names are those of files, so that one cannot be the beginning of another.
+    pub fn has_directories(&self) -> bool {
+        self.is_local() || self.0.door.is_some()
     }
 
     /// Whether the objects are files of this machine.
@@ -353,8 +393,11 @@ impl Store {
         &self.0.url
     }
 
-    /// Bytes left for this user on the file system of a local store.
+    /// Bytes left for this user on the file system of a local store, or behind a door.
     pub async fn free_space(&self) -> Option<u64> {
+        if let Some(door) = &self.0.door {
+            return door.free_space().await.ok()?;
+        }
         let local = self.0.local.clone()?;
         tokio::task::spawn_blocking(move || local.free_space()).await.ok()?
     }

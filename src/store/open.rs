@@ -7,10 +7,11 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+use super::door::{DoorStore, Host, Ssh};
 use super::error::{Cause, StoreError};
 use super::local::{LocalOptions, LocalStore};
 use super::location::{Place, StoreUrl};
-use super::options::{StoreEnv, StoreOptions};
+use super::options::{Environment, StoreEnv, StoreOptions};
 use super::pool::Pool;
 use super::{aws, azure, google};
 use crate::class::Class;
@@ -28,6 +29,12 @@ pub enum OpenError {
     /// An option needs `true` or `false`.
     #[error("the option `{key}` must be true or false")]
     OptionValue {
+        /// The option's name.
+        key: String,
+    },
+    /// An option needs a value.
+    #[error("the option `{key}` must not be empty")]
+    EmptyOption {
         /// The option's name.
         key: String,
     },
@@ -105,6 +112,7 @@ impl From<object_store::Error> for OpenError {
 pub(super) struct Opened {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) local: Option<LocalStore>,
+    pub(super) door: Option<DoorStore>,
     pub(super) create_only: bool,
 }
 
@@ -130,6 +138,13 @@ impl Taken {
         }
         self.rest.retain(|(key, _)| key != name);
         Ok(found)
+    }
+
+    /// The last value given for one of our own options.
+    fn text(&mut self, name: &str) -> Option<String> {
+        let found = self.rest.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        self.rest.retain(|(key, _)| key != name);
+        found
     }
 
     pub(super) fn into_rest(self) -> Vec<(String, String)> {
@@ -201,11 +216,21 @@ pub(super) async fn open(
             };
             none_left(taken)?;
             let store = LocalStore::with_pool(path.clone(), local, env, pool.clone())?;
-            Ok(Opened { objects: Arc::new(store.clone()), local: Some(store), create_only: false })
+            Ok(Opened {
+                objects: Arc::new(store.clone()),
+                local: Some(store),
+                door: None,
+                create_only: false,
+            })
         }
         Place::Memory => {
             none_left(taken)?;
-            Ok(Opened { objects: Arc::new(InMemory::new()), local: None, create_only: false })
+            Ok(Opened { objects: Arc::new(InMemory::new()), local: None, door: None, create_only: false })
+        }
+        Place::Ssh(host) => {
+            let store = ssh(url, host, taken, &options.environment)?;
+            // Nothing is replaced behind a door.
+            Ok(Opened { objects: Arc::new(store.clone()), local: None, door: Some(store), create_only: true })
         }
         place => {
             let create_only = taken.switch("create_only")?.unwrap_or(false);
@@ -215,11 +240,29 @@ pub(super) async fn open(
                 Place::Azure { account, container, .. } => {
                     Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
                 }
-                Place::Local(_) | Place::Memory => Arc::new(InMemory::new()),
+                Place::Local(_) | Place::Memory | Place::Ssh(_) => Arc::new(InMemory::new()),
             };
-            Ok(Opened { objects, local: None, create_only })
+            Ok(Opened { objects, local: None, door: None, create_only })
         }
     }
+}
+
+/// The option counts before the environment, and `ssh` is what there is without both.
+fn ssh(
+    url: &StoreUrl,
+    host: &Host,
+    mut taken: Taken,
+    environment: &Environment,
+) -> Result<DoorStore, OpenError> {
+    let command = taken.text("ssh.command");
+    let command = command.as_deref().or(environment.get("LIFEBOAT_SSH_COMMAND")).unwrap_or("ssh").to_owned();
+    if command.split_ascii_whitespace().next().is_none() {
+        return Err(OpenError::EmptyOption { key: "ssh.command".to_owned() });
+    }
+    let program = taken.text("ssh.program").unwrap_or_else(|| "lifeboat".to_owned());
+    none_left(taken)?;
+    let ssh = Ssh::new(host, &command, &program, environment.terminal);
+    Ok(DoorStore::new(Arc::new(ssh), host.path.clone(), url.to_string()))
 }
 
 fn none_left(taken: Taken) -> Result<(), OpenError> {

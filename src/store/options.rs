@@ -18,6 +18,8 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// The user's home directory, where the clouds' own tools keep their files.
     pub home: Option<PathBuf>,
+    /// Somebody is at a terminal, whom `ssh` may ask for a password.
+    pub terminal: bool,
 }
 
 impl Environment {
@@ -41,7 +43,8 @@ impl fmt::Debug for Environment {
 #[derive(Clone)]
 pub struct StoreOptions {
     /// `key=value` pairs, as given by `-o`. A key that the kind of store does not know is an error. For buckets the keys of
-    /// `object_store`, and `create_only`; for directories `unsafe_no_fsync` and `direct_io`.
+    /// `object_store`, and `create_only`; for directories `unsafe_no_fsync` and `direct_io`; for `ssh://` `ssh.command`, the
+    /// program that connects and its first arguments, split at white space, and `ssh.program`, what it runs there.
     pub options: Vec<(String, String)>,
     /// Most bytes a second sent, on average; `None` or zero for no limit.
     pub limit_upload: Option<u64>,

@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 20] = [
+const VERBS: [(&str, &[&str]); 21] = [
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),
@@ -75,6 +75,7 @@ const VERBS: [(&str, &[&str]); 20] = [
             "--dry-run",
         ],
     ),
+    ("serve", &["--stdio", "--root", "--role", "--quota", "--repo-prefix"]),
     ("undelete", &["SNAPSHOT"]),
     ("hold", &["add", "list", "remove"]),
     ("tag", &["--add", "--remove", "--set"]),

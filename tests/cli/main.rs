@@ -5,6 +5,7 @@
 mod archives;
 mod conversation;
 mod copying;
+mod doors;
 mod every_kind;
 mod exits;
 mod forgetting;

@@ -509,6 +509,14 @@ impl Disk for SimDisk {
         })
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.call("look at", to, |state| state.find(to)) {
+            Ok(_) => Err(code(libc::EEXIST)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let outrun = self.0.outrun && !path.starts_with(Path::new(ROOT).join("tmp"));
         let removed = self.call("remove", path, |state| {

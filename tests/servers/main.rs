@@ -9,6 +9,7 @@
 )]
 
 mod server;
+mod ssh;
 
 use std::fs;
 use std::path::Path;
@@ -39,9 +40,37 @@ fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
     run(Server::gcs);
 }
 
-fn run(start: fn() -> Server) {
-    if std::env::var_os("LIFEBOAT_SKIP_SERVERS").is_some() {
+#[test]
+fn a_door_behind_ssh_keeps_every_promise() {
+    if !is_left_out() {
+        ssh::conforms();
+    }
+}
+
+#[test]
+fn the_page_about_a_server_of_ones_own_holds() {
+    if !is_left_out() {
+        ssh::the_page_holds();
+    }
+}
+
+#[test]
+fn a_writer_behind_ssh_is_held_and_a_dead_server_is_waited_for() {
+    if !is_left_out() {
+        ssh::a_writer_is_held_and_a_dead_server_is_waited_for();
+    }
+}
+
+fn is_left_out() -> bool {
+    let left_out = std::env::var_os("LIFEBOAT_SKIP_SERVERS").is_some();
+    if left_out {
         println!("left out: LIFEBOAT_SKIP_SERVERS is set");
+    }
+    left_out
+}
+
+fn run(start: fn() -> Server) {
+    if is_left_out() {
         return;
     }
     let server = start();
@@ -52,7 +81,7 @@ fn run(start: fn() -> Server) {
 fn conforms(server: &Server) {
     let options = StoreOptions {
         retry_for: Duration::from_secs(10),
-        environment: Environment { variables: server.environment.clone(), home: None },
+        environment: Environment { variables: server.environment.clone(), ..Environment::default() },
         ..StoreOptions::default()
     };
     let env = StoreEnv {
@@ -68,14 +97,18 @@ fn conforms(server: &Server) {
         conformance::run(&store).await
     });
     if let Err(failure) = result {
-        let mut chain = failure.to_string();
-        let mut source = std::error::Error::source(&failure);
-        while let Some(error) = source {
-            chain = format!("{chain}: {error}");
-            source = error.source();
-        }
-        panic!("{}: {chain}", server.url);
+        panic!("{}: {}", server.url, explain(&failure));
     }
+}
+
+fn explain(failure: &conformance::Failure) -> String {
+    let mut chain = failure.to_string();
+    let mut source = std::error::Error::source(failure);
+    while let Some(error) = source {
+        chain = format!("{chain}: {error}");
+        source = error.source();
+    }
+    chain
 }
 
 fn backs_up_and_restores(server: &Server) {

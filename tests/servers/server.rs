@@ -106,22 +106,23 @@ pub(crate) fn target() -> PathBuf {
     binary.ancestors().nth(2).unwrap().to_owned()
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name)
 }
 
-fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("lifeboat-server-").tempdir().unwrap()
 }
 
 /// A port that nobody listens on.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn require(program: &str, install: &str) {
+pub(crate) fn require(program: &str, install: &str) {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|place| place.join(program).exists());
+    let system = Path::new("/usr/sbin").join(program).exists();
+    let found = system || std::env::split_paths(&path).any(|place| place.join(program).exists());
     assert!(
         found,
         "{program} is missing: run tests/setup, or {install}; LIFEBOAT_SKIP_SERVERS=1 leaves these tests out"

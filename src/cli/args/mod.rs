@@ -13,6 +13,7 @@ mod prune;
 mod restore;
 mod rules;
 mod select;
+mod serve;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
@@ -27,6 +28,7 @@ pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
+pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
 };
@@ -38,7 +40,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some entries failed, 4 damage, 7 refuse
 confirmed, 10 no repository, 11 busy, 12 access denied, 13 store unreachable, 14 no space, 15 tampering, \
 128+n signal n.";
 
-/// Encrypted, deduplicated backups on local disks and in cloud buckets.
+/// Encrypted, deduplicated backups on local disks, on servers of your own and in cloud buckets.
 ///
 /// Without a repository named anywhere, `lifeboat backup PATH` makes one of its own in the user's data directory.
 #[derive(Debug, Parser)]
@@ -97,6 +99,8 @@ pub(crate) enum Verb {
     Doctor,
     /// Manage keys: what opens the repository, and what each may do
     Key(KeyArgs),
+    /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

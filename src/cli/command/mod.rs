@@ -21,6 +21,7 @@ mod mount;
 mod prune;
 mod recovery;
 mod restore;
+pub(crate) mod serve;
 mod snapshots;
 mod stats;
 mod tag;
@@ -59,5 +60,6 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Key(args) => key::run(session, args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
+        Verb::Serve(args) => serve::serve(&args, &session.around, session.env.cancel.clone()).await,
     }
 }

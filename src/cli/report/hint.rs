@@ -251,10 +251,13 @@ fn slot(error: &SlotError) -> Option<String> {
 fn store(error: &StoreError, context: &Context) -> Option<String> {
     Some(match error {
         // Directories are made by `init`; buckets have owners, rules and costs of their own.
-        StoreError::NoBucket { place } if place.contains("://") => {
+        StoreError::NoBucket { place } if place.contains("://") && !place.starts_with("ssh://") => {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Denied { source, .. } if source.to_string().contains("opened with the role") => {
+            "do it with a key whose line on the server has another --role".to_owned()
+        }
         StoreError::Denied { .. } | StoreError::Credentials { .. } => {
             "check credentials and rights: lifeboat doctor".to_owned()
         }

@@ -149,7 +149,7 @@ mod tests {
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Environment { variables, home: None }
+        Environment { variables, ..Environment::default() }
     }
 
     fn options(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -7,10 +7,12 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name, in place of what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name, unless something has it: then `AlreadyExists`.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a name away.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory that only its owner may enter.
@@ -190,6 +194,10 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rename_new_at((CWD, from), (CWD, to))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -202,4 +210,18 @@ impl Disk for RealDisk {
         let stat = rustix::fs::statvfs(path).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// A rename that replaces nothing. A file system that does not know it gets a second name and loses the first: a crash between
+/// the two leaves a temporary name, as any crash may.
+pub(super) fn rename_new_at(
+    (from_dir, from): (impl AsFd, &Path),
+    (to_dir, to): (impl AsFd, &Path),
+) -> io::Result<()> {
+    match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return Ok(result?),
+    }
+    rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?;
+    Ok(rustix::fs::unlinkat(&from_dir, from, AtFlags::empty())?)
 }

@@ -89,6 +89,11 @@ impl Disk for Hooked {
         RealDisk.rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.0)(Step::Rename, to)?;
+        RealDisk.rename_new(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         (self.0)(Step::Remove, path)?;
         RealDisk.remove(path)

@@ -12,9 +12,12 @@
 //! # Must not
 //! Make the root on its own: a run whose disk is not mounted must fail, not start a new repository beside it.
 
+mod beneath;
 #[doc(hidden)]
 pub mod disk;
 mod read;
+mod shelf;
+mod upload;
 mod walk;
 mod write;
 
@@ -34,6 +37,7 @@ use object_store::{
 };
 
 use self::disk::{Disk, Kind, RealDisk};
+pub use self::shelf::{Incoming, Listing, Reading, Shelf};
 use super::options::StoreEnv;
 use super::pool::Pool;
 use crate::event::{Event, Observer};

@@ -1,4 +1,4 @@
-//! Listing: every plain file below a prefix, links not followed.
+//! Listing: every plain file below a prefix, in the order of keys, links not followed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,31 +22,119 @@ pub(super) struct Found {
     pub(super) foreign: Vec<PathBuf>,
 }
 
-impl<D: Disk> Inner<D> {
-    /// Everything below `prefix`, a directory relative to the root. A missing directory is empty, a missing root is an error.
-    pub(super) fn walk(&self, prefix: &str) -> Result<Found, LocalError> {
-        let top = self.root.join(prefix);
-        let mut found = Found::default();
-        if !prefix.is_empty() && !self.is_directory(&top)? {
-            return Ok(found);
+/// What a walk comes upon.
+#[derive(Debug)]
+pub(super) enum Met {
+    /// A plain file whose name is UTF-8.
+    Object(ObjectMeta),
+    /// A link, a device, a name that is not UTF-8.
+    Foreign(PathBuf),
+}
+
+/// What an entry of a directory is to a walk.
+enum Entry {
+    Met(Met),
+    /// With its key.
+    Directory(String),
+    Nothing,
+}
+
+/// A directory that is being gone through; its names last first, each with what it sorts by.
+struct Level<N> {
+    directory: PathBuf,
+    key: String,
+    names: Vec<(Vec<u8>, N)>,
+}
+
+/// A walk over everything below a prefix. It holds the names of one directory a level, never those of all objects.
+pub(super) struct Walk<D: Disk> {
+    levels: Vec<Level<D::Name>>,
+    /// The directory of all packs, if that is what is walked.
+    all_packs: Option<PathBuf>,
+    /// Keys up to this one are passed by.
+    after: String,
+}
+
+impl<D: Disk> Walk<D> {
+    /// Begins at `prefix`, a directory relative to the root, behind the key `after`. A missing directory is empty, a missing
+    /// root is an error.
+    pub(super) fn new(inner: &Inner<D>, prefix: &str, after: &str) -> Result<Self, LocalError> {
+        let top = inner.root.join(prefix);
+        let all_packs = (prefix == PACKS.trim_end_matches('/')).then(|| top.clone());
+        let mut walk = Self { levels: Vec::new(), all_packs, after: after.to_owned() };
+        if prefix.is_empty() || inner.is_directory(&top)? {
+            walk.enter(inner, top, prefix.to_owned())?;
         }
-        let all_packs = prefix == PACKS.trim_end_matches('/');
-        let mut pending = vec![(top, prefix.to_owned())];
-        while let Some((directory, key)) = pending.pop() {
-            // A pack is relied on when an index object names it, which was put after the pack was durable; or when it was
-            // looked for by its own name. To sync 256 directories in every run would buy nothing.
-            if !all_packs || key == prefix {
-                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
-            }
-            let failed = |error| LocalError::io(Step::Look, &directory, error);
-            for name in self.disk.names(&directory).map_err(failed)? {
-                let name = name.map_err(failed)?;
-                if let Some(next) = look(&name, (&directory, &key), &mut found)? {
-                    pending.push((directory.join(name.name()), next));
+        Ok(walk)
+    }
+
+    /// What comes next; `None` at the end.
+    pub(super) fn next(&mut self, inner: &Inner<D>) -> Result<Option<Met>, LocalError> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some((_, name)) = level.names.pop() else {
+                self.levels.pop();
+                continue;
+            };
+            match look(&name, (&level.directory, &level.key))? {
+                Entry::Met(met) => return Ok(Some(met)),
+                Entry::Nothing => {}
+                Entry::Directory(key) => {
+                    let directory = level.directory.join(name.name());
+                    self.enter(inner, directory, key)?;
                 }
             }
         }
-        found.objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok(None)
+    }
+
+    fn enter(&mut self, inner: &Inner<D>, directory: PathBuf, key: String) -> Result<(), LocalError> {
+        // A pack is relied on when an index object names it, which was put after the pack was durable; or when it was
+        // looked for by its own name. To sync 256 directories in every run would buy nothing.
+        if self.all_packs.as_ref().is_none_or(|top| *top == directory) {
+            inner.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
+        }
+        let failed = |error| LocalError::io(Step::Look, &directory, error);
+        let mut names = Vec::new();
+        for name in inner.disk.names(&directory).map_err(failed)? {
+            let name = name.map_err(failed)?;
+            let mut sort = name.name().into_encoded_bytes();
+            // What is in a directory sorts by its key, in which a slash follows the name.
+            let is_directory = matches!(name.kind(), Ok(Kind::Directory));
+            if is_directory {
+                sort.push(b'/');
+            }
+            if self.is_wanted(&key, &sort) {
+                names.push((sort, name));
+            }
+        }
+        names.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        self.levels.push(Level { directory, key, names });
+        Ok(())
+    }
+
+    /// Whether something behind `after` may be found there.
+    fn is_wanted(&self, parent: &str, sort: &[u8]) -> bool {
+        let mut key = parent.as_bytes().to_vec();
+        if !parent.is_empty() {
+            key.push(b'/');
+        }
+        key.extend_from_slice(sort);
+        let after = self.after.as_bytes();
+        key.as_slice() > after || (sort.ends_with(b"/") && after.starts_with(&key))
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Everything below `prefix`, as [`Walk::new`] takes it.
+    pub(super) fn walk(&self, prefix: &str) -> Result<Found, LocalError> {
+        let mut walk = Walk::new(self, prefix, "")?;
+        let mut found = Found::default();
+        while let Some(met) = walk.next(self)? {
+            match met {
+                Met::Object(meta) => found.objects.push(meta),
+                Met::Foreign(path) => found.foreign.push(path),
+            }
+        }
         Ok(found)
     }
 
@@ -71,46 +159,36 @@ impl<D: Disk> Inner<D> {
     }
 }
 
-/// Notes an entry, or returns the key of a directory to go into.
-fn look(
-    entry: &impl Name,
-    (directory, parent): (&Path, &str),
-    found: &mut Found,
-) -> Result<Option<String>, LocalError> {
+/// What an entry is.
+fn look(entry: &impl Name, (directory, parent): (&Path, &str)) -> Result<Entry, LocalError> {
     let name = entry.name();
     let path = || directory.join(&name);
+    let foreign = || Ok(Entry::Met(Met::Foreign(path())));
     let key = match name.to_str() {
         Some(name) if parent.is_empty() => name.to_owned(),
         Some(name) => format!("{parent}/{name}"),
-        None => {
-            found.foreign.push(path());
-            return Ok(None);
-        }
+        None => return foreign(),
     };
     // `lost+found` is there when the root is the top of a file system; often it may not be read.
     if parent.is_empty() && (key == RESERVED || key == "lost+found") {
-        return Ok(None);
+        return Ok(Entry::Nothing);
     }
     let failed = |error| LocalError::io(Step::Look, &path(), error);
     match entry.kind() {
-        Ok(Kind::Directory) => return Ok(Some(key)),
+        Ok(Kind::Directory) => return Ok(Entry::Directory(key)),
         Ok(Kind::File) => {}
         // A file system that names no kinds is asked for each, and it may be gone by then: as below.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entry::Nothing),
         Err(error) => return Err(failed(error)),
-        Ok(Kind::Other) => {
-            found.foreign.push(path());
-            return Ok(None);
-        }
+        Ok(Kind::Other) => return foreign(),
     }
     match (entry.stat(), ObjectPath::parse(&key)) {
         // Deleted by another process meanwhile, as in the listing of any store.
-        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
-        (Err(error), _) => return Err(failed(error)),
-        (Ok(_), Err(_)) => found.foreign.push(path()),
-        (Ok(stat), Ok(location)) => found.objects.push(meta(location, stat.len, stat.modified)),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Nothing),
+        (Err(error), _) => Err(failed(error)),
+        (Ok(_), Err(_)) => foreign(),
+        (Ok(stat), Ok(location)) => Ok(Entry::Met(Met::Object(meta(location, stat.len, stat.modified)))),
     }
-    Ok(None)
 }
 
 #[cfg(test)]
@@ -139,10 +217,8 @@ mod tests {
 
     #[test]
     fn a_name_that_goes_while_it_is_listed_is_passed_by() {
-        let mut found = Found::default();
         let place = (Path::new("/r"), "packs");
-        assert!(look(&Gone(io::ErrorKind::NotFound), place, &mut found).unwrap().is_none());
-        assert!(found.objects.is_empty() && found.foreign.is_empty());
-        assert!(look(&Gone(io::ErrorKind::PermissionDenied), place, &mut found).is_err());
+        assert!(matches!(look(&Gone(io::ErrorKind::NotFound), place), Ok(Entry::Nothing)));
+        assert!(look(&Gone(io::ErrorKind::PermissionDenied), place).is_err());
     }
 }

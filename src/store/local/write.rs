@@ -72,7 +72,7 @@ impl<D: Disk> Inner<D> {
     }
 
     /// Makes what was listed durable, present and absent. Nobody writes meanwhile. Reading alone never syncs.
-    fn settle(&self) -> Result<(), LocalError> {
+    pub(super) fn settle(&self) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl<D: Disk> Inner<D> {
 
     /// Makes a directory and those above it, up to the root, which must be there. Each is made durable once a process, also
     /// one that was there: whoever made it may have crashed before its name was.
-    fn ensure_directory(&self, path: &Path) -> Result<(), LocalError> {
+    pub(super) fn ensure_directory(&self, path: &Path) -> Result<(), LocalError> {
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(path) {
             return Ok(());
         }
@@ -190,11 +190,16 @@ impl<D: Disk> Inner<D> {
         self.check_root()
     }
 
-    fn temporary(&self, len: usize) -> Result<Temporary<'_, D>, LocalError> {
+    /// A name below `tmp/` that nobody else takes.
+    pub(super) fn temporary_path(&self) -> Result<PathBuf, LocalError> {
         let directory = self.root.join(RESERVED);
         self.ensure_directory(&directory)?;
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{:016x}-{number:x}", self.nonce));
+        Ok(directory.join(format!("{:016x}-{number:x}", self.nonce)))
+    }
+
+    fn temporary(&self, len: usize) -> Result<Temporary<'_, D>, LocalError> {
+        let path = self.temporary_path()?;
         let mut direct = len >= DIRECT_FROM && self.direct.load(Ordering::Relaxed);
         let mut opened = self.disk.create(&path, direct);
         if direct && opened.as_ref().is_err_and(refused) {
@@ -268,14 +273,14 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    fn sync_file(&self, path: &Path, file: &D::File) -> Result<(), LocalError> {
+    pub(super) fn sync_file(&self, path: &Path, file: &D::File) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
         self.disk.sync(file).map_err(|source| unsynced(Step::SyncFile, path, source))
     }
 
-    fn sync_directory(&self, path: &Path) -> Result<(), LocalError> {
+    pub(super) fn sync_directory(&self, path: &Path) -> Result<(), LocalError> {
         if !self.options.fsync {
             return Ok(());
         }
