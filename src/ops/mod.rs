@@ -15,6 +15,7 @@ pub mod gc;
 pub mod hold;
 pub mod import;
 pub mod init;
+pub mod lock;
 pub mod ls;
 pub mod restore;
 pub mod snapshots;

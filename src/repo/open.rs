@@ -78,6 +78,9 @@ impl Repository {
         }
         let secrets = opened.secrets;
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
+        if let Some(lock) = config.lock {
+            store.set_lock(lock);
+        }
         let known = Arc::default();
         let cold_from = COLD_FROM;
         Ok(Self { store, env, config, secrets, known, index_key, registry, recipients, cold_from })

@@ -16,6 +16,7 @@ mod interruption;
 mod mounting;
 mod objects;
 mod places;
+mod policies;
 mod reading;
 mod restoring;
 mod secrets;

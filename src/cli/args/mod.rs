@@ -8,6 +8,7 @@ mod global;
 mod history;
 mod import;
 mod mount;
+mod policy;
 mod prune;
 mod restore;
 mod rules;
@@ -21,6 +22,7 @@ pub(crate) use global::GlobalArgs;
 pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use mount::MountArgs;
+pub(crate) use policy::{PolicyArgs, PolicyVerb};
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
@@ -96,6 +98,8 @@ pub(crate) enum Verb {
     Doctor,
     /// Show what opens the repository
     Key(KeyArgs),
+    /// Make the permissions that a store has to give to writers, readers and others
+    Policy(PolicyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory
