@@ -149,21 +149,14 @@ impl Author<'_> {
     /// Locking what is stored, and longer what is needed longer. Without the right to bypass it this only ever lengthens.
     fn lock(&mut self) {
         let Some(lock) = self.grant.lock else { return };
+        self.add("LockState", "Allow", (vec!["s3:GetObjectRetention"], vec![self.below("")]), None);
         let places: Vec<String> = put_by(self.grant.role).map(|prefix| self.below(prefix)).collect();
-        let legal = deleted_by(self.grant.role).next().is_some();
         if places.is_empty() {
             return;
         }
-        let days = lock.days();
-        let condition = (self.dialect != Dialect::Ceph)
-            .then(|| json!({ "NumericLessThanEquals": { "s3:object-lock-remaining-retention-days": days.to_string() } }));
-        let retain = vec!["s3:PutObjectRetention"];
-        self.add("Lock", "Allow", (retain, places), condition);
-        let mut read = vec!["s3:GetObjectRetention"];
-        if legal {
-            read.extend(["s3:GetObjectLegalHold", "s3:PutObjectLegalHold"]);
-        }
-        self.add("LockState", "Allow", (read, vec![self.below("")]), None);
+        let days = json!({ "s3:object-lock-remaining-retention-days": lock.days().to_string() });
+        let condition = (self.dialect != Dialect::Ceph).then(|| json!({ "NumericLessThanEquals": days }));
+        self.add("Lock", "Allow", (vec!["s3:PutObjectRetention"], places), condition);
     }
 
     fn delete(&mut self) {

@@ -3,6 +3,8 @@
 //! # Invariants
 //! Nothing is deleted for good that the store says is locked: it decides, and is never asked to bypass a lock.
 
+use std::time::Duration;
+
 use object_store::{PutOptions, PutPayload};
 
 use super::aws::{Retain, Vault, Version};
@@ -11,6 +13,9 @@ use super::{Key, Store};
 use crate::clock::{Timestamp, later};
 use crate::format::config::Lock;
 use crate::format::layout::PROBE;
+
+/// By how much this machine's clock may be ahead of the store's when a lock is said to be over.
+const SKEW: Duration = Duration::from_secs(300);
 
 /// What is left of an object that was deleted: a version below the mark that it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub struct Hidden {
 pub enum Swept {
     /// It is gone.
     Gone,
-    /// The store keeps it until then, or for a time it does not tell.
+    /// The store keeps it until then; `None` where nothing is known of locks.
     Locked(Option<Timestamp>),
 }
 
@@ -92,13 +97,17 @@ impl Store {
     pub async fn try_lock(&self, key: &Key) -> Result<bool, StoreError> {
         let (Some(vault), Some(lock)) = (&self.0.vault, self.lock()) else { return Ok(false) };
         self.put(key, vec![bytes::Bytes::from_static(b"lifeboat")]).await?;
-        let until = later(self.0.env.clock.now(), std::time::Duration::from_secs(60));
+        let until = later(self.0.env.clock.now(), Duration::from_secs(60));
         let path = self.path(key.as_str());
         self.sorted(Operation::Lock, key.as_str(), vault.retain(&path, lock.mode, until).await)?;
         let found = self.all_versions(vault, key.as_str()).await?;
         let mut kept = false;
         for version in found.iter().filter(|version| !version.deleted) {
-            kept |= vault.delete_version(&path, &version.id).await.is_err();
+            let deleted = vault.delete_version(&path, &version.id).await;
+            match self.sorted(Operation::Delete, key.as_str(), deleted) {
+                Ok(()) => {}
+                Err(error) => kept |= self.refused_until(vault, (key, &version.id), error).await.is_ok(),
+            }
         }
         if kept {
             self.delete(key).await?;
@@ -138,20 +147,33 @@ impl Store {
         };
         match delete(hidden.version.clone()).await {
             Ok(()) => {}
-            Err(error @ StoreError::Denied { .. }) => {
-                let until = vault.locked_until(&path, Some(&hidden.version)).await;
-                // Denied, and not because of a lock: that is a right which is missing.
-                return match self.sorted(Operation::Get, key, until)? {
-                    Some(until) if until > self.0.env.clock.now() => Ok(Swept::Locked(Some(until))),
-                    _ => Err(error),
-                };
+            Err(error) => {
+                let until = self.refused_until(vault, (&hidden.key, &hidden.version), error).await?;
+                return Ok(Swept::Locked(Some(until)));
             }
-            Err(error) => return Err(error),
         }
         for mark in hidden.marks.clone() {
             delete(mark).await?;
         }
         Ok(Swept::Gone)
+    }
+
+    /// Until when the lock lasts for which a version was not deleted. Stores refuse in different ways, so the lock is looked at.
+    ///
+    /// # Errors
+    /// The refusal itself, if no lock explains it: a right is missing, or the store does not answer.
+    async fn refused_until(
+        &self,
+        vault: &Vault,
+        (key, version): (&Key, &str),
+        error: StoreError,
+    ) -> Result<Timestamp, StoreError> {
+        if !matches!(error, StoreError::Denied { .. } | StoreError::Failed { .. }) {
+            return Err(error);
+        }
+        let until = vault.locked_until(&self.path(key.as_str()), Some(version)).await;
+        let until = self.sorted(Operation::Get, key.as_str(), until)?;
+        until.filter(|until| later(*until, SKEW) > self.0.env.clock.now()).ok_or(error)
     }
 
     fn sorted<T>(

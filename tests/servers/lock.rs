@@ -82,7 +82,7 @@ fn what_is_stored_is_locked_and_longer_while_it_is_needed() {
     let said = owner.exits(2, &["init", "--lock", "compliance:1d", "--new-key-file", key.to_str().unwrap()]);
     assert!(said.contains("does not lock objects") && owner.keys("").is_empty(), "{said}");
 
-    let (owner, source) = start(&server, "compliance:60s");
+    let (owner, source) = start(&server, "compliance:90s");
     let text = source.to_str().unwrap();
     owner.exits(0, &["backup", text]);
     let packs = owner.keys("packs/");
@@ -105,7 +105,7 @@ fn what_is_stored_is_locked_and_longer_while_it_is_needed() {
 
     // Half of the time later the same backup locks what it needs anew, and a backup after that has nothing to do.
     let before: Vec<Timestamp> = packs.iter().map(|key| end(&owner, key)).collect();
-    wait_for(*before.iter().max().unwrap() - Duration::from_secs(29));
+    wait_for(*before.iter().max().unwrap() - Duration::from_secs(44));
     owner.exits(0, &["backup", text]);
     for (key, before) in packs.iter().zip(before) {
         assert!(end(&owner, key) > before, "{key} is needed and was not locked anew");

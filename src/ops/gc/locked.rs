@@ -8,8 +8,11 @@
 //! snapshots only those that a removal names. Whoever hides an object without right to has not made it go.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::options::{PruneOptions, PruneReport};
+use super::world::warn;
+use crate::class::Class;
 use crate::clock::{Timestamp, later};
 use crate::error::Error;
 use crate::format::keyslot::Role;
@@ -19,8 +22,23 @@ use crate::ops::lock::may_go;
 use crate::repo::Repository;
 use crate::store::Swept;
 
-/// Gives back what can be, and counts what cannot yet.
+/// Gives back what can be, and counts what cannot yet. Where the store does not permit that, it is told: the collection is done.
 pub(super) async fn sweep(
+    repo: &Repository,
+    options: &PruneOptions,
+    now: Timestamp,
+    report: &mut PruneReport,
+) -> Result<(), Error> {
+    match give_back(repo, options, now, report).await {
+        Err(error) if error.class() == Class::Denied => {
+            warn(repo, &format!("what was deleted is not given back: {error}"));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+async fn give_back(
     repo: &Repository,
     options: &PruneOptions,
     now: Timestamp,
@@ -36,10 +54,8 @@ pub(super) async fn sweep(
                 continue;
             }
             let grace = later(hidden.deleted, options.grace);
-            let least = later(
-                hidden.stored,
-                if prefix == layout::PROBE { std::time::Duration::ZERO } else { lock.period() },
-            );
+            let least =
+                later(hidden.stored, if prefix == layout::PROBE { Duration::ZERO } else { lock.period() });
             let due = least.max(grace);
             if due > now || options.dry_run {
                 report.keep(hidden.size, due);
