@@ -74,10 +74,10 @@ pub async fn init(store: Store, env: &Env, options: InitOptions) -> Result<Initi
     if slots.is_empty() {
         return Err(Error::NoKeySlot);
     }
-    store.create_root().await?;
     if options.lock.is_some() && !store.can_lock().await? {
         return Err(Error::NotLockable { url: store.url().to_string() });
     }
+    store.create_root().await?;
     clear_leftovers(&store).await?;
     let probe = store.probe(ProbeExtent::Small).await?;
     let bits = probe_bits(&probe);

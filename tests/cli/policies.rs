@@ -114,3 +114,21 @@ fn as_json_it_is_one_object() {
     assert!(!actions(&document, "Allow").contains(&"s3:PutObject".to_owned()));
     assert!(object["notes"][0].as_str().unwrap().contains("aws iam"));
 }
+
+#[test]
+fn a_directory_locks_nothing_and_has_no_past() {
+    let place = Place::with_repository();
+    let run = place.run(["snapshots", "--as-of", "2026-01-01"]).exits(2);
+    assert!(run.err.contains("not a bucket of S3"), "{run:?}");
+    assert!(place.run(["snapshots", "--as-of", "soon"]).exits(2).err.contains("2026-03-01T14:00"));
+    for verb in
+        [&["backup", "src"][..], &["prune"], &["hold", "remove", "ab"], &["tag", "latest", "--add", "x"]]
+    {
+        let run = place.run(verb.iter().chain(&["--as-of", "2026-01-01"])).exits(2);
+        assert!(run.err.contains("--as-of"), "{run:?}");
+    }
+    let line = ["init", "-r", "other", "--lock", "compliance:1d", "--new-key-file", "other.key"];
+    let run = place.run(line).exits(2);
+    assert!(run.err.contains("does not lock objects"), "{run:?}");
+    assert!(!place.path("other/config").exists() && !place.path("other.key").exists(), "{run:?}");
+}

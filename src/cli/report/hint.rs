@@ -8,7 +8,7 @@ use lifeboat::repo::RepoError;
 use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
-use lifeboat::store::StoreError;
+use lifeboat::store::{OpenError, StoreError};
 
 use super::super::error::CliError;
 use super::{Context, quote};
@@ -252,6 +252,9 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Open(OpenError::NoVersions { .. }) => {
+            "turn versions on for the bucket: from then on it can be read as it was".to_owned()
+        }
         StoreError::Denied { .. } | StoreError::Credentials { .. } => {
             "check credentials and rights: lifeboat doctor".to_owned()
         }
