@@ -44,9 +44,22 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
 ];
 
+/// Below these prefixes lies what a snapshot depends on: in a store with locks, who makes one locks that anew. A lock only ever
+/// lengthens, so this is no right to change anything.
+pub const LOCKED_ANEW: [&str; 6] =
+    [layout::CONFIG, layout::KEYS, layout::WRITERS, layout::PACKS, layout::INDEX, layout::SNAPSHOTS];
+
 /// The prefixes below which this role stores objects.
 pub fn put_by(role: Role) -> impl Iterator<Item = &'static str> {
     RIGHTS.iter().filter(move |rights| rights.put.contains(&role)).map(|rights| rights.prefix)
+}
+
+/// The prefixes below which this role locks objects: what it stores, and what its snapshots depend on.
+pub fn locked_by(role: Role) -> impl Iterator<Item = &'static str> {
+    let snapshots = put_by(role).any(|prefix| prefix == layout::SNAPSHOTS);
+    let stores = move |rights: &&Rights| rights.put.contains(&role);
+    let depends = move |rights: &&Rights| snapshots && LOCKED_ANEW.contains(&rights.prefix);
+    RIGHTS.iter().filter(move |rights| stores(rights) || depends(rights)).map(|rights| rights.prefix)
 }
 
 /// The prefixes below which this role deletes objects.
@@ -75,6 +88,10 @@ mod tests {
             assert!(rights.put.contains(&Role::Admin), "{rights:?}");
         }
         assert_eq!(put_by(Role::Writer).collect::<Vec<_>>(), ["packs/", "index/", "snapshots/"]);
+        for prefix in LOCKED_ANEW {
+            assert!(locked_by(Role::Writer).any(|locked| locked == prefix), "{prefix}");
+        }
+        assert_eq!(locked_by(Role::Reader).chain(locked_by(Role::Verifier)).next(), None);
         for role in [Role::Writer, Role::Reader, Role::Verifier] {
             assert_eq!(deleted_by(role).next(), None, "{role:?}");
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{CREATE_ONLY, Grant, Policy, reads_versions, root};
 use crate::format::keyslot::Role;
-use crate::format::rights::{deleted_by, put_by};
+use crate::format::rights::{deleted_by, locked_by, put_by};
 use crate::store::Bucket;
 
 /// Whose language.
@@ -150,7 +150,7 @@ impl Author<'_> {
     fn lock(&mut self) {
         let Some(lock) = self.grant.lock else { return };
         self.add("LockState", "Allow", (vec!["s3:GetObjectRetention"], vec![self.below("")]), None);
-        let places: Vec<String> = put_by(self.grant.role).map(|prefix| self.below(prefix)).collect();
+        let places: Vec<String> = locked_by(self.grant.role).map(|prefix| self.below(prefix)).collect();
         if places.is_empty() {
             return;
         }

@@ -19,7 +19,8 @@ use super::open::Repository;
 use crate::clock::{Timestamp, later};
 use crate::crypto::object_hash;
 use crate::event::Event;
-use crate::format::layout::{self, ObjectName};
+use crate::format::layout::ObjectName;
+use crate::format::rights::LOCKED_ANEW;
 use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::random::random_array;
 use crate::store::Key;
@@ -106,9 +107,7 @@ impl Repository {
         let Some(lock) = self.store.lock() else { return Ok(Vec::new()) };
         let notes = LockNotes::load(self);
         let mut found = Vec::new();
-        let rooms =
-            [layout::PACKS, layout::INDEX, layout::SNAPSHOTS, layout::CONFIG, layout::KEYS, layout::WRITERS];
-        for room in rooms {
+        for room in LOCKED_ANEW {
             for object in self.store.list(room).await? {
                 let is_needed = ObjectName::parse(object.key.as_str()).is_some_and(|name| match name {
                     ObjectName::Pack(pack) => packs.contains(&pack),

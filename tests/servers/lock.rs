@@ -11,10 +11,10 @@ use crate::client::Client;
 use crate::server::Server;
 use crate::{fill, skipped};
 
-const BUCKET: &str = "locked";
+pub(crate) const BUCKET: &str = "locked";
 
 /// What the store has of a name: its kind, name, id of the version.
-fn versions(client: &Client<'_>, prefix: &str) -> Vec<(bool, String, String)> {
+pub(crate) fn versions(client: &Client<'_>, prefix: &str) -> Vec<(bool, String, String)> {
     let (status, body) =
         client.request("GET", &format!("/{BUCKET}?versions&prefix=repository/{prefix}"), b"");
     assert!(status == 200 && body.contains("<IsTruncated>false"), "{status} {body}");
@@ -30,7 +30,7 @@ fn versions(client: &Client<'_>, prefix: &str) -> Vec<(bool, String, String)> {
 }
 
 /// When the lock of an object ends.
-fn end(client: &Client<'_>, key: &str) -> Timestamp {
+pub(crate) fn end(client: &Client<'_>, key: &str) -> Timestamp {
     let (status, body) = client.request("GET", &format!("/{BUCKET}/{key}?retention"), b"");
     assert_eq!(status, 200, "{key}: {body}");
     let text = body.split_once("<RetainUntilDate>").unwrap().1;
@@ -39,7 +39,7 @@ fn end(client: &Client<'_>, key: &str) -> Timestamp {
 
 /// Waits until it is past this time.
 #[expect(clippy::disallowed_methods, reason = "the server's clock is the machine's")]
-fn wait_for(time: Timestamp) {
+pub(crate) fn wait_for(time: Timestamp) {
     while let Ok(left) = Duration::try_from(time.duration_since(Timestamp::now())) {
         std::thread::sleep(left.max(Duration::from_millis(50)));
     }
@@ -53,7 +53,7 @@ fn check(client: &Client<'_>, name: &str) -> Value {
     checks.into_iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-fn start<'a>(server: &'a Server, lock: &str) -> (Client<'a>, std::path::PathBuf) {
+pub(crate) fn start<'a>(server: &'a Server, lock: &str) -> (Client<'a>, std::path::PathBuf) {
     let owner = Client::owner(server, BUCKET);
     let made =
         owner.request_with("PUT", &format!("/{BUCKET}"), &["x-amz-bucket-object-lock-enabled:true"], b"");
@@ -64,7 +64,7 @@ fn start<'a>(server: &'a Server, lock: &str) -> (Client<'a>, std::path::PathBuf)
     (owner, source)
 }
 
-fn everything(client: &Client<'_>) -> Vec<String> {
+pub(crate) fn everything(client: &Client<'_>) -> Vec<String> {
     ["config/", "keys/", "writers/", "packs/", "index/", "snapshots/"]
         .iter()
         .flat_map(|p| client.keys(p))

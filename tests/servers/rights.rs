@@ -1,12 +1,13 @@
 //! The permissions that `policy generate` writes, in force at a server that goes by them.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::server::Server;
-use crate::{fill, skipped};
+use crate::{fill, lock, skipped};
 
 /// Puts the generated permissions of these roles, each for a user of that name, on the bucket.
 fn permit(owner: &Client<'_>, bucket: &str, (roles, more): (&[&str], &[&str])) {
@@ -81,4 +82,36 @@ fn ceph_gives_each_role_what_it_needs_and_refuses_the_rest() {
     assert_eq!(maintainer.request("DELETE", &path, b"").0, 403);
     assert_eq!(maintainer.request("PUT", "/bucket?policy", b"{}").0, 403);
     reader.restores(&source, &[]);
+}
+
+#[test]
+fn under_a_lock_a_writer_locks_anew_and_nobody_unlocks() {
+    if skipped() {
+        return;
+    }
+    let server = Server::ceph();
+    let roles = ["writer", "maintainer"];
+    roles.iter().for_each(|role| server.add_user(role));
+    let (owner, source) = lock::start(&server, "governance:60s");
+    permit(&owner, lock::BUCKET, (&roles, &["--lock", "governance:60s"]));
+    let (writer, maintainer) = (owner.as_user("writer"), owner.as_user("maintainer"));
+    writer.exits(0, &["backup", source.to_str().unwrap()]);
+    let keys = lock::everything(&owner);
+    let before: Vec<_> = keys.iter().map(|key| lock::end(&owner, key)).collect();
+    lock::wait_for(*before.iter().max().unwrap() - Duration::from_secs(29));
+    writer.exits(0, &["backup", source.to_str().unwrap()]);
+    let needed = keys.iter().zip(before).filter(|(key, _)| !key.ends_with(".ok"));
+    for (key, before) in needed {
+        assert!(lock::end(&owner, key) > before, "{key} is needed and was not locked anew");
+    }
+    let bypass = ["x-amz-bypass-governance-retention:true"];
+    let shorter = b"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2020-01-01T00:00:00Z</RetainUntilDate></Retention>";
+    for (_, key, id) in lock::versions(&owner, "packs/") {
+        for user in [&writer, &maintainer] {
+            let path = format!("/{}/{key}?versionId={id}", lock::BUCKET);
+            assert_eq!(user.request_with("DELETE", &path, &bypass, b"").0, 403, "{path}");
+            let path = format!("/{}/{key}?retention", lock::BUCKET);
+            assert!(user.request_with("PUT", &path, &bypass, shorter).0 >= 400, "{path}");
+        }
+    }
 }
