@@ -49,3 +49,8 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
 }
+
+/// The time so long after another; the last there is, where that would be beyond it.
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(time.0.saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+}

@@ -9,6 +9,7 @@ use crate::format::FormatError;
 use crate::format::layout::UNDONE;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
+use crate::policy::PolicyError;
 use crate::repo::RepoError;
 use crate::restic::ResticError;
 use crate::retention::Group;
@@ -48,6 +49,9 @@ pub enum Error {
     /// A repository of restic could not be read.
     #[error(transparent)]
     Restic(#[from] ResticError),
+    /// No permission of a store can be written.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -232,6 +236,12 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// Objects were to be locked, and the store does not do that.
+    #[error("{url} does not lock objects: nothing was made")]
+    NotLockable {
+        /// Where.
+        url: String,
+    },
     /// A collection cannot tell what is gone from what is not listed.
     #[error("the store at {url} does not list what was just stored: nothing was collected")]
     NotListed {
@@ -360,6 +370,8 @@ impl Error {
             Self::Source(error) => error.class(),
             Self::Target(error) => error.class(),
             Self::Filter(_)
+            | Self::Policy(_)
+            | Self::NotLockable { .. }
             | Self::BadSelector { .. }
             | Self::InsideRepository { .. }
             | Self::OutputIsTerminal { .. }

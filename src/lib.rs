@@ -9,6 +9,7 @@
 //! | 4 | [`error`] | the one error of public operations |
 //! | 3 | [`repo`] | a repository: open, commit, read chunks, write packs |
 //! | 3 | [`index`] | chunk id to location: immutable sorted tables, memory-mapped |
+//! | 3 | [`policy`] | permissions of stores, made from what each role asks of one |
 //! | 3 | [`restic`] | reading repositories of restic |
 //! | 2 | [`store`] | object storage: typed keys, durable PUT, exact reads, retry |
 //! | 2 | [`source`] | what is backed up, and where it is restored to |
@@ -43,6 +44,7 @@ pub mod source;
 pub mod store;
 
 pub mod index;
+pub mod policy;
 pub mod repo;
 pub mod restic;
 

@@ -19,6 +19,9 @@ pub(crate) enum CliError {
     /// No directory for something, because there is no home directory.
     #[error("there is no {what}, because HOME is not set")]
     NoHome { what: &'static str, option: &'static str },
+    /// What a bucket was is only read.
+    #[error("`{verb}` stores or deletes something, and what the repository was before cannot be changed")]
+    PastIsReadOnly { verb: &'static str },
     /// `init` must be told where.
     #[error("no repository is named")]
     NoRepositoryNamed,
@@ -152,6 +155,7 @@ impl CliError {
             Self::Library(error) => error.class(),
             Self::OfOther { error, .. } | Self::OfForeign { error, .. } => error.class(),
             Self::NoHome { .. }
+            | Self::PastIsReadOnly { .. }
             | Self::NoRepositoryNamed
             | Self::NoOtherRepository
             | Self::TwoSecrets { .. }

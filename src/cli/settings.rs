@@ -103,7 +103,7 @@ pub(crate) struct Other {
 
 impl Settings {
     /// Makes the decisions for the repository to copy to. Options of the first one's store say nothing of this one's; limits
-    /// and patience go for both.
+    /// and patience go for both; a time of the past is meant of the first one.
     pub(crate) fn other(&self, args: ToArgs, around: &Surroundings) -> Result<Other, CliError> {
         let ToArgs { repo, password_file, password_command, key_file, words_file, option } = args;
         let named = repo.as_deref().or_else(|| around.get("LIFEBOAT_TO_REPO"));
@@ -123,7 +123,7 @@ impl Settings {
     }
 
     fn beside(&self, url: StoreUrl, secret: Secret, options: Vec<(String, String)>) -> Other {
-        Other { url, secret, store: StoreOptions { options, ..self.store.clone() } }
+        Other { url, secret, store: StoreOptions { options, as_of: None, ..self.store.clone() } }
     }
 }
 
@@ -165,6 +165,7 @@ fn store_options(args: &GlobalArgs, around: &Surroundings) -> StoreOptions {
         limit_download: args.limit_download.map(|size| size.0),
         retry_for: args.retry_for.unwrap_or(PATIENCE),
         environment: around.for_store(),
+        as_of: args.as_of,
     }
 }
 

@@ -1,5 +1,8 @@
 //! `docs/format.md` section 9: the configuration and the writers' registry, both signed by the root key.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::FormatError;
 use super::cbor::{Cbor, encode};
 use crate::id::{RepositoryId, WriterId};
@@ -44,6 +47,61 @@ pub struct StoredChunkParams {
     pub max: u32,
 }
 
+/// How hard a lock is to undo. The number is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum LockMode {
+    /// Those whom the store gives a right of its own may.
+    Governance = 0,
+    /// Nobody may, the owner of the account included.
+    Compliance = 1,
+}
+
+impl LockMode {
+    /// Both modes.
+    pub const ALL: [Self; 2] = [Self::Governance, Self::Compliance];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        }
+    }
+}
+
+/// How the store locks every object that is stored, and each again that a new snapshot depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lock {
+    /// How hard it is to undo.
+    pub mode: LockMode,
+    /// How long from then on, in seconds; at least one.
+    pub seconds: u32,
+}
+
+impl Lock {
+    /// The time from storing to the end.
+    pub const fn period(self) -> Duration {
+        Duration::from_secs(self.seconds as u64)
+    }
+
+    /// The same in days, a part of one counted whole.
+    pub const fn days(self) -> u32 {
+        self.seconds.div_ceil(24 * 3600)
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.seconds {
+            seconds if seconds % 86_400 == 0 => (seconds / 86_400, "d"),
+            seconds if seconds % 3_600 == 0 => (seconds / 3_600, "h"),
+            seconds => (seconds, "s"),
+        };
+        write!(f, "{}:{number}{unit}", self.mode.name())
+    }
+}
+
 /// The configuration of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -61,13 +119,15 @@ pub struct Config {
     pub created: i64,
     /// What the store answered to the probe: bit 0 list after write, bit 1 ranges, bit 2 delete seen.
     pub store_probe: u32,
+    /// How objects are locked, if they are.
+    pub lock: Option<Lock>,
 }
 
 impl Config {
     /// The CBOR value.
     pub fn encode(&self) -> Vec<u8> {
         encode(|e| {
-            e.map(7)?;
+            e.map(7 + u64::from(self.lock.is_some()))?;
             e.u8(0)?.bytes(self.repository.as_bytes())?;
             e.u8(1)?.u8(self.suite)?;
             e.u8(2)?.bytes(&self.root)?;
@@ -79,6 +139,9 @@ impl Config {
             e.u8(4)?.array(3)?.u32(params.min)?.u32(params.average)?.u32(params.max)?;
             e.u8(5)?.i64(self.created)?;
             e.u8(6)?.u32(self.store_probe)?;
+            if let Some(lock) = &self.lock {
+                e.u8(7)?.array(2)?.u8(lock.mode as u8)?.u32(lock.seconds)?;
+            }
             Ok(())
         })
     }
@@ -93,6 +156,7 @@ impl Config {
             chunk_params: StoredChunkParams { min: 0, average: 0, max: 0 },
             created: 0,
             store_probe: 0,
+            lock: None,
         };
         let mut d = Cbor::new(bytes, "9", "config");
         d.map(|d, key| {
@@ -108,6 +172,7 @@ impl Config {
                 }
                 5 => config.created = d.i64()?,
                 6 => config.store_probe = d.u32()?,
+                7 => config.lock = Some(decode_lock(d)?),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -117,6 +182,16 @@ impl Config {
             return Err(FormatError::Value { section: "9", what: "suite" });
         }
         Ok(config)
+    }
+}
+
+fn decode_lock(d: &mut Cbor<'_>) -> Result<Lock, FormatError> {
+    let values = d.array(2, Cbor::u32)?;
+    let [mode, seconds] = values.try_into().map_err(|_| d.value("lock"))?;
+    let mode = LockMode::ALL.into_iter().find(|known| *known as u32 == mode);
+    match mode {
+        Some(mode) if seconds > 0 => Ok(Lock { mode, seconds }),
+        _ => Err(d.value("lock")),
     }
 }
 

@@ -30,6 +30,9 @@ pub const HOLDS: &str = "holds/";
 /// Prefix of tags given after a snapshot was made.
 pub const LABELS: &str = "labels/";
 
+/// Prefix of what a store is tried out with. It is no part of the repository: nothing is read there but what was just stored.
+pub const PROBE: &str = "probe/";
+
 /// Every prefix a repository of this version may hold objects under.
 pub const PREFIXES: [&str; 13] = [
     CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS, LABELS,

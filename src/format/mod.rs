@@ -19,6 +19,7 @@ pub mod labels;
 pub mod layout;
 pub mod node;
 pub mod pack;
+pub mod rights;
 pub mod sealed;
 pub mod segment;
 pub mod signed;

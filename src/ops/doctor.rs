@@ -3,6 +3,8 @@
 //! # Must not
 //! Stop at the first trouble: every check is made and reported. Change anything that lasts.
 
+mod lock;
+
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::snapshots::{SnapshotFilter, list};
+use crate::class::Class;
 use crate::crypto::slot::Unlock;
 use crate::format::layout::{self, ObjectName};
 use crate::id::{ObjectHash, SnapshotId};
@@ -101,6 +104,11 @@ pub async fn doctor(store: Store, env: &Env, unlock: Option<&Unlock>) -> Vec<Che
     };
     match store.probe(ProbeExtent::Full).await {
         Ok(probe) => checks.extend(of_probe(&probe)),
+        Err(error) if there && error.class() == Class::Denied => checks.push(Check::warn(
+            "store",
+            format!("not tried out: {error}"),
+            "right for a writer, a reader and a verifier, whose permissions do not reach so far; a maintainer's do",
+        )),
         Err(error) => {
             let hint = "backups need the right to write and to list here";
             checks.push(Check::fail("store", &error, hint));
@@ -206,7 +214,13 @@ async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
         }
         Err(error) => checks.push(Check::fail("snapshots", &error, "run `lifeboat verify`")),
     }
+    checks.extend(lock::checks(&repo).await);
     checks
+}
+
+/// So many of them.
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// What maintainers said of snapshots and packs: damage of it stops collections, and of a part of it backups too.
@@ -271,7 +285,7 @@ fn without(key: &str) -> &'static str {
 }
 
 fn of_problems(name: &'static str, all: &[Problem], first: &Problem, hint: &'static str) -> Check {
-    let count = if all.len() == 1 { "1 object".to_owned() } else { format!("{} objects", all.len()) };
+    let count = count(all.len(), "object");
     let failed = Check::fail(name, &first.error, hint);
     Check { detail: format!("{count} cannot be used; {}: {}", first.key, failed.detail), ..failed }
 }

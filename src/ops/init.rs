@@ -12,9 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::chunk::ChunkParams;
 use crate::error::Error;
+use crate::format::config::Lock;
 use crate::format::layout;
 use crate::id::RepositoryId;
-use crate::repo::{Env, NewSlot, RepoError, create};
+use crate::repo::{Env, NewSlot, Plan, RepoError, create};
 use crate::store::{ProbeExtent, ProbeReport, ProbeStep, Store};
 
 /// How a new repository opens, and how it cuts content.
@@ -28,6 +29,8 @@ pub struct InitOptions {
     pub recovery_words: bool,
     /// How content is cut, for as long as the repository lives.
     pub chunk_params: ChunkParams,
+    /// Locks every object that is stored, in a bucket that can.
+    pub lock: Option<Lock>,
     /// Makes the repository even if the store does not keep the promises that safe deletion rests on.
     pub accept_weak_store: bool,
 }
@@ -39,6 +42,7 @@ impl Default for InitOptions {
             new_key_file: false,
             recovery_words: false,
             chunk_params: ChunkParams::FILES,
+            lock: None,
             accept_weak_store: false,
         }
     }
@@ -61,7 +65,7 @@ pub struct Initialised {
 ///
 /// # Errors
 /// [`RepoError::AlreadyExists`] if there is one, [`Error::Remains`] if there are parts of one, [`Error::NoKeySlot`] if
-/// nothing would open it, [`Error::WeakStore`] if the store failed its trial.
+/// nothing would open it, [`Error::NotLockable`] if objects are to be locked where they cannot be, [`Error::WeakStore`] if the store failed its trial.
 pub async fn init(store: Store, env: &Env, options: InitOptions) -> Result<Initialised, Error> {
     let mut slots = Vec::new();
     slots.extend(options.passphrase.map(NewSlot::Passphrase));
@@ -70,6 +74,9 @@ pub async fn init(store: Store, env: &Env, options: InitOptions) -> Result<Initi
     if slots.is_empty() {
         return Err(Error::NoKeySlot);
     }
+    if options.lock.is_some() && !store.can_lock().await? {
+        return Err(Error::NotLockable { url: store.url().to_string() });
+    }
     store.create_root().await?;
     clear_leftovers(&store).await?;
     let probe = store.probe(ProbeExtent::Small).await?;
@@ -77,7 +84,8 @@ pub async fn init(store: Store, env: &Env, options: InitOptions) -> Result<Initi
     if bits != PROBE_ALL && !options.accept_weak_store {
         return Err(Error::WeakStore { url: store.url().to_string() });
     }
-    let mut created = create(&store, env, &slots, (options.chunk_params, bits)).await?;
+    let plan = Plan { chunk_params: options.chunk_params, store_probe: bits, lock: options.lock };
+    let mut created = create(&store, env, &slots, plan).await?;
     Ok(Initialised {
         repository: created.repository,
         key_file: created.key_files.pop(),

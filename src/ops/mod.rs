@@ -16,6 +16,7 @@ pub mod hold;
 pub mod import;
 pub mod init;
 pub mod keys;
+pub mod lock;
 pub mod ls;
 pub mod restore;
 pub mod snapshots;

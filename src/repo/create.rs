@@ -12,7 +12,9 @@ use crate::crypto::kdf::KdfParams;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash, words};
-use crate::format::config::{Authority, Config, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry};
+use crate::format::config::{
+    Authority, Config, Lock, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry,
+};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::keyslot::{Role, SlotNote};
 use crate::format::layout::{self, ObjectName};
@@ -32,6 +34,17 @@ pub enum NewSlot {
     Words,
 }
 
+/// What a new repository's configuration says.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How content is cut.
+    pub chunk_params: ChunkParams,
+    /// What the store answered to its probe.
+    pub store_probe: u32,
+    /// How objects are locked, its own first ones included.
+    pub lock: Option<Lock>,
+}
+
 /// A repository that was just made.
 #[derive(Debug)]
 pub struct Created {
@@ -43,18 +56,16 @@ pub struct Created {
     pub words: Vec<Zeroizing<String>>,
 }
 
-/// Makes a repository in `store`; `probe` is what the store answered to its probe.
+/// Makes a repository in `store`.
 ///
 /// # Errors
 /// [`RepoError::AlreadyExists`] if a config stands there already.
-pub async fn create(
-    store: &Store,
-    env: &Env,
-    slots: &[NewSlot],
-    (params, probe): (ChunkParams, u32),
-) -> Result<Created, RepoError> {
+pub async fn create(store: &Store, env: &Env, slots: &[NewSlot], plan: Plan) -> Result<Created, RepoError> {
     if !store.list(layout::CONFIG).await?.is_empty() {
         return Err(RepoError::AlreadyExists { url: store.url().to_string() });
+    }
+    if let Some(lock) = plan.lock {
+        store.set_lock(lock);
     }
     let random = &*env.random;
     let repository = RepositoryId::new(random_array(random)?);
@@ -94,7 +105,7 @@ pub async fn create(
         put_slot((store, env), &unlock, &opened, &note).await?;
     }
     register(store, (repository, &root), &writer, Authority::Maintainer).await?;
-    let config = new_config(env, &opened, (params, probe));
+    let config = new_config(env, &opened, plan);
     put_signed(store, (ObjectKind::Config, repository), &config.encode(), &root, |hash| {
         ObjectName::Config(0, hash)
     })
@@ -116,7 +127,7 @@ pub(super) async fn register(
     Ok(())
 }
 
-fn new_config(env: &Env, opened: &Opened, (params, probe): (ChunkParams, u32)) -> Config {
+fn new_config(env: &Env, opened: &Opened, Plan { chunk_params: params, store_probe, lock }: Plan) -> Config {
     let recipient = |purpose, key: &Option<PrivateKey>| {
         key.as_ref().map(|key| Recipient { purpose, public_key: key.public_key().to_bytes() })
     };
@@ -133,7 +144,8 @@ fn new_config(env: &Env, opened: &Opened, (params, probe): (ChunkParams, u32)) -
         .collect(),
         chunk_params: StoredChunkParams { min: params.min(), average: params.average(), max: params.max() },
         created: env.clock.now().0,
-        store_probe: probe,
+        store_probe,
+        lock,
     }
 }
 

@@ -91,6 +91,9 @@ impl Repository {
         let Opened { role, secrets, pins } = opened;
         let slot = OpenSlot { hash, role, pins: Pins { config: number, ..pins } };
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
+        if let Some(lock) = config.lock {
+            store.set_lock(lock);
+        }
         let known = Arc::default();
         let cold_from = COLD_FROM;
         Ok(Self { store, env, config, secrets, slot, known, index_key, registry, recipients, cold_from })

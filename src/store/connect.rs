@@ -123,6 +123,11 @@ fn is_odd(entry: &str, tag: &str) -> bool {
         .split_once(&format!("<{tag}>"))
         .and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")))
         .map_or("", |(name, _)| name);
+    is_odd_name(name)
+}
+
+/// Whether the client takes this name for an error.
+pub(super) fn is_odd_name(name: &str) -> bool {
     let name = name.strip_prefix('/').unwrap_or(name);
     let name = name.strip_suffix('/').unwrap_or(name);
     // A character reference stands for a control character, or for one that no key has.

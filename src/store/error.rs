@@ -6,6 +6,7 @@ use std::io;
 
 use object_store::client::HttpError;
 
+use super::as_of::says_no_versions;
 use super::door::{DoorError, DoorKind};
 use super::key::KeyError;
 use super::local::LocalError;
@@ -28,6 +29,8 @@ pub enum Operation {
     List,
     /// Deleting an object.
     Delete,
+    /// Locking an object for a time.
+    Lock,
     /// Making or looking at the root.
     Root,
 }
@@ -39,6 +42,7 @@ impl fmt::Display for Operation {
             Self::Get => "read",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Lock => "lock",
             Self::Root => "use",
         })
     }
@@ -193,6 +197,11 @@ pub(super) struct Request<'a> {
 /// Sorts an error of the layer below.
 pub(super) fn classify(request: Request<'_>, error: object_store::Error) -> StoreError {
     let (operation, key) = (request.operation, request.key.to_owned());
+    if let object_store::Error::Generic { source, .. } = &error
+        && says_no_versions(source.as_ref())
+    {
+        return OpenError::NoVersions { url: request.place.to_string() }.into();
+    }
     let no_bucket = || StoreError::NoBucket { place: request.place.to_string() };
     match error {
         object_store::Error::NotFound { source, .. } => {

@@ -64,6 +64,30 @@ pub(super) enum Place {
     Memory,
 }
 
+/// A kind of cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// S3 and what speaks like it.
+    S3,
+    /// Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+/// A place in a cloud, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bucket<'a> {
+    /// Whose.
+    pub cloud: Cloud,
+    /// The storage account, where the location names it.
+    pub account: Option<&'a str>,
+    /// The bucket or container.
+    pub name: &'a str,
+    /// What stands before each key; empty, or without slashes at its ends.
+    pub prefix: &'a str,
+}
+
 /// Where a repository lies: a directory, here or behind a door, or a prefix in a bucket. It never holds a secret, so it may be printed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl {
@@ -95,6 +119,19 @@ impl StoreUrl {
             Place::Local(path) => Some(path),
             _ => None,
         }
+    }
+
+    /// The bucket, if it is one.
+    pub fn bucket(&self) -> Option<Bucket<'_>> {
+        let (cloud, account, name, prefix) = match &self.place {
+            Place::S3 { bucket, prefix } => (Cloud::S3, None, bucket, prefix),
+            Place::Google { bucket, prefix } => (Cloud::Google, None, bucket, prefix),
+            Place::Azure { account, container, prefix } => {
+                (Cloud::Azure, account.as_deref(), container, prefix)
+            }
+            Place::Local(_) | Place::Ssh(_) | Place::Memory => return None,
+        };
+        Some(Bucket { cloud, account, name, prefix })
     }
 
     /// What stands before each key in the bucket; empty or without slashes at its ends.

@@ -14,6 +14,7 @@
 //! Believe a status that proves nothing (`AlreadyExists` is settled by reading and comparing), hold a lock across an await,
 //! read the process's environment.
 
+mod as_of;
 mod aws;
 mod azure;
 #[doc(hidden)]
@@ -27,6 +28,7 @@ mod key;
 mod limit;
 pub mod local;
 mod location;
+mod locks;
 mod open;
 mod options;
 mod parts;
@@ -38,7 +40,7 @@ mod retry;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,19 +51,22 @@ use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, 
 pub use error::{Cause, Operation, StoreError};
 pub use key::{Key, KeyError};
 pub use local::{Incoming, Listing, Reading, Shelf};
-pub use location::{StoreUrl, UrlError};
+pub use location::{Bucket, Cloud, StoreUrl, UrlError};
+pub use locks::{Hidden, Swept};
 pub use open::OpenError;
 pub use options::{Environment, StoreEnv, StoreOptions};
 pub use probe::{ProbeCheck, ProbeExtent, ProbeFailure, ProbeReport, ProbeStep};
 pub use read_only::ReadOnly;
 
 use self::door::DoorStore;
+use self::aws::Vault;
 use self::error::{Request, classify};
 use self::limit::Limit;
 use self::local::LocalStore;
 use self::pool::Pool;
 use crate::clock::Timestamp;
 use crate::event::{Counters, Event};
+use crate::format::config::Lock;
 
 /// Temporary files older than this are nobody's any more.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -91,6 +96,10 @@ struct Inner {
     upload: Option<Limit>,
     download: Option<Limit>,
     pool: Pool,
+    /// Versions and locks, where the store has them.
+    vault: Option<Arc<Vault>>,
+    /// How what is stored is locked.
+    lock: OnceLock<Lock>,
 }
 
 /// A place where objects lie. Clones share it.
@@ -128,6 +137,8 @@ impl Store {
             upload: Limit::new(options.limit_upload),
             download: Limit::new(options.limit_download),
             pool,
+            vault: opened.vault,
+            lock: OnceLock::new(),
         })))
     }
 
@@ -146,6 +157,8 @@ impl Store {
             upload: Limit::new(options.limit_upload),
             download: Limit::new(options.limit_download),
             pool: Pool::default(),
+            vault: None,
+            lock: OnceLock::new(),
         }))
     }
 
@@ -189,7 +202,9 @@ impl Store {
     async fn put_once(&self, key: &Key, payload: PutPayload) -> Result<(), StoreError> {
         let mode = if self.0.create_only { PutMode::Create } else { PutMode::Overwrite };
         let path = self.path(key.as_str());
-        match self.0.objects.put_opts(&path, payload.clone(), PutOptions::from(mode)).await {
+        let mut options = PutOptions::from(mode);
+        self.mark_locked(key, &payload, &mut options);
+        match self.0.objects.put_opts(&path, payload.clone(), options).await {
             Ok(_) => Ok(()),
             Err(object_store::Error::AlreadyExists { source, .. }) => {
                 self.settle(key, &payload, source).await

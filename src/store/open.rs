@@ -7,6 +7,8 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+use super::as_of::AsOf;
+use super::aws::Vault;
 use super::door::{DoorStore, Host, Ssh};
 use super::error::{Cause, StoreError};
 use super::local::{LocalOptions, LocalStore};
@@ -79,6 +81,18 @@ pub enum OpenError {
     /// The account of Azure storage is named nowhere.
     #[error("name the storage account: AZURE_STORAGE_ACCOUNT_NAME or the option account_name")]
     NoAccount,
+    /// Of such a place nothing is known but what is there now.
+    #[error("{url} is not a bucket of S3 or its relatives: what it was at another time cannot be read")]
+    NoPast {
+        /// Where.
+        url: String,
+    },
+    /// The bucket keeps only what is there now.
+    #[error("{url} keeps no versions of its objects: what it was at another time cannot be read")]
+    NoVersions {
+        /// Where.
+        url: String,
+    },
     /// The settings do not make a store.
     #[error("the settings of this store do not fit together")]
     Settings {
@@ -114,6 +128,15 @@ pub(super) struct Opened {
     pub(super) local: Option<LocalStore>,
     pub(super) door: Option<DoorStore>,
     pub(super) create_only: bool,
+    /// Versions and locks, where the store has them.
+    pub(super) vault: Option<Arc<Vault>>,
+}
+
+impl Opened {
+    /// A store of which only content is known.
+    fn plain(objects: Arc<dyn ObjectStore>, local: Option<LocalStore>, create_only: bool) -> Self {
+        Self { objects, local, door: None, create_only, vault: None }
+    }
 }
 
 /// Options of ours taken out of the list, the rest for the client of a cloud.
@@ -204,6 +227,9 @@ pub(super) async fn open(
     pool: &Pool,
 ) -> Result<Opened, StoreError> {
     let mut taken = Taken::new(options);
+    if options.as_of.is_some() && !matches!(url.place, Place::S3 { .. }) {
+        return Err(OpenError::NoPast { url: url.to_string() }.into());
+    }
     match &url.place {
         Place::Local(path) => {
             if !path.is_absolute() {
@@ -216,33 +242,38 @@ pub(super) async fn open(
             };
             none_left(taken)?;
             let store = LocalStore::with_pool(path.clone(), local, env, pool.clone())?;
-            Ok(Opened {
-                objects: Arc::new(store.clone()),
-                local: Some(store),
-                door: None,
-                create_only: false,
-            })
+            Ok(Opened::plain(Arc::new(store.clone()), Some(store), false))
         }
         Place::Memory => {
             none_left(taken)?;
-            Ok(Opened { objects: Arc::new(InMemory::new()), local: None, door: None, create_only: false })
+            Ok(Opened::plain(Arc::new(InMemory::new()), None, false))
         }
         Place::Ssh(host) => {
             let store = ssh(url, host, taken, &options.environment)?;
             // Nothing is replaced behind a door.
-            Ok(Opened { objects: Arc::new(store.clone()), local: None, door: Some(store), create_only: true })
+            let objects = Arc::new(store.clone());
+            Ok(Opened { objects, local: None, door: Some(store), create_only: true, vault: None })
+        }
+        Place::S3 { bucket, .. } => {
+            let create_only = taken.switch("create_only")?.unwrap_or(false);
+            let vault = Arc::new(aws::open(bucket, taken, &options.environment, env)?);
+            let s3 = Arc::clone(&vault.s3);
+            let objects: Arc<dyn ObjectStore> = match options.as_of {
+                Some(time) => Arc::new(AsOf::new(s3, Arc::clone(&vault), time)),
+                None => s3,
+            };
+            Ok(Opened { objects, local: None, door: None, create_only, vault: Some(vault) })
         }
         place => {
             let create_only = taken.switch("create_only")?.unwrap_or(false);
             let objects: Arc<dyn ObjectStore> = match place {
-                Place::S3 { bucket, .. } => Arc::new(aws::open(bucket, taken, &options.environment, env)?),
                 Place::Google { bucket, .. } => Arc::new(google::open(bucket, taken, &options.environment)?),
                 Place::Azure { account, container, .. } => {
                     Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
                 }
-                Place::Local(_) | Place::Memory | Place::Ssh(_) => Arc::new(InMemory::new()),
+                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) => Arc::new(InMemory::new()),
             };
-            Ok(Opened { objects, local: None, door: None, create_only })
+            Ok(Opened::plain(objects, None, create_only))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cancel::Cancel;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::event::Observer;
 use crate::random::Random;
 
@@ -54,6 +54,8 @@ pub struct StoreOptions {
     pub retry_for: Duration,
     /// Where credentials are looked for.
     pub environment: Environment,
+    /// Reads a bucket that keeps versions as it was at this time of the store; nothing can be written then.
+    pub as_of: Option<Timestamp>,
 }
 
 impl Default for StoreOptions {
@@ -64,6 +66,7 @@ impl Default for StoreOptions {
             limit_download: None,
             retry_for: Duration::from_secs(15 * 60),
             environment: Environment::default(),
+            as_of: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Key, Store, StoreError};
 use crate::clock::Timestamp;
+use crate::format::layout::PROBE;
 use crate::random::random_array;
 
 /// How much is tried.
@@ -124,7 +125,7 @@ impl Store {
     /// learned, because not even one object can be stored; every other failure is in the report.
     pub async fn probe(&self, extent: ProbeExtent) -> Result<ProbeReport, StoreError> {
         let name = random_array::<8>(self.0.env.random.as_ref())?;
-        let prefix = format!("probe/{:016x}/", u64::from_le_bytes(name));
+        let prefix = format!("{PROBE}{:016x}/", u64::from_le_bytes(name));
         let mut probe = Probe { store: self, prefix, report: ProbeReport::default() };
         let first = probe.key("first")?;
         let before = self.0.env.clock.now().0;
@@ -147,7 +148,7 @@ impl Store {
     /// store that does not list what was just stored.
     pub async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let name = random_array::<8>(self.0.env.random.as_ref())?;
-        let key = Key::new(format!("probe/{:016x}/time", u64::from_le_bytes(name)))?;
+        let key = Key::new(format!("{PROBE}{:016x}/time", u64::from_le_bytes(name)))?;
         self.put(&key, vec![Bytes::from_static(FIRST)]).await?;
         let listed = self.list(key.as_str()).await;
         self.delete(&key).await?;

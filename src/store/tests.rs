@@ -302,7 +302,7 @@ async fn options_that_do_not_exist_are_named() {
 }
 
 /// Answers every request with the same reply, and remembers the requests' first lines and headers.
-fn server(reply: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(super) fn server(reply: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let requests = Arc::new(Mutex::new(Vec::new()));
@@ -319,14 +319,14 @@ fn server(reply: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     (address, requests)
 }
 
-async fn s3(address: &str, url: &str) -> Store {
+pub(super) async fn s3(address: &str, url: &str) -> Store {
     let options = [("endpoint", address), ("access_key_id", "A"), ("secret_access_key", "S")];
     let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let options = StoreOptions { options, retry_for: Duration::ZERO, ..StoreOptions::default() };
     Store::open(&url.parse().unwrap(), &options, env()).await.unwrap()
 }
 
-fn reply(status: &str, body: &str) -> &'static str {
+pub(super) fn reply(status: &str, body: &str) -> &'static str {
     let text = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\nlast-modified: Wed, 21 Oct 2026 07:28:00 GMT\r\n\
          etag: \"e\"\r\n\r\n{body}",

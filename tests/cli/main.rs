@@ -18,6 +18,7 @@ mod keys;
 mod mounting;
 mod objects;
 mod places;
+mod policies;
 mod reading;
 mod restoring;
 mod roles;

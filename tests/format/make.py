@@ -254,16 +254,19 @@ def signed_values():
     vector("signed", "bad-trailing", "a byte too many", signed(b"\xa0", tail=rep(0x99, 65)), TRAILING, 0)
 
     def config(**change):
-        names_ = ["repo", "suite", "root", "recipients", "params", "created", "probe"]
-        base = [REPO, 1, rep(0x22, 32), [[0, rep(0x33, 40)], [1, rep(0x44, 40)]], [16384, 65536, 262144], -5, 7]
+        names_ = ["repo", "suite", "root", "recipients", "params", "created", "probe", "lock"]
+        base = [REPO, 1, rep(0x22, 32), [[0, rep(0x33, 40)], [1, rep(0x44, 40)]], [16384, 65536, 262144], -5, 7, None]
         fields = {i: change.get(n, b) for i, (n, b) in enumerate(zip(names_, base))}
         return cbor({k: v for k, v in fields.items() if v is not None})
     vector("config", "two-recipients", "a config as init makes it, with short keys", config())
+    vector("config", "locked", "every object is locked for 30 days", config(lock=[1, 30 * 86400]))
     for name, data, error in [
         ("suite", config(suite=2), value(9, "suite")), ("no-suite", config(suite=None), value(9, "suite")),
         ("purpose", config(recipients=[[2, b"x"]]), value(9, "purpose of a recipient")),
         ("recipient", config(recipients=[[0]]), value(9, "recipient")), ("recipients", config(recipients=[[0, b"x"]] * 257), value(9, "length of a list")),
         ("key", config(recipients=[[0, rep(1, 4097)]]), value(9, "length of a field")), ("params", config(params=[1, 2]), value(9, "chunk parameters")),
+        ("lock-mode", config(lock=[2, 1]), value(9, "lock")), ("lock-time", config(lock=[0, 0]), value(9, "lock")),
+        ("lock-short", config(lock=[1]), value(9, "lock")), ("lock-long", config(lock=[1, 1, 1]), value(9, "length of a list")),
         ("root", config(root=rep(1, 31)), value(9, "length of a field")), ("trailing", config() + b"\0", TRAILING),
         ("cut", config()[:-1], broken(9, "config")), ("list-bomb", b"\xa1\x03\x9b" + rep(0xff, 8), value(9, "length of a list")),
     ]:

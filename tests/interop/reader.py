@@ -166,6 +166,8 @@ class Repository:
         config = self.signed(self.object(name, digest), CONFIG, self.pinned_root, name)
         need(int(number) >= self.least_config, "the configuration is older than the key slot")
         need(config[0] == self.id and config[1] == 1 and config[2] == self.pinned_root, "a foreign configuration")
+        mode, seconds = config.get(7, (0, 1))  # how a store locks objects says nothing to who reads them
+        need(mode in (0, 1) and 0 < seconds < 1 << 32, "the lock of the configuration")
 
     # Section 16.
     def block(self, base, salt, kind, number, count, data):

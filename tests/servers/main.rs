@@ -8,6 +8,9 @@
     reason = "a failed step fails the test, and one left out is named"
 )]
 
+mod client;
+mod lock;
+mod rights;
 mod server;
 mod ssh;
 
@@ -42,40 +45,41 @@ fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
 
 #[test]
 fn a_door_behind_ssh_keeps_every_promise() {
-    if !is_left_out() {
+    if !skipped() {
         ssh::conforms();
     }
 }
 
 #[test]
 fn the_page_about_a_server_of_ones_own_holds() {
-    if !is_left_out() {
+    if !skipped() {
         ssh::the_page_holds();
     }
 }
 
 #[test]
 fn a_writer_behind_ssh_is_held_and_a_dead_server_is_waited_for() {
-    if !is_left_out() {
+    if !skipped() {
         ssh::a_writer_is_held_and_a_dead_server_is_waited_for();
     }
 }
 
-fn is_left_out() -> bool {
-    let left_out = std::env::var_os("LIFEBOAT_SKIP_SERVERS").is_some();
-    if left_out {
-        println!("left out: LIFEBOAT_SKIP_SERVERS is set");
-    }
-    left_out
-}
-
 fn run(start: fn() -> Server) {
-    if is_left_out() {
+    if skipped() {
         return;
     }
     let server = start();
     conforms(&server);
     backs_up_and_restores(&server);
+}
+
+/// Whether these tests are left out, which is said.
+fn skipped() -> bool {
+    let skipped = std::env::var_os("LIFEBOAT_SKIP_SERVERS").is_some();
+    if skipped {
+        println!("left out: LIFEBOAT_SKIP_SERVERS is set");
+    }
+    skipped
 }
 
 fn conforms(server: &Server) {

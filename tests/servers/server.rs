@@ -17,7 +17,7 @@ pub(crate) struct Server {
     pub(crate) environment: BTreeMap<String, String>,
     /// The bucket.
     pub(crate) url: &'static str,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -78,6 +78,18 @@ impl Server {
         Self::start(command, environment.into(), "gs://bucket", directory)
     }
 
+    /// Makes a user of Ceph's gateway, who may do nothing yet. Its secret key is its name and `secret`.
+    pub(crate) fn add_user(&self, name: &str) {
+        let made = Command::new("radosgw-admin")
+            .arg("-c")
+            .arg(self.directory.path().join("ceph.conf"))
+            .args(["user", "create", "--uid", name, "--display-name", name, "--access-key", name])
+            .args(["--secret-key", &crate::client::secret(name)])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
     fn start(
         mut command: Command,
         environment: BTreeMap<&str, String>,
@@ -89,7 +101,7 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap().by_ref()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "ready", "{command:?} did not start; what it said is above");
         let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { child, environment, url, _directory: directory }
+        Self { child, environment, url, directory }
     }
 }
 

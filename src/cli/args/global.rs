@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use lifeboat::clock::Timestamp;
+use lifeboat::ops::snapshots::parse_time;
 use lifeboat::units::ByteSize;
 
 /// Options for every verb.
@@ -67,6 +69,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(crate) retry_for: Option<Duration>,
 
+    /// Read a bucket of S3 that keeps versions as it was at this time, also if everything was deleted or replaced since
+    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
+    pub(crate) as_of: Option<Timestamp>,
+
     /// Threads that read, compress and encrypt [default: one a processor]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
@@ -74,6 +80,11 @@ pub(crate) struct GlobalArgs {
     /// An option of the store; may be given several times
     #[arg(short, long = "option", global = true, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) option: Vec<(String, String)>,
+}
+
+/// Reads `2026-03-01` (its end), `2026-03-01T14:00` or any other form of a time.
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    parse_time(text).ok_or("expected a time such as 2026-03-01T14:00")
 }
 
 /// Reads `KEY=VALUE`. The value may be a secret, so no message repeats it.

@@ -9,6 +9,7 @@ mod history;
 mod import;
 mod key;
 mod mount;
+mod policy;
 mod prune;
 mod restore;
 mod rules;
@@ -24,6 +25,7 @@ pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
+pub(crate) use policy::{PolicyArgs, PolicyVerb};
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
@@ -101,6 +103,8 @@ pub(crate) enum Verb {
     Key(KeyArgs),
     /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
     Serve(ServeArgs),
+    /// Make the permissions that a store has to give to writers, readers and others
+    Policy(PolicyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::Shell;
+use lifeboat::format::config::Lock;
 
 use super::select::location;
 use super::{Location, SelectArgs};
@@ -18,6 +19,14 @@ pub(crate) struct InitArgs {
     /// Make 24 recovery words that open the repository, and print them; `lifeboat key words` shows them again
     #[arg(long)]
     pub(crate) recovery_words: bool,
+
+    /// Let the store lock every object for this long, in a bucket of S3 with Object Lock enabled
+    ///
+    /// Until it ends nobody can delete or replace what is stored; with `compliance` not even the account's owner, with
+    /// `governance` those to whom the store gives that right. What a later snapshot needs is locked anew. It stays with
+    /// the repository, and a bucket costs what it cannot give back.
+    #[arg(long, value_name = "MODE:TIME", value_parser = super::policy::lock)]
+    pub(crate) lock: Option<Lock>,
 
     /// Go on even if the store does not keep the promises that safe deletion rests on
     #[arg(long)]

@@ -35,6 +35,7 @@ pub(super) async fn ensure(session: &Session) -> Result<(), CliError> {
         password: !with_key_file,
         words: person,
         weak_store: false,
+        lock: None,
     };
     let made = make(session, &keys).await?;
     announce(session, default, with_key_file);

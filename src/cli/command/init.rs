@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lifeboat::format::config::Lock;
 use lifeboat::ops::init::{InitOptions, Initialised, init};
 use serde_json::json;
 
@@ -23,6 +24,8 @@ pub(super) struct Keys<'a> {
     pub(super) words: bool,
     /// Whether a store that does not keep its promises is good enough.
     pub(super) weak_store: bool,
+    /// How objects are locked.
+    pub(super) lock: Option<Lock>,
 }
 
 pub(super) async fn run(session: &mut Session, args: InitArgs) -> Result<Exit, CliError> {
@@ -39,6 +42,7 @@ pub(super) async fn run(session: &mut Session, args: InitArgs) -> Result<Exit, C
         password,
         words: args.recovery_words,
         weak_store: args.accept_weak_store,
+        lock: args.lock,
     };
     let made = make(session, &keys).await?;
     show(session, &args, &made)?;
@@ -59,6 +63,7 @@ pub(super) async fn make(session: &Session, keys: &Keys<'_>) -> Result<Initialis
         new_key_file: file.is_some(),
         recovery_words: keys.words,
         accept_weak_store: keys.weak_store,
+        lock: keys.lock,
         ..InitOptions::default()
     };
     let made = init(store, &session.env, options).await?;
@@ -83,6 +88,7 @@ fn show(session: &mut Session, args: &InitArgs, made: &Initialised) -> Result<()
             "place": place,
             "key_file": args.new_key_file,
             "recovery_words": words,
+            "lock": args.lock.map(|lock| lock.to_string()),
         }));
     }
     if !session.voice().quiet {
@@ -91,6 +97,11 @@ fn show(session: &mut Session, args: &InitArgs, made: &Initialised) -> Result<()
             let path = quote(&path.display().to_string());
             session.output.text(&format!("it opens with --key-file {path}: keep a copy somewhere else\n"))?;
         }
+    }
+    if let (Some(lock), false) = (args.lock, session.voice().quiet) {
+        session.output.text(&format!(
+            "every object is locked ({lock}): what is stored costs until then, and nothing can give it back sooner\n"
+        ))?;
     }
     match words {
         Some(words) => session.output.text(&format!("{words}\n")),

@@ -18,6 +18,7 @@ mod key;
 mod ls;
 pub(crate) mod man;
 mod mount;
+mod policy;
 mod prune;
 mod recovery;
 mod restore;
@@ -29,13 +30,16 @@ mod undelete;
 mod verify;
 mod why;
 
-use super::args::Verb;
+use super::args::{HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb};
 use super::error::CliError;
 use super::exit::Exit;
 use super::session::Session;
 
 /// Runs a verb that works with a repository.
 pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliError> {
+    if let (Some(_), Some(verb)) = (session.settings.store.as_of, writing(&verb)) {
+        return Err(CliError::PastIsReadOnly { verb });
+    }
     match verb {
         Verb::Init(args) => init::run(session, args).await,
         Verb::Backup(args) => backup::run(session, args).await,
@@ -58,8 +62,46 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, args).await,
+        Verb::Policy(args) => policy::run(session, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Serve(args) => serve::serve(&args, &session.around, session.env.cancel.clone()).await,
     }
+}
+
+/// The verb's name, if it stores or deletes something in the repository.
+fn writing(verb: &Verb) -> Option<&'static str> {
+    Some(match verb {
+        Verb::Init(_) => "init",
+        Verb::Backup(_) => "backup",
+        Verb::Forget(_) => "forget",
+        Verb::Undelete(_) => "undelete",
+        Verb::Hold(HoldArgs { verb: HoldVerb::Add(_) }) => "hold add",
+        Verb::Hold(HoldArgs { verb: HoldVerb::Remove { .. } }) => "hold remove",
+        Verb::Tag(_) => "tag",
+        Verb::Prune(_) => "prune",
+        Verb::Import(_) => "import",
+        Verb::Doctor => "doctor",
+        Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
+        Verb::Key(KeyArgs { verb: KeyVerb::Passwd(_) }) => "key passwd",
+        Verb::Key(KeyArgs { verb: KeyVerb::Remove { .. } }) => "key remove",
+        Verb::Key(KeyArgs { verb: KeyVerb::Recovery(_) }) => "key recovery",
+        Verb::Hold(HoldArgs { verb: HoldVerb::List })
+        | Verb::Snapshots(_)
+        | Verb::Ls(_)
+        | Verb::Diff(_)
+        | Verb::Find(_)
+        | Verb::Why(_)
+        | Verb::Cat(_)
+        | Verb::Restore(_)
+        | Verb::Mount(_)
+        | Verb::Copy(_)
+        | Verb::Verify(_)
+        | Verb::Stats(_)
+        | Verb::Key(KeyArgs { verb: KeyVerb::List | KeyVerb::Words | KeyVerb::VerifyRecovery })
+        | Verb::Policy(_)
+        | Verb::Serve(_)
+        | Verb::Completions(_)
+        | Verb::Man(_) => return None,
+    })
 }

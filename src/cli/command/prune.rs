@@ -68,6 +68,9 @@ fn object(report: &PruneReport, dry_run: bool) -> serde_json::Value {
         "index_objects_written": report.index_written,
         "packs_left": report.left.iter().map(|(key, why)| json!({"key": key, "reason": why})).collect::<Vec<_>>(),
         "pack_bytes": report.pack_bytes,
+        "bytes_locked": report.locked_bytes,
+        "free_at": report.free_at.map(|time| time::utc(time.0)),
+        "bytes_given_back": report.given_back_bytes,
     })
 }
 
@@ -95,6 +98,13 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
             ByteSize(report.moved_bytes),
             packs(report.written),
         ));
+    }
+    if report.given_back_bytes > 0 {
+        line(format!("{} given back whose locks are over", ByteSize(report.given_back_bytes)));
+    }
+    if let Some(free) = report.free_at {
+        let (size, free) = (ByteSize(report.locked_bytes), time::local(free.0));
+        line(format!("{size} deleted and still locked, free after {free} at the earliest"));
     }
     if let Some(text) = planned(&report.plan, dry_run) {
         line(text);

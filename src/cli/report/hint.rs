@@ -3,11 +3,12 @@
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::format::layout::UNDONE;
+use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RepoError, SlotError};
 use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
-use lifeboat::store::StoreError;
+use lifeboat::store::{OpenError, StoreError};
 
 use super::super::error::CliError;
 use super::{Context, quote};
@@ -21,6 +22,9 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
         CliError::OfOther { place, error } => return other(place, error),
         CliError::OfForeign { error, .. } => return foreign(error, context),
+        CliError::PastIsReadOnly { .. } => {
+            "leave --as-of out; what it shows can be restored, or copied into a new repository: lifeboat copy --to".to_owned()
+        }
         CliError::NoRepositoryNamed => "name it with --repo or LIFEBOAT_REPO".to_owned(),
         CliError::NoDefaultRepository { .. } => {
             "name a repository with --repo or LIFEBOAT_REPO, or make the default one: lifeboat backup PATH".to_owned()
@@ -97,9 +101,14 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Source(error) => source(error)?.to_owned(),
+        Error::Policy(error) => policy(error)?.to_owned(),
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
         Error::WeakStore { .. } => {
             "see what fails: lifeboat doctor; --accept-weak-store makes it all the same".to_owned()
+        }
+        Error::NotLockable { .. } => {
+            "make a bucket of S3 with Object Lock enabled, which can only be done when it is made; or leave --lock out"
+                .to_owned()
         }
         Error::NotListed { .. } => "see what fails: lifeboat doctor".to_owned(),
         Error::Remains { .. } => "restore its configuration, or choose another place".to_owned(),
@@ -147,6 +156,18 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         }
         _ => return selector(error).or_else(|| target(error)).or_else(|| mount(error)),
     })
+}
+
+fn policy(error: &PolicyError) -> Option<&'static str> {
+    match error {
+        PolicyError::Place { .. } => {
+            Some("name the place with -r: s3://BUCKET/PREFIX, gs:// for gcs, az:// for azure")
+        }
+        PolicyError::NobodyNamed { .. } => Some("name them with --principal"),
+        PolicyError::Prefix { .. } => Some("choose another prefix, or a bucket without one"),
+        PolicyError::Lock { .. } => Some("leave --lock out, and let the bucket itself keep what is deleted"),
+        _ => None,
+    }
 }
 
 /// What to do when no snapshot is meant, or one that cannot be used.
@@ -255,6 +276,9 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Open(OpenError::NoVersions { .. }) => {
+            "turn versions on for the bucket: from then on it can be read as it was".to_owned()
+        }
         StoreError::Denied { source, .. } if source.to_string().contains("opened with the role") => {
             "do it with a key whose line on the server has another --role".to_owned()
         }

@@ -97,7 +97,7 @@ pub(super) async fn save(
         let lost = std::mem::take(&mut gathered.lost);
         match confirm::settle(repo, &stored, &mut index, &mut gathered.dependencies, lost).await? {
             Settled::Clean => {
-                summary.packs = acknowledge(repo, &stored, gathered).await?;
+                summary.packs = acknowledge(repo, &stored, (gathered, &heads)).await?;
                 summary.snapshot = Some(id);
             }
             Settled::Again => {
@@ -184,8 +184,16 @@ impl Drop for Aside {
     }
 }
 
-/// The check came out clean: confirm, and only then replace the local state. Gives the packs that the snapshot needs.
-async fn acknowledge(repo: &Repository, stored: &Stored, gathered: Gathered) -> Result<Vec<PackId>, Error> {
+/// The check came out clean: lock what must not go now, confirm, and only then replace the local state. Gives the packs that
+/// the snapshot needs.
+async fn acknowledge(
+    repo: &Repository,
+    stored: &Stored,
+    (gathered, heads): (Gathered, &Heads),
+) -> Result<Vec<PackId>, Error> {
+    // Before anybody is told that the snapshot is there: for half of the lock's time at least it can lose nothing.
+    let parents = heads.parents.iter().copied().collect();
+    repo.extend_locks(&gathered.dependencies.0, &parents).await?;
     repo.confirm_snapshot(stored.sequence, stored.id).await?;
     let warn = |message: String| repo.env().observer.observe(&Event::Warning { message: &message });
     // The snapshot is confirmed: from here on, what fails costs a later run time or a comparison, and this one nothing.

@@ -13,6 +13,7 @@
 
 mod finish;
 mod fold;
+mod locked;
 mod mover;
 mod options;
 mod origin;
@@ -59,11 +60,13 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     repo.intact_registry()?;
     let mut report = PruneReport::default();
     let clock = StoreClock::start(repo, options.dry_run).await?;
-    let result = remove_and_collect(repo, options, clock.now, &mut report).await;
+    let now = clock.now;
+    let result = remove_and_collect(repo, options, now, &mut report).await;
     // Whatever happened: a nightly run that is refused must not leave one object more each time.
     let stopped = clock.stop(repo).await;
     result?;
     stopped?;
+    locked::sweep(repo, options, now, &mut report).await?;
     if !options.dry_run
         && let Err(error) = repo.store().sweep_temporary().await
     {

@@ -99,9 +99,21 @@ pub struct PruneReport {
     pub left: Vec<(String, String)>,
     /// Bytes of all packs when the run ended.
     pub pack_bytes: u64,
+    /// Bytes of objects that were deleted, now or before, and that the store still keeps because they are locked.
+    pub locked_bytes: u64,
+    /// When the last of them becomes free, at the earliest.
+    pub free_at: Option<Timestamp>,
+    /// Bytes of such objects that the store gave back, because their locks were over.
+    pub given_back_bytes: u64,
 }
 
 impl PruneReport {
+    /// Something deleted stays in the store until then.
+    pub(super) fn keep(&mut self, bytes: u64, until: Timestamp) {
+        self.locked_bytes += bytes;
+        self.free_at = self.free_at.max(Some(until));
+    }
+
     pub(super) fn add(&mut self, moved: &MovedTotals) {
         self.moved_bytes += moved.bytes;
         self.written += moved.packs;

@@ -2,15 +2,23 @@
 //!
 //! In order: options, the environment, a web identity token, the profile files, the container's and the machine's metadata.
 
+mod lock;
 mod process;
 mod profile;
+mod vault;
+mod xml;
 
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::client::HttpConnector;
+
+pub(super) use self::lock::Retain;
+use self::lock::{LockConnector, Signing};
 
 use self::process::ProcessCredentials;
 use self::profile::{Profile, Source};
+pub(super) use self::vault::{Vault, Version};
 use super::connect::{Connector, client_options, retry};
 use super::open::{OpenError, Taken, check_endpoint};
 use super::options::{Environment, StoreEnv};
@@ -40,14 +48,17 @@ pub(super) fn open(
     mut taken: Taken,
     environment: &Environment,
     env: &StoreEnv,
-) -> Result<AmazonS3, OpenError> {
+) -> Result<Vault, OpenError> {
     let allow_http = taken.switch("allow_http")?;
     let plan = plan(taken.into_rest(), environment)?;
     let endpoint = plan.endpoint();
+    let mut client = client_options(check_endpoint(endpoint, allow_http)?);
+    let connector = LockConnector::default();
+    let signing = Arc::clone(&connector.signing);
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(client_options(check_endpoint(endpoint, allow_http)?))
+        .with_client_options(client.clone())
         .with_retry(retry())
-        .with_http_connector(Connector)
+        .with_http_connector(connector)
         // One object a request: every store knows it, and a bulk reply that is cut short would read as success.
         .with_disable_bulk_delete(true);
     let encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https"));
@@ -67,10 +78,21 @@ pub(super) fn open(
         builder = builder.with_credentials(Arc::new(ProcessCredentials::new(command.clone(), env.clone())));
     }
     for (key, value) in plan.settings {
+        if let AmazonS3ConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
         builder = builder.with_config(key, value);
     }
-    Ok(builder.with_bucket_name(bucket).build()?)
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned());
+    let s3 = Arc::new(builder.with_bucket_name(bucket).build()?);
+    let signer = Signing { credentials: Arc::clone(s3.credentials()), region };
+    // Nobody has set it before: the connector was made here.
+    signing.get_or_init(|| signer);
+    Ok(Vault { client: Connector.connect(&client)?, s3, signing })
 }
+
+/// The region that the client takes when none is named.
+const REGION: &str = "us-east-1";
 
 fn plan(options: Vec<(String, String)>, environment: &Environment) -> Result<Plan, OpenError> {
     let mut given = Vec::new();

@@ -1,0 +1,200 @@
+//! A bucket that cannot be emptied: locks, and what it was before, against a server that has versions and Object Lock.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::server::Server;
+use crate::{fill, skipped};
+
+pub(crate) const BUCKET: &str = "locked";
+
+/// What the store has of a name: its kind, name, id of the version.
+pub(crate) fn versions(client: &Client<'_>, prefix: &str) -> Vec<(bool, String, String)> {
+    let (status, body) =
+        client.request("GET", &format!("/{BUCKET}?versions&prefix=repository/{prefix}"), b"");
+    assert!(status == 200 && body.contains("<IsTruncated>false"), "{status} {body}");
+    let field = |entry: &str, name: &str| {
+        let rest = entry.split_once(&format!("<{name}>")).unwrap().1;
+        rest.split_once(&format!("</{name}>")).unwrap().0.to_owned()
+    };
+    let entries = body.split("</Version>").flat_map(|part| part.split("</DeleteMarker>"));
+    let entries = entries.filter(|part| part.contains("<VersionId>"));
+    entries
+        .map(|entry| (entry.contains("<DeleteMarker>"), field(entry, "Key"), field(entry, "VersionId")))
+        .collect()
+}
+
+/// When the lock of an object ends.
+pub(crate) fn end(client: &Client<'_>, key: &str) -> Timestamp {
+    let (status, body) = client.request("GET", &format!("/{BUCKET}/{key}?retention"), b"");
+    assert_eq!(status, 200, "{key}: {body}");
+    let text = body.split_once("<RetainUntilDate>").unwrap().1;
+    text.split_once("</RetainUntilDate>").unwrap().0.parse().unwrap()
+}
+
+/// Waits until it is past this time.
+#[expect(clippy::disallowed_methods, reason = "the server's clock is the machine's")]
+pub(crate) fn wait_for(time: Timestamp) {
+    while let Ok(left) = Duration::try_from(time.duration_since(Timestamp::now())) {
+        std::thread::sleep(left.max(Duration::from_millis(50)));
+    }
+}
+
+/// What `doctor` says under this name.
+fn check(client: &Client<'_>, name: &str) -> Value {
+    let output = client.run(&["doctor", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let checks = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    checks.into_iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+pub(crate) fn start<'a>(server: &'a Server, lock: &str) -> (Client<'a>, std::path::PathBuf) {
+    let owner = Client::owner(server, BUCKET);
+    let made =
+        owner.request_with("PUT", &format!("/{BUCKET}"), &["x-amz-bucket-object-lock-enabled:true"], b"");
+    assert_eq!(made.0, 200, "{}", made.1);
+    let (key, source) = (owner.path("key"), owner.path("source"));
+    owner.exits(0, &["init", "--lock", lock, "--new-key-file", key.to_str().unwrap()]);
+    fill(&source);
+    (owner, source)
+}
+
+pub(crate) fn everything(client: &Client<'_>) -> Vec<String> {
+    ["config/", "keys/", "writers/", "packs/", "index/", "snapshots/"]
+        .iter()
+        .flat_map(|p| client.keys(p))
+        .collect()
+}
+
+#[test]
+fn what_is_stored_is_locked_and_longer_while_it_is_needed() {
+    if skipped() {
+        return;
+    }
+    let server = Server::ceph();
+    let owner = Client::owner(&server, "bucket");
+    let key = owner.path("key");
+    let said = owner.exits(2, &["init", "--lock", "compliance:1d", "--new-key-file", key.to_str().unwrap()]);
+    assert!(said.contains("does not lock objects") && owner.keys("").is_empty(), "{said}");
+
+    let (owner, source) = start(&server, "compliance:90s");
+    let text = source.to_str().unwrap();
+    owner.exits(0, &["backup", text]);
+    let packs = owner.keys("packs/");
+    for key in everything(&owner) {
+        assert!(end(&owner, &key) > Timestamp::now(), "{key} is not locked");
+    }
+    for (_, key, id) in versions(&owner, "") {
+        if !key.contains("/probe/") {
+            assert_eq!(
+                owner.request("DELETE", &format!("/{BUCKET}/{key}?versionId={id}"), b"").0,
+                403,
+                "{key}"
+            );
+        }
+    }
+    let lock = check(&owner, "lock");
+    assert_eq!(lock["state"], "ok", "{lock}");
+    let protection = check(&owner, "protection");
+    assert!(protection["detail"].as_str().unwrap().contains("1 snapshot confirmed"), "{protection}");
+
+    // Half of the time later the same backup locks what it needs anew, and a backup after that has nothing to do.
+    let before: Vec<Timestamp> = packs.iter().map(|key| end(&owner, key)).collect();
+    wait_for(*before.iter().max().unwrap() - Duration::from_secs(44));
+    owner.exits(0, &["backup", text]);
+    for (key, before) in packs.iter().zip(before) {
+        assert!(end(&owner, key) > before, "{key} is needed and was not locked anew");
+    }
+    let kept: Vec<Timestamp> = everything(&owner).iter().map(|key| end(&owner, key)).collect();
+    assert!(kept.iter().all(|end| *end > Timestamp::now()), "{kept:?}");
+
+    // What is deleted is there still, and a later collection gives it back.
+    fs::remove_file(source.join("large")).unwrap();
+    owner.exits(0, &["backup", text, "--allow-shrink"]);
+    owner.exits(0, &["forget", "latest~1", "latest~2"]);
+    let line = ["prune", "--grace", "0", "--yes", "--force", "--max-unused", "0"];
+    let report = owner.json(&line);
+    assert!(report["packs_deleted"].as_u64().unwrap() > 0, "{report}");
+    let locked = report["bytes_locked"].as_u64().unwrap();
+    assert!(locked >= report["bytes_deleted"].as_u64().unwrap(), "{report}");
+    let hidden = versions(&owner, "packs/").iter().filter(|(deleted, ..)| *deleted).count();
+    assert_eq!(hidden as u64, report["packs_deleted"], "what is locked is hidden, and there: {report}");
+    owner.restores(&source, &[]);
+    let free: Timestamp = report["free_at"].as_str().unwrap().parse().unwrap();
+    wait_for(free + Duration::from_secs(2));
+    // Those that were locked anew are locked longer than can be told without asking: the store refuses, and says until when.
+    let mut given_back = 0;
+    for _ in 0..4 {
+        let report = owner.json(&line);
+        given_back += report["bytes_given_back"].as_u64().unwrap();
+        let Some(free) = report["free_at"].as_str().filter(|_| given_back < locked) else { break };
+        wait_for(free.parse::<Timestamp>().unwrap() + Duration::from_secs(2));
+    }
+    assert!(given_back >= locked, "{given_back} of {locked}");
+    let left = versions(&owner, "packs/");
+    assert!(left.iter().all(|(deleted, key, _)| !deleted && owner.keys("packs/").contains(key)), "{left:?}");
+    owner.restores(&source, &[]);
+}
+
+#[test]
+fn what_somebody_deleted_and_replaced_is_read_as_it_was() {
+    if skipped() {
+        return;
+    }
+    let server = Server::ceph();
+    let (owner, source) = start(&server, "governance:1d");
+    owner.exits(0, &["backup", source.to_str().unwrap()]);
+    let before = Timestamp::now();
+    wait_for(before + Duration::from_secs(2));
+    for (number, key) in everything(&owner).iter().enumerate() {
+        let path = format!("/{BUCKET}/{key}");
+        let status = match number % 2 {
+            0 => owner.request("DELETE", &path, b"").0,
+            _ => owner.request("PUT", &path, b"encrypted by somebody else").0,
+        };
+        assert!(status < 300, "{status} {path}");
+    }
+    assert_ne!(owner.run(&["snapshots"]).status.code(), Some(0), "nothing is left");
+    let time = (before + Duration::from_secs(1)).to_string();
+    let as_of = ["--as-of", time.as_str()];
+    let then = |verb: &[&str]| owner.exits(0, &[verb, &as_of[..]].concat());
+    assert_eq!(then(&["snapshots", "--json"]).lines().count(), 1);
+    then(&["verify", "--data"]);
+    owner.restores(&source, &as_of);
+    restores_elsewhere(&owner, &source, &as_of);
+    // A time before there was anything.
+    owner.exits(10, &["snapshots", "--as-of", "2020-01-01"]);
+    for verb in [
+        &["backup", "/etc/hostname"][..],
+        &["forget", "latest"],
+        &["prune"],
+        &["hold", "add", "latest"],
+        &["doctor"],
+    ] {
+        let said = owner.exits(2, &[verb, &as_of[..]].concat());
+        assert!(said.contains("cannot be changed"), "{said}");
+    }
+    let plain = Client::owner(&server, "bucket");
+    let said = plain.exits(2, &["snapshots", "--as-of", &time]);
+    assert!(said.contains("keeps no versions"), "{said}");
+}
+
+/// From what was, a repository somewhere else.
+fn restores_elsewhere(owner: &Client<'_>, source: &Path, as_of: &[&str]) {
+    let (place, key) = (owner.path("rescued"), owner.path("rescued.key"));
+    let (place, key) = (place.to_str().unwrap(), key.to_str().unwrap());
+    owner.exits(0, &["init", "--repo", place, "--new-key-file", key]);
+    owner.exits(0, &[&["copy", "--to", place, "--to-key-file", key][..], as_of].concat());
+    let target = owner.path("from-rescued");
+    let from = format!("latest:{}", source.display());
+    let line = ["restore", &from, "--target", target.to_str().unwrap(), "--repo", place, "--key-file", key];
+    owner.exits(0, &line);
+    let same =
+        std::process::Command::new("diff").args(["-r", "--no-dereference"]).args([source, &target]).output();
+    assert!(same.unwrap().status.success());
+}
