@@ -12,7 +12,7 @@ fn inner<'a>(document: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     loop {
         let (_, after) = rest.split_once(open.as_str())?;
         rest = after;
-        let Some((attributes, content)) = after.split_once('>') else { return None };
+        let (attributes, content) = after.split_once('>')?;
         if attributes.is_empty() || attributes.starts_with(' ') {
             return content.split_once(&format!("</{name}>"));
         }
