@@ -12,7 +12,9 @@ use crate::crypto::kdf::KdfParams;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash, words};
-use crate::format::config::{Authority, Config, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry};
+use crate::format::config::{
+    Authority, Config, Purpose, Recipient, SUITE, Standing, StoredChunkParams, WriterEntry,
+};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
@@ -96,6 +98,7 @@ pub async fn create(
         writer: writer.id,
         key: *SigningKey::from_seed(writer.seed).verifying_key().as_bytes(),
         authority: Authority::Maintainer,
+        standing: Standing::Active,
     };
     put_signed(store, (ObjectKind::Writer, repository), &entry.encode(), &root, |hash| {
         ObjectName::Writer(entry.writer, 0, hash)

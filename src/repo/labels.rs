@@ -78,9 +78,9 @@ impl Repository {
 
     /// Whether labels by this author count for a snapshot of this writer.
     pub fn may_label(&self, author: WriterId, snapshot_writer: WriterId) -> bool {
-        match self.registry.get(&author) {
-            Some((_, Authority::Maintainer)) => true,
-            Some((_, Authority::Writer)) => author == snapshot_writer,
+        match self.authority(&author) {
+            Some(Authority::Maintainer) => true,
+            Some(Authority::Writer) => author == snapshot_writer,
             None => false,
         }
     }

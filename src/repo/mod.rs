@@ -12,6 +12,7 @@
 //! # Must not
 //! Know of sources, targets, or of what a command prints.
 
+mod anchors;
 mod cold;
 mod cold_object;
 mod commit;
@@ -34,6 +35,7 @@ mod read;
 mod reading;
 mod registry;
 mod removals;
+mod revoke;
 mod sealed;
 mod seen;
 mod snapshots;
@@ -59,6 +61,7 @@ pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, P
 pub use read::ChunkReader;
 pub use reading::{COLD_FROM, ReadIndex};
 pub use removals::{NewRemoval, Removals, StoredRemoval};
+pub use revoke::RegisteredWriter;
 pub use seen::SeenSnapshots;
 pub use snapshots::{Listed, StoredSnapshot};
 pub use tree_cache::TreeCache;

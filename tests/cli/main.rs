@@ -21,3 +21,4 @@ mod restoring;
 mod secrets;
 mod sources;
 mod support;
+mod trusting;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use lifeboat::id::ObjectHash;
 use lifeboat::units::ByteSize;
 
 /// Options for every verb.
@@ -55,6 +56,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Fail unless the store shows at least what this anchor covers; see `lifeboat anchor`
+    #[arg(long, global = true, value_name = "HASH", value_parser = anchor)]
+    pub(crate) require_anchor: Option<ObjectHash>,
+
     /// Send at most so many bytes a second, such as 10M
     #[arg(long, global = true, value_name = "SIZE")]
     pub(crate) limit_upload: Option<ByteSize>,
@@ -74,6 +79,15 @@ pub(crate) struct GlobalArgs {
     /// An option of the store; may be given several times
     #[arg(short, long = "option", global = true, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) option: Vec<(String, String)>,
+}
+
+/// Reads an anchor: 64 hexadecimal digits, perhaps in groups.
+fn anchor(text: &str) -> Result<ObjectHash, &'static str> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
+    digits
+        .to_ascii_lowercase()
+        .parse()
+        .map_err(|_| "expected the 64 hexadecimal digits that lifeboat anchor prints")
 }
 
 /// Reads `KEY=VALUE`. The value may be a secret, so no message repeats it.

@@ -12,6 +12,7 @@ mod prune;
 mod restore;
 mod rules;
 mod select;
+mod trust;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
@@ -25,6 +26,7 @@ pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
+pub(crate) use trust::{AnchorArgs, RevokeArgs, WriterArgs, WriterVerb};
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, KeyArgs, KeyVerb, LsArgs, ManArgs, SnapshotsArgs, StatsArgs,
     VerifyArgs,
@@ -96,6 +98,10 @@ pub(crate) enum Verb {
     Doctor,
     /// Show what opens the repository
     Key(KeyArgs),
+    /// Print what proves later, with --require-anchor, that the store shows no less than it does now
+    Anchor(AnchorArgs),
+    /// Show who signs what the repository holds, and revoke who must not any more
+    Writer(WriterArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod anchor;
 mod archive;
 mod backup;
 mod brought;
@@ -26,6 +27,7 @@ mod tag;
 mod undelete;
 mod verify;
 mod why;
+mod writer;
 
 use super::args::Verb;
 use super::error::CliError;
@@ -34,6 +36,9 @@ use super::session::Session;
 
 /// Runs a verb that works with a repository.
 pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliError> {
+    if matches!(verb, Verb::Init(_) | Verb::Doctor | Verb::Completions(_) | Verb::Man(_)) {
+        session.refuse_anchor()?;
+    }
     match verb {
         Verb::Init(args) => init::run(session, args).await,
         Verb::Backup(args) => backup::run(session, args).await,
@@ -56,6 +61,8 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, &args).await,
+        Verb::Anchor(args) => anchor::run(session, &args).await,
+        Verb::Writer(args) => writer::run(session, args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
     }
