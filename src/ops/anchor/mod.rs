@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use self::plan::{Covered, Shown, Sight, breach};
 use crate::clock::Timestamp;
 use crate::error::{Error, TrustError};
+use crate::event::Event;
 use crate::format::anchor::{ANCHORED_MAX, Anchor};
 use crate::id::{ObjectHash, SnapshotId, WriterId};
 use crate::repo::{Listed, RepoError, Repository, SeenSnapshots};
@@ -228,7 +229,14 @@ pub fn trusted(repo: &Repository) -> Result<(), Error> {
 /// snapshots that are gone, or not confirmed any more, though nobody removed them.
 pub async fn watch(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
     // Read before the listing: what a backup on this machine confirms meanwhile need not be in it.
-    let seen = SeenSnapshots::load(repo)?;
+    let seen = match SeenSnapshots::load(repo) {
+        Ok(seen) => seen,
+        Err(error) => {
+            let message = format!("the store is not compared with what this machine has seen: {error}");
+            repo.env().observer.observe(&Event::Warning { message: &message });
+            return Ok(Vec::new());
+        }
+    };
     let listed = repo.list_snapshots().await?;
     let shown: BTreeSet<SnapshotId> =
         listed.iter().filter(|listed| listed.confirmed).map(|listed| listed.id).collect();
@@ -257,8 +265,12 @@ async fn heads(repo: &Repository, seen: &SeenSnapshots, listed: Vec<Listed>) -> 
                 if SeenSnapshots::is_noted(repo, &listed) {
                     return Ok(None);
                 }
-                if sight(repo, vec![listed]).await? == Sight::Whole {
-                    return Ok(Some(listed));
+                match sight(repo, vec![listed]).await {
+                    Ok(Sight::Whole) => return Ok(Some(listed)),
+                    Ok(_) => {}
+                    Err(Error::Repo(RepoError::Cancelled)) => return Err(Error::Cancelled),
+                    // Whether that matters, what was asked for will show.
+                    Err(_) => return Ok(None),
                 }
             }
             Ok::<_, Error>(None)
