@@ -1,12 +1,16 @@
 //! The one error of public operations. Rooms below have their own; here they meet, and answer with a [`Class`].
 
+mod trust;
+mod words;
+
 use std::path::PathBuf;
 
+pub use self::trust::TrustError;
+use self::words::{doubt, group_name, io_class};
 use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
-use crate::format::layout::UNDONE;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::index::IndexError;
 use crate::policy::PolicyError;
@@ -347,6 +351,9 @@ pub enum Error {
         /// The object.
         key: String,
     },
+    /// What the store shows, or who signed it, is not to be believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Two repositories are needed, and both are one.
     #[error("both are repository {repository}: it cannot be copied to itself")]
     SameRepository {
@@ -424,25 +431,8 @@ impl Error {
             Self::TargetTooSmall { .. } => Class::NoSpace,
             Self::Local { source, .. } | Self::Output(source) => io_class(source),
             Self::SnapshotVanished { .. } => Class::Tampered,
+            Self::Trust(error) => error.class(),
             Self::Cancelled => Class::Cancelled,
         }
-    }
-}
-
-/// What a damaged mark may have said.
-fn doubt(key: &str) -> &'static str {
-    if key.starts_with(UNDONE) { "may say that a snapshot was taken back" } else { "may be a hold" }
-}
-
-fn group_name(group: &Group) -> String {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    format!("job {} of {}", text(&group.job), text(&group.host))
-}
-
-fn io_class(error: &std::io::Error) -> Class {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    match error.kind() {
-        StorageFull | QuotaExceeded => Class::NoSpace,
-        _ => Class::Failed,
     }
 }

@@ -51,6 +51,9 @@ pub(crate) enum CliError {
     /// More than one way to open the repository.
     #[error("{first} and {second} cannot be used together")]
     TwoSecrets { first: &'static str, second: &'static str },
+    /// An anchor is required of a repository that is not opened.
+    #[error("--require-anchor is for verbs that open the repository: this one compares nothing with it")]
+    AnchorNotChecked,
     /// No way to open the repository, and nobody to ask.
     #[error("no password and no key is given, and there is no terminal to ask at")]
     NoSecret,
@@ -160,6 +163,7 @@ impl CliError {
             | Self::NoOtherRepository
             | Self::TwoSecrets { .. }
             | Self::NoSecret
+            | Self::AnchorNotChecked
             | Self::NotForInit { .. }
             | Self::BadPassword { .. }
             | Self::PasswordsDiffer

@@ -1,15 +1,17 @@
 //! One run of a verb: its settings, its display, its place in the world.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lifeboat::cancel::Cancel;
 use lifeboat::class::Class;
 use lifeboat::clock::SystemClock;
 use lifeboat::crypto::slot::Unlock;
-use lifeboat::error::Error;
+use lifeboat::error::{Error, TrustError};
 use lifeboat::event::{Event, Observer};
 use lifeboat::format::layout;
+use lifeboat::id::SnapshotId;
+use lifeboat::ops::anchor;
 use lifeboat::random::SystemRandom;
 use lifeboat::repo::{Env, RepoError, Repository, Task};
 use lifeboat::restic::Restic;
@@ -35,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) around: Surroundings,
     display: Arc<dyn Display>,
     signals: signal::Received,
+    /// Snapshots that are gone and that nobody removed, if the repository was compared with what this machine has seen.
+    missed: OnceLock<Vec<SnapshotId>>,
 }
 
 impl Session {
@@ -60,7 +64,8 @@ impl Session {
         };
         let directory = around.directory.clone();
         let (output, around) = (Output::new(settings.voice), around.clone());
-        Ok(Self { output, directory, around, settings, env, display, signals })
+        let missed = OnceLock::new();
+        Ok(Self { output, directory, around, settings, env, display, signals, missed })
     }
 
     /// How this run speaks.
@@ -96,13 +101,35 @@ impl Session {
         Ok(Store::open(&self.settings.place.url(), &self.settings.store, env).await?)
     }
 
-    /// The repository, opened with the secret of the settings, for a task that the key's role may do.
+    /// The repository, opened with the secret of the settings for a task that the key's role may do, and compared with what this
+    /// machine has seen of it: if the store shows less, the run goes on with what is there, chooses nothing that is newest, and
+    /// fails in the end.
     pub(crate) async fn repository(&self, task: Task) -> Result<Repository, CliError> {
-        Ok(self.opened(task).await?.0)
+        Ok(self.unlocked(task).await?.0)
     }
 
     /// The same, with what opened it.
-    pub(crate) async fn opened(&self, task: Task) -> Result<(Repository, Unlock), CliError> {
+    pub(crate) async fn unlocked(&self, task: Task) -> Result<(Repository, Unlock), CliError> {
+        let (repository, unlock) = self.open(task).await?;
+        let missed = anchor::watch(&repository).await?;
+        if missed.is_empty() {
+            return Ok((repository, unlock));
+        }
+        let count = missed.len();
+        self.warn(&format!(
+            "the store lacks snapshots that this machine has seen and nobody removed: {count}"
+        ));
+        // A verb opens the repository once.
+        let _ = self.missed.set(missed.clone());
+        Ok((repository.missing(missed), unlock))
+    }
+
+    /// The repository, not compared with what this machine has seen.
+    pub(crate) async fn opened(&self, task: Task) -> Result<Repository, CliError> {
+        Ok(self.open(task).await?.0)
+    }
+
+    async fn open(&self, task: Task) -> Result<(Repository, Unlock), CliError> {
         if let Place::Default(default) = &self.settings.place
             && !default.directory.exists()
         {
@@ -111,7 +138,15 @@ impl Session {
         let store = self.store().await?;
         let unlock = self.unlock(&store, ("the repository", &self.settings.secret)).await?;
         let repository = open(store, &self.env, (&unlock, task)).await?;
+        if let Some(anchor) = self.settings.require_anchor {
+            anchor::require(&repository, anchor).await?;
+        }
         Ok((repository, unlock))
+    }
+
+    /// Fails if an anchor is required: this verb does not open the repository, and could not tell.
+    pub(crate) fn refuse_anchor(&self) -> Result<(), CliError> {
+        if self.settings.require_anchor.is_some() { Err(CliError::AnchorNotChecked) } else { Ok(()) }
     }
 
     /// A second repository, opened with a secret of its own. What goes wrong says that it is this one.
@@ -166,7 +201,13 @@ impl Session {
             stopped_by: self.signals.exit(),
         };
         let flushed = self.output.finish();
-        match result.and_then(|exit| flushed.map(|()| exit)) {
+        let rolled_back = |exit| match self.missed.into_inner() {
+            Some(missing) if !matches!(exit, Exit::Signal(_)) => {
+                Err(CliError::Library(TrustError::RolledBack { missing }.into()))
+            }
+            _ => Ok(exit),
+        };
+        match result.and_then(|exit| flushed.map(|()| exit)).and_then(rolled_back) {
             Ok(exit) => exit,
             Err(error) => report::report(&error, &context),
         }

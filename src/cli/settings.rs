@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lifeboat::id::ObjectHash;
 use lifeboat::repo::{Limits, Places};
 use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
 
@@ -57,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreOptions,
     pub(crate) places: Places,
     pub(crate) limits: Limits,
+    /// What the store must show at least.
+    pub(crate) require_anchor: Option<ObjectHash>,
 }
 
 impl Settings {
@@ -76,6 +79,7 @@ impl Settings {
                 cache: cache(args, around)?,
             },
             limits: limits(args.workers),
+            require_anchor: args.require_anchor,
             place,
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::FormatError;
 use super::cbor::{Cbor, encode};
-use crate::id::{RepositoryId, WriterId};
+use crate::id::{ObjectHash, RepositoryId, WriterId};
 
 /// Bytes of an Ed25519 public key.
 pub const VERIFYING_KEY_LEN: usize = 32;
@@ -13,6 +13,8 @@ pub const VERIFYING_KEY_LEN: usize = 32;
 const PUBLIC_KEY_MAX: usize = 4096;
 /// Most recipients of a repository.
 const RECIPIENTS_MAX: u64 = 256;
+/// Most objects that a revocation leaves to a writer; an entry with so many has less than 16 MiB.
+pub const ACCEPTED_MAX: usize = 400_000;
 
 /// The one suite of version 1: AES-256-GCM, BLAKE3, Ed25519, HPKE with X-Wing, argon2id.
 pub const SUITE: u8 = 1;
@@ -240,6 +242,19 @@ impl Authority {
     }
 }
 
+/// Whether what a writer signs still counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// All of it does.
+    #[default]
+    Active,
+    /// It is about to be revoked: its runs acknowledge nothing, others begin to depend only on the objects named, and readers
+    /// believe all that it signed.
+    Closing(Vec<ObjectHash>),
+    /// Only the objects named count, and confirmations of the snapshots among them.
+    Revoked(Vec<ObjectHash>),
+}
+
 /// A writer's entry in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterEntry {
@@ -249,16 +264,30 @@ pub struct WriterEntry {
     pub key: [u8; VERIFYING_KEY_LEN],
     /// What it may sign.
     pub authority: Authority,
+    /// Whether that counts.
+    pub standing: Standing,
 }
 
 impl WriterEntry {
     /// The CBOR value.
     pub fn encode(&self) -> Vec<u8> {
+        let (state, accepted) = match &self.standing {
+            Standing::Active => (0_u8, &[][..]),
+            Standing::Closing(accepted) => (1, &accepted[..]),
+            Standing::Revoked(accepted) => (2, &accepted[..]),
+        };
         encode(|e| {
-            e.map(3)?;
+            e.map(if state == 0 { 3 } else { 5 })?;
             e.u8(0)?.bytes(self.writer.as_bytes())?;
             e.u8(1)?.bytes(&self.key)?;
             e.u8(2)?.u8(self.authority as u8)?;
+            if state != 0 {
+                e.u8(3)?.u8(state)?;
+                e.u8(4)?.array(accepted.len() as u64)?;
+                for object in accepted {
+                    e.bytes(object.as_bytes())?;
+                }
+            }
             Ok(())
         })
     }
@@ -266,6 +295,7 @@ impl WriterEntry {
     /// Reads the CBOR value.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (mut writer, mut key, mut authority) = (None, None, None);
+        let (mut state, mut accepted) = (0, None);
         let mut d = Cbor::new(bytes, "9", "writer");
         d.map(|d, field| {
             match field {
@@ -279,14 +309,22 @@ impl WriterEntry {
                         _ => None,
                     }
                 }
+                3 => state = d.u8()?,
+                4 => accepted = Some(d.array(ACCEPTED_MAX as u64, |d| Ok(ObjectHash::new(d.fixed()?)))?),
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
-        let missing = d.value("writer");
+        let (missing, wrong) = (d.value("writer"), d.value("standing of a writer"));
         d.finish(bytes.len())?;
+        let standing = match (state, accepted) {
+            (0, None) => Standing::Active,
+            (1, Some(accepted)) => Standing::Closing(accepted),
+            (2, Some(accepted)) => Standing::Revoked(accepted),
+            _ => return Err(wrong),
+        };
         match (writer, key, authority) {
-            (Some(writer), Some(key), Some(authority)) => Ok(Self { writer, key, authority }),
+            (Some(writer), Some(key), Some(authority)) => Ok(Self { writer, key, authority, standing }),
             _ => Err(missing),
         }
     }

@@ -45,6 +45,8 @@ pub enum ObjectKind {
     Hold = 13,
     /// Tags given to or taken from a snapshot after it was made.
     Labels = 14,
+    /// What a store has shown.
+    Anchor = 15,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -66,6 +68,7 @@ impl ObjectKind {
             Self::Removal,
             Self::Hold,
             Self::Labels,
+            Self::Anchor,
             Self::LocalState,
         ]
         .into_iter()

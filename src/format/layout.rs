@@ -32,10 +32,13 @@ pub const LABELS: &str = "labels/";
 
 /// Prefix of what a store is tried out with. It is no part of the repository: nothing is read there but what was just stored.
 pub const PROBE: &str = "probe/";
+/// Prefix of anchors.
+pub const ANCHORS: &str = "anchors/";
 
 /// Every prefix a repository of this version may hold objects under.
-pub const PREFIXES: [&str; 13] = [
-    CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS, LABELS,
+pub const PREFIXES: [&str; 14] = [
+    CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS,
+    LABELS, ANCHORS,
 ];
 
 /// The highest number in a name: it has ten digits.
@@ -72,6 +75,8 @@ pub enum ObjectName {
     Hold(ObjectHash),
     /// `labels/<snapshot>-<hash>`
     Labels(SnapshotId, ObjectHash),
+    /// `anchors/<hash>`
+    Anchor(ObjectHash),
 }
 
 fn numbered(text: &str) -> Option<(u64, &str)> {
@@ -101,6 +106,7 @@ impl ObjectName {
             Self::Tomb(snapshot, hash) => format!("{TOMBS}{snapshot}-{hash}"),
             Self::Hold(hash) => format!("{HOLDS}{hash}"),
             Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
+            Self::Anchor(hash) => format!("{ANCHORS}{hash}"),
         }
     }
 
@@ -129,6 +135,7 @@ impl ObjectName {
         match (room, second) {
             ("config", None) => numbered(first).and_then(|(n, h)| Some(Self::Config(n, h.parse().ok()?))),
             ("keys", None) => first.parse().ok().map(Self::KeySlot),
+            ("anchors", None) => first.parse().ok().map(Self::Anchor),
             ("holds", None) => first.parse().ok().map(Self::Hold),
             ("tombs", None) => {
                 let (snapshot, hash) = first.split_once('-')?;
@@ -184,10 +191,19 @@ impl ObjectName {
             | Self::Undone(hash)
             | Self::Tomb(_, hash)
             | Self::Hold(hash)
-            | Self::Labels(_, hash) => Some(hash),
+            | Self::Labels(_, hash)
+            | Self::Anchor(hash) => Some(hash),
             Self::Pack(id) => Some(id.into()),
             Self::Snapshot(_, _, id) => Some(id.into()),
             Self::Confirmation(..) => None,
+        }
+    }
+
+    /// What a revocation names if the object still counts: its hash; of a confirmation its snapshot's.
+    pub fn accepted_as(&self) -> Option<ObjectHash> {
+        match *self {
+            Self::Confirmation(_, _, id) => Some(id.into()),
+            other => other.content_hash(),
         }
     }
 }
@@ -214,6 +230,7 @@ mod tests {
             ObjectName::Tomb(hash.into(), hash),
             ObjectName::Hold(hash),
             ObjectName::Labels(hash.into(), hash),
+            ObjectName::Anchor(hash),
         ] {
             assert_eq!(ObjectName::parse(&name.key()), Some(name), "{}", name.key());
         }

@@ -7,6 +7,7 @@
 //! # Must not
 //! Do I/O, hold a key, read a clock.
 
+pub mod anchor;
 mod cbor;
 pub mod config;
 pub mod content;

@@ -21,6 +21,7 @@ const NOBODY: &[Role] = &[];
 const ADMIN: &[Role] = &[Role::Admin];
 const MAINTAINERS: &[Role] = &[Role::Maintainer, Role::Admin];
 const WRITERS: &[Role] = &[Role::Writer, Role::Maintainer, Role::Admin];
+const SIGNERS: &[Role] = &[Role::Writer, Role::Verifier, Role::Maintainer, Role::Admin];
 
 const fn rights(prefix: &'static str, put: &'static [Role], delete: &'static [Role]) -> Rights {
     Rights { prefix, put, delete }
@@ -41,6 +42,7 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::TOMBS, MAINTAINERS, MAINTAINERS),
     rights(layout::HOLDS, MAINTAINERS, MAINTAINERS),
     rights(layout::LABELS, MAINTAINERS, MAINTAINERS),
+    rights(layout::ANCHORS, SIGNERS, NOBODY),
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
 ];
 
@@ -87,14 +89,16 @@ mod tests {
             assert!(rights.delete.iter().all(|role| rights.put.contains(role)), "{rights:?}");
             assert!(rights.put.contains(&Role::Admin), "{rights:?}");
         }
-        assert_eq!(put_by(Role::Writer).collect::<Vec<_>>(), ["packs/", "index/", "snapshots/"]);
+        assert_eq!(put_by(Role::Writer).collect::<Vec<_>>(), ["packs/", "index/", "snapshots/", "anchors/"]);
+        assert_eq!(put_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/"]);
         for prefix in LOCKED_ANEW {
             assert!(locked_by(Role::Writer).any(|locked| locked == prefix), "{prefix}");
         }
-        assert_eq!(locked_by(Role::Reader).chain(locked_by(Role::Verifier)).next(), None);
+        assert_eq!(locked_by(Role::Reader).next(), None);
+        assert_eq!(locked_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/"]);
         for role in [Role::Writer, Role::Reader, Role::Verifier] {
             assert_eq!(deleted_by(role).next(), None, "{role:?}");
         }
-        assert_eq!(put_by(Role::Reader).chain(put_by(Role::Verifier)).next(), None);
+        assert_eq!(put_by(Role::Reader).next(), None);
     }
 }

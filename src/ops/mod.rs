@@ -3,6 +3,7 @@
 //! # Must not
 //! Print, prompt, read the environment, or own stored bytes.
 
+pub mod anchor;
 pub mod archive;
 pub mod backup;
 pub mod cat;
@@ -28,3 +29,4 @@ pub(crate) mod tree;
 pub mod undelete;
 pub mod verify;
 pub mod why;
+pub mod writers;

@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 use futures::StreamExt;
 
 use self::cache::BodyCache;
+use super::anchor::trusted;
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -115,7 +116,8 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     let own = own(repo, &listed);
     let mut unknown = Vec::new();
     for listed in &listed {
-        match own.as_ref().and_then(|own| own.get(listed)).or_else(|| cache.get(listed)) {
+        let known = own.as_ref().and_then(|own| own.get(listed)).or_else(|| cache.get(listed));
+        match known.filter(|_| repo.accepts(&listed.writer, &listed.id.into())) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(repo, *listed, snapshot)),
             None if !opens(repo) => found.closed += 1,
             None => unknown.push(*listed),
@@ -180,7 +182,7 @@ pub async fn list_checked(repo: &Repository, filter: &SnapshotFilter) -> Result<
 ///
 /// # Errors
 /// [`Error::BadSelector`], [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`]; [`Error::UnreadableSnapshot`] if it may mean
-/// one that cannot be read.
+/// one that cannot be read; [`Error::Trust`] if it is no id and the store shows less than it did.
 pub async fn resolve(
     repo: &Repository,
     selector: &str,
@@ -193,6 +195,7 @@ pub async fn resolve(
         Selector::Latest(back) => (None, back),
         Selector::NotAfter(time) => (Some(time), 0),
     };
+    trusted(repo)?;
     let mut picked = match filter.is_empty() && not_after.is_none() {
         true => by_name(repo, back).await?,
         false => None,
@@ -227,7 +230,7 @@ struct Picked {
 /// for a newer one. `None` if one was: then all must be read.
 async fn by_name(repo: &Repository, back: usize) -> Result<Option<Option<Picked>>, Error> {
     let mut candidates = standing(repo).await?;
-    candidates.retain(|listed| listed.confirmed);
+    candidates.retain(|listed| listed.confirmed && repo.accepts(&listed.writer, &listed.id.into()));
     candidates.sort_unstable_by_key(age);
     let mut left = back;
     for listed in candidates.into_iter().rev() {
@@ -325,6 +328,7 @@ pub async fn resolve_all(
 ) -> Result<Vec<SnapshotInfo>, Error> {
     let mut all = list(repo, &SnapshotFilter::default()).await?;
     if selectors.iter().any(|selector| !matches!(Selector::parse(selector), Some(Selector::Id(_)))) {
+        trusted(repo)?;
         check_confirmations(repo, &mut all.snapshots).await?;
         judge_unread(repo, &mut all).await?;
     }
@@ -425,7 +429,7 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
     let mut cache = BodyCache::open(repo);
-    let known = cache.get(&listed);
+    let known = cache.get(&listed).filter(|_| repo.accepts(&listed.writer, &listed.id.into()));
     let body = async {
         Ok(match known {
             Some(snapshot) => snapshot,

@@ -10,18 +10,26 @@ use futures::StreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::crypto::keyfile;
-use crate::crypto::slot::Unlock;
+use crate::crypto::kdf::KdfParams;
+use crate::crypto::sign::SigningKey;
+use crate::crypto::slot::{self, Opened, Unlock};
+use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash};
+use crate::format::config::{Authority, Standing, WriterEntry};
+use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::TombReason;
+use crate::format::keyslot::Role;
+use crate::format::layout::ObjectName;
+use crate::format::signed::signed_message;
 use crate::format::snapshot::Snapshot;
-use crate::id::SnapshotId;
+use crate::id::{SnapshotId, WriterId};
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::gc::PruneOptions;
 use crate::ops::init::{InitOptions, init};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
+use crate::random::random_array;
 use crate::repo::{Env, Limits, Places, Repository};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Key, Store, StoreOptions};
 
 /// Removes everything that can be removed, without any delay.
 pub(crate) const NOW: PruneOptions = PruneOptions {
@@ -175,4 +183,42 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
+}
+
+/// Registers another writer, as an admin does who adds a key, and gives what opens the repository as it.
+pub(crate) async fn add_key(repo: &Repository, role: Role, authority: Authority) -> (WriterId, Unlock) {
+    let random = &crate::random::SystemRandom;
+    let root = SigningKey::from_seed(repo.secrets().root.clone().unwrap());
+    let writer = WriterSecret {
+        id: WriterId::new(random_array(random).unwrap()),
+        seed: SecretKey::generate(random).unwrap(),
+    };
+    let id = writer.id;
+    let key = *SigningKey::from_seed(writer.seed.clone()).verifying_key().as_bytes();
+    let entry = WriterEntry { writer: id, key, authority, standing: Standing::Active };
+    put_entry(repo, 0, &entry).await;
+    let secrets = Secrets { writer: Some(writer), ..repo.secrets().clone() }.restrict(role);
+    let pins = Pins { repository: repo.id(), root: root.verifying_key(), config: 0 };
+    let unlock = Unlock::KeyFile(SecretKey::generate(random).unwrap());
+    let slot =
+        slot::wrap(&unlock, &Opened { role, secrets, pins }, None, KdfParams::default(), random).unwrap();
+    put_object(repo, &ObjectName::KeySlot(object_hash(&slot)).key(), slot).await;
+    (id, unlock)
+}
+
+/// Puts an entry of the registry.
+pub(crate) async fn put_entry(repo: &Repository, number: u16, entry: &WriterEntry) {
+    let root = SigningKey::from_seed(repo.secrets().root.clone().unwrap());
+    let mut preamble = Preamble::new(ObjectKind::Writer, ChunkKind::Data, repo.id());
+    preamble.key_generation = number;
+    let mut bytes = signed_message(preamble, &entry.encode());
+    let signature = root.sign(&bytes);
+    bytes.extend_from_slice(&signature);
+    let name = ObjectName::Writer(entry.writer, u64::from(number), object_hash(&bytes));
+    put_object(repo, &name.key(), bytes).await;
+}
+
+/// Puts an object as anyone may who may put objects.
+pub(crate) async fn put_object(repo: &Repository, key: &str, bytes: Vec<u8>) {
+    repo.store().put(&Key::new(key).unwrap(), vec![bytes.into()]).await.unwrap();
 }

@@ -55,6 +55,12 @@ pub enum Task {
     AddSigner,
     /// `key remove`, `key recovery`, `key words`.
     ManageKeys,
+    /// `anchor`.
+    Anchor,
+    /// `writer list`, and `anchor --accept-missing`, which stores nothing.
+    ListWriters,
+    /// `writer revoke`.
+    Revoke,
 }
 
 /// What a task needs.
@@ -69,7 +75,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Backup,
         Self::Snapshots,
         Self::Look,
@@ -90,6 +96,9 @@ impl Task {
         Self::AddReader,
         Self::AddSigner,
         Self::ManageKeys,
+        Self::Anchor,
+        Self::ListWriters,
+        Self::Revoke,
     ];
 
     /// The table.
@@ -116,6 +125,9 @@ impl Task {
             Self::AddReader => ("give a key to a reader", &[Dedup, Index, Metadata, Data], false),
             Self::AddSigner => ("give a key to who signs", &[Dedup, Index, Metadata, Data, Root], false),
             Self::ManageKeys => ("manage keys", &[Root], false),
+            Self::Anchor => ("put an anchor", &[Writer], false),
+            Self::ListWriters => ("list writers", &[], false),
+            Self::Revoke => ("revoke writers", &[Root], false),
         };
         Needs { name, parts, removes }
     }

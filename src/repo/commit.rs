@@ -172,7 +172,8 @@ impl Repository {
     }
 
     /// Step 4: condemnations first, the horizon second; the packs again if the horizon moved, which updates `index`. What is
-    /// damaged under the name of a higher horizon may be one, or garbage: it counts as moved.
+    /// damaged under the name of a higher horizon may be one, or garbage: it counts as moved. The registry third: if someone
+    /// was revoked since the index was loaded, all of it must be looked up again.
     ///
     /// What is condemned or gone is added to `lost`. The caller keeps that from check to check until it has found or stored
     /// other copies: once the horizon was read again, the same check would come out clean.
@@ -196,6 +197,13 @@ impl Repository {
             lost.extend(dependencies.0.iter().filter(|pack| !index.packs.contains(pack)));
         }
         index.condemned.extend(condemned);
+        // Whoever revokes lists what still counts after he said that he will: what was seen before this, and is not in that
+        // list, was stored too late, and nothing may depend on it.
+        self.reread_registry().await?;
+        self.writer()?;
+        if self.revocations() != index.revocations {
+            lost.extend(&dependencies.0);
+        }
         Ok(if lost.is_empty() { CheckOutcome::Clean } else { CheckOutcome::Lost })
     }
 

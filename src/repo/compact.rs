@@ -111,7 +111,7 @@ impl CompactPlan {
 impl Repository {
     /// What a registered writer may sign; none if it is not registered.
     pub fn authority(&self, writer: &WriterId) -> Option<Authority> {
-        self.registry.get(writer).map(|(_, authority)| authority)
+        self.registry.get(writer).map(|known| known.authority)
     }
 
     /// Plans a compaction of the objects in `view`, which came from `listed`: of all of them if this key is a maintainer's, of

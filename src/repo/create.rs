@@ -13,7 +13,7 @@ use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash, words};
 use crate::format::config::{
-    Authority, Config, Lock, Purpose, Recipient, SUITE, StoredChunkParams, WriterEntry,
+    Authority, Config, Lock, Purpose, Recipient, SUITE, Standing, StoredChunkParams, WriterEntry,
 };
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::keyslot::{Role, SlotNote};
@@ -121,7 +121,7 @@ pub(super) async fn register(
     authority: Authority,
 ) -> Result<(), RepoError> {
     let key = *SigningKey::from_seed(writer.seed.clone()).verifying_key().as_bytes();
-    let entry = WriterEntry { writer: writer.id, key, authority };
+    let entry = WriterEntry { writer: writer.id, key, authority, standing: Standing::Active };
     let named = |hash| ObjectName::Writer(writer.id, 0, hash);
     put_signed(store, (ObjectKind::Writer, repository), &entry.encode(), root, named).await?;
     Ok(())

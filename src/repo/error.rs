@@ -7,7 +7,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::keyslot::Role;
-use crate::id::RepositoryId;
+use crate::id::{RepositoryId, WriterId};
 use crate::index::IndexError;
 use crate::random::RandomError;
 use crate::seal::SealError;
@@ -89,6 +89,40 @@ pub enum RepoError {
         /// The object.
         key: String,
     },
+    /// An object is signed by a writer who was revoked, and is not among those that still count.
+    #[error("object {key} was signed by writer {writer}, who was revoked before")]
+    AfterRevocation {
+        /// The object.
+        key: String,
+        /// Its writer.
+        writer: WriterId,
+    },
+    /// The writer that this key signs as was revoked: nothing that it signs would count.
+    #[error(
+        "writer {writer}, as whom this key signs, was revoked: nothing that it stores is believed any more"
+    )]
+    WriterRevoked {
+        /// The writer.
+        writer: WriterId,
+    },
+    /// No writer of this id is registered.
+    #[error("no writer {writer} is registered")]
+    UnknownWriter {
+        /// Who was asked for.
+        writer: WriterId,
+    },
+    /// A revocation was begun and not ended.
+    #[error("writer {writer} is being revoked, and that was not ended: nothing was collected")]
+    Closing {
+        /// The writer.
+        writer: WriterId,
+    },
+    /// A number in the names of objects is used up.
+    #[error("the entries of writer {writer} are numbered up to the last number there is")]
+    NoNumber {
+        /// Whose.
+        writer: WriterId,
+    },
     /// An object breaks the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -138,10 +172,17 @@ impl RepoError {
     pub fn class(&self) -> Class {
         match self {
             Self::NotFound { .. } => Class::NoRepository,
-            Self::WrongKey { .. } | Self::RoleForbids { .. } | Self::WrongRole { .. } => Class::Denied,
+            Self::WrongKey { .. }
+            | Self::RoleForbids { .. }
+            | Self::WrongRole { .. }
+            | Self::WriterRevoked { .. } => Class::Denied,
             Self::Slot(error) => error.class(),
             Self::Untrusted { .. } => Class::Tampered,
-            Self::HashMismatch { .. } | Self::BadSignature { .. } | Self::TooLarge { .. } => Class::Damage,
+            Self::HashMismatch { .. }
+            | Self::BadSignature { .. }
+            | Self::AfterRevocation { .. }
+            | Self::TooLarge { .. } => Class::Damage,
+            Self::Closing { .. } => Class::Refused,
             Self::Damaged { rule, .. } | Self::Format(rule) => match rule {
                 FormatError::Version { .. } => Class::NoRepository,
                 _ => Class::Damage,
@@ -154,7 +195,11 @@ impl RepoError {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Class::NoSpace,
                 _ => Class::Failed,
             },
-            Self::AlreadyExists { .. } | Self::Random(_) | Self::Task => Class::Failed,
+            Self::AlreadyExists { .. }
+            | Self::NoNumber { .. }
+            | Self::UnknownWriter { .. }
+            | Self::Random(_)
+            | Self::Task => Class::Failed,
             Self::Cancelled => Class::Cancelled,
         }
     }
@@ -168,7 +213,11 @@ impl RepoError {
     pub fn is_invalid(&self) -> bool {
         matches!(
             self,
-            Self::TooLarge { .. } | Self::BadSignature { .. } | Self::Damaged { .. } | Self::Format(_)
+            Self::TooLarge { .. }
+                | Self::BadSignature { .. }
+                | Self::AfterRevocation { .. }
+                | Self::Damaged { .. }
+                | Self::Format(_)
         )
     }
 

@@ -78,10 +78,10 @@ impl Repository {
 
     /// Whether labels by this author count for a snapshot of this writer.
     pub fn may_label(&self, author: WriterId, snapshot_writer: WriterId) -> bool {
-        match self.registry.get(&author) {
-            Some((_, Authority::Maintainer)) => true,
-            Some((_, Authority::Writer)) => author == snapshot_writer,
-            Some((_, Authority::Verifier)) | None => false,
+        match self.authority(&author) {
+            Some(Authority::Maintainer) => true,
+            Some(Authority::Writer) => author == snapshot_writer,
+            Some(Authority::Verifier) | None => false,
         }
     }
 

@@ -86,6 +86,8 @@ pub struct LoadedIndex {
     pub condemned: HashSet<PackId>,
     /// Index objects and condemnations that were skipped.
     pub problems: Vec<Problem>,
+    /// What the registry said of revocations when the loading began.
+    pub(super) revocations: u64,
     /// Why there is no local cache, if one was wanted.
     pub cache_warnings: Vec<CacheWarning>,
 }
@@ -98,13 +100,25 @@ struct Found {
     packs: HashSet<PackId>,
     condemned: HashSet<PackId>,
     problems: Vec<Problem>,
+    revocations: u64,
 }
 
 impl Found {
     fn with(self, mut cache: Cache) -> LoadedIndex {
-        let Self { view, horizon, objects, packs, condemned, problems } = self;
+        let Self { view, horizon, objects, packs, condemned, problems, revocations } = self;
         let (listed, cache_warnings) = (hashes(&objects), cache.take_warnings());
-        LoadedIndex { cache, view, horizon, listed, objects, packs, condemned, problems, cache_warnings }
+        LoadedIndex {
+            cache,
+            view,
+            horizon,
+            listed,
+            objects,
+            packs,
+            condemned,
+            problems,
+            revocations,
+            cache_warnings,
+        }
     }
 }
 
@@ -157,8 +171,13 @@ impl Repository {
     }
 
     async fn load_through(&self, cache: &mut Cache) -> Result<Found, RepoError> {
+        let revocations = self.revocations();
         let (horizon, damaged) = self.listed_horizon().await?;
-        let listed = self.list_index().await?;
+        let mut listed = self.list_index().await?;
+        // Of a writer that is being revoked only what is named already will be believed for certain.
+        listed.retain(|listed| {
+            self.may_depend(&listed.author, &listed.object) || !self.accepts(&listed.author, &listed.object)
+        });
         // What was listed may be fetched at any time.
         let then = async {
             let (packs, mut problems) = (self.list_packs().await?, damaged);
@@ -171,7 +190,7 @@ impl Repository {
         let mut view = cache.view(&hashes(&objects))?;
         view.set_usable(|pack| packs.contains(pack) && !condemned.contains(pack))?;
         view.set_present(|pack| packs.contains(pack))?;
-        Ok(Found { view, horizon, objects, packs, condemned, problems })
+        Ok(Found { view, horizon, objects, packs, condemned, problems, revocations })
     }
 
     /// A view for reading: of these index objects, and of packs that are there. Gives also what was skipped.
@@ -197,13 +216,14 @@ impl Repository {
     pub(super) async fn fetch_missing(
         &self,
         cache: &mut Cache,
-        mut listed: Vec<ListedIndex>,
+        listed: Vec<ListedIndex>,
     ) -> Result<(Vec<ListedIndex>, Vec<Problem>), RepoError> {
+        // Also of those that the cache has: they were believed before their writer was revoked.
+        let (mut listed, mut problems) = self.without_refused(listed);
         let missing: HashSet<_> = cache.missing(&hashes(&listed)).into_iter().collect();
         let wanted: Vec<_> = listed.iter().filter(|listed| missing.contains(&listed.object)).collect();
         let largest = wanted.iter().map(|listed| listed.size).max().unwrap_or(0).max(1);
         let at_once = (AHEAD / largest).clamp(1, self.env.limits.requests.max(1) as u64) as usize;
-        let mut problems = Vec::new();
         let mut bad = HashSet::new();
         let mut reads = futures::stream::iter(wanted)
             .map(async |listed| (listed, self.fetch_listed(listed).await))
@@ -225,6 +245,18 @@ impl Repository {
         drop(reads);
         listed.retain(|listed| !bad.contains(&listed.object));
         Ok((listed, problems))
+    }
+
+    /// Those of index objects that may be believed, and why others may not though nothing is wrong with them.
+    pub(super) fn without_refused(&self, listed: Vec<ListedIndex>) -> (Vec<ListedIndex>, Vec<Problem>) {
+        let (good, refused): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|listed| self.accepts(&listed.author, &listed.object));
+        let problems = refused.into_iter().map(|listed| {
+            let key = listed.name().key();
+            let error = RepoError::AfterRevocation { key: key.clone(), writer: listed.author };
+            Problem { key, error }
+        });
+        (good, problems.collect())
     }
 
     /// Where large files are built for a moment, if there is a cache directory.

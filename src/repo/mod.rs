@@ -13,6 +13,7 @@
 //! Know of sources, targets, or of what a command prints.
 
 mod access;
+mod anchors;
 mod cold;
 mod cold_object;
 mod commit;
@@ -37,6 +38,7 @@ mod read;
 mod reading;
 mod registry;
 mod removals;
+mod revoke;
 mod sealed;
 mod seen;
 mod slots;
@@ -66,6 +68,7 @@ pub use pack::{BufferPool, FinishedPack, Moved, Origin, PackBuilder, PackKeys, P
 pub use read::ChunkReader;
 pub use reading::{COLD_FROM, ReadIndex};
 pub use removals::{NewRemoval, Removals, StoredRemoval};
+pub use revoke::RegisteredWriter;
 pub use seen::SeenSnapshots;
 pub use slots::{SlotError, SlotList, StoredSlot, check_label};
 pub use snapshots::{Listed, StoredSnapshot};

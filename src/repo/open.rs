@@ -11,7 +11,7 @@ use super::env::{Env, Limits};
 use super::error::RepoError;
 use super::keys::Known;
 use super::reading::COLD_FROM;
-use super::registry::{Registry, Root};
+use super::registry::{Registry, Root, Stand};
 use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
@@ -24,7 +24,7 @@ use crate::format::envelope::{ChunkKind, ObjectKind};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
-use crate::id::{ObjectHash, RepositoryId, WriterId};
+use crate::id::{ObjectHash, RepositoryId, SnapshotId, WriterId};
 use crate::store::{Key, Object, Store, StoreError};
 
 /// Most key slots that are tried.
@@ -48,6 +48,8 @@ pub struct Repository {
     pub(super) recipients: [Vec<PublicKey>; 2],
     /// Bytes of missing index objects from which on readers do without them.
     pub(super) cold_from: u64,
+    /// Snapshots that this machine has seen and the store does not show.
+    pub(super) missed: Arc<[SnapshotId]>,
 }
 
 /// The slot that a repository was opened with.
@@ -96,7 +98,32 @@ impl Repository {
         }
         let known = Arc::default();
         let cold_from = COLD_FROM;
-        Ok(Self { store, env, config, secrets, slot, known, index_key, registry, recipients, cold_from })
+        let missed = Arc::default();
+        Ok(Self {
+            store,
+            env,
+            config,
+            secrets,
+            slot,
+            known,
+            index_key,
+            registry,
+            recipients,
+            cold_from,
+            missed,
+        })
+    }
+
+    /// The same repository, of which it is known that its store shows less than it did: these are gone and nobody removed them.
+    /// What is newest is not chosen then.
+    #[must_use]
+    pub fn missing(self, missed: Vec<SnapshotId>) -> Self {
+        Self { missed: missed.into(), ..self }
+    }
+
+    /// Snapshots that are gone and that nobody removed.
+    pub fn missed(&self) -> &[SnapshotId] {
+        &self.missed
     }
 
     /// The repository's name.
@@ -185,21 +212,29 @@ impl Repository {
     }
 
     /// The writer this key signs as.
+    ///
+    /// # Errors
+    /// [`RepoError::RoleForbids`] if it signs nothing, [`RepoError::WriterRevoked`] if that would count no more.
     pub fn writer(&self) -> Result<(WriterId, SigningKey), RepoError> {
         let writer = self.secrets.writer.as_ref().ok_or(RepoError::RoleForbids { action: "write" })?;
+        if self.registry.get(&writer.id).is_some_and(|known| known.stand != Stand::Active) {
+            return Err(RepoError::WriterRevoked { writer: writer.id });
+        }
         Ok((writer.id, SigningKey::from_seed(writer.seed.clone())))
     }
 
     /// Whether the registry gives this writer the authority of a maintainer.
     pub fn is_maintainer(&self, writer: &WriterId) -> bool {
-        self.registry.get(writer).is_some_and(|(_, held)| held == Authority::Maintainer)
+        self.registry.get(writer).is_some_and(|known| known.authority == Authority::Maintainer)
     }
 
     /// The maintainer this key signs as: the registry must say so.
     pub fn maintainer(&self) -> Result<(WriterId, SigningKey), RepoError> {
         let (id, key) = self.writer()?;
         match self.registry.get(&id) {
-            Some((known, Authority::Maintainer)) if known == key.verifying_key() => Ok((id, key)),
+            Some(known) if known.authority == Authority::Maintainer && known.key == key.verifying_key() => {
+                Ok((id, key))
+            }
             _ => Err(RepoError::RoleForbids { action: "remove anything" }),
         }
     }
@@ -223,7 +258,8 @@ impl Repository {
         get_checked(&self.store, name, max).await
     }
 
-    /// Checks a signature of a registered writer who holds `authority`.
+    /// Checks a signature of a registered writer who holds `authority`, and that the object of this key counts if that writer
+    /// was revoked.
     pub(crate) fn verify(
         &self,
         key: &str,
@@ -231,13 +267,46 @@ impl Repository {
         message: &[u8],
         signature: &[u8; 64],
     ) -> Result<(), RepoError> {
-        let held = self.registry.get(&writer);
-        let held = held.filter(|(_, held)| held.covers(authority));
-        if held.is_some_and(|(verifying, _)| self.known.has_signed(&verifying, message, signature)) {
-            return Ok(());
+        let known = self.registry.get(&writer).filter(|known| {
+            known.authority.covers(authority) && self.known.has_signed(&known.key, message, signature)
+        });
+        let Some(known) = known else {
+            self.registry.doubt();
+            return Err(RepoError::BadSignature { key: key.to_owned() });
+        };
+        match ObjectName::parse(key).and_then(|name| name.accepted_as()) {
+            Some(object) if known.accepts(&object) => Ok(()),
+            _ if known.stand == Stand::Active => Ok(()),
+            _ => Err(RepoError::AfterRevocation { key: key.to_owned(), writer }),
         }
-        self.registry.doubt();
-        Err(RepoError::BadSignature { key: key.to_owned() })
+    }
+
+    /// Whether a registered writer signed as the origin of segments. Whether that one was revoked does not matter: what says
+    /// where they are is what is believed or not.
+    pub(crate) fn is_origin(&self, writer: &WriterId, message: &[u8], signature: &[u8; 64]) -> bool {
+        let known = self.registry.get(writer);
+        known.is_some_and(|known| self.known.has_signed(&known.key, message, signature))
+    }
+
+    /// Whether an object of this writer counts, if the writer has signed it. For what was checked once and is kept.
+    pub fn accepts(&self, writer: &WriterId, object: &ObjectHash) -> bool {
+        self.registry.get(writer).is_none_or(|known| known.accepts(object))
+    }
+
+    /// Whether a run may begin to depend on what an object of this writer says.
+    pub(super) fn may_depend(&self, writer: &WriterId, object: &ObjectHash) -> bool {
+        self.registry.get(writer).is_none_or(|known| known.may_depend(object))
+    }
+
+    /// Reads the registry again if it lists other entries than before: someone may have been revoked.
+    pub async fn reread_registry(&self) -> Result<(), RepoError> {
+        let root = VerifyingKey::from_bytes(self.config.root)?;
+        self.registry.reread((&self.store, self.env.limits), (self.id(), root)).await
+    }
+
+    /// Changes when something is taken from a writer.
+    pub(crate) fn revocations(&self) -> u64 {
+        self.registry.revocations()
     }
 
     /// Reads the registry again if a signature was refused since it was read: a writer may be new.
@@ -252,8 +321,13 @@ impl Repository {
     }
 
     /// Fails if an entry of the registry is damaged: what its writer signed could look forged, and what was taken from one
-    /// could be back. Nothing may be removed then.
+    /// could be back. Also while someone is being revoked: what that one signed now may count or not. Nothing may be removed then.
     pub fn intact_registry(&self) -> Result<(), RepoError> {
+        if let Some((writer, ..)) =
+            self.registry.all().into_iter().find(|(.., known)| matches!(known.stand, Stand::Closing(_)))
+        {
+            return Err(RepoError::Closing { writer });
+        }
         self.registry.damaged().into_iter().next().map_or(Ok(()), |key| Err(RepoError::HashMismatch { key }))
     }
 }
@@ -395,7 +469,7 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// The configuration that counts, of which the bytes of the last one were fetched already.
+/// The configuration that counts, with its number, of which the bytes of the last one were fetched already.
 async fn read_config(
     store: &Store,
     opened: &Opened,

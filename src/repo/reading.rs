@@ -125,8 +125,9 @@ impl ReadIndex {
             let (view, problems) = repo.load_listed(cache, listed.clone()).await?;
             return Ok(Self { view, listed, cold: None, most, reloads: 0, problems });
         }
-        let mut cold = ColdIndex::load(repo, cache, &listed, old).await?;
+        let (believed, problems) = repo.without_refused(listed.clone());
+        let mut cold = ColdIndex::load(repo, cache, &believed, old).await?;
         let view = cold.view()?;
-        Ok(Self { view, listed, cold: Some(cold), most, reloads: 0, problems: Vec::new() })
+        Ok(Self { view, listed, cold: Some(cold), most, reloads: 0, problems })
     }
 }

@@ -3,8 +3,11 @@
 //! # Invariants
 //! Of a writer's entries the valid one with the highest number counts. One whose bytes are not what its name says may have
 //! taken something from its writer: it is reported, so that whoever removes anything can refuse.
+//!
+//! What a writer signed after it was revoked counts for nothing, and that is decided by a list that the root key signed: no
+//! time, and nothing else that the writer could choose, enters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,13 +17,14 @@ use tokio::sync::oneshot;
 use super::env::Limits;
 use super::error::RepoError;
 use super::open::get_checked;
+use crate::clock::Timestamp;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::config::{Authority, WriterEntry};
+use crate::format::config::{Authority, Standing, WriterEntry};
 use crate::format::envelope::ObjectKind;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
-use crate::id::{RepositoryId, WriterId};
-use crate::store::Store;
+use crate::id::{ObjectHash, RepositoryId, WriterId};
+use crate::store::{Object, Store};
 
 /// Entries up to this size are fetched several at a time: a true one has a few hundred bytes, and others may put larger ones.
 const SMALL: u64 = 64 << 10;
@@ -29,7 +33,40 @@ const SMALL: u64 = 64 << 10;
 pub(super) type Root = (RepositoryId, VerifyingKey);
 
 /// What is known of one writer.
-pub(super) type Known = (VerifyingKey, Authority);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) key: VerifyingKey,
+    pub(super) authority: Authority,
+    pub(super) stand: Stand,
+    /// When the store got its first entry, and the one that counts.
+    pub(super) times: (Timestamp, Timestamp),
+}
+
+/// A [`Standing`] that is quick to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stand {
+    Active,
+    Closing(Arc<HashSet<ObjectHash>>),
+    Revoked(Arc<HashSet<ObjectHash>>),
+}
+
+impl Known {
+    /// Whether this object of the writer counts, if it has signed it.
+    pub(super) fn accepts(&self, object: &ObjectHash) -> bool {
+        match &self.stand {
+            Stand::Active | Stand::Closing(_) => true,
+            Stand::Revoked(accepted) => accepted.contains(object),
+        }
+    }
+
+    /// Whether somebody may begin to depend on what this object of the writer says.
+    pub(super) fn may_depend(&self, object: &ObjectHash) -> bool {
+        match &self.stand {
+            Stand::Active => true,
+            Stand::Closing(accepted) | Stand::Revoked(accepted) => accepted.contains(object),
+        }
+    }
+}
 
 /// What the registry said when it was read last. Clones share it.
 #[derive(Clone)]
@@ -40,6 +77,7 @@ struct Shared {
     /// A signature was refused since it was read.
     doubted: AtomicBool,
     version: AtomicU64,
+    revocations: AtomicU64,
 }
 
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -48,6 +86,8 @@ struct Entries {
     writers: HashMap<WriterId, (u64, Known)>,
     /// Keys of entries that are damaged, and that are not older than a valid one of their writer.
     damaged: Vec<String>,
+    /// Keys of all that was listed.
+    listed: Vec<String>,
 }
 
 impl Registry {
@@ -58,23 +98,34 @@ impl Registry {
     ) -> Result<Self, RepoError> {
         // It is not told if the repository cannot be opened.
         let root = async { root.await.map_err(|_| RepoError::Cancelled) };
-        Ok(Self::of(read(place, root).await?))
+        let listed = place.0.list(layout::WRITERS).await?;
+        Ok(Self::of(read(place, listed, root).await?))
     }
 
     fn of(entries: Entries) -> Self {
         let (doubted, version) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self(Arc::new(Shared { entries: RwLock::new(entries), doubted, version }))
+        let revocations = AtomicU64::new(0);
+        Self(Arc::new(Shared { entries: RwLock::new(entries), doubted, version, revocations }))
     }
 
     /// What is known of this writer.
     pub(super) fn get(&self, writer: &WriterId) -> Option<Known> {
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.writers.get(writer).map(|(_, known)| *known)
+        entries.writers.get(writer).map(|(_, known)| known.clone())
+    }
+
+    /// All writers, each with the number of the entry that counts.
+    pub(super) fn all(&self) -> Vec<(WriterId, u64, Known)> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let all = entries.writers.iter().map(|(writer, (number, known))| (*writer, *number, known.clone()));
+        all.collect()
     }
 
     /// Registers a writer until the store is read again.
     #[cfg(test)]
-    pub(super) fn add(&self, writer: WriterId, known: Known) {
+    pub(super) fn add(&self, writer: WriterId, (key, authority): (VerifyingKey, Authority)) {
+        let times = (Timestamp(0), Timestamp(0));
+        let known = Known { key, authority, stand: Stand::Active, times };
         self.0.entries.write().unwrap().writers.insert(writer, (0, known));
     }
 
@@ -93,52 +144,86 @@ impl Registry {
         self.0.version.load(Ordering::SeqCst)
     }
 
-    /// Reads it again if a signature was refused. What an entry said that is gone, or damaged, goes on to count: an older one
-    /// may give back what was taken from its writer.
+    /// Grows when something is taken from a writer.
+    pub(super) fn revocations(&self) -> u64 {
+        self.0.revocations.load(Ordering::SeqCst)
+    }
+
+    /// Reads it again if a signature was refused.
     pub(super) async fn refresh(&self, place: (&Store, Limits), root: Root) -> Result<(), RepoError> {
         if !self.0.doubted.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let mut fresh = match read(place, async { Ok(root) }).await {
-            Ok(fresh) => fresh,
+        let read = async {
+            let listed = place.0.list(layout::WRITERS).await?;
+            read(place, listed, async { Ok(root) }).await
+        };
+        match read.await {
+            Ok(fresh) => self.take(fresh),
             Err(error) => {
                 self.doubt();
                 return Err(error);
             }
-        };
-        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
-        for (writer, known) in &entries.writers {
-            let found = fresh.writers.entry(*writer).or_insert(*known);
-            if found.0 < known.0 {
-                *found = *known;
-            }
-        }
-        if fresh != *entries {
-            *entries = fresh;
-            self.0.version.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// Reads it again if other entries are listed than before.
+    pub(super) async fn reread(&self, place: (&Store, Limits), root: Root) -> Result<(), RepoError> {
+        let listed = place.0.list(layout::WRITERS).await?;
+        let same = {
+            let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.listed.iter().map(String::as_str).eq(listed.iter().map(|object| object.key.as_str()))
+        };
+        if !same {
+            self.take(read(place, listed, async { Ok(root) }).await?);
+        }
+        Ok(())
+    }
+
+    /// Believes what was read. What an entry said that is gone, or damaged, goes on to count: an older one may give back what
+    /// was taken from its writer.
+    fn take(&self, mut fresh: Entries) {
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        for (writer, known) in &entries.writers {
+            let found = fresh.writers.entry(*writer).or_insert_with(|| known.clone());
+            if found.0 < known.0 {
+                *found = known.clone();
+            }
+        }
+        if fresh == *entries {
+            return;
+        }
+        let taken = fresh.writers.iter().any(|(writer, (_, known))| {
+            let before = entries.writers.get(writer).map_or(&Stand::Active, |(_, known)| &known.stand);
+            known.stand != *before
+        });
+        *entries = fresh;
+        self.0.version.fetch_add(1, Ordering::SeqCst);
+        if taken {
+            self.0.revocations.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Another registry, in which this writer has no more authority than that.
     #[cfg(test)]
     pub(super) fn with_authority(&self, writer: WriterId, authority: Authority) -> Self {
         let mut entries = self.0.entries.read().unwrap().clone();
-        entries.writers.get_mut(&writer).unwrap().1.1 = authority;
+        entries.writers.get_mut(&writer).unwrap().1.authority = authority;
         Self::of(entries)
     }
 }
 
 async fn read(
     (store, limits): (&Store, Limits),
+    listed: Vec<Object>,
     root: impl Future<Output = Result<Root, RepoError>>,
 ) -> Result<Entries, RepoError> {
     let mut newest: HashMap<WriterId, (u64, Known)> = HashMap::new();
     let mut damaged: Vec<(WriterId, u64, String)> = Vec::new();
-    let listed = store.list(layout::WRITERS).await?;
     let ahead = if listed.iter().all(|object| object.size <= SMALL) { limits.requests.max(1) } else { 1 };
     let names = listed.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
-        name @ ObjectName::Writer(id, number, _) => Some((name, id, number)),
+        name @ ObjectName::Writer(id, number, _) => Some((name, (id, number), object.modified)),
         _ => None,
     });
     let reads = futures::stream::iter(names)
@@ -152,7 +237,7 @@ async fn read(
             Some(read) => Some(read),
             None => reads.next().await,
         };
-        let Some(((name, id, number), read)) = read else { break };
+        let Some(((name, (id, number), stored), read)) = read else { break };
         if newest.get(&id).is_some_and(|(found, ..)| *found > number) {
             continue;
         }
@@ -166,14 +251,17 @@ async fn read(
             }
             Err(_) => continue,
         };
-        let Some(known) = read_entry((repository, root), (id, number), &bytes) else { continue };
+        let Some(mut known) = read_entry((repository, root), (id, number), &bytes) else { continue };
+        known.times = (newest.get(&id).map_or(stored, |(_, first)| first.times.0), stored);
         if newest.insert(id, (number, known)).is_some_and(|(found, ..)| found == number) {
             let reason = "two entries of one writer have the same number";
             return Err(RepoError::Untrusted { repository, reason });
         }
     }
     damaged.retain(|(id, number, _)| newest.get(id).is_none_or(|(found, _)| found < number));
-    Ok(Entries { writers: newest, damaged: damaged.into_iter().map(|(.., key)| key).collect() })
+    let damaged = damaged.into_iter().map(|(.., key)| key).collect();
+    let listed = listed.iter().map(|object| object.key.as_str().to_owned()).collect();
+    Ok(Entries { writers: newest, damaged, listed })
 }
 
 /// A valid entry of this writer with this number; none if it is anything else.
@@ -188,5 +276,11 @@ fn read_entry(
     let entry = WriterEntry::decode(signed.value).ok()?;
     let key = VerifyingKey::from_bytes(entry.key).ok()?;
     let in_place = entry.writer == id && u64::from(preamble.key_generation) == number;
-    in_place.then_some((key, entry.authority))
+    let stand = match entry.standing {
+        Standing::Active => Stand::Active,
+        Standing::Closing(accepted) => Stand::Closing(Arc::new(accepted.into_iter().collect())),
+        Standing::Revoked(accepted) => Stand::Revoked(Arc::new(accepted.into_iter().collect())),
+    };
+    let times = (Timestamp(0), Timestamp(0));
+    in_place.then_some(Known { key, authority: entry.authority, stand, times })
 }

@@ -240,7 +240,7 @@ impl Repository {
         self.put_slot(unlock, (role, secrets), &note).await
     }
 
-    fn root_key(&self) -> Result<SigningKey, RepoError> {
+    pub(super) fn root_key(&self) -> Result<SigningKey, RepoError> {
         let seed = self.secrets.root.clone();
         let seed = seed.ok_or(RepoError::RoleForbids { action: "sign the registry" })?;
         Ok(SigningKey::from_seed(seed))

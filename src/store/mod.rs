@@ -58,8 +58,8 @@ pub use options::{Environment, StoreEnv, StoreOptions};
 pub use probe::{ProbeCheck, ProbeExtent, ProbeFailure, ProbeReport, ProbeStep};
 pub use read_only::ReadOnly;
 
-use self::door::DoorStore;
 use self::aws::Vault;
+use self::door::DoorStore;
 use self::error::{Request, classify};
 use self::limit::Limit;
 use self::local::LocalStore;
@@ -184,6 +184,8 @@ impl Store {
             upload: None,
             download: None,
             pool: Pool::default(),
+            vault: None,
+            lock: OnceLock::new(),
         };
         Self(Arc::new(inner))
     }

@@ -271,7 +271,9 @@ pub(super) async fn open(
                 Place::Azure { account, container, .. } => {
                     Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
                 }
-                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) => Arc::new(InMemory::new()),
+                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) => {
+                    Arc::new(InMemory::new())
+                }
             };
             Ok(Opened::plain(objects, None, create_only))
         }

@@ -2,7 +2,9 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 21] = [
+const VERBS: [(&str, &[&str]); 23] = [
+    ("anchor", &["--accept-missing", "--require-anchor"]),
+    ("writer", &["list", "revoke"]),
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),
     ("init", &["--new-key-file", "--recovery-words"]),
     ("key", &["words"]),

@@ -25,3 +25,4 @@ mod roles;
 mod secrets;
 mod sources;
 mod support;
+mod trusting;

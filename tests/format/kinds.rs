@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use lifeboat::format::FormatError;
+use lifeboat::format::anchor::Anchor;
 use lifeboat::format::config::{Config, WriterEntry};
 use lifeboat::format::content::ListPage;
 use lifeboat::format::datakey::SealedDataKey;
@@ -52,6 +53,7 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("undo", |b, _| outcome(Undo::decode(b), Undo::encode)),
     ("removal", |b, _| outcome(Removal::decode(b), Removal::encode)),
     ("hold", |b, _| outcome(Hold::decode(b), Hold::encode)),
+    ("anchor", |b, _| outcome(Anchor::decode(b), Anchor::encode)),
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),

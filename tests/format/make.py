@@ -73,7 +73,7 @@ def names():
         "pack": f"packs/ab/{h}", "index": f"index/{w}/{h}", "snapshot": f"snapshots/{w}/9999999999-{h}",
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
         "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
-        "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}",
+        "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}",
     }.items():
         vector("name", name, "a name of section 1", text.encode())
     bad = ["", "config", "config/", f"config/3-{h}", f"config/+000000003-{h}", f"config/0000000003-{h[:-1]}",
@@ -83,7 +83,8 @@ def names():
            f"snapshots/{w}/0000000001-{h}.ok.ok", f"snapshots/0000000001-{h}", f"gc/{h}", "gc/condemned/",
            f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"gc/removed/{h}-{h}", f"gc/undone/x{h}", f"holds/{h}-{h}",
            f"labels/{h}", f"labels/{h}-{h}.x", f"gc/other/{h}", f"gc/removed/{h}/", f"gc/undone/{h[2:]}", "holds/", f"holds/{w}",
-           f"gc/horizon/12-{h}", f"gc//{h}", f"tombs/{w}-{h}", f"locks/{h}", "../../etc/passwd"]
+           f"gc/horizon/12-{h}", f"gc//{h}", f"tombs/{w}-{h}", f"locks/{h}", "../../etc/passwd",
+           f"anchors/{h}-{h}", f"anchors/{h}/x", f"anchors/{w}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -93,7 +94,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 15 is not listed", preamble(15), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 16 is not listed", preamble(16), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -275,10 +276,18 @@ def signed_values():
     writer = {0: rep(7, 16), 1: rep(8, 32), 2: 1}
     vector("writer", "maintainer", "a writer that may condemn", cbor(writer))
     vector("writer", "verifier", "one that may write nothing", cbor({**writer, 2: 2}))
+    accepted = [rep(1, 32), rep(2, 32)]
+    vector("writer", "closing", "a writer that is being revoked", cbor({**writer, 3: 1, 4: accepted}))
+    vector("writer", "revoked", "a revoked writer of which two objects count", cbor({**writer, 3: 2, 4: accepted}))
+    bomb = b"\xa1\x04\x9a" + (400_001).to_bytes(4, "big")
+    vector("writer", "bad-bomb", "a long list of what counts", bomb, value(9, "length of a list"))
     for name, data, error in [
         ("authority", {**writer, 2: 3}, value(9, "writer")), ("id", {**writer, 0: rep(7, 17)}, value(9, "length of a field")),
         ("no-key", {0: rep(7, 16), 2: 0}, value(9, "writer")), ("no-id", {1: rep(8, 32), 2: 0}, value(9, "writer")),
         ("no-authority", {0: rep(7, 16), 1: rep(8, 32)}, value(9, "writer")), ("key-type", {**writer, 1: "x"}, broken(9, "writer")),
+        ("standing", {**writer, 3: 3, 4: accepted}, value(9, "standing of a writer")),
+        ("no-list", {**writer, 3: 2}, value(9, "standing of a writer")), ("list-alone", {**writer, 4: accepted}, value(9, "standing of a writer")),
+        ("item", {**writer, 3: 2, 4: [rep(1, 31)]}, value(9, "length of a field")),
     ]:
         vector("writer", f"bad-{name}", "a field that section 9 does not allow", cbor(data), error)
 
@@ -322,6 +331,20 @@ def collections():
     bomb = b"\xa1\x03\x9a" + (50_001).to_bytes(4, "big")
     vector("removal", "bad-replaces-bomb", "a long list of what it replaces", bomb, value(11, "length of a list"))
     vector("removal", "bad-replaces", "a short item in what it replaces", cbor({**removal, 3: [rep(3, 31)]}), value(11, "length of a field"))
+    anchor = {0: me, 1: 3, 2: [[rep(6, 16), 1], [me, 0]], 3: two}
+    vector("anchor", "first", "of two snapshots", cbor(anchor))
+    vector("anchor", "next", "on another one, which names all", cbor({**anchor, 3: [], 4: rep(5, 32)}))
+    for key in anchor:
+        rest = {other: item for other, item in anchor.items() if other != key}
+        vector("anchor", f"bad-no-{key}", f"without field {key}", cbor(rest), value(11, "anchor"))
+    for name, data, error in [
+        ("writer", {**anchor, 2: [[me]]}, value(11, "writer of an anchor")), ("writer-id", {**anchor, 2: [[rep(6, 15), 1]]}, value(11, "length of a field")),
+        ("item", {**anchor, 3: [rep(1, 31)]}, value(11, "length of a field")), ("base", {**anchor, 4: rep(5, 31)}, value(11, "length of a field")),
+    ]:
+        vector("anchor", f"bad-{name}", "a field that section 11 does not allow", cbor(data), error)
+    for key, most in [(2, 65_536), (3, 400_000)]:
+        bomb = bytes([0xa1, key, 0x9a]) + (most + 1).to_bytes(4, "big")
+        vector("anchor", f"bad-bomb-{key}", "a long list", bomb, value(11, "length of a list"))
     tomb = good["tomb"][2]
     vector("tomb", "bad-reason", "a reason that is not listed", cbor({**tomb, 4: 3}), value(11, "tomb"))
 

@@ -93,18 +93,24 @@ class Repository:
     def __init__(self, root, unlock, from_packs=False):
         self.root, self.keys, self.packs, self.places = root, {}, {}, {}
         self.open(unlock)
-        self.writers = {}
+        self.writers, self.accepted = {}, {}
         for name in sorted(self.names("writers/*/*")):  # a higher number comes later
             _, writer, rest = name.split("/")
             value = self.signed(self.object(name, rest.split("-")[1]), WRITER, self.pinned_root, name)
             need(value[0].hex() == writer, f"{name}: another writer's entry")
             # Authority 2 signs nothing that is read here.
             self.writers[value[0]] = value[1] if value[2] in (0, 1) else None
+            self.accepted[value[0]] = set(value[4]) if value.get(3) == 2 else None
         if from_packs:
             for name in self.names("packs/*/*"):
                 self.read_directory(name)
         else:
             self.read_index()
+
+    # Section 9: of a revoked writer only what its entry names.
+    def counts(self, writer, digest):
+        accepted = self.accepted.get(writer)
+        return accepted is None or bytes.fromhex(digest) in accepted
 
     # Section 1: names, and the hash that ends them.
     def names(self, pattern):
@@ -239,6 +245,8 @@ class Repository:
             header = cbor2.loads(self.block(self.index_base, salt, INDEX, 0, count, cursor.take(length)))
             message, author = data[:cursor.at], header[0]
             need(author.hex() == name.split("/")[1], f"{name}: another author")
+            if not self.counts(author, name.split("/")[2]):
+                continue
             rows, blocks = {0: b"", 1: b"", 2: b""}, header[8]
             need(len(blocks) + 1 == count, f"{name}: wrong number of blocks")
             for number, (kind, _, _, stored, digest) in enumerate(blocks, 1):
@@ -296,6 +304,8 @@ class Repository:
                 continue
             writer, sequence, digest = bytes.fromhex(match[1]), int(match[2]), match[3]
             public = self.writers[writer]
+            if not self.counts(writer, digest):
+                continue
             said = self.signed((self.root / f"{name}.ok").read_bytes(), CONFIRMATION, public, f"{name}.ok")
             need([said[0], said[1], said[2].hex()] == [writer, sequence, digest], f"{name}.ok: of another snapshot")
             data = self.object(name, digest)

@@ -271,13 +271,8 @@ pub(crate) fn a_writer_is_held_and_a_dead_server_is_waited_for() {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("exec {backup}")]).env_clear().envs(world.environment("client"));
     let running = shell.current_dir(world.path("client")).stderr(Stdio::piped()).spawn().unwrap();
-    let packs = || {
-        walkdir::WalkDir::new(Path::new(&root).join("packs"))
-            .into_iter()
-            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_type().is_file()))
-            .count()
-    };
-    while packs() == 0 {
+    let packs = Path::new(&root).join("packs");
+    while files(&packs) == 0 {
         std::thread::yield_now();
     }
     drop(sshd);
@@ -291,16 +286,10 @@ pub(crate) fn a_writer_is_held_and_a_dead_server_is_waited_for() {
 
     let held = world.fails("client", &lifeboat("writer", "hold add latest"), 12);
     assert!(held.contains("opened with the role writer"), "{held}");
-    let objects = || {
-        walkdir::WalkDir::new(&root)
-            .into_iter()
-            .filter(|entry| entry.as_ref().unwrap().file_type().is_file())
-            .count()
-    };
-    let before = objects();
+    let before = files(Path::new(&root));
     let prune = world.shell("client", &lifeboat("writer", "prune --grace 0s --undo-window 0s --force --yes"));
     assert_ne!(prune.status.code(), Some(0), "{}", String::from_utf8_lossy(&prune.stderr));
-    assert_eq!(objects(), before, "nothing was deleted and nothing was added");
+    assert_eq!(files(Path::new(&root)), before, "nothing was deleted and nothing was added");
 
     // A server with another key is not the one we know.
     fs::write(world.path("known_hosts"), format!("server {}", world.public("client/.ssh/writer"))).unwrap();
@@ -309,4 +298,10 @@ pub(crate) fn a_writer_is_held_and_a_dead_server_is_waited_for() {
     drop(sshd);
     let said = world.fails("client", &lifeboat("writer", "--retry-for 0 snapshots"), 13);
     assert!(said.contains("Connection refused"), "{said}");
+}
+
+/// How many files are below a directory.
+fn files(dir: &Path) -> usize {
+    let walk = ignore::WalkBuilder::new(dir).standard_filters(false).build().filter_map(Result::ok);
+    walk.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file())).count()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use lifeboat::clock::Timestamp;
+use lifeboat::id::ObjectHash;
 use lifeboat::ops::snapshots::parse_time;
 use lifeboat::units::ByteSize;
 
@@ -57,6 +58,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Fail unless the store shows at least what this anchor covers; see `lifeboat anchor`
+    #[arg(long, global = true, value_name = "HASH", value_parser = anchor)]
+    pub(crate) require_anchor: Option<ObjectHash>,
+
     /// Send at most so many bytes a second, such as 10M
     #[arg(long, global = true, value_name = "SIZE")]
     pub(crate) limit_upload: Option<ByteSize>,
@@ -85,6 +90,15 @@ pub(crate) struct GlobalArgs {
 /// Reads `2026-03-01` (its end), `2026-03-01T14:00` or any other form of a time.
 fn time(text: &str) -> Result<Timestamp, &'static str> {
     parse_time(text).ok_or("expected a time such as 2026-03-01T14:00")
+}
+
+/// Reads an anchor: 64 hexadecimal digits, perhaps in groups.
+fn anchor(text: &str) -> Result<ObjectHash, &'static str> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
+    digits
+        .to_ascii_lowercase()
+        .parse()
+        .map_err(|_| "expected the 64 hexadecimal digits that lifeboat anchor prints")
 }
 
 /// Reads `KEY=VALUE`. The value may be a secret, so no message repeats it.

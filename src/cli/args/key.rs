@@ -81,7 +81,7 @@ pub(crate) struct RecoveryArgs {
 }
 
 /// A role as typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleArg {
     /// Backs up, and can read nothing, not even what it wrote
     Writer,

@@ -15,6 +15,7 @@ mod restore;
 mod rules;
 mod select;
 mod serve;
+mod trust;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
@@ -31,6 +32,7 @@ pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use serve::ServeArgs;
+pub(crate) use trust::{AnchorArgs, RevokeArgs, WriterArgs, WriterVerb};
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
 };
@@ -105,6 +107,10 @@ pub(crate) enum Verb {
     Serve(ServeArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),
+    /// Print what proves later, with --require-anchor, that the store shows no less than it does now
+    Anchor(AnchorArgs),
+    /// Show who signs what the repository holds, and revoke who must not any more
+    Writer(WriterArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

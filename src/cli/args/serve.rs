@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use lifeboat::serve::door::Role;
+use clap::Args;
 use lifeboat::store::Key;
 use lifeboat::units::ByteSize;
+
+use super::key::RoleArg;
 
 const AFTER_HELP: &str = "\
 Meant as the forced command of a key in authorized_keys on the server:\n\n  \
@@ -25,7 +26,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", value_parser = clap::builder::PathBufValueParser::new())]
     pub(crate) root: PathBuf,
 
-    /// What the client may do
+    /// What the client may add and delete, which is no more than a key of this role has a use for
     #[arg(long, value_enum, default_value_t = RoleArg::Writer)]
     pub(crate) role: RoleArg,
 
@@ -36,30 +37,6 @@ pub(crate) struct ServeArgs {
     /// The repository is this directory below DIR
     #[arg(long, value_name = "NAME")]
     pub(crate) repo_prefix: Option<Key>,
-}
-
-/// Roles, from the one that may do least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleArg {
-    /// List and read
-    Reader,
-    /// Also add what a backup adds: no deleting
-    Writer,
-    /// Also forget, hold and prune
-    Maintainer,
-    /// Also make a repository and change its keys
-    Admin,
-}
-
-impl From<RoleArg> for Role {
-    fn from(role: RoleArg) -> Self {
-        match role {
-            RoleArg::Reader => Self::Reader,
-            RoleArg::Writer => Self::Writer,
-            RoleArg::Maintainer => Self::Maintainer,
-            RoleArg::Admin => Self::Admin,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub(super) async fn ensure(session: &Session) -> Result<(), CliError> {
     if default.directory.exists() {
         return Ok(());
     }
+    if session.settings.require_anchor.is_some() {
+        return Err(CliError::NoDefaultRepository { place: default.directory.clone() });
+    }
     let with_key_file = session.settings.secret == Secret::KeyFile(default.key_file.clone());
     if with_key_file && default.key_file.exists() {
         return Err(CliError::DefaultRepositoryGone {

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod anchor;
 mod archive;
 mod backup;
 mod brought;
@@ -29,8 +30,9 @@ mod tag;
 mod undelete;
 mod verify;
 mod why;
+mod writer;
 
-use super::args::{HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb};
+use super::args::{AnchorArgs, HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb, WriterArgs, WriterVerb};
 use super::error::CliError;
 use super::exit::Exit;
 use super::session::Session;
@@ -39,6 +41,12 @@ use super::session::Session;
 pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliError> {
     if let (Some(_), Some(verb)) = (session.settings.store.as_of, writing(&verb)) {
         return Err(CliError::PastIsReadOnly { verb });
+    }
+    if matches!(
+        verb,
+        Verb::Init(_) | Verb::Doctor | Verb::Policy(_) | Verb::Serve(_) | Verb::Completions(_) | Verb::Man(_)
+    ) {
+        session.refuse_anchor()?;
     }
     match verb {
         Verb::Init(args) => init::run(session, args).await,
@@ -63,6 +71,8 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
+        Verb::Anchor(args) => anchor::run(session, &args).await,
+        Verb::Writer(args) => writer::run(session, args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Serve(args) => serve::serve(&args, &session.around, session.env.cancel.clone()).await,
@@ -82,6 +92,8 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
+        Verb::Anchor(AnchorArgs { accept_missing: false }) => "anchor",
+        Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
         Verb::Key(KeyArgs { verb: KeyVerb::Passwd(_) }) => "key passwd",
         Verb::Key(KeyArgs { verb: KeyVerb::Remove { .. } }) => "key remove",
@@ -99,6 +111,8 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Verify(_)
         | Verb::Stats(_)
         | Verb::Key(KeyArgs { verb: KeyVerb::List | KeyVerb::Words | KeyVerb::VerifyRecovery })
+        | Verb::Anchor(AnchorArgs { accept_missing: true })
+        | Verb::Writer(WriterArgs { verb: WriterVerb::List })
         | Verb::Policy(_)
         | Verb::Serve(_)
         | Verb::Completions(_)

@@ -13,8 +13,13 @@ use super::super::render::time;
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, CliError> {
-    let repository = session.repository(Task::Prune).await?;
-    collect(session, &repository, &args.options()).await
+    let options = args.options();
+    // What is missing is named as removed then, so it is missed no more.
+    let repository = match options.accept_missing {
+        true => session.opened(Task::Prune).await?,
+        false => session.repository(Task::Prune).await?,
+    };
+    collect(session, &repository, &options).await
 }
 
 /// Collects, and says what came of it.

@@ -27,7 +27,7 @@ use super::key::show_replaced;
 const TRIES: usize = 3;
 
 pub(super) async fn make(session: &mut Session, args: RecoveryArgs) -> Result<Exit, CliError> {
-    let (repo, own) = session.opened(Task::ManageKeys).await?;
+    let (repo, own) = session.unlocked(Task::ManageKeys).await?;
     let person = is_person() && std::io::stdout().is_terminal();
     let shown = person && args.words_to.is_none();
     if !person && args.words_to.is_none() && args.png.is_none() {

@@ -5,7 +5,7 @@ use lifeboat::error::Error;
 use lifeboat::format::snapshot::Origin;
 use lifeboat::ops::forget::undelete_until;
 use lifeboat::ops::snapshots::{SnapshotInfo, list};
-use lifeboat::repo::Task;
+use lifeboat::repo::{RepoError, Task};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
@@ -46,12 +46,24 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
             found.closed
         ));
     }
-    Ok(if found.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+    // What nobody believes because its writer was revoked before is no damage.
+    let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
+    Ok(if damaged { Exit::Class(Class::Damage) } else { Exit::Done })
+}
+
+fn is_after_revocation(error: &Error) -> bool {
+    matches!(error, Error::Repo(RepoError::AfterRevocation { .. }))
 }
 
 /// Names what could not be read, and why.
 pub(super) fn warn_of_unreadable(session: &Session, unreadable: &[(String, Error)]) {
-    for (key, error) in unreadable {
+    let (after, others): (Vec<_>, Vec<_>) =
+        unreadable.iter().partition(|(_, error)| is_after_revocation(error));
+    if let [(key, error), others @ ..] = &after[..] {
+        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        session.warn(&format!("{key} is left out{more}: {error}"));
+    }
+    for (key, error) in others {
         let causes = words::causes(error).join(": ");
         let colon = if causes.is_empty() { "" } else { ": " };
         session.warn(&format!("{key} is left out: {error}{colon}{causes}"));

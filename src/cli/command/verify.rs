@@ -15,6 +15,7 @@ use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: VerifyArgs) -> Result<Exit, CliError> {
     let report = if args.packs && !session.settings.secret.is_given() {
+        session.refuse_anchor()?;
         verify_packs_without_key(session.store().await?, &session.env).await?
     } else {
         let depth = match (args.packs, args.data) {

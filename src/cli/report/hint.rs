@@ -1,7 +1,7 @@
 //! The next step after an error, by variant.
 
 use lifeboat::crypto::CryptoError;
-use lifeboat::error::Error;
+use lifeboat::error::{Error, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RepoError, SlotError};
@@ -100,6 +100,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::OutputIsTerminal { .. } => "name a file, or pipe it into another program".to_owned(),
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
+        Error::Trust(error) => return trust(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::Policy(error) => policy(error)?.to_owned(),
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
@@ -170,6 +171,32 @@ fn policy(error: &PolicyError) -> Option<&'static str> {
     }
 }
 
+/// What to do where something is not to be believed.
+fn trust(error: &TrustError) -> Option<String> {
+    Some(match error {
+        TrustError::RolledBack { .. } => "find out who did it; what is there still restores, by its id (lifeboat snapshots). If \
+             that is in order: lifeboat prune --accept-missing with a maintainer's key, for all machines; or lifeboat \
+             anchor --accept-missing, for this one"
+            .to_owned(),
+        TrustError::NoAnchor { .. } => {
+            "check the anchor and the repository; if both are right, find out who rolled the store back".to_owned()
+        }
+        TrustError::AnchorBroken { .. } => "find out who did it; what is there still restores, without \
+             --require-anchor. If that is in order: lifeboat prune --accept-missing where it was seen before, or take a \
+             new anchor: lifeboat anchor"
+            .to_owned(),
+        TrustError::NoWriter { .. } | TrustError::AmbiguousWriter { .. } => {
+            "see who there is: lifeboat writer list".to_owned()
+        }
+        TrustError::OwnWriter { writer } => {
+            format!("if that is right, name it in full: lifeboat writer revoke {writer}")
+        }
+        TrustError::LastMaintainer { .. } => "first make another key that may remove".to_owned(),
+        TrustError::IsRevoked { .. } => "give --since TIME to refuse more of its snapshots".to_owned(),
+        _ => return None,
+    })
+}
+
 /// What to do when no snapshot is meant, or one that cannot be used.
 fn selector(error: &Error) -> Option<String> {
     let step = match error {
@@ -238,6 +265,14 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
             "open it with such a key, or have one made with a key of role admin: lifeboat key add --role {one}"
         ),
         RepoError::Slot(error) => return slot(error),
+        RepoError::WriterRevoked { .. } => {
+            "what it stored before stays; ask an admin for a new key, and why this one was revoked".to_owned()
+        }
+        RepoError::AfterRevocation { .. } => "see since when: lifeboat writer list".to_owned(),
+        RepoError::UnknownWriter { .. } => "see who there is: lifeboat writer list".to_owned(),
+        RepoError::Closing { writer } => {
+            format!("end it with an admin's key: lifeboat writer revoke {writer}")
+        }
         RepoError::WrongKey { .. } => "check that the key or password belongs to this repository".to_owned(),
         // Nothing can be read from a mark that is damaged, and what goes by it stops.
         RepoError::HashMismatch { key } if ["gc/", "tombs/", "holds/"].iter().any(|p| key.starts_with(p)) => {

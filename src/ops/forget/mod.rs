@@ -20,9 +20,10 @@ use self::plan::World;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ObjectHash, SnapshotId};
+use crate::ops::anchor::trusted;
 use crate::ops::gc::PruneOptions;
 use crate::ops::snapshots::{
-    SnapshotFilter, SnapshotList, check_confirmations, judge_unread, list, resolve_in,
+    Selector, SnapshotFilter, SnapshotList, check_confirmations, judge_unread, list, resolve_in,
 };
 use crate::repo::{Listed, RepoError, Repository};
 use crate::retention::Policy;
@@ -83,6 +84,11 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
     }
     if !options.dry_run {
         repo.maintainer()?;
+    }
+    // What is newest is not known where the store shows less than it did.
+    let id = |selector: &String| matches!(Selector::parse(selector), Some(Selector::Id(_)));
+    if !by_name || !options.named.iter().all(id) {
+        trusted(repo)?;
     }
     let mut found = list(repo, &SnapshotFilter::default()).await?;
     check_confirmations(repo, &mut found.snapshots).await?;

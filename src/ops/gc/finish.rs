@@ -108,6 +108,15 @@ pub(super) async fn tidy(repo: &Repository, world: &World, now: Timestamp) -> Re
             delete(repo, name).await?;
         }
     }
+    // What was signed after its writer was revoked can never count again, whatever it is.
+    for object in repo.store().list(layout::INDEX).await? {
+        match ObjectName::parse(object.key.as_str()) {
+            Some(name @ ObjectName::Index(writer, hash)) if !repo.accepts(&writer, &hash) => {
+                delete(repo, name).await?;
+            }
+            _ => {}
+        }
+    }
     for stored in &world.condemnations {
         if stored.condemnation.packs.is_empty() && age(now, stored.stored) > STALE {
             delete(repo, ObjectName::Condemned(stored.hash)).await?;

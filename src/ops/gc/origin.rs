@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::format::config::Authority;
 use crate::format::pack::{Directory, Proof};
 use crate::id::WriterId;
 use crate::repo::{Repository, merkle_root, origin_message, proven_root, segment_leaf};
@@ -36,7 +35,7 @@ pub(super) fn signed_origins(
         let row = usize::from(origin);
         let (origin, signature) = directory.origins.get(row).zip(directory.signatures.get(row))?;
         let message = origin_message(&repo.id(), &root);
-        repo.verify("", (*origin, Authority::Writer), &message, signature).ok().map(|()| *origin)
+        repo.is_origin(origin, &message, signature).then_some(*origin)
     };
     let own: Vec<_> = own
         .into_iter()

@@ -6,7 +6,7 @@
 //! second removal replaces the first; both stand until everything is deleted, so that no listing misses both. One that fails
 //! before its first deletion is taken away again by whoever put it, or its snapshots could never be taken back; nobody deletes
 //! on account of another's. That a snapshot was removed is never unsaid: it tells a later collector that one which is missing
-//! was meant to go. What belongs to a snapshot goes when two listings lack it, of which one was made after removals were read.
+//! was meant to go. What a writer signed after it was revoked goes in the same way, at once unless it is held. What belongs to a snapshot goes when two listings lack it, of which one was made after removals were read.
 //!
 //! # Crash
 //! After the removal: the next collection deletes what it names, unless it is held. Half deleted: the same. A removal that names
@@ -42,19 +42,22 @@ pub(super) async fn remove(
     for problem in &marks.problems {
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
-    let due = due(&snapshots, &marks, (options, now), report);
+    let refused = refused(repo, &snapshots).await?;
+    let when = When { options, now, refused: &refused };
+    let due = due(&snapshots, &marks, when, report);
     if due.is_empty() {
         return if options.dry_run { Ok(()) } else { clear(repo, marks, snapshots, (options, now)).await };
     }
     refuse_damage(repo, &marks)?;
-    refuse_many(options, due.len(), snapshots.len())?;
+    let forgotten = due.iter().filter(|listed| !refused.contains(&listed.id)).count();
+    refuse_many(options, forgotten, snapshots.len() - refused.len())?;
     if options.dry_run {
         report.removed = due.len() as u64;
         return Ok(());
     }
     let mut removed = HashSet::new();
     for part in due.chunks(SNAPSHOTS_MAX) {
-        let gone = remove_part(repo, part, (options, now), report).await?;
+        let gone = remove_part(repo, part, when, report).await?;
         report.removed += gone.len() as u64;
         removed.extend(gone.iter().map(|listed| listed.id));
     }
@@ -62,17 +65,34 @@ pub(super) async fn remove(
     clear(repo, repo.read_marks().await?, there, (options, now)).await
 }
 
-fn due(
-    snapshots: &[Listed],
-    marks: &Marks,
-    (options, now): (&PruneOptions, Timestamp),
-    report: &mut PruneReport,
-) -> Vec<Listed> {
+/// By what it is decided what is due.
+#[derive(Clone, Copy)]
+struct When<'a> {
+    options: &'a PruneOptions,
+    now: Timestamp,
+    /// Snapshots that were signed after their writer was revoked.
+    refused: &'a HashSet<SnapshotId>,
+}
+
+/// Snapshots that a writer signed after it was revoked. Each is read: a copy of another's, under the name of a revoked writer,
+/// must not get that one named as removed.
+async fn refused(repo: &Repository, snapshots: &[Listed]) -> Result<HashSet<SnapshotId>, Error> {
+    let mut refused = HashSet::new();
+    for listed in snapshots.iter().filter(|listed| !repo.accepts(&listed.writer, &listed.id.into())) {
+        if let Err(RepoError::AfterRevocation { .. }) = repo.check_snapshot(*listed).await {
+            refused.insert(listed.id);
+        }
+    }
+    Ok(refused)
+}
+
+fn due(snapshots: &[Listed], marks: &Marks, when: When<'_>, report: &mut PruneReport) -> Vec<Listed> {
     let mut due = Vec::new();
-    for listed in snapshots.iter().filter(|listed| marks.tombs.contains_key(&listed.id)) {
-        if marks.is_held(&listed.id, now) {
+    let goes = |listed: &&Listed| marks.tombs.contains_key(&listed.id) || when.refused.contains(&listed.id);
+    for listed in snapshots.iter().filter(goes) {
+        if marks.is_held(&listed.id, when.now) {
             report.spared += 1;
-        } else if is_due(marks, listed, (options, now)) {
+        } else if is_due(marks, listed, when) {
             due.push(*listed);
         } else {
             report.waiting += 1;
@@ -81,8 +101,11 @@ fn due(
     due
 }
 
-/// Whether a tomb stands whose window is over.
-fn is_due(marks: &Marks, listed: &Listed, (options, now): (&PruneOptions, Timestamp)) -> bool {
+/// Whether a tomb stands whose window is over, or its writer was revoked before.
+fn is_due(marks: &Marks, listed: &Listed, When { options, now, refused }: When<'_>) -> bool {
+    if refused.contains(&listed.id) {
+        return true;
+    }
     let window = i64::try_from(options.undo_window.as_nanos()).unwrap_or(i64::MAX);
     marks.tombs.get(&listed.id).is_some_and(|tomb| now.0.saturating_sub(tomb.stored.0) >= window)
 }
@@ -107,7 +130,7 @@ fn refuse_many(options: &PruneOptions, due: usize, all: usize) -> Result<(), Err
 async fn remove_part(
     repo: &Repository,
     part: &[Listed],
-    when: (&PruneOptions, Timestamp),
+    when: When<'_>,
     report: &mut PruneReport,
 ) -> Result<Vec<Listed>, Error> {
     let mut put = Vec::new();
@@ -147,7 +170,7 @@ async fn remove_part(
 async fn decide(
     repo: &Repository,
     part: &[Listed],
-    (options, now): (&PruneOptions, Timestamp),
+    when: When<'_>,
     put: &mut Vec<ObjectHash>,
 ) -> Result<Vec<Listed>, Error> {
     let ids = |of: &[Listed]| of.iter().map(|listed| listed.id).collect();
@@ -158,7 +181,7 @@ async fn decide(
     let marks = repo.read_marks().await?;
     refuse_damage(repo, &marks)?;
     // Someone may have taken a tomb back and put a new one, whose window has only begun.
-    let stands = |listed: &&Listed| !marks.is_held(&listed.id, now) && is_due(&marks, listed, (options, now));
+    let stands = |listed: &&Listed| !marks.is_held(&listed.id, when.now) && is_due(&marks, listed, when);
     let gone: Vec<Listed> = part.iter().filter(stands).copied().collect();
     if gone.is_empty() {
         delete(repo, ObjectName::Removed(first)).await?;

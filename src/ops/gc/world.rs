@@ -24,6 +24,9 @@ use crate::repo::{
     Listed, LoadedIndex, RepoError, Repository, SeenSnapshots, StoredCondemnation, StoredSnapshot,
 };
 
+/// How often a look is repeated under which the registry changed.
+const LOOKS: usize = 8;
+
 /// A pack as a listing shows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListedPack {
@@ -63,15 +66,20 @@ pub(super) async fn look(
     accepted: &HashSet<SnapshotId>,
     learn: bool,
 ) -> Result<World, Error> {
-    let version = repo.registry_version();
-    let looked = look_once(repo, accepted, learn).await;
-    repo.refresh_registry().await?;
-    repo.intact_registry()?;
-    if repo.registry_version() == version {
-        return looked;
+    let mut looks = 1;
+    loop {
+        let version = repo.registry_version();
+        let looked = look_once(repo, accepted, learn).await;
+        repo.refresh_registry().await?;
+        // After everything was read: whoever revokes a writer lists what still counts later than this, if this does not show it.
+        repo.reread_registry().await?;
+        repo.intact_registry()?;
+        if repo.registry_version() == version || looks == LOOKS {
+            return looked;
+        }
+        // What a writer signed who was registered since must not look forged, nor what one signed who was revoked look good.
+        looks += 1;
     }
-    // What a writer signed who was registered since must not look forged.
-    look_once(repo, accepted, learn).await
 }
 
 async fn look_once(repo: &Repository, accepted: &HashSet<SnapshotId>, learn: bool) -> Result<World, Error> {
@@ -118,7 +126,10 @@ pub(super) fn warn(repo: &Repository, message: &str) {
 async fn list_index(repo: &Repository) -> Result<Vec<((WriterId, ObjectHash), Timestamp)>, Error> {
     let listed = repo.store().list(layout::INDEX).await?;
     let named = listed.into_iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
-        ObjectName::Index(writer, hash) => Some(((writer, hash), object.modified)),
+        // Who is revoked is at work no more.
+        ObjectName::Index(writer, hash) if repo.accepts(&writer, &hash) => {
+            Some(((writer, hash), object.modified))
+        }
         _ => None,
     });
     Ok(named.collect())
@@ -164,7 +175,10 @@ pub(super) async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Resul
             Read::Gone(id) => roots.gone.push(id),
             Read::Unread(id, error) => {
                 warn(repo, &format!("snapshot {} was skipped: {error}", id.short()));
-                roots.unread.push(id);
+                // What was taken from its writer is not lost, also if this machine had seen it confirmed.
+                if !matches!(error, RepoError::AfterRevocation { .. }) {
+                    roots.unread.push(id);
+                }
             }
         }
     }
@@ -188,7 +202,7 @@ async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
         }
         Err(error) => error,
     };
-    let forged = matches!(error, RepoError::BadSignature { .. });
+    let forged = matches!(error, RepoError::BadSignature { .. } | RepoError::AfterRevocation { .. });
     // Asked anew: it may have been confirmed since it was listed.
     if !forged && repo.is_confirmed(listed).await? {
         return Err(error.into());

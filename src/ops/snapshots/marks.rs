@@ -87,7 +87,9 @@ async fn read_labels(
     };
     let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
     for (snapshot, hash) in names {
-        match cache.labels(&hash).filter(|labels| labels.labels.snapshot == snapshot) {
+        let counts =
+            |labels: &StoredLabels| labels.labels.snapshot == snapshot && repo.accepts(&labels.author, &hash);
+        match cache.labels(&hash).filter(counts) {
             Some(labels) => take(labels),
             None => unknown.push(ObjectName::Labels(snapshot, hash)),
         }

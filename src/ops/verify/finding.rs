@@ -177,9 +177,13 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    /// Damage of an object.
+    /// Damage of an object; what nobody believes because its writer was revoked before is none.
     pub(super) fn damage(key: impl Into<String>, problem: Problem) -> Self {
-        Self { severity: Severity::Damage, key: key.into(), problem, affected: Vec::new(), affected_count: 0 }
+        let severity = match &problem {
+            Problem::Invalid(RepoError::AfterRevocation { .. }) => Severity::Warning,
+            _ => Severity::Damage,
+        };
+        Self { severity, key: key.into(), problem, affected: Vec::new(), affected_count: 0 }
     }
 
     /// Something worth knowing that loses nothing.

@@ -9,7 +9,6 @@ use super::read::is_fatal;
 use super::said::Said;
 use crate::crypto::{ObjectHasher, SecretKey, chunk_id, context, object_hash};
 use crate::format::FormatError;
-use crate::format::config::Authority;
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::pack::{Directory, Footer, PackedChunk, Proof};
 use crate::format::segment::SegmentEntry;
@@ -286,7 +285,7 @@ impl PackChecker {
         let signed = directory.origins.get(row).zip(directory.signatures.get(row)).zip(root);
         signed.is_some_and(|((origin, signature), root)| {
             let message = origin_message(&self.repo.id(), &root);
-            self.repo.verify("", (*origin, Authority::Writer), &message, signature).is_ok()
+            self.repo.is_origin(origin, &message, signature)
         })
     }
 }

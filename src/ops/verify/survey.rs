@@ -22,7 +22,7 @@ use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::{Object, StoreError};
 
 /// Prefixes that are listed first, in no order among each other.
-const FIRST: [&str; 8] = [
+const FIRST: [&str; 9] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
@@ -31,6 +31,7 @@ const FIRST: [&str; 8] = [
     layout::UNDONE,
     layout::HOLDS,
     layout::LABELS,
+    layout::ANCHORS,
 ];
 /// Prefixes that are listed after those, each after the one before it.
 const THEN: [&str; 5] = [layout::SNAPSHOTS, layout::CONDEMNED, layout::HORIZON, layout::INDEX, layout::PACKS];

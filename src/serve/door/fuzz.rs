@@ -81,9 +81,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Only whole objects, and nothing outside.
 fn check_place(place: &Path) {
-    for entry in walkdir::WalkDir::new(place) {
+    for entry in ignore::WalkBuilder::new(place).standard_filters(false).build() {
         let entry = entry.unwrap();
-        if entry.file_type().is_dir() {
+        if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             continue;
         }
         let name =

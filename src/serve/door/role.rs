@@ -1,6 +1,7 @@
-//! What a role may do behind a door: deny by default, by the kind of an object.
+//! What a role may do behind a door: what the table of rights gives it, to objects of a repository, and nothing else.
 
-use crate::format::layout::ObjectName;
+use crate::format::layout::{ObjectName, PROBE};
+use crate::format::rights::RIGHTS;
 use crate::store::Key;
 use crate::store::door::wire::Role;
 
@@ -13,49 +14,16 @@ pub(super) enum Act {
     Delete,
 }
 
-/// Objects that trials of a store make and take away.
-const PROBE: &str = "probe/";
-
-/// Whose business an object is.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// What a backup adds.
-    Backup,
-    /// What forgetting, holding and collecting add.
-    Collection,
-    /// Who may do what.
-    Authority,
-}
-
-fn kind(key: &Key) -> Option<Kind> {
-    if key.as_str().starts_with(PROBE) {
-        return Some(Kind::Collection);
-    }
-    Some(match ObjectName::parse(key.as_str())? {
-        ObjectName::Pack(..)
-        | ObjectName::Index(..)
-        | ObjectName::Snapshot(..)
-        | ObjectName::Confirmation(..)
-        | ObjectName::Labels(..) => Kind::Backup,
-        ObjectName::Condemned(..)
-        | ObjectName::Horizon(..)
-        | ObjectName::Removed(..)
-        | ObjectName::Undone(..)
-        | ObjectName::Tomb(..)
-        | ObjectName::Hold(..) => Kind::Collection,
-        ObjectName::Config(..) | ObjectName::KeySlot(..) | ObjectName::Writer(..) => Kind::Authority,
-    })
-}
-
-/// Whether a role may do this. What is no object of a repository is nobody's.
+/// Whether a role may do this. What is no object of a repository, nor of a trial of its store, is nobody's.
 pub(super) fn may(role: Role, act: Act, key: &Key) -> bool {
-    let Some(kind) = kind(key) else { return false };
-    match (role, act) {
-        (Role::Reader, _) | (Role::Writer, Act::Delete) => false,
-        (Role::Writer, Act::Put) => kind == Kind::Backup,
-        (Role::Maintainer, _) => kind <= Kind::Collection,
-        (Role::Admin, _) => true,
-    }
+    let key = key.as_str();
+    let known = key.starts_with(PROBE) || ObjectName::parse(key).is_some();
+    let rights = RIGHTS.iter().find(|rights| key.starts_with(rights.prefix));
+    let who = rights.map(|rights| match act {
+        Act::Put => rights.put,
+        Act::Delete => rights.delete,
+    });
+    known && who.is_some_and(|who| who.contains(&role))
 }
 
 #[cfg(test)]
@@ -71,7 +39,6 @@ mod tests {
             ObjectName::Index(writer, hash),
             ObjectName::Snapshot(writer, 1, hash.into()),
             ObjectName::Confirmation(writer, 1, hash.into()),
-            ObjectName::Labels(hash.into(), hash),
         ];
         let collection = [
             ObjectName::Condemned(hash),
@@ -80,9 +47,10 @@ mod tests {
             ObjectName::Undone(hash),
             ObjectName::Tomb(hash.into(), hash),
             ObjectName::Hold(hash),
+            ObjectName::Labels(hash.into(), hash),
         ];
-        let authority =
-            [ObjectName::Config(1, hash), ObjectName::KeySlot(hash), ObjectName::Writer(writer, 1, hash)];
+        let authority = [ObjectName::KeySlot(hash), ObjectName::Writer(writer, 1, hash)];
+        let (config, anchor) = ([ObjectName::Config(1, hash)], [ObjectName::Anchor(hash)]);
         let all = |names: &[ObjectName], role, act| {
             let allowed: Vec<bool> =
                 names.iter().map(|name| may(role, act, &Key::new(name.key()).unwrap())).collect();
@@ -90,15 +58,15 @@ mod tests {
             allowed[0]
         };
         for (role, put, delete) in [
-            (Role::Reader, [false; 3], [false; 3]),
-            (Role::Writer, [true, false, false], [false; 3]),
-            (Role::Maintainer, [true, true, false], [true, true, false]),
-            (Role::Admin, [true; 3], [true; 3]),
+            (Role::Reader, [false; 5], [false; 5]),
+            (Role::Verifier, [false, false, false, false, true], [false; 5]),
+            (Role::Writer, [true, false, false, false, true], [false; 5]),
+            (Role::Maintainer, [true, true, false, false, true], [true, true, false, false, false]),
+            (Role::Admin, [true; 5], [true, true, true, false, false]),
         ] {
             for (act, wanted) in [(Act::Put, put), (Act::Delete, delete)] {
-                let found =
-                    [all(&backup, role, act), all(&collection, role, act), all(&authority, role, act)];
-                assert_eq!(found, wanted, "{role} {act:?}");
+                let kinds: [&[ObjectName]; 5] = [&backup, &collection, &authority, &config, &anchor];
+                assert_eq!(kinds.map(|kind| all(kind, role, act)), wanted, "{role} {act:?}");
             }
         }
     }

@@ -1,53 +1,14 @@
 //! What is said between the two sides of a door, as frames and taken from them: the tables of `docs/serve.md`.
 
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 use bytes::Bytes;
 
 use super::wire::{DATA, DATA_MAX, Frame, WireError};
+use crate::format::keyslot::Role;
 
 /// Most bytes of a sentence.
 const SENTENCE_MAX: usize = 1000;
-
-/// What a client may do behind a door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// List and read.
-    Reader,
-    /// And add what a backup adds.
-    Writer,
-    /// And add and delete what a collection adds and deletes.
-    Maintainer,
-    /// All that can be done to objects, but for replacing one.
-    Admin,
-}
-
-impl Role {
-    /// Every role, from the one that may do least.
-    pub const ALL: [Self; 4] = [Self::Reader, Self::Writer, Self::Maintainer, Self::Admin];
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Reader => "reader",
-            Self::Writer => "writer",
-            Self::Maintainer => "maintainer",
-            Self::Admin => "admin",
-        })
-    }
-}
-
-impl FromStr for Role {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        let found = Self::ALL.into_iter().find(|role| role.to_string() == text);
-        found.ok_or(WireError::Malformed { what: "a role" })
-    }
-}
 
 /// Why a request was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -284,7 +245,7 @@ impl Answer {
         let answer = match frame.kind {
             0x81 => {
                 let [role] = rest.take()?;
-                let role = Role::ALL.get(usize::from(role)).copied();
+                let role = Role::ALL.into_iter().find(|known| *known as u8 == role);
                 Self::Opened { role: role.ok_or_else(|| rest.bad())? }
             }
             0x82 => {
@@ -314,7 +275,7 @@ impl Answer {
     pub fn frame(&self, id: u32) -> Frame {
         let place = |found: Option<usize>| found.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
         let (kind, payload) = match self {
-            Self::Opened { role } => (0x81, vec![place(Role::ALL.iter().position(|known| known == role))]),
+            Self::Opened { role } => (0x81, vec![*role as u8]),
             Self::Meta { size, modified, range } => {
                 let numbers = [*size, modified.cast_unsigned(), range.start, range.end];
                 (0x82, numbers.map(u64::to_le_bytes).concat())

@@ -7,7 +7,8 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
-pub use super::message::{Answer, Ask, Code, Role, Row};
+pub use super::message::{Answer, Ask, Code, Row};
+pub use crate::format::keyslot::Role;
 
 /// What each side says first, before the versions it knows.
 pub const MAGIC: [u8; 8] = *b"LIFEBOAT";

@@ -10,7 +10,7 @@ use super::*;
 use crate::crypto::keyfile;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::Unlock;
-use crate::format::config::{Authority, WriterEntry};
+use crate::format::config::{Authority, Standing, WriterEntry};
 use crate::format::node::{Node, XATTRS_MAX};
 use crate::id::SnapshotId;
 use crate::ops::init::{InitOptions, init};
@@ -199,7 +199,8 @@ fn first_dir(path: &Path) -> std::ffi::OsString {
 
 fn registry_entry(repo: &Repository, number: u64, authority: Authority) -> (String, Vec<u8>) {
     let (writer, signing) = repo.writer().unwrap();
-    let entry = WriterEntry { writer, key: *signing.verifying_key().as_bytes(), authority };
+    let key = *signing.verifying_key().as_bytes();
+    let entry = WriterEntry { writer, key, authority, standing: Standing::Active };
     let root = SigningKey::from_seed(repo.secrets().root.clone().unwrap());
     let mut preamble = Preamble::new(ObjectKind::Writer, ChunkKind::Data, repo.id());
     preamble.key_generation = number as u16;

@@ -8,7 +8,7 @@ use crate::crypto::keyfile;
 use crate::crypto::object_hash;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::Unlock;
-use crate::format::config::{Authority, WriterEntry};
+use crate::format::config::{Authority, Standing, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::TombReason;
 use crate::format::signed::signed_message;
@@ -62,8 +62,12 @@ async fn nothing_is_removed_while_an_entry_of_the_registry_is_damaged() {
     let repo = opened.world.repo.clone();
     // A valid entry below the damaged one: what the later one took from its writer is back.
     let (writer, signing) = repo.writer().unwrap();
-    let entry =
-        WriterEntry { writer, key: *signing.verifying_key().as_bytes(), authority: Authority::Writer };
+    let entry = WriterEntry {
+        writer,
+        key: *signing.verifying_key().as_bytes(),
+        authority: Authority::Writer,
+        standing: Standing::Active,
+    };
     let mut preamble = Preamble::new(ObjectKind::Writer, ChunkKind::Data, repo.id());
     preamble.key_generation = 1;
     let mut later = signed_message(preamble, &entry.encode());
@@ -126,6 +130,7 @@ async fn a_writer_who_is_registered_later_is_known_when_it_counts() {
         writer: author,
         key: *maintainer.verifying_key().as_bytes(),
         authority: Authority::Maintainer,
+        standing: Standing::Active,
     };
     let root = SigningKey::from_seed(repo.secrets().root.clone().unwrap());
     let signed = |kind, value: &[u8], key: &SigningKey| {

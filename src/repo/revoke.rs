@@ -1,0 +1,193 @@
+//! Taking what a writer may say from it, and what is known of writers (`docs/protocol.md`, Revoking a writer).
+//!
+//! # Invariants
+//! Two entries are put. After the first nobody begins to depend on what the writer signs from then on, and its own runs
+//! acknowledge nothing; what still counts is listed after that, and named by the second. So what anybody was told to be safe
+//! is in the list. What was taken once never comes back: a later entry names a part of what the one before named.
+//!
+//! # Crash
+//! After the first entry: readers believe all that the writer signs, collections refuse to work; revoking it again goes on.
+
+use std::collections::HashSet;
+
+use super::create::sign;
+use super::error::RepoError;
+use super::marks::Said;
+use super::open::{Repository, object_key};
+use super::registry::{Known, Stand};
+use crate::clock::Timestamp;
+use crate::crypto::sign::SigningKey;
+use crate::format::config::{ACCEPTED_MAX, Authority, Standing, WriterEntry};
+use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
+use crate::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
+use crate::format::layout::{self, ObjectName};
+use crate::format::signed::signed_message;
+use crate::id::{ObjectHash, WriterId};
+
+/// A writer as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredWriter {
+    /// The writer.
+    pub id: WriterId,
+    /// What it may sign.
+    pub authority: Authority,
+    /// When the store got its first entry.
+    pub created: Timestamp,
+    /// Since when it is revoked: when the store got the entry that says so.
+    pub revoked: Option<Timestamp>,
+    /// A revocation was begun and not ended.
+    pub closing: bool,
+}
+
+/// An object that a writer signed, or that stands under its name.
+struct Signed {
+    stored: Timestamp,
+    object: ObjectHash,
+    /// Whether it says something of one snapshot only, so that nobody else depends on it.
+    late: bool,
+}
+
+impl Repository {
+    /// All writers that were ever registered, by id.
+    pub fn writers(&self) -> Vec<RegisteredWriter> {
+        let writer = |(id, _, known): (WriterId, u64, Known)| RegisteredWriter {
+            id,
+            authority: known.authority,
+            created: known.times.0,
+            revoked: matches!(known.stand, Stand::Revoked(_)).then_some(known.times.1),
+            closing: matches!(known.stand, Stand::Closing(_)),
+        };
+        let mut writers: Vec<_> = self.registry.all().into_iter().map(writer).collect();
+        writers.sort_unstable_by_key(|writer| (writer.created, writer.id));
+        writers
+    }
+
+    /// Fails unless this key may change the registry.
+    pub fn may_revoke(&self) -> Result<(), RepoError> {
+        self.root_key().map(drop)
+    }
+
+    /// Revokes a writer: of what it signed only that counts which the store has now; of its snapshots, of labels and of tombs
+    /// only those that it got before `since`. Gives how many objects still count, and how many do not.
+    ///
+    /// # Errors
+    /// [`RepoError::RoleForbids`] without the root key.
+    pub async fn revoke_writer(
+        &self,
+        writer: WriterId,
+        since: Option<Timestamp>,
+    ) -> Result<(usize, usize), RepoError> {
+        let root = self.root_key()?;
+        self.reread_registry().await?;
+        let Some((_, number, known)) = self.registry.all().into_iter().find(|(id, ..)| *id == writer) else {
+            return Err(RepoError::UnknownWriter { writer });
+        };
+        let before = match &known.stand {
+            Stand::Revoked(accepted) => Some(accepted.clone()),
+            Stand::Active | Stand::Closing(_) => None,
+        };
+        let mut next = number;
+        let mut put = async |standing: Standing| {
+            next += 1;
+            self.put_entry(&root, (writer, next), &known, standing).await
+        };
+        if before.is_none() {
+            let (accepted, _) = self.chosen((writer, &known), since, None).await?;
+            put(Standing::Closing(accepted)).await?;
+        }
+        let before = before.as_deref();
+        let (accepted, refused) = self.chosen((writer, &known), since, before).await?;
+        let count = accepted.len();
+        put(Standing::Revoked(accepted)).await?;
+        self.reread_registry().await?;
+        Ok((count, refused))
+    }
+
+    async fn put_entry(
+        &self,
+        root: &SigningKey,
+        (writer, number): (WriterId, u64),
+        known: &Known,
+        standing: Standing,
+    ) -> Result<(), RepoError> {
+        let (key, authority) = (*known.key.as_bytes(), known.authority);
+        let entry = WriterEntry { writer, key, authority, standing };
+        let mut preamble = Preamble::new(ObjectKind::Writer, ChunkKind::Data, self.id());
+        preamble.key_generation = u16::try_from(number).map_err(|_| RepoError::NoNumber { writer })?;
+        let (bytes, hash) = sign(signed_message(preamble, &entry.encode()), root);
+        Ok(self.store.put(&object_key(ObjectName::Writer(writer, number, hash))?, vec![bytes]).await?)
+    }
+
+    /// What still counts of a writer, the oldest first if there is more than an entry holds, and how many objects do not.
+    async fn chosen(
+        &self,
+        (writer, known): (WriterId, &Known),
+        since: Option<Timestamp>,
+        before: Option<&HashSet<ObjectHash>>,
+    ) -> Result<(Vec<ObjectHash>, usize), RepoError> {
+        let mut signed = self.signed_by(writer, known.authority).await?;
+        let all = signed.len();
+        signed.retain(|signed| {
+            let early = since.is_none_or(|since| signed.stored < since);
+            (early || !signed.late) && before.is_none_or(|before| before.contains(&signed.object))
+        });
+        signed.sort_unstable_by_key(|signed| (signed.stored, signed.object));
+        signed.truncate(ACCEPTED_MAX);
+        let mut accepted: Vec<_> = signed.into_iter().map(|signed| signed.object).collect();
+        accepted.sort_unstable();
+        accepted.dedup();
+        let refused = all - accepted.len();
+        Ok((accepted, refused))
+    }
+
+    /// Everything that stands under the writer's name or was signed by it. That a name is listed says nothing of a signature:
+    /// that is checked whenever the object is read.
+    async fn signed_by(&self, writer: WriterId, authority: Authority) -> Result<Vec<Signed>, RepoError> {
+        let mut signed = Vec::new();
+        for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
+            if let Some(ObjectName::Index(_, hash)) = ObjectName::parse(object.key.as_str()) {
+                signed.push(Signed { stored: object.modified, object: hash, late: false });
+            }
+        }
+        for listed in self.list_snapshots_of(writer).await? {
+            signed.push(Signed { stored: listed.stored, object: listed.id.into(), late: true });
+        }
+        for object in self.store.list(layout::LABELS).await? {
+            let Some(name @ ObjectName::Labels(_, hash)) = ObjectName::parse(object.key.as_str()) else {
+                continue;
+            };
+            match self.read_labels(name).await {
+                Ok(labels) if labels.author == writer => {
+                    signed.push(Signed { stored: object.modified, object: hash, late: true });
+                }
+                // What cannot be had now may be its own, and count as long as it is there.
+                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+                _ => {}
+            }
+        }
+        if authority == Authority::Maintainer {
+            self.said_by::<Condemnation>(writer, (layout::CONDEMNED, false), &mut signed).await?;
+            self.said_by::<Horizon>(writer, (layout::HORIZON, false), &mut signed).await?;
+            self.said_by::<Removal>(writer, (layout::REMOVED, false), &mut signed).await?;
+            self.said_by::<Undo>(writer, (layout::UNDONE, false), &mut signed).await?;
+            self.said_by::<Hold>(writer, (layout::HOLDS, false), &mut signed).await?;
+            self.said_by::<Tomb>(writer, (layout::TOMBS, true), &mut signed).await?;
+        }
+        Ok(signed)
+    }
+
+    async fn said_by<T: Said>(
+        &self,
+        writer: WriterId,
+        (prefix, late): (&str, bool),
+        signed: &mut Vec<Signed>,
+    ) -> Result<(), RepoError> {
+        let names = self.said_names(prefix).await?;
+        for (name, said, stored) in self.said_under::<T>(names, &mut Vec::new()).await? {
+            if said.author() == writer {
+                signed.extend(name.content_hash().map(|object| Signed { stored, object, late }));
+            }
+        }
+        Ok(())
+    }
+}
