@@ -77,8 +77,10 @@ fn every_verb_works_behind_a_door() {
     run(&["forget", "--keep-last", "1"]);
     run(&["prune", "--grace", "0s", "--undo-window", "0s", "--force", "--yes"]);
     run(&["verify", "--data"]);
-    run(&["init", "-q", "-r", place.path("second").to_str().unwrap(), "--new-key-file", "second.key"]);
-    run(&["copy", "--to", place.path("second").to_str().unwrap(), "--to-key-file", "second.key"]);
+    let second = place.path("second");
+    let init = place.bare().args(["init", "-q", "--new-key-file", "second.key", "-r"]).arg(&second).output();
+    Run::of(init.unwrap()).exits(0);
+    run(&["copy", "--to", second.to_str().unwrap(), "--to-key-file", "second.key"]);
     // The same directory without a door shows the same repository.
     let near = place.command().env("LIFEBOAT_REPO", place.path("server")).arg("verify").output().unwrap();
     Run::of(near).exits(0);

@@ -361,7 +361,7 @@ async fn requests_that_cannot_be_done_are_refused_and_the_next_is_answered() {
         Ask::Put { key: pack.clone(), size: 4 }.frame(8),
         content().frame(8),
         Ask::Commit.frame(8),
-        Ask::Get { key: pack.clone(), range: 5..2 }.frame(9),
+        Ask::Get { key: pack.clone(), range: std::ops::Range { start: 5, end: 2 } }.frame(9),
         Ask::Put { key: pack, size: 3 }.frame(10),
         content().frame(10),
     ];

@@ -110,18 +110,18 @@ impl Shared {
         self.moved.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open();
         match (frame.id, answer) {
-            (0, Answer::Pong) => return Ok(()),
+            (0, Answer::Pong) => Ok(()),
             (0, Answer::Opened { role }) => {
                 let greeted = open.greeted.take().ok_or_else(|| broken("it said twice who it is"))?;
                 // Nobody waits any more: the line is not wanted.
                 let _ = greeted.send(role);
-                return Ok(());
+                Ok(())
             }
             (0, Answer::Error { code, message }) => {
-                return Err(DoorError::Answer { code, message: said(message.as_bytes()) });
+                Err(DoorError::Answer { code, message: said(message.as_bytes()) })
             }
-            (0, _) => return Err(broken("a reply belongs to no request")),
-            (id, _) if id > open.last => return Err(broken("a reply to what was not asked")),
+            (0, _) => Err(broken("a reply belongs to no request")),
+            (id, _) if id > open.last => Err(broken("a reply to what was not asked")),
             (id, answer) => {
                 // One that was given up may still be answered.
                 let Some(pending) = open.pending.get_mut(&id) else { return Ok(()) };
