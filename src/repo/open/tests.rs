@@ -4,11 +4,13 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
+use super::trusted::SLOTS_MAX;
 use super::*;
 use crate::crypto::keyfile;
 use crate::id::ObjectHash;
 use crate::ops::init::{InitOptions, init};
 use crate::ops::testing::{env, store_over};
+use crate::repo::Limits;
 use crate::store::fault::{FaultStore, OpKind};
 
 /// Garbage under the names of key slots, however much of it, locks nobody out.
