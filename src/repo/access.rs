@@ -165,14 +165,28 @@ mod tests {
     fn the_table_gives_each_role_what_it_is_for_and_no_more() {
         let of = |role| Task::ALL.into_iter().filter(|task| task.is_for(role)).collect::<Vec<_>>();
         use Task::{
-            AddReader, Backup, Forget, Hold, JudgeSnapshots, ListHolds, Look, OwnKey, Prune, Restore,
-            Snapshots, Stats, Tag, Undelete, Verify, VerifyData, Why,
+            AddReader, Anchor, Backup, Forget, Hold, JudgeSnapshots, ListHolds, ListWriters, Look, OwnKey,
+            Prune, Restore, Snapshots, Stats, Tag, Undelete, Verify, VerifyData, Why,
         };
-        assert_eq!(of(Role::Writer), [Backup, Snapshots, ListHolds, Verify, OwnKey]);
-        assert_eq!(of(Role::Verifier), [Snapshots, ListHolds, Verify, OwnKey]);
+        assert_eq!(of(Role::Writer), [Backup, Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
+        assert_eq!(of(Role::Verifier), [Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
         assert_eq!(
             of(Role::Maintainer),
-            [Snapshots, Forget, JudgeSnapshots, Undelete, Hold, ListHolds, Tag, Verify, Prune, Stats, OwnKey]
+            [
+                Snapshots,
+                Forget,
+                JudgeSnapshots,
+                Undelete,
+                Hold,
+                ListHolds,
+                Tag,
+                Verify,
+                Prune,
+                Stats,
+                OwnKey,
+                Anchor,
+                ListWriters
+            ]
         );
         assert_eq!(
             of(Role::Reader),
@@ -187,7 +201,8 @@ mod tests {
                 VerifyData,
                 Stats,
                 OwnKey,
-                AddReader
+                AddReader,
+                ListWriters
             ]
         );
         assert_eq!(of(Role::Admin), Task::ALL);

@@ -72,6 +72,9 @@ const TABLE: &[Row] = &[
     (&["key", "list"], ALL),
     (&["key", "words"], ADMIN),
     (&["doctor"], ALL),
+    (&["anchor"], &["writer", "verifier", "maintainer", "admin"]),
+    (&["anchor", "--accept-missing"], ALL),
+    (&["writer", "list"], ALL),
 ];
 
 #[test]
@@ -112,6 +115,7 @@ const ONCE: &[Row] = &[
     (&["key", "add", "--role", "admin", "--new-password-command", "touch target/ran; echo x"], ADMIN),
     (&["key", "remove", "ff"], ADMIN),
     (&["key", "recovery", "--words-to", "target/words"], ADMIN),
+    (&["writer", "revoke", "ff"], ADMIN),
 ];
 
 #[test]
