@@ -288,6 +288,7 @@ def signed_values():
         ("standing", {**writer, 3: 3, 4: accepted}, value(9, "standing of a writer")),
         ("no-list", {**writer, 3: 2}, value(9, "standing of a writer")), ("list-alone", {**writer, 4: accepted}, value(9, "standing of a writer")),
         ("item", {**writer, 3: 2, 4: [rep(1, 31)]}, value(9, "length of a field")),
+        ("standing-type", {**writer, 3: "x", 4: accepted}, broken(9, "writer")),
     ]:
         vector("writer", f"bad-{name}", "a field that section 9 does not allow", cbor(data), error)
 
