@@ -60,7 +60,7 @@ pub struct Secrets {
     pub recovery: Option<SecretKey>,
 }
 
-/// One of the secrets that [`Secrets`] may hold, in the order of [`NAMES`].
+/// One of the secrets that [`Secrets`] may hold, in the order of `NAMES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Names and cuts chunks, seals local state.
