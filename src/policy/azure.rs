@@ -4,8 +4,7 @@
 
 use serde_json::json;
 
-use super::{Grant, Policy, root};
-use crate::format::keyslot::Role;
+use super::{Grant, Policy, only_adds, root};
 use crate::format::rights::{deleted_by, put_by};
 use crate::store::Bucket;
 
@@ -51,7 +50,7 @@ pub(super) fn policy(bucket: Bucket<'_>, grant: &Grant<'_>) -> Policy {
     if bucket.account.is_none() {
         notes.push("the script reads the account's name from AZURE_STORAGE_ACCOUNT".to_owned());
     }
-    if role == Role::Writer {
+    if only_adds(role) {
         notes.push("without the right to write nothing can be overwritten; ".to_owned() + super::CREATE_ONLY);
     }
     Policy { text, notes }

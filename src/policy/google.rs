@@ -2,8 +2,7 @@
 //!
 //! `storage.objectCreator` makes objects and cannot replace any: replacing one takes the right to delete it.
 
-use super::{Grant, Policy, root};
-use crate::format::keyslot::Role;
+use super::{Grant, Policy, only_adds, root};
 use crate::format::rights::{deleted_by, put_by};
 use crate::store::Bucket;
 
@@ -36,7 +35,7 @@ pub(super) fn policy(bucket: Bucket<'_>, grant: &Grant<'_>) -> Policy {
     let mut notes = vec![
         "apply it with: sh FILE; it adds to what the bucket permits, which must have uniform bucket-level access".to_owned(),
     ];
-    if grant.role == Role::Writer {
+    if only_adds(grant.role) {
         notes
             .push("without the right to delete nothing can be overwritten; ".to_owned() + super::CREATE_ONLY);
     }

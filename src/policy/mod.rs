@@ -18,6 +18,7 @@ mod s3;
 
 use crate::format::config::Lock;
 use crate::format::keyslot::Role;
+use crate::format::rights::{deleted_by, put_by};
 use crate::store::{Bucket, Cloud, StoreUrl};
 
 /// Who enforces the permission.
@@ -164,6 +165,11 @@ fn root(bucket: Bucket<'_>) -> String {
 /// Whether the role reads what a versioned bucket held before (`--as-of`).
 fn reads_versions(role: Role) -> bool {
     role != Role::Writer
+}
+
+/// Whether the role stores something and deletes nothing.
+fn only_adds(role: Role) -> bool {
+    put_by(role).next().is_some() && deleted_by(role).next().is_none()
 }
 
 /// What a writer has to say, so that the store takes what it stores.

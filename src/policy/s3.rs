@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CREATE_ONLY, Grant, Policy, reads_versions, root};
+use super::{CREATE_ONLY, Grant, Policy, only_adds, reads_versions, root};
 use crate::format::keyslot::Role;
 use crate::format::rights::{deleted_by, locked_by, put_by};
 use crate::store::Bucket;
@@ -137,7 +137,7 @@ impl Author<'_> {
             return;
         }
         // Whoever may delete may as well overwrite; whoever may not must not.
-        let create_only = self.grant.role == Role::Writer && self.dialect == Dialect::Aws;
+        let create_only = only_adds(self.grant.role) && self.dialect == Dialect::Aws;
         let condition = create_only.then(|| json!({ "Null": { "s3:if-none-match": "false" } }));
         self.add("Put", "Allow", (vec!["s3:PutObject"], places), condition);
         if self.dialect != Dialect::Ceph {
@@ -220,7 +220,7 @@ fn notes(dialect: Dialect, bucket: Bucket<'_>, grant: &Grant<'_>) -> Vec<String>
             ));
         }
     }
-    if grant.role == Role::Writer {
+    if only_adds(grant.role) {
         notes.push(match dialect {
             Dialect::Aws => CREATE_ONLY.to_owned(),
             Dialect::Minio | Dialect::Ceph => {

@@ -38,7 +38,11 @@ impl Repository {
         let decoded = Signed::decode(&bytes, ObjectKind::Anchor, Some(&self.id()));
         let (_, signed) = decoded.map_err(RepoError::at(&key))?;
         let anchor = Anchor::decode(signed.value).map_err(RepoError::at(&key))?;
-        self.verify(&key, (anchor.author, Authority::Writer), signed.message, &signed.signature)
+        let asked = match self.authority(&anchor.author) {
+            Some(Authority::Verifier) => Authority::Verifier,
+            _ => Authority::Writer,
+        };
+        self.verify(&key, (anchor.author, asked), signed.message, &signed.signature)
     }
 
     /// Signs and puts an anchor that says what the registry and the configuration are now.

@@ -143,7 +143,13 @@ impl Repository {
         if short.is_empty() {
             return Ok(0);
         }
-        let requests = futures::stream::iter(&short).map(|locked| self.store.retain(&locked.key, whole));
+        let requests = futures::stream::iter(&short).map(async |locked| {
+            match self.store.retain(&locked.key, whole).await {
+                Ok(()) => Ok(()),
+                Err(_) if self.is_replaced(&locked.key).await? => Ok(()),
+                Err(error) => Err(RepoError::from(error)),
+            }
+        });
         requests.buffer_unordered(self.env.limits.requests.max(1)).try_collect::<()>().await?;
         let mut notes = LockNotes::load(self);
         notes.ends.retain(|_, end| *end > now);
@@ -153,6 +159,17 @@ impl Repository {
             self.env.observer.observe(&Event::Warning { message: &message });
         }
         Ok(short.len() as u64)
+    }
+
+    /// Whether this is gone because a collection, or whoever gives keys, put something else in its place. A pack or a snapshot that
+    /// is needed never is.
+    async fn is_replaced(&self, key: &Key) -> Result<bool, RepoError> {
+        use ObjectName::{Confirmation, Pack, Snapshot};
+        if let Some(Pack(..) | Snapshot(..) | Confirmation(..)) = ObjectName::parse(key.as_str()) {
+            return Ok(false);
+        }
+        let room = key.as_str().rfind('/').map_or("", |end| &key.as_str()[..=end]);
+        Ok(!self.store.list(room).await?.iter().any(|object| object.key == *key))
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub(super) use self::trusted::Slots;
 use self::trusted::trusted;
+pub(super) use self::trusted::{SLOTS_MAX, Slots};
 use super::env::Env;
 use super::error::RepoError;
 use super::keys::Known;
 use super::reading::COLD_FROM;
-use super::registry::{Registry, Stand};
+use super::registry::{self, Registry, Stand};
 use crate::chunk::{ChunkParams, Cutter};
 use crate::crypto::hpke::PublicKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
@@ -282,7 +282,8 @@ impl Repository {
     /// where they are is what is believed or not.
     pub(crate) fn is_origin(&self, writer: &WriterId, message: &[u8], signature: &[u8; 64]) -> bool {
         let known = self.registry.get(writer);
-        known.is_some_and(|known| self.known.has_signed(&known.key, message, signature))
+        let may = |known: &registry::Known| known.authority.covers(Authority::Writer);
+        known.is_some_and(|known| may(&known) && self.known.has_signed(&known.key, message, signature))
     }
 
     /// Whether an object of this writer counts, if the writer has signed it. For what was checked once and is kept.

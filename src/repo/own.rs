@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use super::error::RepoError;
 use super::open::Repository;
+use super::seen::SeenSnapshots;
 use super::snapshots::Listed;
 use crate::crypto::{ObjectSealer, SecretKey, context, object_hash, object_salt};
 use crate::format::envelope::ObjectKind;
@@ -77,13 +78,15 @@ impl<'a> OwnSnapshots<'a> {
         Snapshot::decode_body(body).ok().filter(|_| named)
     }
 
-    /// Forgets those that are not in this listing any more. What cannot be removed is tried again with the next listing.
+    /// Forgets those that are not in this listing any more, unless they are missed: a store that shows an older state must not
+    /// cost what nobody can make again. What cannot be removed is tried again with the next listing.
     pub fn keep(&self, listed: &[Listed]) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let Ok(seen) = SeenSnapshots::load(self.repo) else { return };
         let listed: std::collections::HashSet<_> = listed.iter().map(|listed| listed.id).collect();
         for entry in entries.filter_map(Result::ok) {
             let id = entry.file_name().to_str().and_then(|name| name.parse::<SnapshotId>().ok());
-            if id.is_some_and(|id| !listed.contains(&id))
+            if id.is_some_and(|id| !listed.contains(&id) && !seen.contains(&id))
                 && let Err(error) = fs::remove_file(entry.path())
                 && error.kind() != ErrorKind::NotFound
             {

@@ -154,26 +154,25 @@ impl Registry {
         if !self.0.doubted.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let read = async {
-            let listed = place.0.list(layout::WRITERS).await?;
-            read(place, listed, async { Ok(root) }).await
-        };
-        match read.await {
-            Ok(fresh) => self.take(fresh),
-            Err(error) => {
-                self.doubt();
-                return Err(error);
-            }
+        let done = self.reread(place, root).await;
+        if done.is_err() {
+            self.doubt();
         }
-        Ok(())
+        done
     }
 
-    /// Reads it again if other entries are listed than before.
+    /// Reads it again if other entries are listed than before, or if one was damaged: names carry hashes, so the same names mean
+    /// the same content.
     pub(super) async fn reread(&self, place: (&Store, Limits), root: Root) -> Result<(), RepoError> {
         let listed = place.0.list(layout::WRITERS).await?;
         let same = {
             let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-            entries.listed.iter().map(String::as_str).eq(listed.iter().map(|object| object.key.as_str()))
+            entries.damaged.is_empty()
+                && entries
+                    .listed
+                    .iter()
+                    .map(String::as_str)
+                    .eq(listed.iter().map(|object| object.key.as_str()))
         };
         if !same {
             self.take(read(place, listed, async { Ok(root) }).await?);
@@ -253,15 +252,37 @@ async fn read(
         };
         let Some(mut known) = read_entry((repository, root), (id, number), &bytes) else { continue };
         known.times = (newest.get(&id).map_or(stored, |(_, first)| first.times.0), stored);
-        if newest.insert(id, (number, known)).is_some_and(|(found, ..)| found == number) {
+        if let Some((_, other)) = newest.get(&id).filter(|(found, _)| *found == number) {
             let reason = "two entries of one writer have the same number";
-            return Err(RepoError::Untrusted { repository, reason });
+            let known = stricter(other, known).ok_or(RepoError::Untrusted { repository, reason })?;
+            newest.insert(id, (number, known));
+            continue;
         }
+        newest.insert(id, (number, known));
     }
     damaged.retain(|(id, number, _)| newest.get(id).is_none_or(|(found, _)| found < number));
     let damaged = damaged.into_iter().map(|(.., key)| key).collect();
     let listed = listed.iter().map(|object| object.key.as_str().to_owned()).collect();
     Ok(Entries { writers: newest, damaged, listed })
+}
+
+/// Of two entries with one number what both let count: two admins may have revoked one writer at the same time. None if they do
+/// not speak of the same key.
+fn stricter(one: &Known, other: Known) -> Option<Known> {
+    if one.key != other.key || one.authority != other.authority {
+        return None;
+    }
+    let both = |one: &HashSet<ObjectHash>, other: &HashSet<ObjectHash>| {
+        Arc::new(one.intersection(other).copied().collect())
+    };
+    let stand = match (&one.stand, &other.stand) {
+        (Stand::Revoked(one), Stand::Revoked(other)) => Stand::Revoked(both(one, other)),
+        (Stand::Closing(one), Stand::Closing(other)) => Stand::Closing(both(one, other)),
+        (stand @ Stand::Revoked(_), _) | (_, stand @ Stand::Revoked(_)) => stand.clone(),
+        (stand @ Stand::Closing(_), _) | (_, stand) => stand.clone(),
+    };
+    let times = (one.times.0.min(other.times.0), one.times.1.max(other.times.1));
+    Some(Known { stand, times, ..other })
 }
 
 /// A valid entry of this writer with this number; none if it is anything else.

@@ -149,6 +149,15 @@ impl Repository {
                 signed.push(Signed { stored: object.modified, object: hash, late: false });
             }
         }
+        for (hash, stored) in self.list_anchors().await? {
+            match self.read_anchor(hash).await {
+                Ok(anchor) if anchor.author == writer => {
+                    signed.push(Signed { stored, object: hash, late: false });
+                }
+                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+                _ => {}
+            }
+        }
         for listed in self.list_snapshots_of(writer).await? {
             signed.push(Signed { stored: listed.stored, object: listed.id.into(), late: true });
         }

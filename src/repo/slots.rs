@@ -14,7 +14,7 @@ use futures::StreamExt;
 
 use super::create::{put_slot, register};
 use super::error::RepoError;
-use super::open::{Repository, Slots, get_checked, object_key};
+use super::open::{Repository, SLOTS_MAX, Slots, get_checked, object_key};
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::crypto::sign::SigningKey;
@@ -62,6 +62,9 @@ pub enum SlotError {
         /// The slot.
         slot: ObjectHash,
     },
+    /// A passphrase is tried on so many slots; one more might never be reached.
+    #[error("the repository has {SLOTS_MAX} passwords, which is as many as are tried")]
+    Full,
     /// Recovery words are not replaced by something else.
     #[error("recovery words opened this run, and only new words can replace them")]
     ByWords,
@@ -74,7 +77,7 @@ impl SlotError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::LastAdmin { .. } | Self::InUse { .. } => Class::Refused,
+            Self::LastAdmin { .. } | Self::InUse { .. } | Self::Full => Class::Refused,
             Self::NotFound { .. } => Class::Failed,
             Self::Ambiguous { .. } => Class::Failed,
             Self::Taken { .. } | Self::ByWords | Self::Label => Class::Usage,
@@ -252,6 +255,13 @@ impl Repository {
         (role, secrets): (Role, Secrets),
         note: &SlotNote,
     ) -> Result<ObjectHash, RepoError> {
+        if matches!(unlock, Unlock::Passphrase(_)) {
+            let slots = self.list_slots().await?.slots;
+            let passphrases = slots.iter().filter(|slot| slot.kind == SlotKind::Passphrase).count();
+            if passphrases >= SLOTS_MAX {
+                return Err(SlotError::Full.into());
+            }
+        }
         let content = Opened { role, secrets, pins: self.slot.pins };
         put_slot((&self.store, &self.env), unlock, &content, note).await
     }

@@ -152,6 +152,14 @@ impl Store {
                 return Ok(Swept::Locked(Some(until)));
             }
         }
+        // A later version may be kept for longer than this one was. Without the marks it would be there again.
+        let is_alone = async {
+            let left = self.all_versions(vault, key).await?;
+            Ok::<_, StoreError>(!left.iter().any(|version| !version.deleted && version.key == path.as_ref()))
+        };
+        if hidden.marks.is_empty() || !is_alone.await? {
+            return Ok(Swept::Gone);
+        }
         for mark in hidden.marks.clone() {
             delete(mark).await?;
         }

@@ -75,6 +75,7 @@ const TABLE: &[Row] = &[
     (&["anchor"], &["writer", "verifier", "maintainer", "admin"]),
     (&["anchor", "--accept-missing"], ALL),
     (&["writer", "list"], ALL),
+    (&["verify"], ALL),
 ];
 
 #[test]

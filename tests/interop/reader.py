@@ -93,14 +93,18 @@ class Repository:
     def __init__(self, root, unlock, from_packs=False):
         self.root, self.keys, self.packs, self.places = root, {}, {}, {}
         self.open(unlock)
-        self.writers, self.accepted = {}, {}
+        self.writers, self.accepted, numbers = {}, {}, {}
         for name in sorted(self.names("writers/*/*")):  # a higher number comes later
             _, writer, rest = name.split("/")
             value = self.signed(self.object(name, rest.split("-")[1]), WRITER, self.pinned_root, name)
             need(value[0].hex() == writer, f"{name}: another writer's entry")
             # Authority 2 signs nothing that is read here.
             self.writers[value[0]] = value[1] if value[2] in (0, 1) else None
-            self.accepted[value[0]] = set(value[4]) if value.get(3) == 2 else None
+            accepted = set(value[4]) if value.get(3) == 2 else None
+            if numbers.get(writer) == rest.split("-")[0]:  # two at once: what both let count
+                known = self.accepted[value[0]]
+                accepted = known if accepted is None else accepted if known is None else accepted & known
+            numbers[writer], self.accepted[value[0]] = rest.split("-")[0], accepted
         if from_packs:
             for name in self.names("packs/*/*"):
                 self.read_directory(name)

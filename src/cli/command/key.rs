@@ -172,6 +172,10 @@ async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError>
     }
     if !session.voice().quiet {
         session.output.text(&format!("key {} is removed\n", removed.hash.short()))?;
+        if let Some(writer) = removed.note.writer {
+            session
+                .say(&format!("whoever kept what it opened can still sign: lifeboat writer revoke {writer}"));
+        }
     }
     session.say("whoever had it may have kept what it opened: that is not taken back by this");
     Ok(Exit::Done)

@@ -32,7 +32,7 @@ mod verify;
 mod why;
 mod writer;
 
-use super::args::{AnchorArgs, HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb, WriterArgs, WriterVerb};
+use super::args::{HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb, WriterArgs, WriterVerb};
 use super::error::CliError;
 use super::exit::Exit;
 use super::session::Session;
@@ -92,7 +92,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
-        Verb::Anchor(AnchorArgs { accept_missing: false }) => "anchor",
+        Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
         Verb::Key(KeyArgs { verb: KeyVerb::Passwd(_) }) => "key passwd",
@@ -111,7 +111,6 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Verify(_)
         | Verb::Stats(_)
         | Verb::Key(KeyArgs { verb: KeyVerb::List | KeyVerb::Words | KeyVerb::VerifyRecovery })
-        | Verb::Anchor(AnchorArgs { accept_missing: true })
         | Verb::Writer(WriterArgs { verb: WriterVerb::List })
         | Verb::Policy(_)
         | Verb::Serve(_)

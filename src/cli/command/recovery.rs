@@ -80,6 +80,7 @@ async fn confirm(session: &Session, key: &SecretKey) -> Result<(), CliError> {
 }
 
 pub(super) async fn verify(session: &mut Session) -> Result<Exit, CliError> {
+    session.refuse_anchor()?;
     let key = match &session.settings.secret {
         secret @ Secret::WordsFile(_) => {
             match secret.unlock("", &|message| session.warn(message), &session.env.cancel).await? {

@@ -20,6 +20,11 @@ pub(super) async fn checks(repo: &Repository) -> Vec<Check> {
         checks.push(match protection(repo).await {
             Ok(Some(found)) => of(found),
             Ok(None) => return checks,
+            Err(error) if error.class() == Class::Denied => Check::warn(
+                "protection",
+                format!("this key cannot see what snapshots need: {error}"),
+                "a key of role maintainer, reader or admin can",
+            ),
             Err(error) => Check::fail("protection", &error, "run `lifeboat verify`"),
         });
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::mover::age;
 use super::options::PruneReport;
 use super::remove::delete;
-use super::world::{World, warn};
+use super::world::{World, still_counts, warn};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::PACKS_MAX;
@@ -57,6 +57,7 @@ pub(super) async fn end(
     // Listed after the deletions: whoever started under the number found here saw none of what was deleted.
     let next = repo.horizon().await?.saturating_add(1);
     repo.put_horizon(next).await?;
+    still_counts(repo).await?;
     for stored in ended {
         delete(repo, ObjectName::Condemned(stored.hash)).await?;
     }
@@ -86,6 +87,7 @@ async fn compact(repo: &Repository, gone: HashSet<PackId>, report: &mut PruneRep
             }
         }
         let old: BTreeSet<_> = replaced.into_iter().chain(plan.replace).collect();
+        still_counts(repo).await?;
         for (author, object) in old {
             delete(repo, ObjectName::Index(author, object)).await?;
             report.index_deleted += 1;

@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::mover::age;
 use super::options::PruneOptions;
 use super::remove::delete;
+use super::world::still_counts;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::{REPLACED_MAX, SNAPSHOTS_MAX};
@@ -96,6 +97,7 @@ async fn put(repo: &Repository, part: &[&StoredRemoval]) -> Result<(), Error> {
         part.iter().flat_map(|stored| stored.removal.snapshots.iter().copied()).collect();
     let replaces: Vec<ObjectHash> = part.iter().map(|stored| stored.hash).collect();
     repo.replace_removals(names.into_iter().collect(), replaces.clone()).await?;
+    still_counts(repo).await?;
     let deletes = futures::stream::iter(replaces).map(|hash| delete(repo, ObjectName::Removed(hash)));
     deletes.buffer_unordered(repo.env().limits.requests.max(1)).try_collect().await
 }

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use super::fold;
 use super::mover::age;
 use super::options::{PruneOptions, PruneReport};
-use super::world::warn;
+use super::world::{still_counts, warn};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::SNAPSHOTS_MAX;
@@ -191,6 +191,7 @@ async fn decide(
         put.push(removal.hash());
         repo.put_new_removal(removal).await?;
     }
+    still_counts(repo).await?;
     Ok(gone)
 }
 

@@ -34,6 +34,15 @@ pub(super) struct ListedPack {
     pub(super) stored: Timestamp,
 }
 
+/// Fails unless what this run just put counts: its own key may be revoked while it works. To be asked after something was put and
+/// before what it replaces is deleted. If no entry shows then, the put came before the first one, and so it is in the list.
+pub(super) async fn still_counts(repo: &Repository) -> Result<(), Error> {
+    repo.reread_registry().await?;
+    repo.intact_registry()?;
+    repo.maintainer()?;
+    Ok(())
+}
+
 /// One look at the repository.
 pub(super) struct World {
     pub(super) snapshots: Vec<Listed>,

@@ -4,7 +4,6 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
-use super::trusted::SLOTS_MAX;
 use super::*;
 use crate::crypto::keyfile;
 use crate::id::ObjectHash;

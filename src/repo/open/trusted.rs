@@ -1,7 +1,7 @@
 //! What is believed without asking the store: the key slot that opens, and the configuration that was signed for it.
 //!
 //! # Invariants
-//! A slot costs no more tries than [`SLOTS_MAX`], however many there are. A configuration counts only if the root key of the
+//! A passphrase is tried on no more than [`SLOTS_MAX`] slots, however many there are. A configuration counts only if the root key of the
 //! slot signed it, and if it is not older than the slot.
 
 use bytes::Bytes;
@@ -22,8 +22,8 @@ use crate::repo::error::RepoError;
 use crate::repo::registry::Root;
 use crate::store::{Object, Store};
 
-/// Most key slots that are tried.
-pub(super) const SLOTS_MAX: usize = 64;
+/// Most key slots on which a passphrase is tried.
+pub(in crate::repo) const SLOTS_MAX: usize = 64;
 /// Most bytes of a key slot.
 const SLOT_MAX: u64 = 64 << 10;
 
@@ -99,6 +99,8 @@ impl<'a> Slots<'a> {
         &mut self,
         unlock: &Unlock,
     ) -> Result<Option<(ObjectHash, Opened)>, RepoError> {
+        // Only a passphrase costs more than a look.
+        let costs = usize::from(matches!(unlock, Unlock::Passphrase(_)));
         while self.tried < SLOTS_MAX
             && let Some(fetched) = self.fetched.next().await
         {
@@ -114,7 +116,7 @@ impl<'a> Slots<'a> {
             };
             match slot::open(unlock, &bytes) {
                 Ok(opened) => {
-                    self.tried += 1;
+                    self.tried += costs;
                     return Ok(Some((object_hash(&bytes), opened)));
                 }
                 // These cost a look. Only a slot that the key was really tried on may use up the patience: anybody who may
@@ -127,7 +129,7 @@ impl<'a> Slots<'a> {
                 Err(CryptoError::WrongKey) => {}
                 Err(error) => self.damaged = Some(RepoError::Crypto(error)),
             }
-            self.tried += 1;
+            self.tried += costs;
         }
         Ok(None)
     }

@@ -103,21 +103,14 @@ impl Quota {
             return Ok(());
         }
         // What is stored meanwhile may be counted twice until the next count: rather too much than too little.
-        let before = std::mem::take(&mut self.state().stored);
+        let before = self.state().stored;
         let start = self.clock.monotonic();
         let counted = self.shelf.used().await;
         let end = self.clock.monotonic();
         let mut state = self.state();
-        match counted {
-            Ok(bytes) => {
-                state.counted = Some((bytes, end, end.saturating_sub(start)));
-                Ok(())
-            }
-            Err(error) => {
-                state.stored += before;
-                Err(error)
-            }
-        }
+        state.counted = Some((counted?, end, end.saturating_sub(start)));
+        state.stored = state.stored.saturating_sub(before);
+        Ok(())
     }
 }
 
