@@ -6,6 +6,7 @@ use crate::crypto::slot::Unlock;
 use crate::format::config::{ACCEPTED_MAX, Standing, WriterEntry};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
+use crate::id::ObjectHash;
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::gc::prune;
 use crate::ops::restore::{RestoreOptions, restore};
@@ -213,6 +214,44 @@ async fn while_a_revocation_is_not_ended_nothing_is_collected_and_no_run_acknowl
     assert_eq!(restored(&team.admin, before, &team.source()).await, contents(&team.source()));
     prune(&team.admin, &NOW).await.unwrap();
     assert_eq!(restored(&team.admin, before, &team.source()).await, contents(&team.source()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_admins_who_revoke_one_writer_at_the_same_time_lock_nobody_out() {
+    let team = Team::new().await;
+    let thief = team.thief().await;
+    let before = back_up(&thief, &team.source()).await;
+    let listed = team.admin.store().list(layout::INDEX).await.unwrap();
+    let index = listed.iter().find_map(|object| match ObjectName::parse(object.key.as_str())? {
+        ObjectName::Index(writer, hash) if writer == team.thief => Some(hash),
+        _ => None,
+    });
+    let counts = [index.unwrap(), before.into()];
+    let [one, other] = [1, 2].map(|byte| ObjectHash::new([byte; 32]));
+    let key = *thief.writer().unwrap().1.verifying_key().as_bytes();
+    for (number, standing) in [
+        (1, Standing::Closing(vec![counts[0], counts[1], one])),
+        (1, Standing::Closing(vec![counts[0], counts[1], other])),
+        (2, Standing::Revoked(vec![counts[0], counts[1], one])),
+        (2, Standing::Revoked(vec![counts[0], counts[1], other])),
+    ] {
+        let entry = WriterEntry { writer: team.thief, key, authority: Authority::Writer, standing };
+        testing::put_entry(&team.admin, number, &entry).await;
+    }
+    let env = team.world.env_at("fresh");
+    let fresh = Repository::open(team.admin.store().clone(), env, &team.key).await.unwrap();
+    team.admin.reread_registry().await.unwrap();
+    for repo in [&fresh, &team.admin] {
+        assert!(counts.iter().all(|object| repo.accepts(&team.thief, object)));
+        assert!(![one, other].iter().any(|object| repo.accepts(&team.thief, object)), "only what both name");
+    }
+    assert_eq!(restored(&team.admin, before, &team.source()).await, contents(&team.source()));
+    // Of another key under the same number nobody can say which is meant.
+    let standing = Standing::Revoked(Vec::new());
+    let entry = WriterEntry { writer: team.thief, key: [9; 32], authority: Authority::Writer, standing };
+    testing::put_entry(&team.admin, 2, &entry).await;
+    let refused = team.admin.reread_registry().await.unwrap_err();
+    assert!(matches!(refused, RepoError::Untrusted { .. }), "{refused}");
 }
 
 async fn back_up_fails(repo: &Repository, source: &std::path::Path) -> Error {

@@ -33,6 +33,25 @@ async fn garbage_before_a_good_slot_does_not_keep_it_from_opening() {
     Repository::open(store, env(), &Unlock::KeyFile(key)).await.unwrap();
 }
 
+/// A key file is tried on every slot: it costs no more than a look.
+#[tokio::test]
+async fn however_many_have_key_files_each_of_them_opens() {
+    let store = store_over(Arc::new(InMemory::new()));
+    let options = InitOptions { new_key_file: true, ..InitOptions::default() };
+    let made = init(store.clone(), &env(), options).await.unwrap();
+    let (_, key) = keyfile::decode(&made.key_file.unwrap()).unwrap();
+    let repo = Repository::open(store.clone(), env(), &Unlock::KeyFile(key.clone())).await.unwrap();
+    let mut keys = vec![key];
+    for _ in 0..=SLOTS_MAX {
+        let key = SecretKey::generate(&crate::random::SystemRandom).unwrap();
+        repo.copy_slot(&Unlock::KeyFile(key.clone()), None, None).await.unwrap();
+        keys.push(key);
+    }
+    for key in keys {
+        Repository::open(store.clone(), env(), &Unlock::KeyFile(key)).await.unwrap();
+    }
+}
+
 /// Where one request is allowed at a time each waits for the one before it, in an order that is always the same.
 #[tokio::test]
 async fn a_repository_is_opened_by_six_requests_whose_order_is_fixed_if_they_may_not_overlap() {

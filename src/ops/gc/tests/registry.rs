@@ -1,5 +1,6 @@
 //! Writers who are registered while a collection is at work, and a registry that rots.
 
+use futures::FutureExt;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -158,4 +159,38 @@ async fn a_writer_who_is_registered_later_is_known_when_it_counts() {
     let dependencies = crate::repo::Dependencies(packs.into_iter().collect());
     let outcome = stale.check_commit(&mut index, &dependencies, &mut HashSet::new()).await.unwrap();
     assert_eq!(outcome, crate::repo::CheckOutcome::Lost);
+}
+
+/// What a revoked maintainer puts says nothing, so nothing may go in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_revoked_while_it_collects_deletes_nothing_for_what_it_just_put() {
+    for (when, kept) in [(layout::REMOVED, layout::SNAPSHOTS), (layout::HORIZON, layout::CONDEMNED)] {
+        let world = World::one_of_three_forgotten().await;
+        let (writer, key) = world.repo.writer().unwrap();
+        let key = *key.verifying_key().as_bytes();
+        let standing = Standing::Closing(Vec::new());
+        let entry = WriterEntry { writer, key, authority: Authority::Maintainer, standing };
+        let before = world.repo.store().list(kept).await.unwrap().len();
+        testing::put_entry(&world.repo, 1, &entry).await;
+        let listed = world.repo.store().list(layout::WRITERS).await.unwrap();
+        let entry = &listed.iter().find(|object| object.key.as_str().contains("/0000000001-")).unwrap().key;
+        let path = object_store::path::Path::from(entry.as_str());
+        let bytes = world.repo.store().get(entry, 1 << 20).await.unwrap();
+        world.repo.store().delete(entry).await.unwrap();
+        let objects = Arc::clone(&world.objects);
+        let faulty = FaultStore::new(Arc::clone(&world.objects) as Arc<dyn ObjectStore>, move |op| {
+            if op.kind == OpKind::Put && op.key.starts_with(when) {
+                objects.put(&path, bytes.clone().into()).now_or_never().unwrap().unwrap();
+            }
+            Fault::None
+        });
+        let repo = world.repo.with_store(store_over(Arc::new(faulty)));
+        let refused = prune(&repo, &NOW).await.unwrap_err();
+        assert!(
+            matches!(refused, Error::Repo(RepoError::WriterRevoked { .. } | RepoError::Closing { .. })),
+            "{refused}"
+        );
+        let left = world.repo.store().list(kept).await.unwrap().len();
+        assert!(left >= before.max(1), "{when}: {left} of {before} in {kept}");
+    }
 }
