@@ -285,7 +285,8 @@ mod tests {
             "{error}"
         );
         assert!(matches!(why("false"), DoorError::Ended { .. }));
-        let wires = Ssh::new(&host(""), "tail -f /dev/null", "lifeboat", false).connect().unwrap();
+        // Whatever its arguments are, it waits for input.
+        let wires = Ssh::new(&host(""), "sh -s --", "lifeboat", false).connect().unwrap();
         wires.far.stop();
         assert!(matches!(wires.far.why(), DoorError::Lost { .. }), "ended by a signal");
     }
