@@ -338,7 +338,7 @@ async fn a_copy_under_the_name_of_a_revoked_writer_hurts_nobody() {
 
 #[test]
 fn an_entry_holds_as_many_objects_as_it_may() {
-    let accepted = vec![crate::id::ObjectHash::new([0xff; 32]); ACCEPTED_MAX];
+    let accepted = vec![ObjectHash::new([0xff; 32]); ACCEPTED_MAX];
     let entry = WriterEntry {
         writer: WriterId::new([1; 16]),
         key: [2; 32],
