@@ -29,6 +29,7 @@ mod limit;
 pub mod local;
 mod location;
 mod locks;
+mod objects;
 mod open;
 mod options;
 mod parts;

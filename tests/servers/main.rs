@@ -83,25 +83,28 @@ fn skipped() -> bool {
 }
 
 fn conforms(server: &Server) {
-    let options = StoreOptions {
-        retry_for: Duration::from_secs(10),
-        environment: Environment { variables: server.environment.clone(), ..Environment::default() },
-        ..StoreOptions::default()
-    };
+    let environment = Environment { variables: server.environment.clone(), ..Environment::default() };
+    let (url, options) = (format!("{}/conformance", server.url), StoreOptions::default());
+    conforms_at(&url, StoreOptions { environment, ..options }, "");
+}
+
+/// Every promise of a store at `url`, below a prefix of it.
+fn conforms_at(url: &str, options: StoreOptions, prefix: &str) {
+    let options = StoreOptions { retry_for: Duration::from_secs(10), ..options };
     let env = StoreEnv {
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(SystemRandom),
         observer: Arc::new(CountingObserver::default()),
         cancel: Cancel::new(),
     };
-    let url = format!("{}/conformance", server.url).parse().unwrap();
+    let place = url.parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = runtime.block_on(async {
-        let store = Store::open(&url, &options, env).await.unwrap();
-        conformance::run(&store).await
+        let store = Store::open(&place, &options, env).await.unwrap();
+        conformance::run_below(&store, prefix).await
     });
     if let Err(failure) = result {
-        panic!("{}: {}", server.url, explain(&failure));
+        panic!("{url}: {}", explain(&failure));
     }
 }
 

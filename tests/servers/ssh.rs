@@ -6,17 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
 
-use lifeboat::cancel::Cancel;
-use lifeboat::clock::SystemClock;
-use lifeboat::event::CountingObserver;
-use lifeboat::random::SystemRandom;
-use lifeboat::store::{Environment, Store, StoreEnv, StoreOptions, conformance};
+use lifeboat::store::StoreOptions;
 
 use crate::server::{directory, port, require, script};
-use crate::{explain, fill};
+use crate::{conforms_at, fill};
 
 /// A running `sshd`. It watches its stdin, so it also ends when the test is killed.
 struct Sshd(Child);
@@ -170,27 +164,9 @@ pub(crate) fn conforms() {
     let ssh = world.path("bin/ssh").display().to_string();
     // The store is opened in this process, whose home is another one.
     let command = format!("env HOME={} {ssh}", world.path("admin").display());
-    let options = StoreOptions {
-        options: vec![("ssh.command".to_owned(), command)],
-        retry_for: Duration::from_secs(10),
-        environment: Environment::default(),
-        ..StoreOptions::default()
-    };
-    let env = StoreEnv {
-        clock: Arc::new(SystemClock::new()),
-        random: Arc::new(SystemRandom),
-        observer: Arc::new(CountingObserver::default()),
-        cancel: Cancel::new(),
-    };
-    let url = format!("ssh://server{}", world.path("store").display()).parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let result = runtime.block_on(async {
-        let store = Store::open(&url, &options, env).await.unwrap();
-        conformance::run_below(&store, "probe/").await
-    });
-    if let Err(failure) = result {
-        panic!("ssh: {}", explain(&failure));
-    }
+    let options = vec![("ssh.command".to_owned(), command)];
+    let url = format!("ssh://server{}", world.path("store").display());
+    conforms_at(&url, StoreOptions { options, ..StoreOptions::default() }, "probe/");
 }
 
 /// The commands of the page, each with the machine it is for; places of the page are those of this test.

@@ -273,24 +273,15 @@ async fn read_snapshots(
         .map(|listed| async move {
             let key = ObjectName::Snapshot(listed.writer, listed.sequence, listed.id).key();
             let read = twice(repo, &key, || repo.read_snapshot(listed)).await;
-            let confirmation = ObjectName::Confirmation(listed.writer, listed.sequence, listed.id).key();
-            let confirmed = match listed.confirmed {
-                true => Some(twice(repo, &confirmation, || repo.check_confirmation(listed)).await),
-                false => None,
-            };
-            (listed, (key, read), (confirmation, confirmed))
+            (listed, (key, read), confirmed(repo, listed).await)
         })
         .buffer_unordered(repo.env().limits.requests.max(1));
     let (mut roots, mut orphans) = (Vec::new(), Vec::new());
-    while let Some((listed, (key, read), (confirmation, confirmed))) = reads.next().await {
+    while let Some((listed, (key, read), confirmed)) = reads.next().await {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
-        match confirmed.transpose()? {
-            Some(Ok(())) => {}
-            Some(Err(problem)) => findings.push(Finding::damage(confirmation, problem)),
-            None => findings.push(Finding::warning(key.clone(), Problem::Unconfirmed)),
-        }
+        findings.extend(confirmed?);
         match read? {
             Ok(stored) => {
                 for parent in stored.snapshot.parents {
@@ -309,6 +300,16 @@ async fn read_snapshots(
     Ok((roots, orphans))
 }
 
+/// What is to be said of a snapshot's confirmation, or of that there is none.
+async fn confirmed(repo: &Repository, listed: Listed) -> Result<Option<Finding>, Error> {
+    if !listed.confirmed {
+        return Ok(Some(Finding::warning(listed.name().key(), Problem::Unconfirmed)));
+    }
+    let key = listed.confirmation().key();
+    let checked = twice(repo, &key, || repo.check_confirmation(listed)).await?;
+    Ok(checked.err().map(|problem| Finding::damage(key, problem)))
+}
+
 /// Checks what a key can check that opens no snapshot: who signed it, and its confirmation. Gives how many there are.
 async fn check_signatures(
     repo: &Repository,
@@ -320,23 +321,14 @@ async fn check_signatures(
         .map(|listed| async move {
             let key = listed.name().key();
             let signed = twice(repo, &key, || repo.check_snapshot(listed)).await;
-            let confirmation = listed.confirmation().key();
-            let confirmed = match listed.confirmed {
-                true => Some(twice(repo, &confirmation, || repo.check_confirmation(listed)).await),
-                false => None,
-            };
-            ((key, signed), (confirmation, confirmed))
+            ((key, signed), confirmed(repo, listed).await)
         })
         .buffer_unordered(repo.env().limits.requests.max(1));
-    while let Some(((key, signed), (confirmation, confirmed))) = checks.next().await {
+    while let Some(((key, signed), confirmed)) = checks.next().await {
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
-        match confirmed.transpose()? {
-            Some(Ok(())) => {}
-            Some(Err(problem)) => findings.push(Finding::damage(confirmation, problem)),
-            None => findings.push(Finding::warning(key.clone(), Problem::Unconfirmed)),
-        }
+        findings.extend(confirmed?);
         if let Err(problem) = signed? {
             findings.push(Finding::damage(key, problem));
         }

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use super::error::DoorError;
 use super::line::{Call, Connect, Line};
 use super::wire::{Answer, Ask, DATA_MAX, OBJECT_MAX, Row, WINDOW, cost};
+use crate::store::objects::delete_each;
 
 const NAME: &str = "ssh";
 /// The last second of the year 9999; a time beyond it is hostile or broken.
@@ -277,18 +278,13 @@ impl ObjectStore for DoorStore {
         locations: BoxStream<'static, Result<ObjectPath>>,
     ) -> BoxStream<'static, Result<ObjectPath>> {
         let store = self.clone();
-        locations
-            .then(move |location| {
-                let store = store.clone();
-                async move {
-                    let location = location?;
-                    let key = location.as_ref().to_owned();
-                    let done = store.done(Ask::Delete { key }).await;
-                    done.map_err(|error| error.into_store(location.as_ref()))?;
-                    Ok(location)
-                }
-            })
-            .boxed()
+        delete_each(locations, move |location| {
+            let (store, key) = (store.clone(), location.as_ref().to_owned());
+            async move {
+                let done = store.done(Ask::Delete { key }).await;
+                done.map_err(|error| error.into_store(location.as_ref()))
+            }
+        })
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -38,6 +38,7 @@ use object_store::{
 
 use self::disk::{Disk, Kind, RealDisk};
 pub use self::shelf::{Incoming, Listing, Reading, Shelf};
+use super::objects::delete_each;
 use super::options::StoreEnv;
 use super::pool::Pool;
 use crate::event::{Event, Observer};
@@ -396,17 +397,13 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
         locations: BoxStream<'static, Result<ObjectPath>>,
     ) -> BoxStream<'static, Result<ObjectPath>> {
         let store = self.clone();
-        locations
-            .then(move |location| {
-                let store = store.clone();
-                async move {
-                    let location = location?;
-                    let path = store.0.path_of(&location);
-                    store.blocking(location.as_ref(), move |inner| inner.remove(&path)).await?;
-                    Ok(location)
-                }
-            })
-            .boxed()
+        delete_each(locations, move |location| {
+            let store = store.clone();
+            async move {
+                let path = store.0.path_of(&location);
+                store.blocking(location.as_ref(), move |inner| inner.remove(&path)).await
+            }
+        })
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, Result<ObjectMeta>> {
