@@ -136,6 +136,20 @@ pub struct Node {
 }
 
 impl Node {
+    /// About how many bytes it holds beside itself.
+    pub(crate) fn held(&self) -> usize {
+        let texts = [&self.name, &self.target, &self.user, &self.group].map(Vec::len);
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        let rows = match &self.content {
+            Content::Inline(rows) => rows.len() * size_of::<ChunkRow>(),
+            Content::Paged(_) => 0,
+        };
+        texts.iter().sum::<usize>()
+            + xattrs.sum::<usize>()
+            + rows
+            + self.holes.len() * size_of::<(u64, u64)>()
+    }
+
     /// An entry with nothing but a name and a kind.
     pub fn new(name: Vec<u8>, kind: NodeKind) -> Self {
         Self {

@@ -1,7 +1,8 @@
 //! Which role stores and deletes what: the one table from which permissions of stores are made.
 //!
 //! Every role reads and lists everything, because all of it is sealed or signed. What a role may *say* is decided by its keys
-//! and the registry; this is only what it asks of the store.
+//! and the registry; this is only what it asks of the store,
+//! but for keys: whoever replaces a key's secret, or gives one to a reader, needs an admin's rights there.
 
 use super::keyslot::Role;
 use super::layout;

@@ -29,7 +29,8 @@ pub enum Until {
 ///
 /// # Errors
 /// [`Error::TooLate`] if one of them is removed or about to be: then none is held. [`Error::HoldIsOver`].
-/// [`crate::repo::RepoError::RoleForbids`] without a maintainer's key.
+/// [`crate::repo::RepoError::RoleForbids`] without a maintainer's key, [`crate::repo::RepoError::WriterRevoked`] if it was revoked
+/// meanwhile: then the hold does not count.
 pub async fn hold(
     repo: &Repository,
     snapshots: &[SnapshotInfo],
@@ -44,6 +45,7 @@ pub async fn hold(
     let mut ids: Vec<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
     ids.sort_unstable();
     let hash = repo.put_hold(ids.clone(), until).await?;
+    repo.still_counts().await?;
     let mut lost: Vec<_> = repo.lost_to_removal(&ids).await?.into_iter().collect();
     if lost.is_empty() {
         return Ok((hash, until));

@@ -7,6 +7,8 @@
 //! # Must not
 //! Promise that a key which was removed is forgotten: who had it may have kept what it opened.
 
+use std::collections::BTreeSet;
+
 use crate::crypto::SecretKey;
 use crate::crypto::slot::Unlock;
 use crate::error::Error;
@@ -63,8 +65,8 @@ pub async fn add_key(
 
 /// Which of two slots one secret opens would be chance.
 async fn not_taken(repo: &Repository, unlock: &Unlock) -> Result<(), Error> {
-    match repo.opens(unlock).await? {
-        Some(slot) => Err(RepoError::from(SlotError::Taken { slot }).into()),
+    match repo.opens(unlock).await?.first() {
+        Some(slot) => Err(RepoError::from(SlotError::Taken { slot: *slot }).into()),
         None => Ok(()),
     }
 }
@@ -83,31 +85,43 @@ pub fn may_replace(repo: &Repository, slots: &SlotList) -> Result<StoredSlot, Er
     }
 }
 
-/// Replaces the secret of the slot that opened this run.
+/// The slots that `own` opens, which opened this run: an interrupted [`replace_words`] may have left a second one.
+async fn opened_by(repo: &Repository, own: &Unlock) -> Result<BTreeSet<ObjectHash>, Error> {
+    let mut slots: BTreeSet<ObjectHash> = repo.opens(own).await?.into_iter().collect();
+    slots.insert(repo.slot());
+    Ok(slots)
+}
+
+/// Replaces the secret of the slot that opened this run, `old`, by `new`: `old` opens nothing any more.
 ///
 /// # Errors
 /// As [`may_replace`]; [`SlotError::Taken`].
-pub async fn replace_secret(repo: &Repository, unlock: &Unlock) -> Result<Replaced, Error> {
+pub async fn replace_secret(repo: &Repository, old: &Unlock, new: &Unlock) -> Result<Replaced, Error> {
     repo.allow(Task::OwnKey)?;
     let own = may_replace(repo, &repo.list_slots().await?)?;
-    not_taken(repo, unlock).await?;
-    let mut replaced = Replaced::by(repo.copy_slot(unlock, own.note.label, None).await?);
-    replaced.delete(repo, own.hash).await;
+    not_taken(repo, new).await?;
+    let old = opened_by(repo, old).await?;
+    let mut replaced = Replaced::by(repo.copy_slot(new, own.note.label, None).await?);
+    for slot in old {
+        replaced.delete(repo, slot).await;
+    }
     Ok(replaced)
 }
 
-/// Removes the slot whose id begins so.
+/// Removes the slot whose id begins so. Gives it, and whether another key signs as the same writer.
 ///
 /// # Errors
 /// [`RepoError::WrongRole`]; [`SlotError::NotFound`], [`SlotError::Ambiguous`], [`SlotError::LastAdmin`],
 /// [`SlotError::InUse`].
-pub async fn remove_key(repo: &Repository, selector: &str) -> Result<StoredSlot, Error> {
+pub async fn remove_key(repo: &Repository, selector: &str) -> Result<(StoredSlot, bool), Error> {
     repo.allow(Task::ManageKeys)?;
     let slots = repo.list_slots().await?;
     let slot = slots.find(selector).map_err(RepoError::from)?;
     slots.may_go(slot, selector, repo.slot()).map_err(RepoError::from)?;
+    let other = |other: &StoredSlot| other.hash != slot.hash && other.note.writer == slot.note.writer;
+    let shared = slot.note.writer.is_some() && slots.slots.iter().any(other);
     repo.delete_slot(slot.hash).await?;
-    Ok(slot.clone())
+    Ok((slot.clone(), shared))
 }
 
 /// Makes these words the recovery words, in place of all that were before: `own` opened this run, and its slot knows them
@@ -121,8 +135,11 @@ pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -
     let new = repo.copy_slot(&Unlock::Words(words.clone()), None, Some(words)).await?;
     let mut replaced = Replaced::by(new);
     if let Some(mine) = before.iter().find(|slot| slot.hash == repo.slot() && slot.kind != SlotKind::Words) {
+        let old = opened_by(repo, own).await?;
         repo.copy_slot(own, mine.note.label.clone(), Some(words)).await?;
-        replaced.delete(repo, mine.hash).await;
+        for slot in old {
+            replaced.delete(repo, slot).await;
+        }
     }
     for slot in before.iter().filter(|slot| slot.kind == SlotKind::Words && slot.role == Role::Admin) {
         replaced.delete(repo, slot.hash).await;
@@ -134,7 +151,7 @@ pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -
 pub async fn knows_words(repo: &Repository) -> Result<bool, Error> {
     repo.allow(Task::ManageKeys)?;
     match &repo.secrets().recovery {
-        Some(words) => Ok(repo.opens(&Unlock::Words(words.clone())).await?.is_some()),
+        Some(words) => Ok(!repo.opens(&Unlock::Words(words.clone())).await?.is_empty()),
         None => Ok(false),
     }
 }

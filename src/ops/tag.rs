@@ -71,6 +71,9 @@ pub async fn tag(
         }
         done.push(Tagged { snapshot: info.id, tags, changed });
     }
+    if done.iter().any(|tagged| tagged.changed) {
+        repo.still_counts().await?;
+    }
     Ok(done)
 }
 

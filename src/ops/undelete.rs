@@ -67,6 +67,7 @@ pub async fn undelete(repo: &Repository, selectors: &[String]) -> Result<Undelet
         }
     }
     drop(puts);
+    repo.still_counts().await?;
     // The undo of one that is lost stays: the collector may have met it all the same.
     let lost = repo.lost_to_removal(&done.back).await?;
     done.back.retain(|snapshot| !lost.contains(snapshot));

@@ -13,6 +13,7 @@ use crate::class::Class;
 use crate::error::Error;
 use crate::event::Event;
 use crate::format::node::{Node, NodeKind};
+use crate::ops::anchor::trusted;
 use crate::ops::backup::{BackupOptions, BackupSource, file_time, node_kind, walk_options};
 use crate::ops::diff::{Change, Field, change, fields};
 use crate::ops::snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList, list};
@@ -155,7 +156,7 @@ async fn last_saved(
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
-        let is_newest = age == 0 && known.unreadable.is_empty();
+        let is_newest = age == 0 && known.unreadable.is_empty() && trusted(repo).is_ok();
         let held = |node| Held { snapshot: info.clone(), node, is_newest, is_dropped };
         match reader.find_anew(info.snapshot.root, stored, &mut absent).await {
             Ok(None | Some(Found::Root(None))) => is_dropped |= covers(info, path),
@@ -179,8 +180,9 @@ fn is_gone(error: &crate::source::SourceError) -> bool {
 
 /// How an entry of this machine differs from what is stored of it. Attributes and names of owners are not asked for.
 fn since(saved: &Node, stat: &Stat, path: &Path) -> Since {
-    if (saved.kind, node_kind(stat.kind())) == (NodeKind::File, NodeKind::BlockDevice) {
-        // An image of it was saved.
+    // What it was is not known, or an image of it was saved.
+    let image = (saved.kind, node_kind(stat.kind())) == (NodeKind::File, NodeKind::BlockDevice);
+    if saved.kind == NodeKind::Unknown || image {
         return Since::Unknown;
     }
     let mut now = saved.clone();

@@ -24,25 +24,32 @@ impl Repository {
 
     /// Reads an anchor of which the hash is trusted: who signed it does not matter.
     pub async fn read_anchor(&self, hash: ObjectHash) -> Result<Anchor, RepoError> {
-        let name = ObjectName::Anchor(hash);
-        let (key, bytes) = (name.key(), self.get_object(name, SIGNED_MAX as u64).await?);
-        let decoded = Signed::decode(&bytes, ObjectKind::Anchor, Some(&self.id()));
-        let (_, signed) = decoded.map_err(RepoError::at(&key))?;
-        Anchor::decode(signed.value).map_err(RepoError::at(&key))
+        let bytes = self.get_object(ObjectName::Anchor(hash), SIGNED_MAX as u64).await?;
+        Ok(self.decode_anchor(hash, &bytes)?.1)
     }
 
     /// Checks that a registered writer signed this anchor.
     pub async fn check_anchor(&self, hash: ObjectHash) -> Result<(), RepoError> {
         let name = ObjectName::Anchor(hash);
-        let (key, bytes) = (name.key(), self.get_object(name, SIGNED_MAX as u64).await?);
-        let decoded = Signed::decode(&bytes, ObjectKind::Anchor, Some(&self.id()));
-        let (_, signed) = decoded.map_err(RepoError::at(&key))?;
-        let anchor = Anchor::decode(signed.value).map_err(RepoError::at(&key))?;
+        let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
+        let (signed, anchor) = self.decode_anchor(hash, &bytes)?;
         let asked = match self.authority(&anchor.author) {
             Some(Authority::Verifier) => Authority::Verifier,
             _ => Authority::Writer,
         };
-        self.verify(&key, (anchor.author, asked), signed.message, &signed.signature)
+        self.verify(&name.key(), (anchor.author, asked), signed.message, &signed.signature)
+    }
+
+    fn decode_anchor<'a>(
+        &self,
+        hash: ObjectHash,
+        bytes: &'a [u8],
+    ) -> Result<(Signed<'a>, Anchor), RepoError> {
+        let key = ObjectName::Anchor(hash).key();
+        let decoded = Signed::decode(bytes, ObjectKind::Anchor, Some(&self.id()));
+        let (_, signed) = decoded.map_err(RepoError::at(&key))?;
+        let anchor = Anchor::decode(signed.value).map_err(RepoError::at(&key))?;
+        Ok((signed, anchor))
     }
 
     /// Signs and puts an anchor that says what the registry and the configuration are now.

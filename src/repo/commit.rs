@@ -199,8 +199,7 @@ impl Repository {
         index.condemned.extend(condemned);
         // Whoever revokes lists what still counts after he said that he will: what was seen before this, and is not in that
         // list, was stored too late, and nothing may depend on it.
-        self.reread_registry().await?;
-        self.writer()?;
+        self.still_counts().await?;
         if self.revocations() != index.revocations {
             lost.extend(&dependencies.0);
         }

@@ -16,7 +16,7 @@ use crate::format::config::{
     Authority, Config, Lock, Purpose, Recipient, SUITE, Standing, StoredChunkParams, WriterEntry,
 };
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::keyslot::{Role, SlotNote};
+use crate::format::keyslot::{Role, SLOT_MAX, SlotNote};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
 use crate::id::{ObjectHash, RepositoryId, WriterId};
@@ -160,7 +160,7 @@ pub(super) async fn put_slot(
     let hash = object_hash(&bytes);
     let name = ObjectName::KeySlot(hash);
     store.put(&object_key(name)?, vec![Bytes::from(bytes)]).await?;
-    let back = super::open::get_checked(store, name, 64 << 10).await?;
+    let back = super::open::get_checked(store, name, SLOT_MAX as u64).await?;
     if slot::open(unlock, &back)? == *content {
         Ok(hash)
     } else {

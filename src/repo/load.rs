@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use futures::StreamExt;
 
+use super::env::Limits;
 use super::error::RepoError;
 use super::index_object::open_index_object;
 use super::open::Repository;
@@ -122,6 +123,11 @@ impl Found {
     }
 }
 
+/// How many objects are fetched at the same time of which none is larger.
+pub(super) fn at_once(limits: Limits, largest: u64) -> usize {
+    (AHEAD / largest.max(1)).clamp(1, limits.requests.max(1) as u64) as usize
+}
+
 /// Whether a failure says nothing about the object that was to be read.
 fn is_of_this_run(error: &RepoError) -> bool {
     match error {
@@ -222,12 +228,11 @@ impl Repository {
         let (mut listed, mut problems) = self.without_refused(listed);
         let missing: HashSet<_> = cache.missing(&hashes(&listed)).into_iter().collect();
         let wanted: Vec<_> = listed.iter().filter(|listed| missing.contains(&listed.object)).collect();
-        let largest = wanted.iter().map(|listed| listed.size).max().unwrap_or(0).max(1);
-        let at_once = (AHEAD / largest).clamp(1, self.env.limits.requests.max(1) as u64) as usize;
+        let largest = wanted.iter().map(|listed| listed.size).max().unwrap_or(0);
         let mut bad = HashSet::new();
         let mut reads = futures::stream::iter(wanted)
             .map(async |listed| (listed, self.fetch_listed(listed).await))
-            .buffered(at_once);
+            .buffered(at_once(self.env.limits, largest));
         while let Some((listed, fetched)) = reads.next().await {
             let name = listed.name();
             let added = fetched.and_then(|fetched| Ok(fetched.add_to(cache, listed.object)?));

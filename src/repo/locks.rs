@@ -72,8 +72,11 @@ impl LockNotes {
         }
         let suffix = u64::from_le_bytes(random_array(&*repo.env.random).map_err(io::Error::other)?);
         let new = path.with_extension(format!("{suffix:016x}"));
-        fs::write(&new, self.encode())?;
-        fs::rename(&new, &path)
+        let written = fs::write(&new, self.encode()).and_then(|()| fs::rename(&new, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     /// What an object is called in the note.

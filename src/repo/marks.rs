@@ -119,7 +119,7 @@ fn refuse_damage(problems: Vec<Problem>) -> Result<(), RepoError> {
 
 impl Repository {
     /// Reads what a maintainer said.
-    async fn read_said<T: Said>(&self, name: ObjectName) -> Result<T, RepoError> {
+    pub(super) async fn read_said<T: Said>(&self, name: ObjectName) -> Result<T, RepoError> {
         let key = name.key();
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let (_, signed) = Signed::decode(&bytes, T::KIND, Some(&self.id())).map_err(RepoError::at(&key))?;

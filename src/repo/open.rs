@@ -318,6 +318,13 @@ impl Repository {
         self.registry.version()
     }
 
+    /// Fails unless what this key has put until now counts: it may be revoked while it works. If no entry shows that now, all of
+    /// it came before the first one, and so it is in the list.
+    pub async fn still_counts(&self) -> Result<(), RepoError> {
+        self.reread_registry().await?;
+        self.writer().map(drop)
+    }
+
     /// Fails if an entry of the registry is damaged: what its writer signed could look forged, and what was taken from one
     /// could be back. Also while someone is being revoked: what that one signed now may count or not. Nothing may be removed then.
     pub fn intact_registry(&self) -> Result<(), RepoError> {

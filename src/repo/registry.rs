@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::env::Limits;
 use super::error::RepoError;
+use super::load::at_once;
 use super::open::get_checked;
 use crate::clock::Timestamp;
 use crate::crypto::sign::VerifyingKey;
@@ -25,9 +26,6 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, RepositoryId, WriterId};
 use crate::store::{Object, Store};
-
-/// Entries up to this size are fetched several at a time: a true one has a few hundred bytes, and others may put larger ones.
-const SMALL: u64 = 64 << 10;
 
 /// The repository, and its root key.
 pub(super) type Root = (RepositoryId, VerifyingKey);
@@ -80,7 +78,7 @@ struct Shared {
     revocations: AtomicU64,
 }
 
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 struct Entries {
     /// With the number of the entry that says so.
     writers: HashMap<WriterId, (u64, Known)>,
@@ -190,15 +188,16 @@ impl Registry {
                 *found = known.clone();
             }
         }
-        if fresh == *entries {
-            return;
-        }
+        // Nothing follows from other names alone: anyone who may put objects can put such.
+        let same = fresh.writers == entries.writers && fresh.damaged == entries.damaged;
         let taken = fresh.writers.iter().any(|(writer, (_, known))| {
             let before = entries.writers.get(writer).map_or(&Stand::Active, |(_, known)| &known.stand);
             known.stand != *before
         });
         *entries = fresh;
-        self.0.version.fetch_add(1, Ordering::SeqCst);
+        if !same {
+            self.0.version.fetch_add(1, Ordering::SeqCst);
+        }
         if taken {
             self.0.revocations.fetch_add(1, Ordering::SeqCst);
         }
@@ -220,7 +219,7 @@ async fn read(
 ) -> Result<Entries, RepoError> {
     let mut newest: HashMap<WriterId, (u64, Known)> = HashMap::new();
     let mut damaged: Vec<(WriterId, u64, String)> = Vec::new();
-    let ahead = if listed.iter().all(|object| object.size <= SMALL) { limits.requests.max(1) } else { 1 };
+    let ahead = at_once(limits, listed.iter().map(|object| object.size).max().unwrap_or(0));
     let names = listed.iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
         name @ ObjectName::Writer(id, number, _) => Some((name, (id, number), object.modified)),
         _ => None,

@@ -10,16 +10,18 @@
 
 use std::collections::HashSet;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::create::sign;
 use super::error::RepoError;
-use super::marks::Said;
 use super::open::{Repository, object_key};
 use super::registry::{Known, Stand};
+use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::crypto::sign::SigningKey;
 use crate::format::config::{ACCEPTED_MAX, Authority, Standing, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
+use crate::format::gc::{Hold, Removal, Tomb, Undo};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
 use crate::id::{ObjectHash, WriterId};
@@ -140,8 +142,9 @@ impl Repository {
         Ok((accepted, refused))
     }
 
-    /// Everything that stands under the writer's name or was signed by it. That a name is listed says nothing of a signature:
-    /// that is checked whenever the object is read.
+    /// Everything that stands under the writer's name, was signed by it, or may be its own because it is not to be had: left
+    /// out, that would never count again. Whoever did not sign an object gains nothing if it is named: the signature is checked
+    /// whenever it is read. So garbage stops no revocation.
     async fn signed_by(&self, writer: WriterId, authority: Authority) -> Result<Vec<Signed>, RepoError> {
         let mut signed = Vec::new();
         for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
@@ -149,54 +152,54 @@ impl Repository {
                 signed.push(Signed { stored: object.modified, object: hash, late: false });
             }
         }
-        for (hash, stored) in self.list_anchors().await? {
-            match self.read_anchor(hash).await {
-                Ok(anchor) if anchor.author == writer => {
-                    signed.push(Signed { stored, object: hash, late: false });
-                }
-                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
-                _ => {}
-            }
-        }
         for listed in self.list_snapshots_of(writer).await? {
             signed.push(Signed { stored: listed.stored, object: listed.id.into(), late: true });
         }
-        for object in self.store.list(layout::LABELS).await? {
-            let Some(name @ ObjectName::Labels(_, hash)) = ObjectName::parse(object.key.as_str()) else {
-                continue;
-            };
-            match self.read_labels(name).await {
-                Ok(labels) if labels.author == writer => {
-                    signed.push(Signed { stored: object.modified, object: hash, late: true });
-                }
-                // What cannot be had now may be its own, and count as long as it is there.
-                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
-                _ => {}
-            }
-        }
+        let mut shared = vec![(layout::ANCHORS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
-            self.said_by::<Condemnation>(writer, (layout::CONDEMNED, false), &mut signed).await?;
-            self.said_by::<Horizon>(writer, (layout::HORIZON, false), &mut signed).await?;
-            self.said_by::<Removal>(writer, (layout::REMOVED, false), &mut signed).await?;
-            self.said_by::<Undo>(writer, (layout::UNDONE, false), &mut signed).await?;
-            self.said_by::<Hold>(writer, (layout::HOLDS, false), &mut signed).await?;
-            self.said_by::<Tomb>(writer, (layout::TOMBS, true), &mut signed).await?;
+            let marks = [layout::CONDEMNED, layout::HORIZON, layout::REMOVED, layout::UNDONE, layout::HOLDS];
+            shared.extend(marks.map(|prefix| (prefix, false)));
+            shared.push((layout::TOMBS, true));
+        }
+        for (prefix, late) in shared {
+            let reads = futures::stream::iter(self.said_names(prefix).await?)
+                .map(|(name, stored)| async move {
+                    let its = self.may_be_of(writer, name).await?;
+                    let object = name.content_hash().filter(|_| its);
+                    Ok::<_, RepoError>(object.map(|object| Signed { stored, object, late }))
+                })
+                .buffer_unordered(self.env.limits.requests.max(1));
+            signed.extend(reads.try_collect::<Vec<_>>().await?.into_iter().flatten());
         }
         Ok(signed)
     }
 
-    async fn said_by<T: Said>(
-        &self,
-        writer: WriterId,
-        (prefix, late): (&str, bool),
-        signed: &mut Vec<Signed>,
-    ) -> Result<(), RepoError> {
-        let names = self.said_names(prefix).await?;
-        for (name, said, stored) in self.said_under::<T>(names, &mut Vec::new()).await? {
-            if said.author() == writer {
-                signed.extend(name.content_hash().map(|object| Signed { stored, object, late }));
+    /// Whether the writer signed what stands under this name, or may have: it is not to be had now.
+    async fn may_be_of(&self, writer: WriterId, name: ObjectName) -> Result<bool, RepoError> {
+        match self.author_of(name).await {
+            Ok(author) => Ok(author == Some(writer)),
+            Err(RepoError::Store(error))
+                if matches!(error.class(), Class::Failed | Class::Damage | Class::Denied) =>
+            {
+                Ok(true)
             }
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
+            // Nobody knows what it was. Of anything else the bytes are known, and are not this writer's, or can never count.
+            Err(error) => Ok(matches!(error, RepoError::HashMismatch { .. } | RepoError::TooLarge { .. })),
         }
-        Ok(())
+    }
+
+    async fn author_of(&self, name: ObjectName) -> Result<Option<WriterId>, RepoError> {
+        Ok(Some(match name {
+            ObjectName::Anchor(hash) => self.read_anchor(hash).await?.author,
+            ObjectName::Labels(..) => self.read_labels(name).await?.author,
+            ObjectName::Condemned(_) => self.read_condemnation(name).await?.author,
+            ObjectName::Horizon(..) => self.read_horizon(name).await?.author,
+            ObjectName::Removed(_) => self.read_said::<Removal>(name).await?.author,
+            ObjectName::Undone(_) => self.read_said::<Undo>(name).await?.author,
+            ObjectName::Hold(_) => self.read_said::<Hold>(name).await?.author,
+            ObjectName::Tomb(..) => self.read_said::<Tomb>(name).await?.author,
+            _ => return Ok(None),
+        }))
     }
 }

@@ -204,16 +204,17 @@ impl Repository {
         Ok(StoredSlot { hash, kind: slot.kind, role: slot.role, created, note })
     }
 
-    /// The slot that this opens, if there is one. A passphrase costs its stretching for each slot that has one.
-    pub async fn opens(&self, unlock: &Unlock) -> Result<Option<ObjectHash>, RepoError> {
+    /// The slots that this opens. A passphrase costs its stretching for each slot that has one.
+    pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<ObjectHash>, RepoError> {
         let listed = self.store.list(layout::KEYS).await?;
         let mut slots = Slots::new((&self.store, self.env.limits), listed);
+        let mut found = Vec::new();
         while let Some((hash, opened)) = slots.next(unlock).await? {
             if opened.pins.repository == self.id() {
-                return Ok(Some(hash));
+                found.push(hash);
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Gives a new slot to a role: for one that signs a new writer is registered first. The slot has been read back from the

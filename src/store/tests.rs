@@ -87,6 +87,25 @@ fn first(number: u64, fault: Fault) -> impl Fn(&Op) -> Fault + Send + Sync + 'st
 }
 
 #[tokio::test]
+async fn create_only_asks_a_bucket_to_replace_nothing() {
+    for (value, wanted) in [("true", true), ("false", false)] {
+        let (address, requests) = server(reply("200 OK", ""));
+        let options = [
+            ("endpoint", address.as_str()),
+            ("access_key_id", "A"),
+            ("secret_access_key", "S"),
+            ("create_only", value),
+        ];
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let options = StoreOptions { options, retry_for: Duration::ZERO, ..StoreOptions::default() };
+        let store = Store::open(&"s3://bucket".parse().unwrap(), &options, env()).await.unwrap();
+        store.put(&key("packs/a"), body("x")).await.unwrap();
+        let request = requests.lock().unwrap()[0].to_ascii_lowercase();
+        assert_eq!(request.contains("if-none-match: *"), wanted, "{request}");
+    }
+}
+
+#[tokio::test]
 async fn memory_conforms() {
     let store = Store::open(&StoreUrl::memory(), &StoreOptions::default(), env()).await.unwrap();
     conformance::run(&store).await.unwrap();

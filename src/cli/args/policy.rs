@@ -3,10 +3,10 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use lifeboat::format::config::{Lock, LockMode};
-use lifeboat::format::keyslot::Role;
 use lifeboat::policy::Provider;
 
 use super::global::duration;
+use super::key::RoleArg;
 
 /// `policy`.
 #[derive(Debug, Args)]
@@ -20,8 +20,9 @@ pub(crate) struct PolicyArgs {
 pub(crate) enum PolicyVerb {
     /// Print the permission that a store has to give to a role
     ///
-    /// It names exactly what the program asks of the store in that role, below the place that -r names. Neither the
-    /// repository nor a key is needed. How it is applied, and what the store cannot enforce, is said on standard error.
+    /// It names exactly what the program asks of the store in that role, below the place that -r names, but for keys: only an
+    /// admin's reaches them, so `key passwd` of any key, and `key add` by a reader, need the store's rights of an admin. Neither
+    /// the repository nor a key is needed. How it is applied, and what the store cannot enforce, is said on standard error.
     Generate(PolicyGenerateArgs),
 }
 
@@ -33,8 +34,8 @@ pub(crate) struct PolicyGenerateArgs {
     pub(crate) provider: Provider,
 
     /// What its holder does
-    #[arg(long, value_parser = role())]
-    pub(crate) role: Role,
+    #[arg(long)]
+    pub(crate) role: RoleArg,
 
     /// Who gets it: an ARN (aws), a user (ceph, minio), serviceAccount:NAME (gcs), an object id or name (azure)
     #[arg(long, value_name = "NAME")]
@@ -49,12 +50,6 @@ fn provider() -> impl TypedValueParser<Value = Provider> {
     let known = |name: String| Provider::ALL.into_iter().find(|known| known.name() == name);
     PossibleValuesParser::new(Provider::ALL.map(Provider::name))
         .try_map(move |name| known(name).ok_or("no such provider"))
-}
-
-fn role() -> impl TypedValueParser<Value = Role> {
-    let known = |name: String| Role::ALL.into_iter().find(|known| known.name() == name);
-    PossibleValuesParser::new(Role::ALL.map(Role::name))
-        .try_map(move |name| known(name).ok_or("no such role"))
 }
 
 /// Reads `compliance:30d` or `governance:30d`.

@@ -124,11 +124,11 @@ fn kept<T>(
 }
 
 async fn passwd(session: &mut Session, secret: NewSecret) -> Result<Exit, CliError> {
-    let repo = session.repository(Task::OwnKey).await?;
+    let (repo, old) = session.unlocked(Task::OwnKey).await?;
     may_replace(&repo, &repo.list_slots().await.map_err(lifeboat::error::Error::from)?)?;
     let warn = |message: &str| session.warn(message);
-    let unlock = secret.unlock(&repo, &warn, &session.env.cancel).await?;
-    let replaced = replace_secret(&repo, &unlock).await;
+    let new = secret.unlock(&repo, &warn, &session.env.cancel).await?;
+    let replaced = replace_secret(&repo, &old, &new).await;
     let replaced = kept(session, &secret, replaced)?;
     session.clear();
     show_replaced(session, &replaced, "the new secret opens the repository, the old one does not any more")
@@ -164,7 +164,7 @@ pub(super) fn show_replaced(
 
 async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError> {
     let repo = session.repository(Task::ManageKeys).await?;
-    let removed = remove_key(&repo, selector).await?;
+    let (removed, shared) = remove_key(&repo, selector).await?;
     session.clear();
     if session.voice().json {
         session.output.json(&json!({ "type": "key_removed", "id": removed.hash.to_string() }))?;
@@ -172,7 +172,7 @@ async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError>
     }
     if !session.voice().quiet {
         session.output.text(&format!("key {} is removed\n", removed.hash.short()))?;
-        if let Some(writer) = removed.note.writer {
+        if let Some(writer) = removed.note.writer.filter(|_| !shared) {
             session
                 .say(&format!("whoever kept what it opened can still sign: lifeboat writer revoke {writer}"));
         }

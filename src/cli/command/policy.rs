@@ -1,6 +1,7 @@
 //! `policy`: what a store has to permit to a role.
 
 use lifeboat::error::Error;
+use lifeboat::format::keyslot::Role;
 use lifeboat::policy::{Grant, generate};
 use serde_json::json;
 
@@ -12,7 +13,8 @@ use super::super::session::Session;
 pub(super) fn run(session: &mut Session, args: &PolicyArgs) -> Result<Exit, CliError> {
     let PolicyVerb::Generate(args) = &args.verb;
     let url = session.settings.place.url();
-    let grant = Grant { role: args.role, principals: &args.principal, lock: args.lock };
+    let role = Role::from(args.role);
+    let grant = Grant { role, principals: &args.principal, lock: args.lock };
     let policy = generate(args.provider, &url, &grant).map_err(Error::from)?;
     session.clear();
     if session.voice().json {
@@ -21,7 +23,7 @@ pub(super) fn run(session: &mut Session, args: &PolicyArgs) -> Result<Exit, CliE
             .json(&json!({
                 "type": "policy",
                 "provider": args.provider.name(),
-                "role": args.role.name(),
+                "role": role.name(),
                 "place": url.to_string(),
                 "policy": policy.text,
                 "notes": policy.notes,

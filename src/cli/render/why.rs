@@ -10,6 +10,7 @@ use lifeboat::ops::why::{Fate, LastSaved, Omission, Since, Why};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
+use super::super::observe::words;
 use super::super::report::quote;
 use super::history::{change_word, field_word};
 use super::json::{put_bytes, put_list};
@@ -54,9 +55,17 @@ fn what(node: &Node) -> String {
     };
     match node.problem {
         None => what,
+        Some(Problem::Unreadable) if node.tree.is_some() => {
+            format!("{what}: a part of it only, the rest could not be read then")
+        }
         Some(Problem::Unreadable) => format!("{what}: its name only, it could not be read then"),
         Some(Problem::Changed) => format!("{what}: it changed while it was saved"),
     }
+}
+
+/// Whether nothing of it was saved but its name.
+fn is_name_only(node: &Node) -> bool {
+    node.problem == Some(Problem::Unreadable) && node.tree.is_none()
 }
 
 fn since(path: &Path, saved: &LastSaved) -> String {
@@ -74,6 +83,9 @@ fn since(path: &Path, saved: &LastSaved) -> String {
             };
             let fields: Vec<_> = fields.iter().map(|field| field_word(*field)).collect();
             format!("{what}{}", fields.join(", "))
+        }
+        Since::Gone if saved.node.as_deref().is_some_and(is_name_only) => {
+            "it is not there any more".to_owned()
         }
         Since::Gone => {
             let id = saved.snapshot.id.short();
@@ -117,18 +129,8 @@ fn fate(path: &Path, why: &Why) -> String {
             "would not be saved: {} is no directory, and links are saved, not followed",
             sanitize::path(at)
         ),
-        Fate::Unreadable(error) => format!("cannot be looked at: {}", sanitize::line(&causes(error))),
+        Fate::Unreadable(error) => format!("cannot be looked at: {}", words::chain(error)),
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn because(omission: &Omission) -> String {
@@ -208,7 +210,7 @@ fn parts(fate: &Fate) -> (&'static str, Option<&Path>, Option<&Omission>, Option
         Fate::NoSource => ("no_source", None, None, None),
         Fate::Missing { at } => ("missing", Some(at), None, None),
         Fate::Behind { at } => ("behind", Some(at), None, None),
-        Fate::Unreadable(error) => ("unreadable", None, None, Some(causes(error))),
+        Fate::Unreadable(error) => ("unreadable", None, None, Some(words::chain(error))),
     }
 }
 

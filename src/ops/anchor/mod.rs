@@ -254,7 +254,8 @@ pub async fn watch(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
 /// The newest snapshot of each writer, if it was not seen before.
 async fn heads(repo: &Repository, seen: &SeenSnapshots, listed: Vec<Listed>) -> Result<Vec<Listed>, Error> {
     let mut newest: BTreeMap<WriterId, Vec<Listed>> = BTreeMap::new();
-    for listed in listed.into_iter().filter(|listed| listed.confirmed) {
+    let known = |listed: &Listed| listed.confirmed && repo.authority(&listed.writer).is_some();
+    for listed in listed.into_iter().filter(known) {
         newest.entry(listed.writer).or_default().push(listed);
     }
     let (writers, names) = HEADS;

@@ -250,6 +250,14 @@ async fn garbage_is_not_remembered() {
             put_object(&repo, &name.key(), vec![number; 300]).await;
         }
     }
+    for number in 0..HEADS.0 as u16 {
+        let mut nobody = [0; 16];
+        nobody[14..].copy_from_slice(&number.to_be_bytes());
+        let (nobody, fake) = (WriterId::new(nobody), SnapshotId::new([9; 32]));
+        for name in [ObjectName::Snapshot(nobody, 0, fake), ObjectName::Confirmation(nobody, 0, fake)] {
+            put_object(&repo, &name.key(), vec![9; 300]).await;
+        }
+    }
     let reader = repo.with_env(world.env_at("reader"));
     assert!(watch(&reader).await.unwrap().is_empty());
     let seen: Vec<_> = SeenSnapshots::load(&reader).unwrap().ids().copied().collect();

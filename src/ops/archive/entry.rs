@@ -74,9 +74,11 @@ impl Entry {
 
     /// About how much memory it takes.
     pub(super) fn weight(&self) -> usize {
-        let node = &self.node;
-        let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        size_of::<Node>() + self.path.len() + node.target.len() + xattrs + node.holes.len() * 32
+        // Holes are kept twice, in the layout too.
+        size_of::<Node>()
+            + self.path.len()
+            + self.node.held()
+            + self.node.holes.len() * size_of::<(u64, u64)>()
     }
 }
 

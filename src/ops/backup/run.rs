@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use crate::format::node::Totals;
 use crate::format::tree::TreeRef;
 use crate::id::PackId;
 use crate::index::PackNumber;
+use crate::ops::restore::prepare::own_dirs;
 use crate::repo::{Dependencies, FinishedPack, Journal, LoadedIndex, Repository, RunKeys};
 use crate::source::SourceError;
 use crate::source::file::Holes;
@@ -305,14 +305,6 @@ fn walk_with(
     images: Vec<Root>,
 ) -> Result<Option<WalkOptions>, Error> {
     let BackupSource::Paths(paths) = &options.source else { return Ok(None) };
-    let mut skip_dirs = Vec::new();
-    let places = &repo.env().places;
-    let own = [repo.store().local_root(), Some(places.state.as_path()), places.cache.as_deref()];
-    for dir in own.into_iter().flatten() {
-        if let Ok(found) = std::fs::metadata(dir) {
-            skip_dirs.push((found.dev(), found.ino()));
-        }
-    }
     if let Some(root) = repo.store().local_root() {
         refuse_inside(root, paths.iter().chain(&options.images))?;
     }
@@ -330,8 +322,8 @@ fn walk_with(
         one_file_system: options.one_file_system,
         exclude_caches: options.exclude_caches,
         exclude_larger_than: options.exclude_larger_than,
-        skip_dirs,
-        temp_dir: places.cache.clone().unwrap_or_else(std::env::temp_dir),
+        skip_dirs: own_dirs(repo).into_iter().collect(),
+        temp_dir: repo.env().places.cache.clone().unwrap_or_else(std::env::temp_dir),
         threads: repo.env().limits.workers,
         cancel: repo.env().cancel.clone(),
         tuning: Tuning::default(),

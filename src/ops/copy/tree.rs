@@ -405,10 +405,7 @@ impl Waiting {
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
         match self {
-            Self::Enter(node) | Self::Entry(node) | Self::Begin(node) => {
-                let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-                size_of::<Node>() + node.name.len() + node.target.len() + node.holes.len() * 16 + xattrs
-            }
+            Self::Enter(node) | Self::Entry(node) | Self::Begin(node) => size_of::<Node>() + node.held(),
             Self::Leave | Self::Incomplete(_) | Self::Chunk | Self::End(_) => 0,
         }
     }

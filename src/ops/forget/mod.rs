@@ -117,6 +117,9 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
 }
 
 /// Puts a tomb for each snapshot that the plan forgets.
+///
+/// # Errors
+/// [`crate::repo::RepoError::WriterRevoked`] if the key was revoked meanwhile: then they may not count.
 pub async fn apply_forget(repo: &Repository, plan: &ForgetPlan) -> Result<(), Error> {
     repo.maintainer()?;
     futures::stream::iter(plan.tombs())
@@ -128,7 +131,8 @@ pub async fn apply_forget(repo: &Repository, plan: &ForgetPlan) -> Result<(), Er
         })
         .buffer_unordered(repo.env().limits.requests.max(1))
         .try_for_each(|_| async { Ok(()) })
-        .await
+        .await?;
+    Ok(repo.still_counts().await?)
 }
 
 /// The store's time as far as it is known without storing anything: of the machine's clock and the newest snapshot the

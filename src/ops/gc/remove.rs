@@ -15,6 +15,8 @@
 
 use std::collections::HashSet;
 
+use futures::StreamExt;
+
 use super::fold;
 use super::mover::age;
 use super::options::{PruneOptions, PruneReport};
@@ -42,7 +44,7 @@ pub(super) async fn remove(
     for problem in &marks.problems {
         warn(repo, &format!("object {} was skipped: {}", problem.key, problem.error));
     }
-    let refused = refused(repo, &snapshots).await?;
+    let refused = refused(repo, &snapshots).await;
     let when = When { options, now, refused: &refused };
     let due = due(&snapshots, &marks, when, report);
     if due.is_empty() {
@@ -75,15 +77,18 @@ struct When<'a> {
 }
 
 /// Snapshots that a writer signed after it was revoked. Each is read: a copy of another's, under the name of a revoked writer,
-/// must not get that one named as removed.
-async fn refused(repo: &Repository, snapshots: &[Listed]) -> Result<HashSet<SnapshotId>, Error> {
-    let mut refused = HashSet::new();
-    for listed in snapshots.iter().filter(|listed| !repo.accepts(&listed.writer, &listed.id.into())) {
-        if let Err(RepoError::AfterRevocation { .. }) = repo.check_snapshot(*listed).await {
-            refused.insert(listed.id);
-        }
-    }
-    Ok(refused)
+/// must not get that one named as removed. One that is not to be had is left to the next collection.
+async fn refused(repo: &Repository, snapshots: &[Listed]) -> HashSet<SnapshotId> {
+    let late = snapshots.iter().filter(|listed| !repo.accepts(&listed.writer, &listed.id.into()));
+    let late: Vec<Listed> = late.copied().collect();
+    futures::stream::iter(late)
+        .map(|listed| async move { (listed.id, repo.check_snapshot(listed).await) })
+        .buffer_unordered(repo.env().limits.requests.max(1))
+        .filter_map(|(id, checked)| async move {
+            matches!(checked, Err(RepoError::AfterRevocation { .. })).then_some(id)
+        })
+        .collect()
+        .await
 }
 
 fn due(snapshots: &[Listed], marks: &Marks, when: When<'_>, report: &mut PruneReport) -> Vec<Listed> {

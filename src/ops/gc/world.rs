@@ -24,9 +24,6 @@ use crate::repo::{
     Listed, LoadedIndex, RepoError, Repository, SeenSnapshots, StoredCondemnation, StoredSnapshot,
 };
 
-/// How often a look is repeated under which the registry changed.
-const LOOKS: usize = 8;
-
 /// A pack as a listing shows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListedPack {
@@ -37,7 +34,7 @@ pub(super) struct ListedPack {
 /// Fails unless what this run just put counts: its own key may be revoked while it works. To be asked after something was put and
 /// before what it replaces is deleted. If no entry shows then, the put came before the first one, and so it is in the list.
 pub(super) async fn still_counts(repo: &Repository) -> Result<(), Error> {
-    repo.reread_registry().await?;
+    repo.still_counts().await?;
     repo.intact_registry()?;
     repo.maintainer()?;
     Ok(())
@@ -75,7 +72,6 @@ pub(super) async fn look(
     accepted: &HashSet<SnapshotId>,
     learn: bool,
 ) -> Result<World, Error> {
-    let mut looks = 1;
     loop {
         let version = repo.registry_version();
         let looked = look_once(repo, accepted, learn).await;
@@ -83,11 +79,11 @@ pub(super) async fn look(
         // After everything was read: whoever revokes a writer lists what still counts later than this, if this does not show it.
         repo.reread_registry().await?;
         repo.intact_registry()?;
-        if repo.registry_version() == version || looks == LOOKS {
+        if repo.registry_version() == version {
             return looked;
         }
-        // What a writer signed who was registered since must not look forged, nor what one signed who was revoked look good.
-        looks += 1;
+        // What a writer signed who was registered since must not look forged, nor what one signed who was revoked look good. Each
+        // time the root key has signed something, so this ends.
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use self::send::ResticTree;
 use self::walk::Earlier;
 use super::backup::{Arrival, Base, Brought, TransferPlace, Transferred, transfer};
-use super::snapshots::{SnapshotFilter, SnapshotInfo, list};
+use super::snapshots::{SnapshotFilter, SnapshotInfo, list_checked};
 use crate::crypto::{SecretKey, context};
 use crate::error::Error;
 use crate::event::{Event, Phase};
@@ -148,7 +148,7 @@ impl<'r> Import<'r> {
 
     /// Tells what is here already from what is to be done.
     async fn sort_out(&mut self, chosen: Vec<Snapshot>, again: bool) -> Result<(), Error> {
-        let found = list(self.repo, &SnapshotFilter::default()).await?;
+        let found = list_checked(self.repo, &SnapshotFilter::default()).await?;
         for (key, error) in &found.unreadable {
             let message = format!("{key} cannot be read, so what it was imported from is not known: {error}");
             self.repo.env().observer.observe(&Event::Warning { message: &message });

@@ -18,7 +18,6 @@ use super::convert::convert;
 use super::plan::Want;
 use crate::crypto::SecretKey;
 use crate::error::Error;
-use crate::format::content::Content;
 use crate::format::node::{Node, NodeKind};
 use crate::format::tree::TreeRef;
 use crate::id::ResticId;
@@ -313,15 +312,7 @@ impl<'a> Walk<'a> {
 /// Bytes of an item beside its path, about.
 fn weight_of(item: &Item) -> usize {
     match item {
-        Item::Enter(node) | Item::Entry(node) | Item::Lost(node, _) | Item::Begin(node) => {
-            let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-            let rows = match &node.content {
-                Content::Inline(rows) => rows.len() * 40,
-                Content::Paged(_) => 0,
-            };
-            let texts = [&node.name, &node.target, &node.user, &node.group].map(Vec::len);
-            texts.iter().sum::<usize>() + xattrs + rows + node.holes.len() * 16
-        }
+        Item::Enter(node) | Item::Entry(node) | Item::Lost(node, _) | Item::Begin(node) => node.held(),
         _ => 0,
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn check_place(repo: &Repository, target: &Path) -> Result<(), Error>
 
 /// The directories, by device and inode, that no backup to this repository holds, because they are its own: the repository,
 /// if it is on this machine, and what the program keeps here.
-pub(super) fn own_dirs(repo: &Repository) -> HashSet<(u64, u64)> {
+pub(in crate::ops) fn own_dirs(repo: &Repository) -> HashSet<(u64, u64)> {
     let places = &repo.env().places;
     let own = [repo.store().local_root(), Some(places.state.as_path()), places.cache.as_deref()];
     let found = own.into_iter().flatten().filter_map(|dir| std::fs::metadata(dir).ok());

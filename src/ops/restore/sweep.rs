@@ -76,8 +76,8 @@ struct Tour {
     /// Stored path of what it is at.
     path: Vec<u8>,
     found: Found,
-    /// Names that stand directly in the target, if those of several directories come together there: the first has it.
-    taken: HashSet<Box<[u8]>>,
+    /// Names, hashed, that stand directly in the target, if those of several directories come together there: the first has it.
+    taken: HashSet<u64>,
 }
 
 pub(super) struct Sweep<'a> {
@@ -217,13 +217,14 @@ impl<'a> Sweep<'a> {
             && node.problem != Some(Problem::Unreadable)
             && node.kind != NodeKind::Unknown
             && self.options.overwrite != Overwrite::Never;
-        frame.names.push((self.hasher.hash_one(node.name.as_slice()), is_dir || !made));
+        let name = self.hasher.hash_one(node.name.as_slice());
+        frame.names.push((name, is_dir || !made));
         if choice == Choice::Out {
             return None;
         }
         let level = path[self.root.len()..].iter().filter(|byte| **byte == b'/').count();
         let strip = self.options.strip;
-        if strip > 0 && level == strip + 1 && !taken.insert(node.name.as_slice().into()) {
+        if strip > 0 && level == strip + 1 && !taken.insert(name) {
             // It is not restored, and what stands there is of another directory.
             return None;
         }

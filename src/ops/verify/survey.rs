@@ -196,7 +196,13 @@ pub(super) async fn survey(repo: &Repository, cached: bool) -> Result<Survey, Er
     };
     survey.check_packs()?;
     if !opens {
-        survey.blame_missing(&repo.condemned(&mut Vec::new()).await?);
+        let condemned = repo.condemned(&mut Vec::new()).await?;
+        // In this order: the horizon moves before a condemnation goes.
+        match repo.horizon().await {
+            Ok(0) => survey.blame_missing(&condemned),
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            _ => {}
+        }
     }
     Ok(survey)
 }
@@ -385,8 +391,8 @@ async fn load_index(
 }
 
 impl Survey {
-    /// Makes damage of a pack that is missing, where no walk through trees will show whether anything is lost: as long as an
-    /// index object names a pack that a collector deleted, its condemnation stands.
+    /// Makes damage of a pack that is missing, where no walk through trees will show whether anything is lost: as long as
+    /// no collection has ended. One that has may leave records of what it deleted, where they are a small part of an object.
     fn blame_missing(&mut self, condemned: &HashSet<PackId>) {
         let blamed: HashSet<String> =
             self.bad.keys().filter(|pack| !condemned.contains(pack)).map(|pack| pack_key(*pack)).collect();

@@ -1,19 +1,29 @@
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use object_store::ObjectStore;
 
 use super::*;
 use crate::class::Class;
+use crate::crypto::object_hash;
 use crate::crypto::slot::Unlock;
 use crate::format::config::{ACCEPTED_MAX, Standing, WriterEntry};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
 use crate::id::ObjectHash;
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
+use crate::ops::forget::{ForgetOptions, apply_forget, plan_forget};
 use crate::ops::gc::prune;
+use crate::ops::hold::{Until, hold};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, list, list_checked, resolve};
+use crate::ops::tag::{TagEdit, tag};
 use crate::ops::testing::{self, NOW, World, add_key, back_up, contents, noise, put_snapshot, restored};
+use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
 use crate::repo::{CheckOutcome, Dependencies};
+use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
 /// An admin, and another machine whose key is in the wrong hands.
 struct Team {
@@ -194,6 +204,7 @@ async fn nobody_depends_on_what_comes_after() {
 async fn while_a_revocation_is_not_ended_nothing_is_collected_and_no_run_acknowledges() {
     let team = Team::new().await;
     let thief = team.thief().await;
+    team.world.write("a", &noise(1, 50_000));
     let before = back_up(&thief, &team.source()).await;
     // The first of the two entries, and a crash.
     let entry = WriterEntry {
@@ -207,6 +218,8 @@ async fn while_a_revocation_is_not_ended_nothing_is_collected_and_no_run_acknowl
     assert!(matches!(refused, Error::Repo(RepoError::WriterRevoked { .. })), "{refused}");
     let refused = prune(&team.admin, &NOW).await.unwrap_err();
     assert!(matches!(refused, Error::Repo(RepoError::Closing { .. })), "{refused}");
+    let index = team.admin.load_index().await.unwrap();
+    assert_eq!(index.view.packs().count(), 0, "nobody begins to depend on what the list does not name");
     let opened = list_checked(&team.admin, &SnapshotFilter::default()).await.unwrap();
     assert!(opened.snapshots.iter().any(|info| info.id == before), "readers believe it");
     assert!(list_writers(&team.admin).await.unwrap()[1].registered.closing);
@@ -252,6 +265,95 @@ async fn two_admins_who_revoke_one_writer_at_the_same_time_lock_nobody_out() {
     testing::put_entry(&team.admin, 2, &entry).await;
     let refused = team.admin.reread_registry().await.unwrap_err();
     assert!(matches!(refused, RepoError::Untrusted { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_be_had_while_its_writer_is_revoked_goes_on_to_count() {
+    let team = Team::of(Role::Admin, Authority::Maintainer).await;
+    let (admin, thief) = (&team.admin, team.thief().await);
+    let id = put_snapshot(admin, 0, |_| {}).await;
+    let listed = admin.list_snapshots().await.unwrap()[0];
+    let held = thief.put_hold(vec![id], None).await.unwrap();
+    let labels = thief.put_labels(&listed, (1, vec!["kept".into()])).await.unwrap().hash;
+    let garbage = object_hash(b"garbage");
+    let withheld = ObjectName::Anchor(ObjectHash::new([7; 32])).key();
+    let damaged = ObjectName::Labels(id, ObjectHash::new([8; 32])).key();
+    for key in [withheld.clone(), damaged, ObjectName::Hold(garbage).key()] {
+        testing::put_object(admin, &key, b"garbage".to_vec()).await;
+    }
+    let objects = Arc::clone(&team.world.objects) as Arc<dyn ObjectStore>;
+    let spoilt = FaultStore::new(objects, move |op| match op.kind {
+        OpKind::Get if op.key == withheld => Fault::Before(Failure::Denied),
+        OpKind::Get if [layout::HOLDS, layout::LABELS].iter().any(|prefix| op.key.starts_with(prefix)) => {
+            Fault::Corrupt(50)
+        }
+        _ => Fault::None,
+    });
+    let spoilt = admin.with_store(testing::store_over(Arc::new(spoilt)));
+    revoke(&spoilt, &team.thief.to_string(), None).await.unwrap();
+    admin.reread_registry().await.unwrap();
+    assert!(admin.accepts(&team.thief, &held) && admin.accepts(&team.thief, &labels));
+    assert_eq!(admin.holds().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_snapshot_that_is_not_to_be_had_goes_with_the_next_collection() {
+    let team = Team::new().await;
+    revoke(&team.admin, &team.thief.to_string(), None).await.unwrap();
+    let stale = team.forging().await;
+    let mut late = Vec::new();
+    for number in 0..9 {
+        late.push(put_snapshot(&stale, number, |_| {}).await);
+    }
+    let hidden = late[3].to_string();
+    let spoilt = FaultStore::new(Arc::clone(&team.world.objects) as Arc<dyn ObjectStore>, move |op| {
+        if op.kind == OpKind::Get && op.key.ends_with(&hidden) { Fault::Corrupt(50) } else { Fault::None }
+    });
+    prune(&team.admin.with_store(testing::store_over(Arc::new(spoilt))), &NOW).await.unwrap();
+    let left: Vec<_> = team.admin.list_snapshots().await.unwrap().iter().map(|listed| listed.id).collect();
+    assert_eq!(left, late[3..4]);
+    prune(&team.admin, &NOW).await.unwrap();
+    assert!(team.admin.list_snapshots().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_revoked_meanwhile_is_not_told_that_its_marks_count() {
+    for when in [layout::HOLDS, layout::UNDONE, layout::TOMBS, layout::LABELS] {
+        let team = Team::of(Role::Admin, Authority::Maintainer).await;
+        let id = put_snapshot(&team.admin, 0, |_| {}).await;
+        if when == layout::UNDONE {
+            testing::forget(&team.admin, id).await;
+        }
+        let (thief, admin) = (team.thief().await, team.admin.clone());
+        let key = *thief.writer().unwrap().1.verifying_key().as_bytes();
+        let standing = Standing::Revoked(Vec::new());
+        let entry = WriterEntry { writer: team.thief, key, authority: Authority::Maintainer, standing };
+        let objects = Arc::clone(&team.world.objects) as Arc<dyn ObjectStore>;
+        let faulty = FaultStore::new(objects, move |op| {
+            if op.kind == OpKind::Put && op.key.starts_with(when) {
+                testing::put_entry(&admin, 1, &entry).now_or_never().unwrap();
+            }
+            Fault::None
+        });
+        let thief = thief.with_store(testing::store_over(Arc::new(faulty)));
+        let infos = list(&thief, &SnapshotFilter::default()).await.unwrap().snapshots;
+        let zone = jiff::tz::TimeZone::UTC;
+        let said = match when {
+            layout::HOLDS => hold(&thief, &infos, Until::Removed, &zone).await.map(drop),
+            layout::UNDONE => undelete(&thief, &[id.to_string()]).await.map(drop),
+            layout::TOMBS => {
+                let named = vec![id.to_string()];
+                let options = ForgetOptions { named, allow_empty: true, ..ForgetOptions::new(zone) };
+                apply_forget(&thief, &plan_forget(&thief, &options).await.unwrap()).await
+            }
+            _ => {
+                let edit = TagEdit { add: vec!["x".into()], ..TagEdit::default() };
+                tag(&thief, &infos, &edit).await.map(drop)
+            }
+        };
+        let revoked = matches!(said, Err(Error::Repo(RepoError::WriterRevoked { .. })));
+        assert!(revoked, "{when}: {said:?}");
+    }
 }
 
 async fn back_up_fails(repo: &Repository, source: &std::path::Path) -> Error {

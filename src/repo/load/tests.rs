@@ -107,3 +107,10 @@ async fn a_large_object_that_is_damaged_anywhere_is_a_problem_and_nothing_of_it_
     let loaded = cached(&repo, &file).load_index().await.unwrap();
     assert!(loaded.problems.is_empty() && loaded.view.chunk_count() > 3000);
 }
+
+#[test]
+fn large_objects_are_fetched_alone_and_small_ones_together() {
+    let limits = Limits { workers: 1, requests: 4 };
+    let ahead = [0, 100_000, AHEAD / 2, AHEAD, u64::MAX].map(|largest| at_once(limits, largest));
+    assert_eq!(ahead, [4, 4, 2, 1, 1]);
+}

@@ -14,6 +14,7 @@ use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{CryptoError, object_hash};
 use crate::format::config::Config;
 use crate::format::envelope::ObjectKind;
+use crate::format::keyslot::SLOT_MAX;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::ObjectHash;
@@ -24,8 +25,6 @@ use crate::store::{Object, Store};
 
 /// Most key slots on which a passphrase is tried.
 pub(in crate::repo) const SLOTS_MAX: usize = 64;
-/// Most bytes of a key slot.
-const SLOT_MAX: u64 = 64 << 10;
 
 /// What a slot opened, and the number and the content of the configuration its maker signed.
 type Trusted = (ObjectHash, Opened, (u64, Config));
@@ -84,11 +83,11 @@ pub(in crate::repo) struct Slots<'a> {
 
 impl<'a> Slots<'a> {
     pub(in crate::repo) fn new((store, limits): (&'a Store, Limits), listed: Vec<Object>) -> Self {
-        let small = listed.into_iter().filter(|object| object.size <= SLOT_MAX);
+        let small = listed.into_iter().filter(|object| object.size <= SLOT_MAX as u64);
         let names = small.filter_map(|object| ObjectName::parse(object.key.as_str()));
         let names = names.filter(|name| matches!(name, ObjectName::KeySlot(_)));
         let fetched = futures::stream::iter(names.collect::<Vec<_>>())
-            .map(move |name| get_checked(store, name, SLOT_MAX))
+            .map(move |name| get_checked(store, name, SLOT_MAX as u64))
             .buffered(limits.requests.max(1))
             .boxed();
         Self { fetched, damaged: None, tried: 0 }

@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::request::Refusal;
 use crate::clock::Clock;
+use crate::store::door::wire::Code;
 use crate::store::{Shelf, StoreError};
 use crate::units::ByteSize;
 
@@ -39,11 +41,6 @@ pub(super) struct Reserved {
     stored: bool,
 }
 
-/// The limit would be passed.
-pub(super) struct Full {
-    pub(super) message: String,
-}
-
 impl Quota {
     pub(super) fn new(most: u64, shelf: Shelf, clock: Arc<dyn Clock>) -> Self {
         Self { most, shelf, clock, state: Mutex::default(), counting: tokio::sync::Mutex::default() }
@@ -54,7 +51,8 @@ impl Quota {
     }
 
     /// Keeps room for an object, if there is.
-    pub(super) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Result<Reserved, Full>, StoreError> {
+    pub(super) async fn reserve(self: &Arc<Self>, size: u64) -> Result<Reserved, Refusal> {
+        let size = Shelf::room(size);
         if self.is_old(GOOD_FOR) {
             self.count(GOOD_FOR).await?;
         }
@@ -66,11 +64,11 @@ impl Quota {
         let left = self.left(&state);
         if size > left {
             let (most, left) = (ByteSize(self.most), ByteSize(left));
-            return Ok(Err(Full { message: format!("the quota of {most} has {left} left") }));
+            return Err(Refusal::new(Code::NoSpace, format!("the quota of {most} has {left} left")));
         }
         state.open += size;
         drop(state);
-        Ok(Ok(Reserved { quota: Arc::clone(self), size, stored: false }))
+        Ok(Reserved { quota: Arc::clone(self), size, stored: false })
     }
 
     /// Bytes that may still be stored.

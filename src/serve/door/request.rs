@@ -23,7 +23,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self::No { code, message: message.into() }
     }
 }
@@ -184,10 +184,7 @@ async fn put(
     }
     let reserved = match &shared.quota {
         None => None,
-        Some(quota) => {
-            let reserved = quota.reserve(size).await?;
-            Some(reserved.map_err(|full| Refusal::new(Code::NoSpace, full.message))?)
-        }
+        Some(quota) => Some(quota.reserve(size).await?),
     };
     let mut incoming = shared.shelf.begin(key).await?;
     let (mut len, mut owed) = (0_u64, 0);

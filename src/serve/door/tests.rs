@@ -243,8 +243,11 @@ async fn a_role_and_a_quota_hold_and_failures_keep_their_kind() {
     limited.put(&key(3), body()).await.unwrap();
     let error = limited.put(&key(4), body()).await.unwrap_err();
     assert_eq!(error.class(), Class::NoSpace, "{error}");
+    assert_eq!(limited.put(&key(5), Vec::new()).await.unwrap_err().class(), Class::NoSpace);
     limited.delete(&key(3)).await.unwrap();
     assert!(limited.list("packs/").await.unwrap().iter().all(|object| object.key != key(3)));
+    let again = async { while limited.put(&key(4), body()).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(30), again).await.expect("what was deleted is room again");
     assert!(limited.free_space().await.unwrap() <= 3_000_000);
 }
 

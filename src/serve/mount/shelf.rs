@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::layout::{Layout, Shown};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Event;
+use crate::ops::anchor::trusted;
 use crate::ops::snapshots::{SnapshotFilter, SnapshotInfo, list_checked};
 use crate::ops::tree::Lookup;
 use crate::repo::Repository;
@@ -85,7 +87,9 @@ async fn read(
             repo.env().observer.observe(&Event::Warning { message: &message });
         }
     }
-    let unread = found.unread.iter().map(|listed| listed.stored).max();
+    // Where the store shows less than it did, nothing may pass for the latest.
+    let less = trusted(repo).is_err().then_some(Timestamp(i64::MAX));
+    let unread = less.or_else(|| found.unread.iter().map(|listed| listed.stored).max());
     let standing = found.snapshots.into_iter().filter(|info| info.forgotten.is_none());
     let shown: Vec<Shown> = standing.map(shown).collect();
     Ok(Layout::new(&shown, unread))

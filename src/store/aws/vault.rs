@@ -101,8 +101,10 @@ impl Vault {
             for (name, entry) in xml::each(&page, ["Version", "DeleteMarker"]) {
                 each(version(entry, name == "DeleteMarker")?);
             }
-            if xml::text(&page, "IsTruncated").as_deref() != Some("true") {
-                return Ok(());
+            match xml::text(&page, "IsTruncated").as_deref() {
+                Some("true") => {}
+                Some("false") => return Ok(()),
+                _ => return Err(VaultError::Answer("IsTruncated").generic()),
             }
             let key = xml::text(&page, "NextKeyMarker");
             let key = key.ok_or_else(|| VaultError::Answer("NextKeyMarker").generic())?;
@@ -124,8 +126,12 @@ impl Vault {
     /// Whether objects of the bucket can be locked.
     pub(in crate::store) async fn can_lock(&self) -> Result<bool> {
         let answer = self.ask(Method::GET, &Path::default(), &[("object-lock", "")], None).await;
-        let codes =
-            ["ObjectLockConfigurationNotFound", "NotImplemented", "501", "NoSuchObjectLockConfiguration"];
+        let codes = [
+            "ObjectLockConfigurationNotFound",
+            "NotImplemented",
+            "501 Not Implemented",
+            "NoSuchObjectLockConfiguration",
+        ];
         let answer = or_none(answer, &codes)?;
         Ok(answer.is_some_and(|body| xml::text(&body, "ObjectLockEnabled").as_deref() == Some("Enabled")))
     }

@@ -21,8 +21,6 @@ use super::wire::{Answer, Ask, DATA_MAX, OBJECT_MAX, Row, WINDOW, cost};
 use crate::store::objects::delete_each;
 
 const NAME: &str = "ssh";
-/// The last second of the year 9999; a time beyond it is hostile or broken.
-const LAST: i64 = 253_402_300_799;
 
 #[derive(Default)]
 struct Current {
@@ -55,9 +53,8 @@ impl fmt::Display for DoorStore {
 }
 
 fn meta(location: ObjectPath, size: u64, modified: i64) -> ObjectMeta {
-    let seconds = modified.div_euclid(1_000_000_000).clamp(0, LAST).unsigned_abs();
-    let nanos = u32::try_from(modified.rem_euclid(1_000_000_000)).unwrap_or(0);
-    let last_modified = (std::time::UNIX_EPOCH + std::time::Duration::new(seconds, nanos)).into();
+    let since = std::time::Duration::from_nanos(modified.max(0).unsigned_abs());
+    let last_modified = (std::time::UNIX_EPOCH + since).into();
     ObjectMeta { location, last_modified, size, e_tag: None, version: None }
 }
 

@@ -171,6 +171,11 @@ impl Shelf {
         tokio::task::spawn_blocking(move || local.free_space()).await.ok()?
     }
 
+    /// What a file of so many bytes counts for: a block at least, because its name takes room, too.
+    pub fn room(size: u64) -> u64 {
+        size.max(4096)
+    }
+
     /// Bytes of all files below the top, also those that are half-written.
     pub async fn used(&self) -> Result<u64, StoreError> {
         let top = self.top.clone();
@@ -201,7 +206,7 @@ fn count(inner: &Inner<Beneath>, top: PathBuf) -> Result<u64, LocalError> {
             let Ok(stat) = name.stat() else { continue };
             match stat.kind {
                 Kind::Directory => pending.push(directory.join(name.name())),
-                _ => sum = sum.saturating_add(stat.len),
+                _ => sum = sum.saturating_add(Shelf::room(stat.len)),
             }
         }
     }
@@ -286,6 +291,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_listed_under_another_connection_counts_as_listed() {
+        let place = tempfile::tempdir().unwrap();
+        put(&shelf(place.path()), "packs/ab/x", "one").await.unwrap();
+        put(&shelf(place.path()), "index/w/y", "two").await.unwrap();
+        let later = shelf(place.path());
+        later.note_listed().await.unwrap();
+        let listed = later.local.0.listed.lock().unwrap().clone();
+        let path = |name: &str| place.path().join(name);
+        assert!(listed.contains(&path("index/w")) && listed.contains(&path("packs")), "{listed:?}");
+        assert!(!listed.contains(&path("packs/ab")), "{listed:?}");
+    }
+
+    #[tokio::test]
     async fn nothing_is_replaced_and_nothing_half_written_is_shown_or_left() {
         let place = tempfile::tempdir().unwrap();
         let shelf = shelf(place.path());
@@ -297,7 +315,7 @@ mod tests {
         let half = half.write(Bytes::from_static(b"half")).await.unwrap();
         let listed = shelf.list("", "").await.unwrap().page(10).await.unwrap();
         assert_eq!(listed.len(), 1);
-        assert_eq!(shelf.used().await.unwrap(), 7, "what is half-written takes space");
+        assert_eq!(shelf.used().await.unwrap(), 2 * 4096, "what is half-written takes space");
         drop(half);
         assert_eq!(std::fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
     }

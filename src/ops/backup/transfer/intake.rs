@@ -275,10 +275,7 @@ impl Slot {
 
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
-        let of = |node: &Node| {
-            let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-            size_of::<Node>() + node.name.len() + node.target.len() + node.holes.len() * 16 + xattrs
-        };
+        let of = |node: &Node| size_of::<Node>() + node.held();
         match self {
             Self::Enter(node) | Self::Whole(node) => of(node),
             Self::File(file) => of(&file.node),

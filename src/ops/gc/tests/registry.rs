@@ -124,6 +124,11 @@ async fn a_writer_who_is_registered_later_is_known_when_it_counts() {
     opened.world.forget(held).await;
     opened.world.saved.insert(held, content);
     let (repo, stale) = (opened.world.repo.clone(), opened.again().await);
+    let garbage = b"garbage".to_vec();
+    let nobody = ObjectName::Writer(crate::id::WriterId::new([8; 16]), 0, object_hash(&garbage)).key();
+    opened.put(&nobody, garbage).await;
+    repo.reread_registry().await.unwrap();
+    opened.take(&nobody).await;
     // Opened while nobody knows another maintainer; that one then holds what is to be removed.
     let maintainer = SigningKey::generate(&crate::random::SystemRandom).unwrap();
     let author = crate::id::WriterId::new([9; 16]);
