@@ -13,7 +13,7 @@ use super::attr::Unfit;
 use super::extents::{Ahead, Extent, Extents, RowList};
 use super::lru::Lru;
 use super::pages::{Loaded, Pages};
-use super::segments::{Segments, Wish};
+use super::segments::{Segments, Shared, Wish};
 use super::server::Fault;
 use crate::error::Error;
 use crate::format::FormatError;
@@ -73,6 +73,26 @@ impl File {
     }
 }
 
+/// What a read brings.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// Bytes of an opened segment.
+    Shared(Shared),
+    /// Put together.
+    Own(Vec<u8>),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(shared) => shared.bytes(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
 /// Reads files.
 pub(super) struct Files<'a> {
     segments: Segments<'a>,
@@ -111,10 +131,9 @@ impl<'a> Files<'a> {
         pages: &Pages<'_>,
         file: &File,
         (offset, len): (u64, u32),
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Bytes, Fault> {
         let size = file.extents.size();
         let end = offset.saturating_add(len.into()).min(size);
-        let mut out = Vec::with_capacity(end.saturating_sub(offset) as usize);
         let plan = {
             let mut ahead = file.ahead.lock().unwrap_or_else(PoisonError::into_inner);
             if offset < end { ahead.plan(offset..end, size, self.ahead) } else { None }
@@ -123,6 +142,10 @@ impl<'a> Files<'a> {
             // What stands in the way is met, and told, by who reads that far.
             let _ = self.ask(pages, file, range).await;
         }
+        if let Some(shared) = self.shared(pages, file, offset..end).await? {
+            return Ok(Bytes::Shared(shared));
+        }
+        let mut out = Vec::with_capacity(end.saturating_sub(offset) as usize);
         let mut at = offset;
         while at < end {
             match file.extents.at(at) {
@@ -138,7 +161,26 @@ impl<'a> Files<'a> {
                 }
             }
         }
-        Ok(out)
+        Ok(Bytes::Own(out))
+    }
+
+    /// The content of a range, if nothing has to be put together for it.
+    async fn shared(
+        &self,
+        pages: &Pages<'_>,
+        file: &File,
+        range: Range<u64>,
+    ) -> Result<Option<Shared>, Fault> {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let Extent::Data { content, end } = file.extents.at(range.start) else { return Ok(None) };
+        let (list, base) = rows_at(pages, file, content).await?;
+        let wanted = content - base..content - base + (range.end - range.start);
+        if end < range.end || list.len() < wanted.end {
+            return Ok(None);
+        }
+        Ok(self.segments.shared(list.within(wanted.clone()), wanted).await?)
     }
 
     /// Asks for the content of a range of a file.

@@ -5,6 +5,7 @@
 //! is bounded. A failure is not kept: who comes next tries again.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,8 @@ use crate::seal::SegmentOpener;
 const KEPT: usize = 24 << 20;
 /// Bytes that are fetched and opened at the same time.
 const BUDGET: usize = 16 << 20;
+/// Segments whose memory waits for others.
+const SPARE: usize = 4;
 /// Unit of the budget.
 const UNIT: usize = 64 << 10;
 
@@ -47,11 +50,39 @@ pub(super) struct Slot {
     asked: AtomicBool,
 }
 
-#[derive(Debug)]
+/// Memory of segments that are not kept any more, for the next ones.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+#[derive(Debug, Default)]
 struct Opened {
     plain: Vec<u8>,
     /// Chunks whose ids were computed again, and where they begin.
     genuine: Mutex<HashSet<(ChunkId, u32)>>,
+    spare: Spare,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE {
+            spare.push(std::mem::take(&mut self.plain));
+        }
+    }
+}
+
+/// Bytes of an opened segment.
+#[derive(Debug)]
+pub(super) struct Shared {
+    slot: Arc<Slot>,
+    range: Range<usize>,
+}
+
+impl Shared {
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let plain = self.slot.opened.get().map(|opened| &opened.plain[..]);
+        plain.and_then(|plain| plain.get(self.range.clone())).unwrap_or_default()
+    }
 }
 
 /// A segment to open before it is read.
@@ -68,6 +99,7 @@ pub(super) struct Segments<'a> {
     kept: Mutex<Lru<Key, Arc<Slot>>>,
     budget: Semaphore,
     openers: Arc<Mutex<Vec<SegmentOpener>>>,
+    spare: Spare,
     wishes: UnboundedSender<Wish>,
 }
 
@@ -85,6 +117,7 @@ impl<'a> Segments<'a> {
             kept: Mutex::new(Lru::new(KEPT)),
             budget: Semaphore::new(BUDGET / UNIT),
             openers: Arc::default(),
+            spare: Spare::default(),
             wishes,
         })
     }
@@ -93,7 +126,7 @@ impl<'a> Segments<'a> {
     pub(super) async fn read(
         &self,
         row: &ChunkRow,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         take: impl FnOnce(&[u8]),
     ) -> Result<(), Error> {
         let rescued = lock(&self.kept).get(&Key::Chunk(row.id));
@@ -119,10 +152,45 @@ impl<'a> Segments<'a> {
         let chunk = found.into_iter().flatten().next().ok_or(Error::ChunkLost { chunk: row.id })?;
         take(chunk.get(range).unwrap_or_default());
         let weight = chunk.len();
-        let opened = Opened { plain: chunk, genuine: Mutex::default() };
+        let mut opened = Opened::default();
+        opened.plain = chunk;
         let slot = Slot { opened: OnceCell::new_with(Some(opened)), ..Slot::default() };
         lock(&self.kept).insert(Key::Chunk(row.id), Arc::new(slot), weight);
         Ok(())
+    }
+
+    /// The bytes of `wanted`, which these rows hold, if all of them lie behind one another in one segment that can be opened. Each
+    /// row comes with the place where it begins.
+    pub(super) async fn shared(
+        &self,
+        rows: impl Iterator<Item = (ChunkRow, u64)>,
+        wanted: Range<u64>,
+    ) -> Result<Option<Shared>, Error> {
+        let mut found: Option<(SegmentPlace, Arc<Slot>, Range<usize>)> = None;
+        for (row, start) in rows {
+            let Some(place) = self.locate_here(&row)? else { return Ok(None) };
+            let at = place.location.offset as usize;
+            let (segment, slot, range) = match found {
+                None => {
+                    let slot = self.slot(&place);
+                    // What is wrong with it, who reads chunk by chunk will say, or will find elsewhere.
+                    if slot.opened.get_or_try_init(|| self.open(&slot, &place)).await.is_err() {
+                        return Ok(None);
+                    }
+                    let from = at + (wanted.start - start) as usize;
+                    (place.copy.segment, slot, from..at)
+                }
+                Some(found) => found,
+            };
+            let follows = segment == place.copy.segment && range.end == at;
+            let opened = slot.opened.get().filter(|_| follows);
+            if opened.and_then(|opened| self.genuine(opened, &row, place.location.offset)).is_none() {
+                return Ok(None);
+            }
+            let end = at + (wanted.end - start).min(row.len.into()) as usize;
+            found = Some((segment, slot, range.start..end));
+        }
+        Ok(found.map(|(_, slot, range)| Shared { slot, range }))
     }
 
     /// Asks for the segments of the chunks at the beginning that somebody is about to read. Of those behind them it only
@@ -199,17 +267,18 @@ impl<'a> Segments<'a> {
         let stored = fetch(self.lookup, &place.location).await?;
         let wanted = std::mem::take(&mut *lock(&slot.wanted));
         let (openers, key, id_key) = (Arc::clone(&self.openers), Arc::clone(&place.key), self.id_key.clone());
+        let spare = Arc::clone(&self.spare);
         let repository = self.lookup.repo().id();
         let opened = tokio::task::spawn_blocking(move || {
             let free = lock(&openers).pop();
             let mut opener = free.map_or_else(|| SegmentOpener::new(repository), Ok)?;
-            let mut plain = Vec::new();
+            let mut plain = lock(&spare).pop().unwrap_or_default();
             let opened = opener.open(&key, &entry, &stored, &mut plain);
             lock(&openers).push(opener);
             opened?;
             let found = wanted.into_iter().filter(|(row, at)| genuine(&id_key, &plain, row, *at).is_some());
             let genuine = Mutex::new(found.map(|(row, at)| (row.id, at)).collect());
-            Ok::<_, Error>(Opened { plain, genuine })
+            Ok::<_, Error>(Opened { plain, genuine, spare })
         });
         opened.await.map_err(|_| RepoError::Task)?
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::attr::{self, Unfit};
 use super::bare::Bare;
 use super::dirs::{self, Spot};
-use super::files::{File, Files};
+use super::files::{Bytes, File, Files};
 use super::inodes::{GENERATION, Ino, Inodes, PageRecord, ROOT, ROWS_MAX};
 use super::layout::{Dir, Entry as Member, Layout};
 use super::pages::Pages;
@@ -343,7 +343,7 @@ impl<'a> Server<'a> {
     }
 
     /// Bytes of a file, fewer only at its end.
-    pub(super) async fn read(&self, ino: u64, offset: u64, len: u32) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn read(&self, ino: u64, offset: u64, len: u32) -> Result<Bytes, Fault> {
         let file = self.file(ino).await?;
         self.files.read(&self.pages, &file, (offset, len)).await
     }
