@@ -28,8 +28,8 @@ impl Repository {
         Ok(self.decode_anchor(hash, &bytes)?.1)
     }
 
-    /// Checks that a registered writer signed this anchor.
-    pub async fn check_anchor(&self, hash: ObjectHash) -> Result<(), RepoError> {
+    /// Reads an anchor and checks that a registered writer signed it.
+    pub async fn check_anchor(&self, hash: ObjectHash) -> Result<Anchor, RepoError> {
         let name = ObjectName::Anchor(hash);
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let (signed, anchor) = self.decode_anchor(hash, &bytes)?;
@@ -37,7 +37,8 @@ impl Repository {
             Some(Authority::Verifier) => Authority::Verifier,
             _ => Authority::Writer,
         };
-        self.verify(&name.key(), (anchor.author, asked), signed.message, &signed.signature)
+        self.verify(&name.key(), (anchor.author, asked), signed.message, &signed.signature)?;
+        Ok(anchor)
     }
 
     fn decode_anchor<'a>(

@@ -155,7 +155,7 @@ impl Repository {
                 (said.snapshot == snapshot).then_some(()).ok_or(RepoError::BadSignature { key: name.key() })
             }
             ObjectName::Labels(..) => self.read_labels(name).await.map(drop),
-            ObjectName::Anchor(hash) => self.check_anchor(hash).await,
+            ObjectName::Anchor(hash) => self.check_anchor(hash).await.map(drop),
             _ => Ok(()),
         }
     }

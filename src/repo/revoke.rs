@@ -47,6 +47,29 @@ struct Signed {
     object: ObjectHash,
     /// Whether it says something of one snapshot only, so that nobody else depends on it.
     late: bool,
+    /// Whether it is not to be had, and only may be the writer's.
+    unknown: bool,
+}
+
+/// Whose an object is.
+enum Whose {
+    /// The writer signed it.
+    Its,
+    /// It is not to be had now.
+    Unknown,
+    /// Somebody else's, or none that can ever count.
+    NotIts,
+}
+
+/// What an entry names of these: what is the writer's before what only may be, which anyone who may put objects can put any
+/// number of; then the oldest.
+fn named(mut signed: Vec<Signed>) -> Vec<ObjectHash> {
+    signed.sort_unstable_by_key(|signed| (signed.unknown, signed.stored, signed.object));
+    signed.truncate(ACCEPTED_MAX);
+    let mut named: Vec<_> = signed.into_iter().map(|signed| signed.object).collect();
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 impl Repository {
@@ -133,11 +156,7 @@ impl Repository {
             let early = since.is_none_or(|since| signed.stored < since);
             (early || !signed.late) && before.is_none_or(|before| before.contains(&signed.object))
         });
-        signed.sort_unstable_by_key(|signed| (signed.stored, signed.object));
-        signed.truncate(ACCEPTED_MAX);
-        let mut accepted: Vec<_> = signed.into_iter().map(|signed| signed.object).collect();
-        accepted.sort_unstable();
-        accepted.dedup();
+        let accepted = named(signed);
         let refused = all - accepted.len();
         Ok((accepted, refused))
     }
@@ -149,11 +168,12 @@ impl Repository {
         let mut signed = Vec::new();
         for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
             if let Some(ObjectName::Index(_, hash)) = ObjectName::parse(object.key.as_str()) {
-                signed.push(Signed { stored: object.modified, object: hash, late: false });
+                signed.push(Signed { stored: object.modified, object: hash, late: false, unknown: false });
             }
         }
         for listed in self.list_snapshots_of(writer).await? {
-            signed.push(Signed { stored: listed.stored, object: listed.id.into(), late: true });
+            let object = listed.id.into();
+            signed.push(Signed { stored: listed.stored, object, late: true, unknown: false });
         }
         let mut shared = vec![(layout::ANCHORS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
@@ -164,9 +184,12 @@ impl Repository {
         for (prefix, late) in shared {
             let reads = futures::stream::iter(self.said_names(prefix).await?)
                 .map(|(name, stored)| async move {
-                    let its = self.may_be_of(writer, name).await?;
-                    let object = name.content_hash().filter(|_| its);
-                    Ok::<_, RepoError>(object.map(|object| Signed { stored, object, late }))
+                    let unknown = match self.whose(writer, name).await? {
+                        Whose::Its => false,
+                        Whose::Unknown => true,
+                        Whose::NotIts => return Ok::<_, RepoError>(None),
+                    };
+                    Ok(name.content_hash().map(|object| Signed { stored, object, late, unknown }))
                 })
                 .buffer_unordered(self.env.limits.requests.max(1));
             signed.extend(reads.try_collect::<Vec<_>>().await?.into_iter().flatten());
@@ -174,24 +197,29 @@ impl Repository {
         Ok(signed)
     }
 
-    /// Whether the writer signed what stands under this name, or may have: it is not to be had now.
-    async fn may_be_of(&self, writer: WriterId, name: ObjectName) -> Result<bool, RepoError> {
+    /// Whether the writer signed what stands under this name. Of an anchor that is not to be had nothing depends on that: it counts
+    /// by its hash, and a name there that its content does not bear out could be the hash of a snapshot yet to come.
+    async fn whose(&self, writer: WriterId, name: ObjectName) -> Result<Whose, RepoError> {
+        let unknown = if matches!(name, ObjectName::Anchor(_)) { Whose::NotIts } else { Whose::Unknown };
         match self.author_of(name).await {
-            Ok(author) => Ok(author == Some(writer)),
+            Ok(author) if author == Some(writer) => Ok(Whose::Its),
+            Ok(_) => Ok(Whose::NotIts),
             Err(RepoError::Store(error))
                 if matches!(error.class(), Class::Failed | Class::Damage | Class::Denied) =>
             {
-                Ok(true)
+                Ok(unknown)
             }
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
-            // Nobody knows what it was. Of anything else the bytes are known, and are not this writer's, or can never count.
-            Err(error) => Ok(matches!(error, RepoError::HashMismatch { .. } | RepoError::TooLarge { .. })),
+            // Nobody knows what it was.
+            Err(RepoError::HashMismatch { .. } | RepoError::TooLarge { .. }) => Ok(unknown),
+            // The bytes are known, and are not this writer's, or can never count.
+            Err(_) => Ok(Whose::NotIts),
         }
     }
 
     async fn author_of(&self, name: ObjectName) -> Result<Option<WriterId>, RepoError> {
         Ok(Some(match name {
-            ObjectName::Anchor(hash) => self.read_anchor(hash).await?.author,
+            ObjectName::Anchor(hash) => self.check_anchor(hash).await?.author,
             ObjectName::Labels(..) => self.read_labels(name).await?.author,
             ObjectName::Condemned(_) => self.read_condemnation(name).await?.author,
             ObjectName::Horizon(..) => self.read_horizon(name).await?.author,
@@ -201,5 +229,32 @@ impl Repository {
             ObjectName::Tomb(..) => self.read_said::<Tomb>(name).await?.author,
             _ => return Ok(None),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Others' garbage must not take the place of what counts: that would be lost with the next collection.
+    #[test]
+    fn what_only_may_be_a_writers_comes_last() {
+        let object = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            ObjectHash::new(bytes)
+        };
+        let of = |number: usize, unknown| Signed {
+            stored: Timestamp(number as i64),
+            object: object(number),
+            late: false,
+            unknown,
+        };
+        let mut all: Vec<Signed> = (0..ACCEPTED_MAX).map(|number| of(number, true)).collect();
+        all.extend([of(ACCEPTED_MAX, false), of(ACCEPTED_MAX + 1, false)]);
+        let named = named(all);
+        assert_eq!(named.len(), ACCEPTED_MAX);
+        assert_eq!(named[ACCEPTED_MAX - 2..], [object(ACCEPTED_MAX), object(ACCEPTED_MAX + 1)]);
+        assert_eq!(named[0], object(0));
     }
 }

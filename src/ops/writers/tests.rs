@@ -296,6 +296,22 @@ async fn what_is_not_to_be_had_while_its_writer_is_revoked_goes_on_to_count() {
     assert_eq!(admin.holds().await.unwrap().len(), 1);
 }
 
+/// A list names hashes, whatever they are of.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_under_an_anchors_name_makes_no_snapshot_count() {
+    let team = Team::new().await;
+    let thief = team.thief().await;
+    let since = Timestamp(team.admin.env().clock.now().0);
+    // A store in memory tells times of the machine: they are apart.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let late = put_snapshot(&thief, 5, |_| {}).await;
+    let planted = ObjectName::Anchor(late.into()).key();
+    testing::put_object(&team.admin, &planted, b"garbage".to_vec()).await;
+    revoke(&team.admin, &team.thief.to_string(), Some(since)).await.unwrap();
+    assert!(!team.admin.accepts(&team.thief, &late.into()));
+    assert!(list_checked(&team.admin, &SnapshotFilter::default()).await.unwrap().snapshots.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_snapshot_that_is_not_to_be_had_goes_with_the_next_collection() {
     let team = Team::new().await;
