@@ -7,8 +7,6 @@
 //! # Must not
 //! Promise that a key which was removed is forgotten: who had it may have kept what it opened.
 
-use std::collections::BTreeSet;
-
 use crate::crypto::SecretKey;
 use crate::crypto::slot::Unlock;
 use crate::error::Error;
@@ -36,6 +34,18 @@ impl Replaced {
         match repo.delete_slot(slot).await {
             Ok(()) => self.removed.push(slot),
             Err(error) => self.left.push((slot, error.into())),
+        }
+    }
+
+    /// Deletes slots that one secret opens, of which the new one is a copy. One of another role holds what the copy does not: the
+    /// only way in as an admin could be among them.
+    async fn delete_copied(&mut self, repo: &Repository, slots: Vec<(ObjectHash, Role)>) {
+        for (slot, role) in slots {
+            if role == repo.role() {
+                self.delete(repo, slot).await;
+            } else {
+                self.left.push((slot, RepoError::from(SlotError::OtherRole { slot, role }).into()));
+            }
         }
     }
 }
@@ -66,7 +76,7 @@ pub async fn add_key(
 /// Which of two slots one secret opens would be chance.
 async fn not_taken(repo: &Repository, unlock: &Unlock) -> Result<(), Error> {
     match repo.opens(unlock).await?.first() {
-        Some(slot) => Err(RepoError::from(SlotError::Taken { slot: *slot }).into()),
+        Some((slot, _)) => Err(RepoError::from(SlotError::Taken { slot: *slot }).into()),
         None => Ok(()),
     }
 }
@@ -85,14 +95,17 @@ pub fn may_replace(repo: &Repository, slots: &SlotList) -> Result<StoredSlot, Er
     }
 }
 
-/// The slots that `own` opens, which opened this run: an interrupted [`replace_words`] may have left a second one.
-async fn opened_by(repo: &Repository, own: &Unlock) -> Result<BTreeSet<ObjectHash>, Error> {
-    let mut slots: BTreeSet<ObjectHash> = repo.opens(own).await?.into_iter().collect();
-    slots.insert(repo.slot());
+/// The slots that `own` opens, which opened this run, with their roles: an interrupted [`replace_words`] may have left a second
+/// one.
+async fn opened_by(repo: &Repository, own: &Unlock) -> Result<Vec<(ObjectHash, Role)>, Error> {
+    let mut slots = repo.opens(own).await?;
+    if !slots.iter().any(|(slot, _)| *slot == repo.slot()) {
+        slots.push((repo.slot(), repo.role()));
+    }
     Ok(slots)
 }
 
-/// Replaces the secret of the slot that opened this run, `old`, by `new`: `old` opens nothing any more.
+/// Replaces the secret of the slot that opened this run, `old`, by `new`: `old` opens nothing any more but what is told.
 ///
 /// # Errors
 /// As [`may_replace`]; [`SlotError::Taken`].
@@ -102,9 +115,7 @@ pub async fn replace_secret(repo: &Repository, old: &Unlock, new: &Unlock) -> Re
     not_taken(repo, new).await?;
     let old = opened_by(repo, old).await?;
     let mut replaced = Replaced::by(repo.copy_slot(new, own.note.label, None).await?);
-    for slot in old {
-        replaced.delete(repo, slot).await;
-    }
+    replaced.delete_copied(repo, old).await;
     Ok(replaced)
 }
 
@@ -137,9 +148,7 @@ pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -
     if let Some(mine) = before.iter().find(|slot| slot.hash == repo.slot() && slot.kind != SlotKind::Words) {
         let old = opened_by(repo, own).await?;
         repo.copy_slot(own, mine.note.label.clone(), Some(words)).await?;
-        for slot in old {
-            replaced.delete(repo, slot).await;
-        }
+        replaced.delete_copied(repo, old).await;
     }
     for slot in before.iter().filter(|slot| slot.kind == SlotKind::Words && slot.role == Role::Admin) {
         replaced.delete(repo, slot.hash).await;

@@ -62,6 +62,14 @@ pub enum SlotError {
         /// The slot.
         slot: ObjectHash,
     },
+    /// The same secret opens a slot that a copy of another one does not replace.
+    #[error("key {slot} has the same secret and the role {role}, so it was not replaced")]
+    OtherRole {
+        /// The slot.
+        slot: ObjectHash,
+        /// Its role.
+        role: Role,
+    },
     /// A passphrase is tried on so many slots; one more might never be reached.
     #[error("the repository has {SLOTS_MAX} passwords, which is as many as are tried")]
     Full,
@@ -77,7 +85,9 @@ impl SlotError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::LastAdmin { .. } | Self::InUse { .. } | Self::Full => Class::Refused,
+            Self::LastAdmin { .. } | Self::InUse { .. } | Self::OtherRole { .. } | Self::Full => {
+                Class::Refused
+            }
             Self::NotFound { .. } => Class::Failed,
             Self::Ambiguous { .. } => Class::Failed,
             Self::Taken { .. } | Self::ByWords | Self::Label => Class::Usage,
@@ -204,14 +214,14 @@ impl Repository {
         Ok(StoredSlot { hash, kind: slot.kind, role: slot.role, created, note })
     }
 
-    /// The slots that this opens. A passphrase costs its stretching for each slot that has one.
-    pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<ObjectHash>, RepoError> {
+    /// The slots that this opens, and their roles. A passphrase costs its stretching for each slot that has one.
+    pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<(ObjectHash, Role)>, RepoError> {
         let listed = self.store.list(layout::KEYS).await?;
         let mut slots = Slots::new((&self.store, self.env.limits), listed);
         let mut found = Vec::new();
         while let Some((hash, opened)) = slots.next(unlock).await? {
             if opened.pins.repository == self.id() {
-                found.push(hash);
+                found.push((hash, opened.role));
             }
         }
         Ok(found)

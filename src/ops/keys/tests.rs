@@ -263,3 +263,21 @@ async fn whatever_the_old_secret_opens_is_replaced() {
     assert!(open(&objects, &own).await.is_err());
     assert_eq!(open(&objects, &file(2)).await.unwrap().role(), Role::Admin);
 }
+
+/// Two machines may give one secret to two keys at the same time.
+#[tokio::test]
+async fn a_key_of_another_role_is_not_taken_away_with_its_secret() {
+    let objects = Arc::new(InMemory::new());
+    let own = made(&objects).await;
+    let repo = open(&objects, &own).await.unwrap();
+    let other = repo.add_slot(&own, Role::Writer, None).await.unwrap();
+    let replaced = replace_secret(&repo, &own, &file(2)).await.unwrap();
+    assert_eq!(replaced.removed, [repo.slot()]);
+    assert!(matches!(
+        &replaced.left[..],
+        [(slot, Error::Repo(RepoError::Slot(SlotError::OtherRole { role: Role::Writer, .. })))] if *slot == other
+    ));
+    let theirs = open(&objects, &own).await.unwrap();
+    assert_eq!((theirs.role(), theirs.slot()), (Role::Writer, other));
+    assert_eq!(open(&objects, &file(2)).await.unwrap().role(), Role::Admin);
+}
