@@ -57,7 +57,7 @@ type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 struct Opened {
     plain: Vec<u8>,
     /// Chunks whose ids were computed again, and where they begin.
-    genuine: Mutex<HashSet<(ChunkId, u32)>>,
+    genuine: Mutex<HashSet<(ChunkRow, u32)>>,
     spare: Spare,
 }
 
@@ -67,6 +67,13 @@ impl Drop for Opened {
         if spare.len() < SPARE {
             spare.push(std::mem::take(&mut self.plain));
         }
+    }
+}
+
+/// Gives back memory of a larger segment, but for a quarter: what is kept is counted by its length.
+fn trim(plain: &mut Vec<u8>) {
+    if plain.capacity() - plain.len() > plain.len() / 4 {
+        plain.shrink_to_fit();
     }
 }
 
@@ -168,14 +175,20 @@ impl<'a> Segments<'a> {
     ) -> Result<Option<Shared>, Error> {
         let mut found: Option<(SegmentPlace, Arc<Slot>, Range<usize>)> = None;
         for (row, start) in rows {
+            // Where it should be, it was looked for in vain.
+            if lock(&self.kept).get(&Key::Chunk(row.id)).is_some() {
+                return Ok(None);
+            }
             let Some(place) = self.locate_here(&row)? else { return Ok(None) };
             let at = place.location.offset as usize;
             let (segment, slot, range) = match found {
                 None => {
                     let slot = self.slot(&place);
-                    // What is wrong with it, who reads chunk by chunk will say, or will find elsewhere.
-                    if slot.opened.get_or_try_init(|| self.open(&slot, &place)).await.is_err() {
-                        return Ok(None);
+                    match slot.opened.get_or_try_init(|| self.open(&slot, &place)).await {
+                        Ok(_) => {}
+                        // Who reads chunk by chunk will find it elsewhere, or say what is wrong with it.
+                        Err(error) if may_have_moved(&error) || is_local_damage(&error) => return Ok(None),
+                        Err(error) => return Err(error),
                     }
                     let from = at + (wanted.start - start) as usize;
                     (place.copy.segment, slot, from..at)
@@ -251,11 +264,11 @@ impl<'a> Segments<'a> {
     fn genuine<'o>(&self, opened: &'o Opened, row: &ChunkRow, offset: u32) -> Option<&'o [u8]> {
         let start = offset as usize;
         let chunk = opened.plain.get(start..start + row.len as usize)?;
-        if lock(&opened.genuine).contains(&(row.id, offset)) {
+        if lock(&opened.genuine).contains(&(*row, offset)) {
             return Some(chunk);
         }
         genuine(&self.id_key, &opened.plain, row, offset)?;
-        lock(&opened.genuine).insert((row.id, offset));
+        lock(&opened.genuine).insert((*row, offset));
         Some(chunk)
     }
 
@@ -264,8 +277,9 @@ impl<'a> Segments<'a> {
         let units = (entry.stored_len as usize + entry.plain_len as usize).div_ceil(UNIT);
         let units = units.clamp(1, BUDGET / UNIT) as u32;
         let _permit = self.budget.acquire_many(units).await.expect("the budget is never closed");
-        let stored = fetch(self.lookup, &place.location).await?;
+        // Before it can fail: who asks again for what cannot be had must not add to what was asked before.
         let wanted = std::mem::take(&mut *lock(&slot.wanted));
+        let stored = fetch(self.lookup, &place.location).await?;
         let (openers, key, id_key) = (Arc::clone(&self.openers), Arc::clone(&place.key), self.id_key.clone());
         let spare = Arc::clone(&self.spare);
         let repository = self.lookup.repo().id();
@@ -276,8 +290,9 @@ impl<'a> Segments<'a> {
             let opened = opener.open(&key, &entry, &stored, &mut plain);
             lock(&openers).push(opener);
             opened?;
+            trim(&mut plain);
             let found = wanted.into_iter().filter(|(row, at)| genuine(&id_key, &plain, row, *at).is_some());
-            let genuine = Mutex::new(found.map(|(row, at)| (row.id, at)).collect());
+            let genuine = Mutex::new(found.collect());
             Ok::<_, Error>(Opened { plain, genuine, spare })
         });
         opened.await.map_err(|_| RepoError::Task)?
@@ -300,5 +315,122 @@ impl<'a> Segments<'a> {
                 return Err(Error::ChunkLost { chunk: row.id });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::format::content::Content;
+    use crate::ops::testing::{World, noise, store_over};
+    use crate::ops::tree::testing::{Forge, copies, flip, remove};
+    use crate::repo::Repository;
+    use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
+
+    /// Stores these chunks in one file, so many of them in a segment, and so many copies of it.
+    async fn stored(
+        repo: &Repository,
+        parts: &[&[u8]],
+        (a_segment, copies): (usize, usize),
+    ) -> Vec<ChunkRow> {
+        let mut forge = Forge::new(repo);
+        forge.a_segment = a_segment;
+        let file = forge.file("a", parts);
+        let Content::Inline(rows) = file.content.clone() else { panic!("inline") };
+        let root = forge.page(&[file]);
+        forge.store(root, copies).await;
+        rows
+    }
+
+    async fn slot_of(segments: &Segments<'_>, row: &ChunkRow) -> Arc<Slot> {
+        segments.slot(&segments.locate(row).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn memory_of_a_large_segment_is_not_kept_behind_a_small_one() {
+        let repo = World::new().repository().await;
+        let rows = stored(&repo, &[&noise(1, 1 << 20), b"small"], (1, 1)).await;
+        let lookup = Lookup::open(&repo).await.unwrap();
+        let (wishing, _wishes) = unbounded_channel();
+        let segments = Segments::new(&lookup, wishing).unwrap();
+        segments.read(&rows[0], 0..1, |_| {}).await.unwrap();
+        *lock(&segments.kept) = Lru::new(KEPT);
+        assert!(lock(&segments.spare).iter().any(|plain| plain.capacity() >= 1 << 20), "it is used again");
+        segments.read(&rows[1], 0..5, |part| assert_eq!(part, b"small")).await.unwrap();
+        let slot = slot_of(&segments, &rows[1]).await;
+        assert!(slot.opened.get().unwrap().plain.capacity() < 1 << 16);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_had_does_not_grow_with_each_wish() {
+        let world = World::new();
+        let repo = world.repository().await;
+        let rows = stored(&repo, &[b"a", b"b", b"c"], (4, 1)).await;
+        let lookup = Lookup::open(&repo).await.unwrap();
+        remove(&world.objects, copies(&repo, &rows[0].id).await[0].pack_id).await;
+        let (wishing, mut wishes) = unbounded_channel();
+        let segments = Segments::new(&lookup, wishing).unwrap();
+        for _ in 0..5 {
+            segments.wish(rows.iter().map(|row| (*row, true))).unwrap();
+            segments.grant(wishes.try_recv().unwrap()).await;
+        }
+        let slot = slot_of(&segments, &rows[0]).await;
+        assert!(lock(&slot.wanted).is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_length_is_another_chunk() {
+        let repo = World::new().repository().await;
+        let rows = stored(&repo, &[b"first", b"second"], (2, 1)).await;
+        let lookup = Lookup::open(&repo).await.unwrap();
+        let (wishing, _wishes) = unbounded_channel();
+        let segments = Segments::new(&lookup, wishing).unwrap();
+        segments.read(&rows[0], 0..5, |_| {}).await.unwrap();
+        let slot = slot_of(&segments, &rows[0]).await;
+        let opened = slot.opened.get().unwrap();
+        let offset = segments.locate(&rows[0]).await.unwrap().location.offset;
+        assert_eq!(segments.genuine(opened, &rows[0], offset), Some(&b"first"[..]));
+        let shorter = ChunkRow { len: 4, ..rows[0] };
+        assert_eq!(segments.genuine(opened, &shorter, offset), None);
+    }
+
+    #[tokio::test]
+    async fn damage_is_not_fetched_again_and_a_store_that_is_away_is_asked_once() {
+        let world = World::new();
+        let repo = world.repository().await;
+        let rows = stored(&repo, &[&noise(1, 5000)], (1, 2)).await;
+        let away = Arc::new(AtomicBool::new(false));
+        let (is_away, asked) = (Arc::clone(&away), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        let faults = FaultStore::new(Arc::clone(&world.objects) as _, move |op| {
+            if op.kind != OpKind::GetRange {
+                return Fault::None;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            if is_away.load(Ordering::SeqCst) { Fault::Before(Failure::Unreachable) } else { Fault::None }
+        });
+        let repo = repo.with_store(store_over(Arc::new(faults)));
+        let lookup = Lookup::open(&repo).await.unwrap();
+        let (wishing, _wishes) = unbounded_channel();
+        let segments = Segments::new(&lookup, wishing).unwrap();
+        let shared = async || segments.shared([(rows[0], 0)].into_iter(), 0..5).await;
+        away.store(true, Ordering::SeqCst);
+        asked.store(0, Ordering::SeqCst);
+        assert!(shared().await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        away.store(false, Ordering::SeqCst);
+        // What is read first.
+        let first = segments.locate(&rows[0]).await.unwrap().location;
+        flip(&world.objects, first.pack_id, first.segment.offset + 9).await;
+        assert!(shared().await.unwrap().is_none());
+        segments.read(&rows[0], 0..5, |part| assert_eq!(part, &noise(1, 5000)[..5])).await.unwrap();
+        asked.store(0, Ordering::SeqCst);
+        assert!(shared().await.unwrap().is_none());
+        segments.read(&rows[0], 5..10, |part| assert_eq!(part, &noise(1, 5000)[5..10])).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
     }
 }
