@@ -87,6 +87,10 @@ identifier!(
     ObjectHash, 32
 );
 identifier!(
+    /// Unkeyed BLAKE3-256 of an object's whole name: of what kind it is and where it stands, too.
+    NameHash, 32
+);
+identifier!(
     /// Name of a pack: the [`ObjectHash`] of its bytes.
     PackId, 32
 );

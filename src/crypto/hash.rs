@@ -1,8 +1,9 @@
-//! Names: the keyed hash of a chunk, the plain hash of an object.
+//! Names: the keyed hash of a chunk, the plain hash of an object, the hash of its whole name.
 
 use super::SecretKey;
 use crate::format::envelope::ChunkKind;
-use crate::id::{ChunkId, ObjectHash};
+use crate::format::layout::ObjectName;
+use crate::id::{ChunkId, NameHash, ObjectHash};
 
 /// The id of a chunk: keyed BLAKE3-256 of the plaintext and then one byte for the kind.
 ///
@@ -20,6 +21,11 @@ pub fn chunk_id(key: &SecretKey, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
 /// The hash that ends an object's name.
 pub fn object_hash(bytes: &[u8]) -> ObjectHash {
     ObjectHash::new(*blake3::hash(bytes).as_bytes())
+}
+
+/// By what a revocation names an object of this name.
+pub fn name_hash(name: &ObjectName) -> NameHash {
+    NameHash::new(*blake3::hash(name.key().as_bytes()).as_bytes())
 }
 
 /// [`object_hash`] of bytes that come in pieces.
@@ -46,6 +52,7 @@ impl ObjectHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::WriterId;
 
     fn keyed(byte: u8, kind: ChunkKind, plain: &[u8]) -> String {
         chunk_id(&SecretKey::from_bytes([byte; 32]), kind, plain).to_string()
@@ -75,6 +82,23 @@ mod tests {
             keyed(1, ChunkKind::Data, b"\0lifeboat"),
         ] {
             assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn the_whole_name_enters_the_hash_of_a_name() {
+        let (hash, writer) = (ObjectHash::new([0xab; 32]), WriterId::new([7; 16]));
+        for (name, hashed) in [
+            (
+                ObjectName::Index(writer, hash),
+                "cdafd5468e4745d4162140dee7c24442dc3be1da6d0ec95fb31d9a924a9bcc25",
+            ),
+            (
+                ObjectName::Snapshot(writer, 12, hash.into()),
+                "cc14cbe1aeca39144ccfe6d879204c39832ccd50483e79fbbf46e81afbbd0ec5",
+            ),
+        ] {
+            assert_eq!(name_hash(&name).to_string(), hashed);
         }
     }
 

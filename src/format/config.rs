@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::FormatError;
 use super::cbor::{Cbor, encode};
-use crate::id::{ObjectHash, RepositoryId, WriterId};
+use crate::id::{NameHash, RepositoryId, WriterId};
 
 /// Bytes of an Ed25519 public key.
 pub const VERIFYING_KEY_LEN: usize = 32;
@@ -250,9 +250,9 @@ pub enum Standing {
     Active,
     /// It is about to be revoked: its runs acknowledge nothing, others begin to depend only on the objects named, and readers
     /// believe all that it signed.
-    Closing(Vec<ObjectHash>),
+    Closing(Vec<NameHash>),
     /// Only the objects named count, and confirmations of the snapshots among them.
-    Revoked(Vec<ObjectHash>),
+    Revoked(Vec<NameHash>),
 }
 
 /// A writer's entry in the registry.
@@ -284,8 +284,8 @@ impl WriterEntry {
             if state != 0 {
                 e.u8(3)?.u8(state)?;
                 e.u8(4)?.array(accepted.len() as u64)?;
-                for object in accepted {
-                    e.bytes(object.as_bytes())?;
+                for name in accepted {
+                    e.bytes(name.as_bytes())?;
                 }
             }
             Ok(())
@@ -310,7 +310,7 @@ impl WriterEntry {
                     }
                 }
                 3 => state = d.u8()?,
-                4 => accepted = Some(d.array(ACCEPTED_MAX as u64, |d| Ok(ObjectHash::new(d.fixed()?)))?),
+                4 => accepted = Some(d.array(ACCEPTED_MAX as u64, |d| Ok(NameHash::new(d.fixed()?)))?),
                 _ => return Ok(false),
             }
             Ok(true)

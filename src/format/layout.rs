@@ -199,11 +199,11 @@ impl ObjectName {
         }
     }
 
-    /// What a revocation names if the object still counts: its hash; of a confirmation its snapshot's.
-    pub fn accepted_as(&self) -> Option<ObjectHash> {
+    /// What a revocation names if the object still counts: the object itself; of a confirmation its snapshot.
+    pub fn accepted_as(&self) -> Self {
         match *self {
-            Self::Confirmation(_, _, id) => Some(id.into()),
-            other => other.content_hash(),
+            Self::Confirmation(writer, number, id) => Self::Snapshot(writer, number, id),
+            other => other,
         }
     }
 }

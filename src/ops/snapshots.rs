@@ -117,7 +117,7 @@ pub async fn list(repo: &Repository, filter: &SnapshotFilter) -> Result<Snapshot
     let mut unknown = Vec::new();
     for listed in &listed {
         let known = own.as_ref().and_then(|own| own.get(listed)).or_else(|| cache.get(listed));
-        match known.filter(|_| repo.accepts(&listed.writer, &listed.id.into())) {
+        match known.filter(|_| repo.accepts(&listed.writer, &listed.name())) {
             Some(snapshot) => found.snapshots.push(SnapshotInfo::new(repo, *listed, snapshot)),
             None if !opens(repo) => found.closed += 1,
             None => unknown.push(*listed),
@@ -230,7 +230,7 @@ struct Picked {
 /// for a newer one. `None` if one was: then all must be read.
 async fn by_name(repo: &Repository, back: usize) -> Result<Option<Option<Picked>>, Error> {
     let mut candidates = standing(repo).await?;
-    candidates.retain(|listed| listed.confirmed && repo.accepts(&listed.writer, &listed.id.into()));
+    candidates.retain(|listed| listed.confirmed && repo.accepts(&listed.writer, &listed.name()));
     candidates.sort_unstable_by_key(age);
     let mut left = back;
     for listed in candidates.into_iter().rev() {
@@ -429,7 +429,7 @@ async fn by_id(repo: &Repository, selector: &str, prefix: &str) -> Result<Snapsh
 /// Reads one snapshot, from the cache if it is there.
 async fn read(repo: &Repository, listed: Listed) -> Result<SnapshotInfo, Error> {
     let mut cache = BodyCache::open(repo);
-    let known = cache.get(&listed).filter(|_| repo.accepts(&listed.writer, &listed.id.into()));
+    let known = cache.get(&listed).filter(|_| repo.accepts(&listed.writer, &listed.name()));
     let body = async {
         Ok(match known {
             Some(snapshot) => snapshot,

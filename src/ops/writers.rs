@@ -52,7 +52,7 @@ pub async fn list_writers(repo: &Repository) -> Result<Vec<WriterInfo>, Error> {
     for registered in repo.writers() {
         let all = listed.remove(&registered.id).unwrap_or_default();
         let (good, refused): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|listed| repo.accepts(&listed.writer, &listed.id.into()));
+            all.into_iter().partition(|listed| repo.accepts(&listed.writer, &listed.name()));
         let (snapshots, refused) = (good.len() as u64, refused.len() as u64);
         let last = last(repo, good).await?;
         writers.push(WriterInfo { own: own == Some(registered.id), registered, last, snapshots, refused });

@@ -182,7 +182,8 @@ impl Repository {
         let mut listed = self.list_index().await?;
         // Of a writer that is being revoked only what is named already will be believed for certain.
         listed.retain(|listed| {
-            self.may_depend(&listed.author, &listed.object) || !self.accepts(&listed.author, &listed.object)
+            let name = listed.name();
+            self.may_depend(&listed.author, &name) || !self.accepts(&listed.author, &name)
         });
         // What was listed may be fetched at any time.
         let then = async {
@@ -255,7 +256,7 @@ impl Repository {
     /// Those of index objects that may be believed, and why others may not though nothing is wrong with them.
     pub(super) fn without_refused(&self, listed: Vec<ListedIndex>) -> (Vec<ListedIndex>, Vec<Problem>) {
         let (good, refused): (Vec<_>, Vec<_>) =
-            listed.into_iter().partition(|listed| self.accepts(&listed.author, &listed.object));
+            listed.into_iter().partition(|listed| self.accepts(&listed.author, &listed.name()));
         let problems = refused.into_iter().map(|listed| {
             let key = listed.name().key();
             let error = RepoError::AfterRevocation { key: key.clone(), writer: listed.author };

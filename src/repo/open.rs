@@ -271,8 +271,8 @@ impl Repository {
             self.registry.doubt();
             return Err(RepoError::BadSignature { key: key.to_owned() });
         };
-        match ObjectName::parse(key).and_then(|name| name.accepted_as()) {
-            Some(object) if known.accepts(&object) => Ok(()),
+        match ObjectName::parse(key) {
+            Some(name) if known.accepts(&name) => Ok(()),
             _ if known.stand == Stand::Active => Ok(()),
             _ => Err(RepoError::AfterRevocation { key: key.to_owned(), writer }),
         }
@@ -287,13 +287,13 @@ impl Repository {
     }
 
     /// Whether an object of this writer counts, if the writer has signed it. For what was checked once and is kept.
-    pub fn accepts(&self, writer: &WriterId, object: &ObjectHash) -> bool {
-        self.registry.get(writer).is_none_or(|known| known.accepts(object))
+    pub fn accepts(&self, writer: &WriterId, name: &ObjectName) -> bool {
+        self.registry.get(writer).is_none_or(|known| known.accepts(name))
     }
 
     /// Whether a run may begin to depend on what an object of this writer says.
-    pub(super) fn may_depend(&self, writer: &WriterId, object: &ObjectHash) -> bool {
-        self.registry.get(writer).is_none_or(|known| known.may_depend(object))
+    pub(super) fn may_depend(&self, writer: &WriterId, name: &ObjectName) -> bool {
+        self.registry.get(writer).is_none_or(|known| known.may_depend(name))
     }
 
     /// Reads the registry again if it lists other entries than before: someone may have been revoked.

@@ -19,12 +19,13 @@ use super::error::RepoError;
 use super::load::at_once;
 use super::open::get_checked;
 use crate::clock::Timestamp;
+use crate::crypto::name_hash;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::config::{Authority, Standing, WriterEntry};
 use crate::format::envelope::ObjectKind;
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
-use crate::id::{ObjectHash, RepositoryId, WriterId};
+use crate::id::{NameHash, RepositoryId, WriterId};
 use crate::store::{Object, Store};
 
 /// The repository, and its root key.
@@ -44,24 +45,26 @@ pub(super) struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stand {
     Active,
-    Closing(Arc<HashSet<ObjectHash>>),
-    Revoked(Arc<HashSet<ObjectHash>>),
+    Closing(Arc<HashSet<NameHash>>),
+    Revoked(Arc<HashSet<NameHash>>),
 }
 
 impl Known {
     /// Whether this object of the writer counts, if it has signed it.
-    pub(super) fn accepts(&self, object: &ObjectHash) -> bool {
+    pub(super) fn accepts(&self, name: &ObjectName) -> bool {
         match &self.stand {
             Stand::Active | Stand::Closing(_) => true,
-            Stand::Revoked(accepted) => accepted.contains(object),
+            Stand::Revoked(accepted) => accepted.contains(&name_hash(&name.accepted_as())),
         }
     }
 
     /// Whether somebody may begin to depend on what this object of the writer says.
-    pub(super) fn may_depend(&self, object: &ObjectHash) -> bool {
+    pub(super) fn may_depend(&self, name: &ObjectName) -> bool {
         match &self.stand {
             Stand::Active => true,
-            Stand::Closing(accepted) | Stand::Revoked(accepted) => accepted.contains(object),
+            Stand::Closing(accepted) | Stand::Revoked(accepted) => {
+                accepted.contains(&name_hash(&name.accepted_as()))
+            }
         }
     }
 }
@@ -271,7 +274,7 @@ fn stricter(one: &Known, other: Known) -> Option<Known> {
     if one.key != other.key || one.authority != other.authority {
         return None;
     }
-    let both = |one: &HashSet<ObjectHash>, other: &HashSet<ObjectHash>| {
+    let both = |one: &HashSet<NameHash>, other: &HashSet<NameHash>| {
         Arc::new(one.intersection(other).copied().collect())
     };
     let stand = match (&one.stand, &other.stand) {

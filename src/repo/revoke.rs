@@ -18,13 +18,14 @@ use super::open::{Repository, object_key};
 use super::registry::{Known, Stand};
 use crate::class::Class;
 use crate::clock::Timestamp;
+use crate::crypto::name_hash;
 use crate::crypto::sign::SigningKey;
 use crate::format::config::{ACCEPTED_MAX, Authority, Standing, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::{Hold, Removal, Tomb, Undo};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
-use crate::id::{ObjectHash, WriterId};
+use crate::id::{NameHash, WriterId};
 
 /// A writer as the registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +45,18 @@ pub struct RegisteredWriter {
 /// An object that a writer signed, or that stands under its name.
 struct Signed {
     stored: Timestamp,
-    object: ObjectHash,
+    name: ObjectName,
     /// Whether it says something of one snapshot only, so that nobody else depends on it.
     late: bool,
     /// Whether it is not to be had, and only may be the writer's.
     unknown: bool,
+}
+
+impl Signed {
+    /// Whether it does not count when only what came before `since` does.
+    fn is_late(&self, since: Option<Timestamp>) -> bool {
+        self.late && since.is_some_and(|since| self.stored >= since)
+    }
 }
 
 /// Whose an object is.
@@ -61,14 +69,21 @@ enum Whose {
     NotIts,
 }
 
+/// Whether an object is not to be had, so that nobody knows what it was.
+fn is_unknown(error: &RepoError) -> bool {
+    match error {
+        RepoError::Store(error) => matches!(error.class(), Class::Failed | Class::Damage | Class::Denied),
+        error => matches!(error, RepoError::HashMismatch { .. } | RepoError::TooLarge { .. }),
+    }
+}
+
 /// What an entry names of these: what is the writer's before what only may be, which anyone who may put objects can put any
 /// number of; then the oldest.
-fn named(mut signed: Vec<Signed>) -> Vec<ObjectHash> {
-    signed.sort_unstable_by_key(|signed| (signed.unknown, signed.stored, signed.object));
+fn named(mut signed: Vec<Signed>) -> Vec<NameHash> {
+    signed.sort_unstable_by_key(|signed| (signed.unknown, signed.stored, signed.name));
     signed.truncate(ACCEPTED_MAX);
-    let mut named: Vec<_> = signed.into_iter().map(|signed| signed.object).collect();
+    let mut named: Vec<_> = signed.iter().map(|signed| name_hash(&signed.name)).collect();
     named.sort_unstable();
-    named.dedup();
     named
 }
 
@@ -148,13 +163,13 @@ impl Repository {
         &self,
         (writer, known): (WriterId, &Known),
         since: Option<Timestamp>,
-        before: Option<&HashSet<ObjectHash>>,
-    ) -> Result<(Vec<ObjectHash>, usize), RepoError> {
+        before: Option<&HashSet<NameHash>>,
+    ) -> Result<(Vec<NameHash>, usize), RepoError> {
         let mut signed = self.signed_by(writer, known.authority).await?;
         let all = signed.len();
         signed.retain(|signed| {
-            let early = since.is_none_or(|since| signed.stored < since);
-            (early || !signed.late) && before.is_none_or(|before| before.contains(&signed.object))
+            let named_before = before.is_none_or(|before| before.contains(&name_hash(&signed.name)));
+            named_before && !signed.is_late(since)
         });
         let accepted = named(signed);
         let refused = all - accepted.len();
@@ -167,13 +182,13 @@ impl Repository {
     async fn signed_by(&self, writer: WriterId, authority: Authority) -> Result<Vec<Signed>, RepoError> {
         let mut signed = Vec::new();
         for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
-            if let Some(ObjectName::Index(_, hash)) = ObjectName::parse(object.key.as_str()) {
-                signed.push(Signed { stored: object.modified, object: hash, late: false, unknown: false });
+            if let Some(name @ ObjectName::Index(..)) = ObjectName::parse(object.key.as_str()) {
+                signed.push(Signed { stored: object.modified, name, late: false, unknown: false });
             }
         }
         for listed in self.list_snapshots_of(writer).await? {
-            let object = listed.id.into();
-            signed.push(Signed { stored: listed.stored, object, late: true, unknown: false });
+            let (stored, name) = (listed.stored, listed.name());
+            signed.push(Signed { stored, name, late: true, unknown: false });
         }
         let mut shared = vec![(layout::ANCHORS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
@@ -189,7 +204,7 @@ impl Repository {
                         Whose::Unknown => true,
                         Whose::NotIts => return Ok::<_, RepoError>(None),
                     };
-                    Ok(name.content_hash().map(|object| Signed { stored, object, late, unknown }))
+                    Ok(Some(Signed { stored, name, late, unknown }))
                 })
                 .buffer_unordered(self.env.limits.requests.max(1));
             signed.extend(reads.try_collect::<Vec<_>>().await?.into_iter().flatten());
@@ -197,23 +212,16 @@ impl Repository {
         Ok(signed)
     }
 
-    /// Whether the writer signed what stands under this name. Of an anchor that is not to be had nothing depends on that: it counts
-    /// by its hash, and a name there that its content does not bear out could be the hash of a snapshot yet to come.
+    /// Whether the writer signed what stands under this name. On an anchor that is not to be had nothing depends: it counts by its
+    /// hash.
     async fn whose(&self, writer: WriterId, name: ObjectName) -> Result<Whose, RepoError> {
         let unknown = if matches!(name, ObjectName::Anchor(_)) { Whose::NotIts } else { Whose::Unknown };
         match self.author_of(name).await {
             Ok(author) if author == Some(writer) => Ok(Whose::Its),
-            Ok(_) => Ok(Whose::NotIts),
-            Err(RepoError::Store(error))
-                if matches!(error.class(), Class::Failed | Class::Damage | Class::Denied) =>
-            {
-                Ok(unknown)
-            }
+            Err(error) if is_unknown(&error) => Ok(unknown),
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => Err(error),
-            // Nobody knows what it was.
-            Err(RepoError::HashMismatch { .. } | RepoError::TooLarge { .. }) => Ok(unknown),
             // The bytes are known, and are not this writer's, or can never count.
-            Err(_) => Ok(Whose::NotIts),
+            Ok(_) | Err(_) => Ok(Whose::NotIts),
         }
     }
 
@@ -235,18 +243,16 @@ impl Repository {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::SnapshotId;
 
     /// Others' garbage must not take the place of what counts: that would be lost with the next collection.
     #[test]
     fn what_only_may_be_a_writers_comes_last() {
-        let object = |number: usize| {
-            let mut bytes = [0; 32];
-            bytes[..8].copy_from_slice(&number.to_be_bytes());
-            ObjectHash::new(bytes)
-        };
+        let writer = WriterId::new([1; 16]);
+        let name = |number: usize| ObjectName::Snapshot(writer, number as u64, SnapshotId::new([2; 32]));
         let of = |number: usize, unknown| Signed {
             stored: Timestamp(number as i64),
-            object: object(number),
+            name: name(number),
             late: false,
             unknown,
         };
@@ -254,7 +260,8 @@ mod tests {
         all.extend([of(ACCEPTED_MAX, false), of(ACCEPTED_MAX + 1, false)]);
         let named = named(all);
         assert_eq!(named.len(), ACCEPTED_MAX);
-        assert_eq!(named[ACCEPTED_MAX - 2..], [object(ACCEPTED_MAX), object(ACCEPTED_MAX + 1)]);
-        assert_eq!(named[0], object(0));
+        let counts = |number| named.binary_search(&name_hash(&name(number))).is_ok();
+        assert!([0, ACCEPTED_MAX, ACCEPTED_MAX + 1].into_iter().all(counts));
+        assert!(![ACCEPTED_MAX - 2, ACCEPTED_MAX - 1].into_iter().any(counts));
     }
 }

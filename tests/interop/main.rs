@@ -123,6 +123,37 @@ fn a_passphrase_opens_a_repository_without_the_program() {
 }
 
 #[test]
+fn what_counts_of_a_revoked_writer_comes_back_and_nothing_else() {
+    let place = Place::new(&["--new-key-file", "key"], ["--key-file", "key"]);
+    let add = ["key", "add", "--role", "writer", "--new-key-file", "other"];
+    done(place.lifeboat(&add).args(place.unlock), "");
+    let backup = |content: &str| {
+        fs::write(place.path("source/file"), content).unwrap();
+        done(place.lifeboat(&["backup", "--key-file", "other"]).arg(place.path("source")), "");
+    };
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    backup("before");
+    let snapshots = names(&place.path("repo/snapshots")).remove(0);
+    let before = names(&snapshots);
+    backup("after");
+    let mut late = names(&snapshots);
+    late.retain(|name| !before.contains(name));
+    assert_eq!(late.len(), 2, "a snapshot and its confirmation");
+    fs::create_dir(place.path("away")).unwrap();
+    let away = |name: &Path| place.path("away").join(name.file_name().unwrap());
+    late.iter().for_each(|name| fs::rename(name, away(name)).unwrap());
+    let writer = snapshots.file_name().unwrap().to_str().unwrap();
+    let mut revoke = place.lifeboat(&["writer", "revoke", writer]);
+    // Another machine: it has not seen what is away.
+    done(revoke.args(place.unlock).env("XDG_STATE_HOME", place.path("away")), "");
+    late.iter().for_each(|name| fs::rename(away(name), name).unwrap());
+    done(&mut place.read("target"), "");
+    assert_eq!(fs::read(place.restored("target").join("file")).unwrap(), b"before");
+}
+
+#[test]
 fn the_reader_believes_no_altered_byte() {
     let place = Place::new(&["--new-key-file", "key"], ["--key-file", "key"]);
     fs::write(place.path("source/file"), "content ".repeat(1000)).unwrap();

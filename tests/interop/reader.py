@@ -112,9 +112,9 @@ class Repository:
             self.read_index()
 
     # Section 9: of a revoked writer only what its entry names.
-    def counts(self, writer, digest):
+    def counts(self, writer, name):
         accepted = self.accepted.get(writer)
-        return accepted is None or bytes.fromhex(digest) in accepted
+        return accepted is None or blake3(name.encode()).digest() in accepted
 
     # Section 1: names, and the hash that ends them.
     def names(self, pattern):
@@ -249,7 +249,7 @@ class Repository:
             header = cbor2.loads(self.block(self.index_base, salt, INDEX, 0, count, cursor.take(length)))
             message, author = data[:cursor.at], header[0]
             need(author.hex() == name.split("/")[1], f"{name}: another author")
-            if not self.counts(author, name.split("/")[2]):
+            if not self.counts(author, name):
                 continue
             rows, blocks = {0: b"", 1: b"", 2: b""}, header[8]
             need(len(blocks) + 1 == count, f"{name}: wrong number of blocks")
@@ -308,7 +308,7 @@ class Repository:
                 continue
             writer, sequence, digest = bytes.fromhex(match[1]), int(match[2]), match[3]
             public = self.writers[writer]
-            if not self.counts(writer, digest):
+            if not self.counts(writer, name):
                 continue
             said = self.signed((self.root / f"{name}.ok").read_bytes(), CONFIRMATION, public, f"{name}.ok")
             need([said[0], said[1], said[2].hex()] == [writer, sequence, digest], f"{name}.ok: of another snapshot")

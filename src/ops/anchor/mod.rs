@@ -211,7 +211,7 @@ async fn confirmed(repo: &Repository) -> Result<Vec<Listed>, Error> {
 }
 
 async fn is_good(repo: &Repository, listed: Listed) -> Result<bool, Error> {
-    if !listed.confirmed || !repo.accepts(&listed.writer, &listed.id.into()) {
+    if !listed.confirmed || !repo.accepts(&listed.writer, &listed.name()) {
         return Ok(false);
     }
     Ok(SeenSnapshots::is_noted(repo, &listed) || sight(repo, vec![listed]).await? == Sight::Whole)

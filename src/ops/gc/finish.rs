@@ -113,7 +113,7 @@ pub(super) async fn tidy(repo: &Repository, world: &World, now: Timestamp) -> Re
     // What was signed after its writer was revoked can never count again, whatever it is.
     for object in repo.store().list(layout::INDEX).await? {
         match ObjectName::parse(object.key.as_str()) {
-            Some(name @ ObjectName::Index(writer, hash)) if !repo.accepts(&writer, &hash) => {
+            Some(name @ ObjectName::Index(writer, _)) if !repo.accepts(&writer, &name) => {
                 delete(repo, name).await?;
             }
             _ => {}

@@ -79,7 +79,7 @@ struct When<'a> {
 /// Snapshots that a writer signed after it was revoked. Each is read: a copy of another's, under the name of a revoked writer,
 /// must not get that one named as removed. One that is not to be had is left to the next collection.
 async fn refused(repo: &Repository, snapshots: &[Listed]) -> HashSet<SnapshotId> {
-    let late = snapshots.iter().filter(|listed| !repo.accepts(&listed.writer, &listed.id.into()));
+    let late = snapshots.iter().filter(|listed| !repo.accepts(&listed.writer, &listed.name()));
     let late: Vec<Listed> = late.copied().collect();
     futures::stream::iter(late)
         .map(|listed| async move { (listed.id, repo.check_snapshot(listed).await) })

@@ -132,7 +132,7 @@ async fn list_index(repo: &Repository) -> Result<Vec<((WriterId, ObjectHash), Ti
     let listed = repo.store().list(layout::INDEX).await?;
     let named = listed.into_iter().filter_map(|object| match ObjectName::parse(object.key.as_str())? {
         // Who is revoked is at work no more.
-        ObjectName::Index(writer, hash) if repo.accepts(&writer, &hash) => {
+        name @ ObjectName::Index(writer, hash) if repo.accepts(&writer, &name) => {
             Some(((writer, hash), object.modified))
         }
         _ => None,

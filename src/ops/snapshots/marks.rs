@@ -87,11 +87,12 @@ async fn read_labels(
     };
     let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
     for (snapshot, hash) in names {
+        let name = ObjectName::Labels(snapshot, hash);
         let counts =
-            |labels: &StoredLabels| labels.labels.snapshot == snapshot && repo.accepts(&labels.author, &hash);
+            |labels: &StoredLabels| labels.labels.snapshot == snapshot && repo.accepts(&labels.author, &name);
         match cache.labels(&hash).filter(counts) {
             Some(labels) => take(labels),
-            None => unknown.push(ObjectName::Labels(snapshot, hash)),
+            None => unknown.push(name),
         }
     }
     let mut reads = futures::stream::iter(unknown)

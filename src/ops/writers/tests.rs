@@ -6,12 +6,12 @@ use object_store::ObjectStore;
 
 use super::*;
 use crate::class::Class;
-use crate::crypto::object_hash;
 use crate::crypto::slot::Unlock;
+use crate::crypto::{name_hash, object_hash};
 use crate::format::config::{ACCEPTED_MAX, Standing, WriterEntry};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
-use crate::id::ObjectHash;
+use crate::id::{NameHash, ObjectHash};
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::forget::{ForgetOptions, apply_forget, plan_forget};
 use crate::ops::gc::prune;
@@ -23,6 +23,7 @@ use crate::ops::testing::{self, NOW, World, add_key, back_up, contents, noise, p
 use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
 use crate::repo::{CheckOutcome, Dependencies};
+use crate::store::Key;
 use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
 /// An admin, and another machine whose key is in the wrong hands.
@@ -235,18 +236,19 @@ async fn two_admins_who_revoke_one_writer_at_the_same_time_lock_nobody_out() {
     let thief = team.thief().await;
     let before = back_up(&thief, &team.source()).await;
     let listed = team.admin.store().list(layout::INDEX).await.unwrap();
-    let index = listed.iter().find_map(|object| match ObjectName::parse(object.key.as_str())? {
-        ObjectName::Index(writer, hash) if writer == team.thief => Some(hash),
-        _ => None,
-    });
-    let counts = [index.unwrap(), before.into()];
-    let [one, other] = [1, 2].map(|byte| ObjectHash::new([byte; 32]));
+    let names = listed.iter().filter_map(|object| ObjectName::parse(object.key.as_str()));
+    let index =
+        names.into_iter().find(|name| matches!(name, ObjectName::Index(writer, _) if *writer == team.thief));
+    let snapshots = team.admin.list_snapshots().await.unwrap();
+    let counts = [index.unwrap(), snapshots[0].name()];
+    let others = [1, 2].map(|byte| ObjectName::Index(team.thief, ObjectHash::new([byte; 32])));
+    let named = |other: usize| [counts[0], counts[1], others[other]].iter().map(name_hash).collect();
     let key = *thief.writer().unwrap().1.verifying_key().as_bytes();
     for (number, standing) in [
-        (1, Standing::Closing(vec![counts[0], counts[1], one])),
-        (1, Standing::Closing(vec![counts[0], counts[1], other])),
-        (2, Standing::Revoked(vec![counts[0], counts[1], one])),
-        (2, Standing::Revoked(vec![counts[0], counts[1], other])),
+        (1, Standing::Closing(named(0))),
+        (1, Standing::Closing(named(1))),
+        (2, Standing::Revoked(named(0))),
+        (2, Standing::Revoked(named(1))),
     ] {
         let entry = WriterEntry { writer: team.thief, key, authority: Authority::Writer, standing };
         testing::put_entry(&team.admin, number, &entry).await;
@@ -255,8 +257,8 @@ async fn two_admins_who_revoke_one_writer_at_the_same_time_lock_nobody_out() {
     let fresh = Repository::open(team.admin.store().clone(), env, &team.key).await.unwrap();
     team.admin.reread_registry().await.unwrap();
     for repo in [&fresh, &team.admin] {
-        assert!(counts.iter().all(|object| repo.accepts(&team.thief, object)));
-        assert!(![one, other].iter().any(|object| repo.accepts(&team.thief, object)), "only what both name");
+        assert!(counts.iter().all(|name| repo.accepts(&team.thief, name)));
+        assert!(!others.iter().any(|name| repo.accepts(&team.thief, name)), "only what both name");
     }
     assert_eq!(restored(&team.admin, before, &team.source()).await, contents(&team.source()));
     // Of another key under the same number nobody can say which is meant.
@@ -292,24 +294,99 @@ async fn what_is_not_to_be_had_while_its_writer_is_revoked_goes_on_to_count() {
     let spoilt = admin.with_store(testing::store_over(Arc::new(spoilt)));
     revoke(&spoilt, &team.thief.to_string(), None).await.unwrap();
     admin.reread_registry().await.unwrap();
-    assert!(admin.accepts(&team.thief, &held) && admin.accepts(&team.thief, &labels));
+    let named = [ObjectName::Hold(held), ObjectName::Labels(id, labels)];
+    assert!(named.iter().all(|name| admin.accepts(&team.thief, name)));
     assert_eq!(admin.holds().await.unwrap().len(), 1);
 }
 
-/// A list names hashes, whatever they are of.
+/// Names of a thief's snapshot and tomb, and others that have their hashes.
+struct Disguise {
+    refused: [ObjectName; 2],
+    garbage: Vec<ObjectName>,
+}
+
+impl Team {
+    /// The thief puts a snapshot, and the tomb of another one.
+    async fn disguised(&self, saved: SnapshotId) -> Disguise {
+        let thief = self.thief().await;
+        let late = put_snapshot(&thief, 5, |_| {}).await;
+        testing::forget(&thief, saved).await;
+        let tombs = self.admin.list_tombs().await.unwrap();
+        let Some(tomb) = ObjectName::parse(tombs[0].key.as_str()) else { panic!("a tomb") };
+        let refused = [ObjectName::Snapshot(self.thief, 5, late), tomb];
+        let mut garbage = Vec::new();
+        for hash in refused.iter().filter_map(ObjectName::content_hash) {
+            garbage.push(ObjectName::Index(self.thief, hash));
+            garbage.push(ObjectName::Anchor(hash));
+            garbage.push(ObjectName::Snapshot(self.thief, 9, hash.into()));
+            garbage.push(ObjectName::Tomb(late, hash));
+        }
+        Disguise { refused, garbage }
+    }
+
+    async fn put_garbage(&self, names: &[ObjectName]) {
+        for name in names {
+            testing::put_object(&self.admin, &name.key(), b"garbage".to_vec()).await;
+        }
+    }
+
+    /// Fails unless these are all snapshots that count, and none of them is forgotten.
+    async fn has_only(&self, mut wanted: Vec<SnapshotId>) {
+        let found = list_checked(&self.admin, &SnapshotFilter::default()).await.unwrap();
+        assert!(found.snapshots.iter().all(|info| info.forgotten.is_none()));
+        let mut ids: Vec<_> = found.snapshots.iter().map(|info| info.id).collect();
+        ids.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(ids, wanted);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_under_an_anchors_name_makes_no_snapshot_count() {
-    let team = Team::new().await;
-    let thief = team.thief().await;
-    let since = Timestamp(team.admin.env().clock.now().0);
+async fn nothing_late_counts_because_something_else_has_its_hash() {
+    let team = Team::of(Role::Admin, Authority::Maintainer).await;
+    let admin = &team.admin;
+    let saved = put_snapshot(admin, 0, |_| {}).await;
+    let early = put_snapshot(&team.thief().await, 0, |_| {}).await;
     // A store in memory tells times of the machine: they are apart.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    let late = put_snapshot(&thief, 5, |_| {}).await;
-    let planted = ObjectName::Anchor(late.into()).key();
-    testing::put_object(&team.admin, &planted, b"garbage".to_vec()).await;
-    revoke(&team.admin, &team.thief.to_string(), Some(since)).await.unwrap();
-    assert!(!team.admin.accepts(&team.thief, &late.into()));
-    assert!(list_checked(&team.admin, &SnapshotFilter::default()).await.unwrap().snapshots.is_empty());
+    let pause = std::time::Duration::from_millis(20);
+    tokio::time::sleep(pause).await;
+    let since = Timestamp(admin.env().clock.now().0);
+    tokio::time::sleep(pause).await;
+    let Disguise { refused, garbage } = team.disguised(saved).await;
+    team.put_garbage(&garbage).await;
+    // Nor is anything lost that came before.
+    team.put_garbage(&[ObjectName::Snapshot(team.thief, 9, early)]).await;
+    revoke(admin, &team.thief.to_string(), Some(since)).await.unwrap();
+    assert!(!refused.iter().any(|name| admin.accepts(&team.thief, name)));
+    team.has_only(vec![saved, early]).await;
+}
+
+/// Who still reaches the store brings what was signed before.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_that_was_there_makes_nothing_count_that_is_brought_afterwards() {
+    let team = Team::of(Role::Admin, Authority::Maintainer).await;
+    let admin = &team.admin;
+    let saved = put_snapshot(admin, 0, |_| {}).await;
+    let Disguise { refused, garbage } = team.disguised(saved).await;
+    let mut kept = Vec::new();
+    let confirmation = match refused[0] {
+        ObjectName::Snapshot(writer, number, id) => ObjectName::Confirmation(writer, number, id),
+        other => panic!("{other:?}"),
+    };
+    for name in [refused[0], confirmation, refused[1]] {
+        let key = Key::new(name.key()).unwrap();
+        kept.push((key.clone(), admin.store().get(&key, 1 << 24).await.unwrap()));
+        admin.store().delete(&key).await.unwrap();
+    }
+    team.put_garbage(&garbage).await;
+    revoke(admin, &team.thief.to_string(), None).await.unwrap();
+    for (key, bytes) in kept {
+        admin.store().put(&key, vec![bytes]).await.unwrap();
+    }
+    team.has_only(vec![saved]).await;
+    // Under no other name either that has the hash.
+    let moved = ObjectName::Snapshot(team.thief, 9, refused[0].content_hash().unwrap().into());
+    assert!(admin.accepts(&team.thief, &moved) && !admin.accepts(&team.thief, &refused[0]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -456,7 +533,7 @@ async fn a_copy_under_the_name_of_a_revoked_writer_hurts_nobody() {
 
 #[test]
 fn an_entry_holds_as_many_objects_as_it_may() {
-    let accepted = vec![ObjectHash::new([0xff; 32]); ACCEPTED_MAX];
+    let accepted = vec![NameHash::new([0xff; 32]); ACCEPTED_MAX];
     let entry = WriterEntry {
         writer: WriterId::new([1; 16]),
         key: [2; 32],
