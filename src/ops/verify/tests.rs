@@ -113,6 +113,25 @@ async fn a_missing_pack_names_the_files_it_hits_in_every_snapshot() {
     assert!(finding.affected_count >= 2);
 }
 
+/// Who walks no trees cannot tell it from a pack that a collection deleted, once one has ended.
+#[tokio::test]
+async fn a_key_that_opens_no_snapshot_takes_a_missing_pack_for_damage_until_a_collection_has_ended() {
+    use crate::format::envelope::ChunkKind;
+    use crate::format::keyslot::Role;
+    let world = world().await;
+    let verifier = world.repo.as_role(Role::Verifier);
+    let pack = world.packs(ChunkKind::Data).await.remove(0);
+    world.repo.store().delete(&pack).await.unwrap();
+    for (ended, severity) in [(false, Severity::Damage), (true, Severity::Warning)] {
+        if ended {
+            world.repo.put_horizon(1).await.unwrap();
+        }
+        let report = verify(&verifier, Depth::Structure).await.unwrap();
+        let [finding] = of(&report, &pack)[..] else { panic!("{:?}", lines(&report)) };
+        assert!(matches!(finding.problem, Problem::Missing) && finding.severity == severity, "{ended}");
+    }
+}
+
 #[tokio::test]
 async fn a_flipped_bit_in_a_pack_is_found_with_the_files_in_its_segment() {
     use crate::format::envelope::ChunkKind;
