@@ -206,12 +206,18 @@ impl Repository {
 
     /// The slots that this opens. A passphrase costs its stretching for each slot that has one.
     pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<ObjectHash>, RepoError> {
+        Ok(self.opened_by(unlock).await?.into_iter().map(|(hash, _)| hash).collect())
+    }
+
+    /// The same, with what they hold.
+    pub(super) async fn opened_by(&self, unlock: &Unlock) -> Result<Vec<(ObjectHash, Opened)>, RepoError> {
         let listed = self.store.list(layout::KEYS).await?;
         let mut slots = Slots::new((&self.store, self.env.limits), listed);
         let mut found = Vec::new();
         while let Some((hash, opened)) = slots.next(unlock).await? {
-            if opened.pins.repository == self.id() {
-                found.push(hash);
+            // A slot of another repository, which the same secret may open, is none of this one's.
+            if opened.pins.repository == self.id() && opened.pins.root == self.slot.pins.root {
+                found.push((hash, opened));
             }
         }
         Ok(found)
@@ -256,6 +262,17 @@ impl Repository {
         (role, secrets): (Role, Secrets),
         note: &SlotNote,
     ) -> Result<ObjectHash, RepoError> {
+        let content = Opened { role, secrets, pins: self.slot.pins };
+        self.put_opened(unlock, &content, note).await
+    }
+
+    /// Puts a slot; it has been read back from the store and opened when this returns.
+    pub(super) async fn put_opened(
+        &self,
+        unlock: &Unlock,
+        content: &Opened,
+        note: &SlotNote,
+    ) -> Result<ObjectHash, RepoError> {
         if matches!(unlock, Unlock::Passphrase(_)) {
             let slots = self.list_slots().await?.slots;
             let passphrases = slots.iter().filter(|slot| slot.kind == SlotKind::Passphrase).count();
@@ -263,8 +280,7 @@ impl Repository {
                 return Err(SlotError::Full.into());
             }
         }
-        let content = Opened { role, secrets, pins: self.slot.pins };
-        put_slot((&self.store, &self.env), unlock, &content, note).await
+        put_slot((&self.store, &self.env), unlock, content, note).await
     }
 
     /// Puts what this key holds into a further slot that `unlock` opens. `recovery` replaces what an admin knows of the recovery
