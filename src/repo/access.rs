@@ -57,6 +57,8 @@ pub enum Task {
     ManageKeys,
     /// `rekey`.
     Rekey,
+    /// `rekey --reencrypt`.
+    Reencrypt,
     /// `anchor`.
     Anchor,
     /// `writer list`, and `anchor --accept-missing`, which stores nothing.
@@ -77,7 +79,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Backup,
         Self::Snapshots,
         Self::Look,
@@ -99,6 +101,7 @@ impl Task {
         Self::AddSigner,
         Self::ManageKeys,
         Self::Rekey,
+        Self::Reencrypt,
         Self::Anchor,
         Self::ListWriters,
         Self::Revoke,
@@ -129,6 +132,7 @@ impl Task {
             Self::AddSigner => ("give a key to who signs", &[Dedup, Index, Metadata, Data, Root], false),
             Self::ManageKeys => ("manage keys", &[Root], false),
             Self::Rekey => ("replace the keys", &[Dedup, Index, Metadata, Data, Root], false),
+            Self::Reencrypt => ("seal old packs again", &[Dedup, Index, Metadata, Data, Writer], true),
             Self::Anchor => ("put an anchor", &[Writer], false),
             Self::ListWriters => ("list writers", &[], false),
             Self::Revoke => ("revoke writers", &[Root], false),

@@ -96,6 +96,16 @@ impl Repository {
     }
 }
 
+impl Repository {
+    /// Whether a data key is sealed to somebody else than those that the configuration names now: to a key that was replaced.
+    /// What is no sealed data key is sealed to nobody.
+    pub fn is_sealed_to_others(&self, sealed: &[u8]) -> bool {
+        let Ok(sealed) = SealedDataKey::decode(&mut Reader::new(sealed)) else { return false };
+        let now = &self.recipients[sealed.kind() as usize];
+        sealed.recipients().any(|recipient| now.iter().all(|key| key.id() != recipient))
+    }
+}
+
 /// All that reading a segment takes. Places that are equal give the same bytes; those that two index objects name for one
 /// segment may differ, because one of them is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -163,3 +163,46 @@ fn a_password_that_was_lost_is_replaced_first() {
     by("one", &["cat", &format!("latest:{}/a", place.path("src").display())]).exits(12);
     by("two", &["verify", "--data"]).exits(0);
 }
+
+#[test]
+fn a_killed_run_goes_on_and_the_old_packs_go() {
+    let (place, first) = place();
+    place.write("src/big", &noise(6_000_000, 7));
+    let second = place.backup();
+    place.run(["rekey", "-q"]).exits(0);
+    let old = place.files("repo/packs");
+    let dry = place.run(["rekey", "--reencrypt", "-n", "--json"]).exits(0).last();
+    assert_eq!(
+        (dry["type"].as_str(), dry["packs_old"].as_u64()),
+        (Some("reencrypt"), Some(old.len() as u64))
+    );
+    assert!(dry["bytes_old"].as_u64().unwrap() > 6_000_000 && dry["bytes_old"] == dry["pack_bytes"]);
+
+    // After the first pack the limit makes the next request wait.
+    let mut child = place.start(["rekey", "--reencrypt", "--limit", "1M"]);
+    while place.files("repo/packs").len() == old.len() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    place.run(["verify", "--data"]).exits(0);
+    let left = place.run(["rekey", "--reencrypt", "-n", "--json"]).exits(0).last();
+    assert_eq!(left["packs_old"], dry["packs_old"], "nothing is condemned before everything in it is safe");
+
+    let run = place.run(["rekey", "--reencrypt", "--json"]).exits(0);
+    assert!(run.err.contains("\"phase\":\"reencrypt\""), "{run:?}");
+    let done = run.last();
+    assert_eq!((&done["packs_condemned"], &done["bytes_condemned"]), (&dry["packs_old"], &dry["bytes_old"]));
+    assert_eq!(place.run(["rekey", "--reencrypt", "--json"]).exits(0).last()["packs_old"], 0);
+    let stored = place.run(["backup", "--json", "src"]).exits(0).last()["new_bytes"].as_u64().unwrap();
+    assert!(stored < 100_000, "what was sealed again is found: {stored}");
+    place.run(["prune", "--grace", "0s", "--young", "0s", "--force"]).exits(0);
+    assert!(old.iter().all(|path| !path.exists()), "the old packs are gone");
+    place.run(["verify", "--data"]).exits(0);
+    for id in [&first, &second] {
+        assert_eq!(restored(&place, "key", id), b"before\n");
+    }
+    place.run(["rekey", "--limit", "1M"]).exits(2);
+    place.run(["rekey", "--reencrypt", "--remove-old"]).exits(2);
+}

@@ -120,6 +120,7 @@ const ONCE: &[Row] = &[
     (&["writer", "revoke", "ff"], ADMIN),
     (&["rekey"], ADMIN),
     (&["rekey", "--remove-old"], ADMIN),
+    (&["rekey", "--reencrypt"], ADMIN),
 ];
 
 #[test]

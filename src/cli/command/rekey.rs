@@ -1,8 +1,11 @@
-//! `rekey`: new keys after one was lost to somebody.
+//! `rekey`: new keys after one was lost to somebody, and sealing again what is under old ones.
 
+use lifeboat::class::Class;
 use lifeboat::crypto::slot::Unlock;
+use lifeboat::ops::gc::{ReencryptOptions, ReencryptReport, reencrypt};
 use lifeboat::ops::rekey::{RekeyOptions, Rekeyed, rekey};
 use lifeboat::repo::{StoredSlot, Task};
+use lifeboat::units::ByteSize;
 use serde_json::{Value, json};
 
 use super::super::args::RekeyArgs;
@@ -14,6 +17,9 @@ use super::super::secret::Secret;
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: RekeyArgs) -> Result<Exit, CliError> {
+    if args.reencrypt {
+        return seal_again(session, &args).await;
+    }
     let (repo, own) = session.unlocked(Task::Rekey).await?;
     let keep = others(session, &args).await?;
     let options = RekeyOptions { keep: &keep, remove_old: args.remove_old, dry_run: args.dry_run };
@@ -36,6 +42,69 @@ pub(super) async fn run(session: &mut Session, args: RekeyArgs) -> Result<Exit, 
         session.say_always(&format!("key {} could not be deleted: {error}: {causes}", slot.short()));
     }
     Ok(done.left.first().map_or(Exit::Done, |(_, error)| Exit::Class(error.class())))
+}
+
+async fn seal_again(session: &mut Session, args: &RekeyArgs) -> Result<Exit, CliError> {
+    if let Some(limit) = args.limit {
+        let least = |known: Option<u64>| Some(known.unwrap_or(u64::MAX).min(limit.0));
+        let store = &mut session.settings.store;
+        (store.limit_upload, store.limit_download) = (least(store.limit_upload), least(store.limit_download));
+    }
+    let repo = session.repository(Task::Reencrypt).await?;
+    let options = ReencryptOptions { reserve: args.reserve.0, dry_run: args.dry_run };
+    let report = reencrypt(&repo, options).await?;
+    session.clear();
+    if session.voice().json {
+        session.output.json(&sealed_object(&report, args.dry_run))?;
+    } else if !session.voice().quiet {
+        session.output.text(&sealed_text(&report, args.dry_run))?;
+    }
+    for (key, reason) in &report.left {
+        session.say_always(&format!("damage: {key} stays under an old key: {reason}"));
+    }
+    Ok(match (report.left.is_empty(), report.full) {
+        (false, _) => Exit::Class(Class::Damage),
+        (true, true) => Exit::Class(Class::NoSpace),
+        (true, false) => Exit::Done,
+    })
+}
+
+fn sealed_object(report: &ReencryptReport, dry_run: bool) -> Value {
+    json!({
+        "type": "reencrypt",
+        "dry_run": dry_run,
+        "packs_old": report.old,
+        "bytes_old": report.old_bytes,
+        "pack_bytes": report.pack_bytes,
+        "packs_condemned": report.condemned,
+        "bytes_condemned": report.condemned_bytes,
+        "packs_written": report.written,
+        "bytes_written": report.written_bytes,
+        "packs_left": report.left.iter().map(|(key, why)| json!({"key": key, "reason": why})).collect::<Vec<_>>(),
+    })
+}
+
+fn sealed_text(report: &ReencryptReport, dry_run: bool) -> String {
+    let percent = match report.pack_bytes {
+        0 => 100,
+        all => 100 - report.old_bytes.min(all).saturating_mul(100).div_ceil(all),
+    };
+    let before = format!(
+        "{} packs of {} were under old keys, {percent} % of {} was under new ones\n",
+        report.old,
+        ByteSize(report.old_bytes),
+        ByteSize(report.pack_bytes),
+    );
+    if dry_run || report.old == 0 {
+        return before;
+    }
+    format!(
+        "{before}{} packs of {} are sealed again, into {} of {}; a prune deletes the old ones when the grace has passed\n",
+        report.condemned,
+        ByteSize(report.condemned_bytes),
+        report.written,
+        ByteSize(report.written_bytes),
+    )
 }
 
 /// The secrets of others who go on.
@@ -96,7 +165,7 @@ fn text(done: &Rekeyed, (dry_run, remove_old): (bool, bool)) -> String {
         });
     }
     if !dry_run {
-        out.push_str("what was stored before is still open to who kept an old key\n");
+        out.push_str("what was stored before is still open to who kept an old key, until: lifeboat rekey --reencrypt\n");
     }
     out
 }
