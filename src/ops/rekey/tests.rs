@@ -91,29 +91,8 @@ async fn what_a_lost_key_held_opens_nothing_that_is_stored_afterwards() {
     let after = back_up(&writer, &world.source()).await;
 
     let admin = at(&own, "admin").await;
-    let secrets = thief.secrets();
-    let mut new = 0;
-    for key in names(&admin).await.difference(&old) {
-        match ObjectName::parse(key) {
-            Some(ObjectName::Pack(id)) => {
-                let (_, directory) = admin.read_directory(id, size(&admin, key).await).await.unwrap();
-                for sealed in &directory.data_keys {
-                    new += 1;
-                    assert!(thief.open_data_key(sealed).is_err());
-                    assert!(admin.open_data_key(sealed).is_ok());
-                    let sealed = SealedDataKey::decode(&mut Reader::new(sealed)).unwrap();
-                    for kind in ChunkKind::ALL {
-                        for private in secrets.private_keys(kind) {
-                            assert!(open_data_key(private, &thief.id(), &sealed).is_err());
-                        }
-                    }
-                }
-            }
-            Some(ObjectName::KeySlot(_)) => new += 1,
-            _ => {}
-        }
-    }
-    assert!(new >= 6, "two packs and four slots: {new}");
+    let new: Vec<String> = names(&admin).await.difference(&old).cloned().collect();
+    assert!(sealed_from(&thief, &admin, &new).await >= 2, "a pack of content and one of trees");
     assert!(thief.opens(&file(READER)).await.unwrap().is_empty(), "nor a new slot");
     // What came before is open to it still.
     assert_eq!(reads(&thief).await, HashSet::from([before]));
@@ -136,6 +115,24 @@ async fn what_a_lost_key_held_opens_nothing_that_is_stored_afterwards() {
     assert!(knows_words(&words).await.unwrap(), "they were made anew, too");
     let words = Unlock::Words(words.secrets().recovery.clone().unwrap());
     assert_eq!(reads(&at(&words, "words").await).await.len(), 2);
+}
+
+/// How many data keys these packs have; what was taken opens none of them.
+async fn sealed_from(thief: &Repository, admin: &Repository, names: &[String]) -> usize {
+    let mut count = 0;
+    for key in names {
+        let Some(ObjectName::Pack(id)) = ObjectName::parse(key) else { continue };
+        let (_, directory) = admin.read_directory(id, size(admin, key).await).await.unwrap();
+        for sealed in &directory.data_keys {
+            count += 1;
+            assert!(thief.open_data_key(sealed).is_err());
+            assert!(admin.open_data_key(sealed).is_ok());
+            let sealed = SealedDataKey::decode(&mut Reader::new(sealed)).unwrap();
+            let mut keys = ChunkKind::ALL.into_iter().flat_map(|kind| thief.secrets().private_keys(kind));
+            assert!(!keys.any(|private| open_data_key(private, &thief.id(), &sealed).is_ok()));
+        }
+    }
+    count
 }
 
 async fn names(repo: &Repository) -> HashSet<String> {
