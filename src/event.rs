@@ -29,6 +29,8 @@ pub enum Phase {
     Mark,
     /// Moving what is needed, deleting what is not.
     Collect,
+    /// Sealing what is under old keys again.
+    Reencrypt,
 }
 
 /// A fact about a run, in order.

@@ -4,7 +4,7 @@
 //!
 //! | layer | room | what it is |
 //! |---|---|---|
-//! | 4 | [`ops`] | what the tool does: backup, restore, archive, copy, import, verify, snapshots, ls, diff, find, why, cat, stats, init, keys |
+//! | 4 | [`ops`] | what the tool does: backup, restore, archive, copy, import, verify, snapshots, ls, diff, find, why, cat, stats, init, keys, rekey |
 //! | 4 | [`serve`] | a repository shown to other programs: the mount; a directory opened to other machines: the door |
 //! | 4 | [`error`] | the one error of public operations |
 //! | 3 | [`repo`] | a repository: open, commit, read chunks, write packs |

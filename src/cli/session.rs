@@ -115,6 +115,7 @@ impl Session {
             // The past shows less than this machine has seen.
             return Ok((repository, unlock));
         }
+        self.compare_config(&repository)?;
         let missed = anchor::watch(&repository).await?;
         if missed.is_empty() {
             return Ok((repository, unlock));
@@ -126,6 +127,21 @@ impl Session {
         // A verb opens the repository once.
         let _ = self.missed.set(missed.clone());
         Ok((repository.missing(missed), unlock))
+    }
+
+    /// Fails if the store shows an older configuration than this machine has seen: whoever stores something would seal it to keys
+    /// that were replaced.
+    fn compare_config(&self, repository: &Repository) -> Result<(), CliError> {
+        match repository.compare_config() {
+            Err(error @ RepoError::Local { .. }) => {
+                let chain = observe::words::chain(&error);
+                self.warn(&format!(
+                    "the configuration is not compared with what this machine has seen: {chain}"
+                ));
+                Ok(())
+            }
+            other => Ok(other.map_err(Error::from)?),
+        }
     }
 
     /// The repository, not compared with what this machine has seen.
@@ -158,9 +174,11 @@ impl Session {
         let opened = async {
             let store = Store::open(&other.url, &other.store, self.env.store_env()).await?;
             let unlock = self.unlock(&store, ("the other repository", &other.secret)).await?;
-            open(store, &self.env, (&unlock, task)).await
+            let repository = open(store, &self.env, (&unlock, task)).await?;
+            self.compare_config(&repository)?;
+            Ok(repository)
         };
-        opened.await.map_err(|error| match error.class() {
+        opened.await.map_err(|error: CliError| match error.class() {
             Class::Cancelled => error,
             _ => CliError::OfOther { place: other.url.to_string(), error: Box::new(error) },
         })

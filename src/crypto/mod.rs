@@ -29,7 +29,7 @@ pub use error::CryptoError;
 pub use hash::{ObjectHasher, chunk_id, name_hash, object_hash};
 pub use key::SecretKey;
 pub use object::{ObjectSealer, object_salt};
-pub use secrets::{Part, Pins, Secrets, WriterSecret};
+pub use secrets::{FORMER_MAX, Part, Pins, Secrets, WriterSecret};
 
 #[cfg(test)]
 pub(crate) mod testing;

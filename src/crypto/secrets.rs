@@ -2,7 +2,8 @@
 //!
 //! Stored form, sealed inside of a slot: one CBOR map. 0 root public key (32 bytes), 1 config number, 2 dedup root,
 //! 3 index key, 4 metadata private key, 5 data private key, 6 root signing seed (32 bytes each), 7 writer
-//! `[id (16 bytes), signing seed (32 bytes)]`, 8 recovery key (32 bytes).
+//! `[id (16 bytes), signing seed (32 bytes)]`, 8 recovery key (32 bytes), 9 former metadata private keys, 10 former data private
+//! keys (arrays of 32 bytes each; left out if there are none).
 
 use std::convert::Infallible;
 
@@ -13,13 +14,18 @@ use super::hpke::PrivateKey;
 use super::sign::VerifyingKey;
 use super::{CryptoError, SecretKey};
 use crate::format::FormatError;
+use crate::format::envelope::ChunkKind;
 use crate::format::keyslot::{Role, byte_array, read_map};
 use crate::id::{RepositoryId, WriterId};
 
 const SECTION: (&str, &str) = ("12", "secrets of a key slot");
 
-/// More than all secrets need; the buffer must not grow while secrets are in it.
+/// More than all secrets need besides former keys; the buffer must not grow while secrets are in it.
 const ENCODED_MAX: usize = 512;
+/// What a former key takes.
+const FORMER_LEN: usize = 34;
+/// Most former keys of one purpose; with so many of both a slot is well below its greatest length.
+pub const FORMER_MAX: usize = 256;
 
 /// What the holder of a slot believes without asking the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,10 @@ pub struct Secrets {
     pub root: Option<SecretKey>,
     /// What the recovery words spell, so that an admin can see them again. It opens nothing that an admin cannot open.
     pub recovery: Option<SecretKey>,
+    /// Open data keys of trees and snapshots from before the keys were replaced.
+    pub former_metadata: Vec<PrivateKey>,
+    /// Open data keys of content from before the keys were replaced.
+    pub former_data: Vec<PrivateKey>,
 }
 
 /// One of the secrets that [`Secrets`] may hold, in the order of `NAMES`.
@@ -77,6 +87,10 @@ pub enum Part {
     Root,
     /// Spells the recovery words.
     Recovery,
+    /// Opens old trees and snapshots.
+    FormerMetadata,
+    /// Opens old content.
+    FormerData,
 }
 
 impl Part {
@@ -94,7 +108,7 @@ enum Need {
 }
 
 /// The order of [`Secrets::present`].
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "dedup key",
     "index key",
     "metadata private key",
@@ -102,16 +116,18 @@ const NAMES: [&str; 7] = [
     "signing key",
     "root signing key",
     "recovery key",
+    "former metadata private keys",
+    "former data private keys",
 ];
 
-const fn needs(role: Role) -> [Need; 7] {
+const fn needs(role: Role) -> [Need; 9] {
     use Need::{May, Must, Never};
     match role {
-        Role::Writer => [Must, Must, Never, Never, Must, Never, Never],
-        Role::Maintainer => [Never, Must, Must, Never, Must, Never, Never],
-        Role::Verifier => [Never, May, Never, Never, Must, Never, Never],
-        Role::Reader => [Must, Must, Must, Must, Never, Never, Never],
-        Role::Admin => [Must, Must, Must, Must, May, Must, May],
+        Role::Writer => [Must, Must, Never, Never, Must, Never, Never, Never, Never],
+        Role::Maintainer => [Never, Must, Must, Never, Must, Never, Never, May, Never],
+        Role::Verifier => [Never, May, Never, Never, Must, Never, Never, Never, Never],
+        Role::Reader => [Must, Must, Must, Must, Never, Never, Never, May, May],
+        Role::Admin => [Must, Must, Must, Must, May, Must, May, May, May],
     }
 }
 
@@ -129,8 +145,9 @@ impl Secrets {
 
     /// The part of these secrets that a role may have.
     pub fn restrict(&self, role: Role) -> Self {
-        let [dedup, index, metadata, data, writer, root, recovery] =
+        let [dedup, index, metadata, data, writer, root, recovery, former_metadata, former_data] =
             needs(role).map(|need| need != Need::Never);
+        let former = |keys: &[PrivateKey], may: bool| if may { keys.to_vec() } else { Vec::new() };
         Self {
             dedup: self.dedup.clone().filter(|_| dedup),
             index: self.index.clone().filter(|_| index),
@@ -139,7 +156,18 @@ impl Secrets {
             writer: self.writer.clone().filter(|_| writer),
             root: self.root.clone().filter(|_| root),
             recovery: self.recovery.clone().filter(|_| recovery),
+            former_metadata: former(&self.former_metadata, former_metadata),
+            former_data: former(&self.former_data, former_data),
         }
+    }
+
+    /// The private keys that open data keys of this kind, the one of what is stored now first.
+    pub fn private_keys(&self, kind: ChunkKind) -> impl Iterator<Item = &PrivateKey> {
+        let (now, former) = match kind {
+            ChunkKind::Data => (&self.data, &self.former_data),
+            ChunkKind::Tree => (&self.metadata, &self.former_metadata),
+        };
+        now.iter().chain(former)
     }
 
     /// Whether this one is there.
@@ -147,7 +175,7 @@ impl Secrets {
         self.present()[part as usize]
     }
 
-    fn present(&self) -> [bool; 7] {
+    fn present(&self) -> [bool; 9] {
         [
             self.dedup.is_some(),
             self.index.is_some(),
@@ -156,14 +184,17 @@ impl Secrets {
             self.writer.is_some(),
             self.root.is_some(),
             self.recovery.is_some(),
+            !self.former_metadata.is_empty(),
+            !self.former_data.is_empty(),
         ]
     }
 
     /// The stored form, with the pins; the repository is not repeated in it.
     pub(super) fn encode(&self, pins: &Pins) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::with_capacity(ENCODED_MAX));
+        let most = ENCODED_MAX + FORMER_LEN * (self.former_metadata.len() + self.former_data.len());
+        let mut out = Zeroizing::new(Vec::with_capacity(most));
         self.encode_fields(pins, &mut Encoder::new(&mut *out)).expect("a vector takes all bytes");
-        debug_assert!(out.len() <= ENCODED_MAX, "the buffer of secrets has grown");
+        debug_assert!(out.len() <= most, "the buffer of secrets has grown");
         out
     }
 
@@ -194,6 +225,14 @@ impl Secrets {
         if let Some(recovery) = &self.recovery {
             e.u8(8)?.bytes(recovery.expose())?;
         }
+        for (number, former) in [(9, &self.former_metadata), (10, &self.former_data)] {
+            if !former.is_empty() {
+                e.u8(number)?.array(former.len() as u64)?;
+                for key in former {
+                    e.bytes(key.seed().expose())?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -212,6 +251,8 @@ impl Secrets {
                 6 => secrets.root = Some(secret(d)?),
                 7 => secrets.writer = Some(writer(d)?),
                 8 => secrets.recovery = Some(secret(d)?),
+                9 => secrets.former_metadata = former(d)?,
+                10 => secrets.former_data = former(d)?,
                 _ => d.skip()?,
             }
             Ok(())
@@ -226,6 +267,15 @@ impl Secrets {
 fn secret(d: &mut Decoder<'_>) -> Result<SecretKey, minicbor::decode::Error> {
     let bytes = Zeroizing::new(byte_array(d)?);
     Ok(SecretKey::from_bytes(*bytes))
+}
+
+fn former(d: &mut Decoder<'_>) -> Result<Vec<PrivateKey>, minicbor::decode::Error> {
+    match d.array()? {
+        Some(count) if (1..=FORMER_MAX as u64).contains(&count) => {
+            (0..count).map(|_| secret(d).map(PrivateKey::from_seed)).collect()
+        }
+        _ => Err(minicbor::decode::Error::message("not a list of former keys")),
+    }
 }
 
 fn writer(d: &mut Decoder<'_>) -> Result<WriterSecret, minicbor::decode::Error> {
@@ -250,7 +300,16 @@ pub(super) mod tests {
             writer: Some(WriterSecret { id: WriterId::new([5; 16]), seed: key(6) }),
             root: Some(key(7)),
             recovery: None,
+            former_metadata: Vec::new(),
+            former_data: Vec::new(),
         }
+    }
+
+    fn with_former(metadata: &[u8], data: &[u8]) -> Secrets {
+        let keys = |of: &[u8]| {
+            of.iter().map(|byte| PrivateKey::from_seed(SecretKey::from_bytes([*byte; 32]))).collect()
+        };
+        Secrets { former_metadata: keys(metadata), former_data: keys(data), ..all() }
     }
 
     pub(in crate::crypto) fn pins() -> Pins {
@@ -289,6 +348,46 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn former_keys_follow_and_open_what_is_old() {
+        let bytes = with_former(&[0xa, 0xb], &[0xc]).encode(&pins());
+        let plain = all().encode(&pins());
+        let expected = [
+            &[0xaa][..],
+            &plain[1..],
+            &[9, 0x82, 0x58, 32],
+            &[0xa; 32],
+            &[0x58, 32],
+            &[0xb; 32],
+            &[10, 0x81, 0x58, 32],
+            &[0xc; 32],
+        ]
+        .concat();
+        assert_eq!(*bytes, expected);
+        let (back, _) = Secrets::decode(&bytes, pins().repository).unwrap();
+        assert_eq!(back, with_former(&[0xa, 0xb], &[0xc]));
+        let seeds = |kind| back.private_keys(kind).map(|key| key.seed().expose()[0]).collect::<Vec<_>>();
+        assert_eq!((seeds(ChunkKind::Tree), seeds(ChunkKind::Data)), (vec![3, 0xa, 0xb], vec![4, 0xc]));
+        for role in [Role::Writer, Role::Verifier] {
+            assert_eq!(back.restrict(role), all().restrict(role));
+            assert!(
+                Secrets { former_data: back.former_data.clone(), ..all().restrict(role) }
+                    .check(role)
+                    .is_err()
+            );
+        }
+        assert_eq!(back.restrict(Role::Maintainer).former_metadata.len(), 2);
+        assert!(back.restrict(Role::Maintainer).former_data.is_empty(), "it reads no file, old or new");
+        let most = with_former(&[1; FORMER_MAX], &[2; FORMER_MAX]).encode(&pins());
+        assert!(Secrets::decode(&most, pins().repository).is_ok() && most.len() < 20_000);
+        let more = with_former(&[1; FORMER_MAX + 1], &[]).encode(&pins());
+        assert!(Secrets::decode(&more, pins().repository).is_err());
+        let mut none = bytes[..plain.len()].to_vec();
+        none[0] = 0xa9;
+        none.extend([9, 0x80]);
+        assert!(Secrets::decode(&none, pins().repository).is_err(), "an empty list is left out");
+    }
+
+    #[test]
     fn broken_forms_are_refused() {
         let good = all().encode(&pins());
         for len in 0..good.len() {
@@ -306,13 +405,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_role_has_what_the_table_says() {
-        let whole = || Secrets { recovery: Some(SecretKey::from_bytes([8; 32])), ..all() };
+        let recovery = || Some(SecretKey::from_bytes([8; 32]));
+        let whole = || Secrets { recovery: recovery(), ..with_former(&[9], &[10]) };
         let held = |role| whole().restrict(role).present();
-        assert_eq!(held(Role::Writer), [true, true, false, false, true, false, false]);
-        assert_eq!(held(Role::Maintainer), [false, true, true, false, true, false, false]);
-        assert_eq!(held(Role::Verifier), [false, true, false, false, true, false, false]);
-        assert_eq!(held(Role::Reader), [true, true, true, true, false, false, false]);
-        assert_eq!(held(Role::Admin), [true; 7]);
+        assert_eq!(held(Role::Writer), [true, true, false, false, true, false, false, false, false]);
+        assert_eq!(held(Role::Maintainer), [false, true, true, false, true, false, false, true, false]);
+        assert_eq!(held(Role::Verifier), [false, true, false, false, true, false, false, false, false]);
+        assert_eq!(held(Role::Reader), [true, true, true, true, false, false, false, true, true]);
+        assert_eq!(held(Role::Admin), [true; 9]);
         let bytes = whole().encode(&pins());
         assert_eq!(Secrets::decode(&bytes, pins().repository).unwrap().0, whole());
         for role in Role::ALL {

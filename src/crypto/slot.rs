@@ -40,6 +40,15 @@ impl Unlock {
         }
     }
 
+    /// What it is, for people.
+    pub const fn what(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => "passphrase",
+            Self::KeyFile(_) => "key file",
+            Self::Words(_) => "set of recovery words",
+        }
+    }
+
     fn wrapping_key(
         &self,
         kdf: Option<KdfParams>,

@@ -187,6 +187,26 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What two configurations with one number say together: all recipients of both. `None` if they differ in anything else
+    /// but the time at which each was made.
+    pub fn merge(self, other: Self) -> Option<Self> {
+        let Self { recipients, created, .. } = other;
+        let alike = Self { recipients: self.recipients.clone(), created: self.created, ..other };
+        if alike != self {
+            return None;
+        }
+        let mut both = self;
+        let new = recipients.into_iter().filter(|one| !both.recipients.contains(one)).collect::<Vec<_>>();
+        both.recipients.extend(new);
+        both.recipients.sort_unstable_by(|one, other| {
+            (one.purpose as u8, &one.public_key).cmp(&(other.purpose as u8, &other.public_key))
+        });
+        both.created = both.created.min(created);
+        Some(both)
+    }
+}
+
 fn decode_lock(d: &mut Cbor<'_>) -> Result<Lock, FormatError> {
     let values = d.array(2, Cbor::u32)?;
     let [mode, seconds] = values.try_into().map_err(|_| d.value("lock"))?;
@@ -326,6 +346,45 @@ impl WriterEntry {
         match (writer, key, authority) {
             (Some(writer), Some(key), Some(authority)) => Ok(Self { writer, key, authority, standing }),
             _ => Err(missing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(recipients: &[(Purpose, u8)], created: i64) -> Config {
+        let recipient =
+            |(purpose, byte): &(Purpose, u8)| Recipient { purpose: *purpose, public_key: vec![*byte; 4] };
+        Config {
+            repository: RepositoryId::new([1; 16]),
+            suite: SUITE,
+            root: [2; VERIFYING_KEY_LEN],
+            recipients: recipients.iter().map(recipient).collect(),
+            chunk_params: StoredChunkParams { min: 1, average: 2, max: 3 },
+            created,
+            store_probe: 7,
+            lock: None,
+        }
+    }
+
+    #[test]
+    fn of_two_configurations_with_one_number_the_recipients_of_both_count_whatever_comes_first() {
+        use Purpose::{Data, Metadata};
+        let (one, other) = (config(&[(Data, 1), (Metadata, 2)], 9), config(&[(Metadata, 2), (Data, 3)], 5));
+        let both = config(&[(Data, 1), (Data, 3), (Metadata, 2)], 5);
+        assert_eq!(one.clone().merge(other.clone()).as_ref(), Some(&both));
+        assert_eq!(other.clone().merge(one.clone()).as_ref(), Some(&both));
+        assert_eq!(both.clone().merge(one.clone()), Some(both));
+        for different in [
+            Config { chunk_params: StoredChunkParams { min: 1, average: 2, max: 4 }, ..other.clone() },
+            Config { lock: Some(Lock { mode: LockMode::Compliance, seconds: 1 }), ..other.clone() },
+            Config { root: [3; VERIFYING_KEY_LEN], ..other.clone() },
+            Config { repository: RepositoryId::new([9; 16]), ..other.clone() },
+            Config { store_probe: 0, ..other },
+        ] {
+            assert_eq!(one.clone().merge(different), None);
         }
     }
 }

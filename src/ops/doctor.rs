@@ -184,7 +184,11 @@ async fn repository(store: Store, env: &Env, unlock: &Unlock) -> Vec<Check> {
             return vec![Check::fail("key", &error, hint)];
         }
     };
-    let mut checks = vec![Check::ok("key", format!("opens repository {}", repo.id()))];
+    let mut checks = vec![if repo.is_current() {
+        Check::ok("key", format!("opens repository {}", repo.id()))
+    } else {
+        Check::warn("key", RepoError::StaleKey.to_string(), "ask an admin for a new one")
+    }];
     match repo.load_index().await {
         Ok(index) => {
             let (unusable, marks): (Vec<_>, Vec<_>) =

@@ -55,6 +55,10 @@ pub enum Task {
     AddSigner,
     /// `key remove`, `key recovery`, `key words`.
     ManageKeys,
+    /// `rekey`.
+    Rekey,
+    /// `rekey --reencrypt`.
+    Reencrypt,
     /// `anchor`.
     Anchor,
     /// `writer list`, and `anchor --accept-missing`, which stores nothing.
@@ -75,7 +79,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Backup,
         Self::Snapshots,
         Self::Look,
@@ -96,6 +100,8 @@ impl Task {
         Self::AddReader,
         Self::AddSigner,
         Self::ManageKeys,
+        Self::Rekey,
+        Self::Reencrypt,
         Self::Anchor,
         Self::ListWriters,
         Self::Revoke,
@@ -125,11 +131,32 @@ impl Task {
             Self::AddReader => ("give a key to a reader", &[Dedup, Index, Metadata, Data], false),
             Self::AddSigner => ("give a key to who signs", &[Dedup, Index, Metadata, Data, Root], false),
             Self::ManageKeys => ("manage keys", &[Root], false),
+            Self::Rekey => ("replace the keys", &[Dedup, Index, Metadata, Data, Root], false),
+            Self::Reencrypt => ("seal old packs again", &[Dedup, Index, Metadata, Data, Writer], true),
             Self::Anchor => ("put an anchor", &[Writer], false),
             Self::ListWriters => ("list writers", &[], false),
             Self::Revoke => ("revoke writers", &[Root], false),
         };
         Needs { name, parts, removes }
+    }
+
+    /// Whether a key may do it that was made before the keys were replaced: what only reads shows what it opens, a backup asks for
+    /// no private key, and that a stolen machine is revoked must not wait. Everything else would judge by less than there is, or
+    /// give the old keys on.
+    const fn takes_stale(self) -> bool {
+        matches!(
+            self,
+            Self::Backup
+                | Self::Snapshots
+                | Self::Look
+                | Self::Why
+                | Self::Restore
+                | Self::ListHolds
+                | Self::OwnKey
+                | Self::Anchor
+                | Self::ListWriters
+                | Self::Revoke
+        )
     }
 
     /// Whether a key of this role may do it, if it holds all that its role may hold.
@@ -144,11 +171,13 @@ impl Repository {
     /// Whether the key that opened this repository may do that.
     ///
     /// # Errors
-    /// [`RepoError::WrongRole`], which names the role at hand and those that may.
+    /// [`RepoError::WrongRole`], which names the role at hand and those that may; [`RepoError::StaleKey`] if the key was made
+    /// before the keys were replaced.
     pub fn allow(&self, task: Task) -> Result<(), RepoError> {
         let (role, needs) = (self.role(), task.needs());
         if task.is_for(role) && needs.parts.iter().all(|part| self.secrets.holds(*part)) {
-            return Ok(());
+            let stale = !task.takes_stale() && !self.is_current();
+            return if stale { Err(RepoError::StaleKey) } else { Ok(()) };
         }
         let may: Vec<Role> = Role::ALL.into_iter().filter(|role| task.is_for(*role)).collect();
         let one = may.first().copied().unwrap_or(Role::Admin);

@@ -82,6 +82,7 @@ pub async fn create(store: &Store, env: &Env, slots: &[NewSlot], plan: Plan) -> 
         writer: Some(writer.clone()),
         root: Some(root.seed().clone()),
         recovery: recovery.clone(),
+        ..Secrets::default()
     };
     let pins = Pins { repository, root: root.verifying_key(), config: 0 };
     let opened = Opened { role: Role::Admin, secrets, pins };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::rekey::RekeyError;
 use super::slots::SlotError;
 use crate::class::Class;
 use crate::crypto::CryptoError;
@@ -55,6 +56,14 @@ pub enum RepoError {
         /// One of them, for the next step.
         one: Role,
     },
+    /// The key is from before the keys of the repository were replaced, and something is sealed to the new ones only.
+    #[error(
+        "this key was made before the keys of the repository were replaced, and does not open what was stored since"
+    )]
+    StaleKey,
+    /// The keys of the repository cannot be replaced.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
     /// Something about key slots.
     #[error(transparent)]
     Slot(#[from] SlotError),
@@ -175,8 +184,10 @@ impl RepoError {
             Self::WrongKey { .. }
             | Self::RoleForbids { .. }
             | Self::WrongRole { .. }
+            | Self::StaleKey
             | Self::WriterRevoked { .. } => Class::Denied,
             Self::Slot(error) => error.class(),
+            Self::Rekey(error) => error.class(),
             Self::Untrusted { .. } => Class::Tampered,
             Self::HashMismatch { .. }
             | Self::BadSignature { .. }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::RepoError;
 use super::open::Repository;
+use crate::crypto::hpke::PrivateKey;
 use crate::crypto::sign::VerifyingKey;
 use crate::crypto::{DataKey, generate_data_key, object_hash, open_data_key};
 use crate::format::datakey::SealedDataKey;
@@ -70,9 +71,9 @@ impl Repository {
     /// repository often. Nothing is shared by two repositories, or by two keys of which one opens what the other does not.
     #[must_use]
     pub fn knowing_with(self, other: &Self) -> Self {
+        let opens = |repo: &Self, kind| repo.secrets.private_keys(kind).cloned().collect::<Vec<_>>();
         let same = self.id() == other.id()
-            && self.secrets.data == other.secrets.data
-            && self.secrets.metadata == other.secrets.metadata;
+            && ChunkKind::ALL.into_iter().all(|kind| opens(&self, kind) == opens(other, kind));
         if same { Self { known: Arc::clone(&other.known), ..self } } else { self }
     }
 
@@ -80,12 +81,28 @@ impl Repository {
         let mut reader = Reader::new(sealed);
         let sealed = SealedDataKey::decode(&mut reader)?;
         reader.finish()?;
-        let (private, action) = match sealed.kind() {
-            ChunkKind::Data => (&self.secrets.data, "read content"),
-            ChunkKind::Tree => (&self.secrets.metadata, "read trees and snapshots"),
+        let action = match sealed.kind() {
+            ChunkKind::Data => "read content",
+            ChunkKind::Tree => "read trees and snapshots",
         };
-        let private = private.as_ref().ok_or(RepoError::RoleForbids { action })?;
-        Ok(open_data_key(private, &self.id(), &sealed)?)
+        let mut keys = self.secrets.private_keys(sealed.kind()).peekable();
+        let first = *keys.peek().ok_or(RepoError::RoleForbids { action })?;
+        let fits = |key: &&PrivateKey| sealed.sealed_to(key.public_key().id()).is_some();
+        match keys.find(fits) {
+            Some(private) => Ok(open_data_key(private, &self.id(), &sealed)?),
+            None if !self.is_current() => Err(RepoError::StaleKey),
+            None => Ok(open_data_key(first, &self.id(), &sealed)?),
+        }
+    }
+}
+
+impl Repository {
+    /// Whether a data key is sealed to somebody else than those that the configuration names now: to a key that was replaced.
+    /// What is no sealed data key is sealed to nobody.
+    pub fn is_sealed_to_others(&self, sealed: &[u8]) -> bool {
+        let Ok(sealed) = SealedDataKey::decode(&mut Reader::new(sealed)) else { return false };
+        let now = &self.recipients[sealed.kind() as usize];
+        sealed.recipients().any(|recipient| now.iter().all(|key| key.id() != recipient))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::trusted::trusted;
-pub(super) use self::trusted::{SLOTS_MAX, Slots};
+pub(super) use self::trusted::{SLOTS_MAX, Slots, all_configs, is_current};
 use super::env::Env;
 use super::error::RepoError;
 use super::keys::Known;
@@ -88,6 +88,10 @@ impl Repository {
             recipients[kind as usize].push(PublicKey::from_bytes(&recipient.public_key)?);
         }
         let Opened { role, secrets, pins } = opened;
+        if !is_current(&secrets, &config) {
+            let message = RepoError::StaleKey.to_string();
+            env.observer.observe(&Event::Warning { message: &message });
+        }
         let slot = OpenSlot { hash, role, pins: Pins { config: number, ..pins } };
         let index_key = secrets.index.as_ref().map(|key| key.derive(context::INDEX));
         if let Some(lock) = config.lock {
@@ -151,6 +155,12 @@ impl Repository {
     /// Whose secrets these are.
     pub fn role(&self) -> Role {
         self.slot.role
+    }
+
+    /// Whether the key opens what is stored now. One that was made before the keys were replaced opens what came before; one that
+    /// opens no trees and no content is always current.
+    pub fn is_current(&self) -> bool {
+        is_current(&self.secrets, &self.config)
     }
 
     /// The key slot they came from.

@@ -216,12 +216,19 @@ impl Repository {
 
     /// The slots that this opens, and their roles. A passphrase costs its stretching for each slot that has one.
     pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<(ObjectHash, Role)>, RepoError> {
+        let opened = self.opened_by(unlock).await?;
+        Ok(opened.into_iter().map(|(hash, opened)| (hash, opened.role)).collect())
+    }
+
+    /// The same, with what they hold.
+    pub(super) async fn opened_by(&self, unlock: &Unlock) -> Result<Vec<(ObjectHash, Opened)>, RepoError> {
         let listed = self.store.list(layout::KEYS).await?;
         let mut slots = Slots::new((&self.store, self.env.limits), listed);
         let mut found = Vec::new();
         while let Some((hash, opened)) = slots.next(unlock).await? {
-            if opened.pins.repository == self.id() {
-                found.push((hash, opened.role));
+            // A slot of another repository, which the same secret may open, is none of this one's.
+            if opened.pins.repository == self.id() && opened.pins.root == self.slot.pins.root {
+                found.push((hash, opened));
             }
         }
         Ok(found)
@@ -266,6 +273,17 @@ impl Repository {
         (role, secrets): (Role, Secrets),
         note: &SlotNote,
     ) -> Result<ObjectHash, RepoError> {
+        let content = Opened { role, secrets, pins: self.slot.pins };
+        self.put_opened(unlock, &content, note).await
+    }
+
+    /// Puts a slot; it has been read back from the store and opened when this returns.
+    pub(super) async fn put_opened(
+        &self,
+        unlock: &Unlock,
+        content: &Opened,
+        note: &SlotNote,
+    ) -> Result<ObjectHash, RepoError> {
         if matches!(unlock, Unlock::Passphrase(_)) {
             let slots = self.list_slots().await?.slots;
             let passphrases = slots.iter().filter(|slot| slot.kind == SlotKind::Passphrase).count();
@@ -273,8 +291,7 @@ impl Repository {
                 return Err(SlotError::Full.into());
             }
         }
-        let content = Opened { role, secrets, pins: self.slot.pins };
-        put_slot((&self.store, &self.env), unlock, &content, note).await
+        put_slot((&self.store, &self.env), unlock, content, note).await
     }
 
     /// Puts what this key holds into a further slot that `unlock` opens. `recovery` replaces what an admin knows of the recovery

@@ -2,7 +2,19 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 23] = [
+const VERBS: [(&str, &[&str]); 24] = [
+    (
+        "rekey",
+        &[
+            "--keep-key-file",
+            "--keep-password-file",
+            "--remove-old",
+            "--reencrypt",
+            "--limit",
+            "--dry-run",
+            "key passwd",
+        ],
+    ),
     ("anchor", &["--accept-missing", "--require-anchor"]),
     ("writer", &["list", "revoke"]),
     ("prune", &["--grace", "--undo-window", "--max-unused", "--max-repack", "--reserve", "--dry-run"]),

@@ -20,6 +20,7 @@ mod objects;
 mod places;
 mod policies;
 mod reading;
+mod rekeying;
 mod restoring;
 mod roles;
 mod secrets;

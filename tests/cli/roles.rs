@@ -71,6 +71,7 @@ const TABLE: &[Row] = &[
     (&["stats", "--snapshots"], &["maintainer", "reader", "admin"]),
     (&["key", "list"], ALL),
     (&["key", "words"], ADMIN),
+    (&["rekey", "--dry-run"], ADMIN),
     (&["doctor"], ALL),
     (&["anchor"], &["writer", "verifier", "maintainer", "admin"]),
     (&["anchor", "--accept-missing"], ALL),
@@ -117,6 +118,9 @@ const ONCE: &[Row] = &[
     (&["key", "remove", "ff"], ADMIN),
     (&["key", "recovery", "--words-to", "target/words"], ADMIN),
     (&["writer", "revoke", "ff"], ADMIN),
+    (&["rekey"], ADMIN),
+    (&["rekey", "--remove-old"], ADMIN),
+    (&["rekey", "--reencrypt"], ADMIN),
 ];
 
 #[test]

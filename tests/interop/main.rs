@@ -122,6 +122,29 @@ fn a_passphrase_opens_a_repository_without_the_program() {
     assert!(!place.read("other").output().unwrap().status.success(), "another passphrase opens nothing");
 }
 
+/// What was stored before and after the keys were replaced, also beside an old slot of the same secret.
+#[test]
+fn new_keys_and_old_ones_open_a_repository_without_the_program() {
+    let place = Place::new(&["--new-key-file", "key"], ["--key-file", "key"]);
+    fs::write(place.path("source/old"), "old content").unwrap();
+    place.backup();
+    let slots = || fs::read_dir(place.path("repo/keys")).unwrap().map(|entry| entry.unwrap().path());
+    let old = slots().next().unwrap();
+    let bytes = fs::read(&old).unwrap();
+    for _ in 0..2 {
+        done(place.lifeboat(&["rekey"]).args(place.unlock), "");
+        fs::write(place.path("source/new"), "new content").unwrap();
+        place.backup();
+    }
+    fs::write(old, bytes).unwrap();
+    assert_eq!(slots().count(), 2);
+    done(&mut place.read("target"), "");
+    for name in ["old", "new"] {
+        let content = fs::read_to_string(place.restored("target").join(name)).unwrap();
+        assert_eq!(content, format!("{name} content"));
+    }
+}
+
 #[test]
 fn what_counts_of_a_revoked_writer_comes_back_and_nothing_else() {
     let place = Place::new(&["--new-key-file", "key"], ["--key-file", "key"]);

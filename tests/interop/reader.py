@@ -140,11 +140,16 @@ class Repository:
         verified(public, data[-64:], data[:-64], what)
         return cbor2.loads(data[36:36 + length])
 
-    # Section 12: a slot that opens and has no configuration here is another repository's.
+    # Section 12: a slot that opens and has no configuration here is another repository's; the newest one comes first.
     def open(self, unlock):
         failure = Damage("no key slot opens with this")
-        for _ in self.opened_slots(unlock):
+        for self.id, secrets in sorted(self.opened_slots(unlock), key=lambda slot: slot[1][1], reverse=True):
             try:
+                self.pinned_root, self.least_config = secrets[0], secrets[1]
+                self.index_base = derive("lifeboat v1 index", secrets[3])
+                self.private = {TREE: [XWing(key) for key in [secrets[4], *secrets.get(9, [])]],
+                                DATA: [XWing(key) for key in [secrets[5], *secrets.get(10, [])]]}
+                self.chunk_key = derive("lifeboat v1 chunk id", secrets[2])
                 return self.read_config()
             except Damage as error:
                 failure = error
@@ -163,11 +168,7 @@ class Repository:
             aad = data[:32] + bytes([slot[0], slot[1]]) + struct.pack("<3I", *costs) + slot[3] + slot[4]
             secrets = cbor2.loads(opened(wrap[:32], bytes(12), slot[5], aad))
             need({0, 1, 2, 3, 4, 5} <= set(secrets), "this key belongs to a role that cannot restore")
-            self.pinned_root, self.least_config = secrets[0], secrets[1]
-            self.index_base = derive("lifeboat v1 index", secrets[3])
-            self.metadata, self.data = secrets[4], secrets[5]
-            self.chunk_key = derive("lifeboat v1 chunk id", secrets[2])
-            yield
+            yield self.id, secrets
 
     # Section 9.
     def read_config(self):
@@ -190,10 +191,10 @@ class Repository:
         if sealed not in self.keys:
             cursor = Bytes(sealed)
             run, found, commitment = cursor.take(16), cursor.number(1), cursor.take(32)
-            private = XWing(self.metadata if found == TREE else self.data)
+            need(found in self.private, "a data key of an unknown kind")
             for _ in range(cursor.number(1)):
                 recipient, form = cursor.take(16), cursor.take(1168)
-                if recipient == private.recipient:
+                for private in [k for k in self.private[found] if k.recipient == recipient]:
                     info = b"lifeboat v1 data key" + b"\1" + self.id + run + bytes([found]) + recipient
                     key = private.open(info, form)
                     need(hmac.compare_digest(keyed(key, b"commit"), commitment), "a data key breaks its commitment")

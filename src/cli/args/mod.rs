@@ -11,6 +11,7 @@ mod key;
 mod mount;
 mod policy;
 mod prune;
+mod rekey;
 mod restore;
 mod rules;
 mod select;
@@ -28,6 +29,7 @@ pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
 pub(crate) use policy::{PolicyArgs, PolicyVerb};
 pub(crate) use prune::PruneArgs;
+pub(crate) use rekey::RekeyArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
@@ -103,6 +105,8 @@ pub(crate) enum Verb {
     Doctor,
     /// Manage keys: what opens the repository, and what each may do
     Key(KeyArgs),
+    /// Replace the keys after one was lost to somebody: everything new is sealed to new ones at once
+    Rekey(RekeyArgs),
     /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
     Serve(ServeArgs),
     /// Make the permissions that a store has to give to writers, readers and others

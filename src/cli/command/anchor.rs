@@ -43,6 +43,7 @@ async fn accept(session: &mut Session) -> Result<Exit, CliError> {
     let repository = session.opened(Task::ListWriters).await?;
     let missed = watch(&repository).await?;
     accept_missing(&repository, &missed)?;
+    repository.accept_config().map_err(lifeboat::error::Error::from)?;
     session.clear();
     let ids: Vec<String> = missed.iter().map(ToString::to_string).collect();
     if session.voice().json {

@@ -22,6 +22,7 @@ mod mount;
 mod policy;
 mod prune;
 mod recovery;
+mod rekey;
 mod restore;
 pub(crate) mod serve;
 mod snapshots;
@@ -70,6 +71,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, args).await,
+        Verb::Rekey(args) => rekey::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
@@ -92,6 +94,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
+        Verb::Rekey(_) => "rekey",
         Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",

@@ -46,9 +46,17 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
             found.closed
         ));
     }
-    // What nobody believes because its writer was revoked before is no damage.
-    let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
-    Ok(if damaged { Exit::Class(Class::Damage) } else { Exit::Done })
+    // What nobody believes because its writer was revoked before is no damage, nor what this key is too old for.
+    let any = |is: &dyn Fn(&Error) -> bool| found.unreadable.iter().any(|(_, error)| is(error));
+    Ok(match any(&|error| !is_after_revocation(error) && !is_stale(error)) {
+        true => Exit::Class(Class::Damage),
+        false if any(&is_stale) => Exit::Class(Class::Denied),
+        false => Exit::Done,
+    })
+}
+
+fn is_stale(error: &Error) -> bool {
+    matches!(error, Error::Repo(RepoError::StaleKey))
 }
 
 fn is_after_revocation(error: &Error) -> bool {
@@ -59,9 +67,13 @@ fn is_after_revocation(error: &Error) -> bool {
 pub(super) fn warn_of_unreadable(session: &Session, unreadable: &[(String, Error)]) {
     let (after, others): (Vec<_>, Vec<_>) =
         unreadable.iter().partition(|(_, error)| is_after_revocation(error));
-    if let [(key, error), others @ ..] = &after[..] {
-        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
-        session.warn(&format!("{key} is left out{more}: {error}"));
+    let (stale, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, error)| is_stale(error));
+    for alike in [after, stale] {
+        if let [(key, error), others @ ..] = &alike[..] {
+            let more =
+                if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+            session.warn(&format!("{key} is left out{more}: {error}"));
+        }
     }
     for (key, error) in others {
         let causes = words::causes(error).join(": ");

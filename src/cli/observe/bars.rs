@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 const WAITING: &str = "{spinner} {prefix}";
 const OPEN_END: &str =
     "{spinner} {prefix}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}{more}\n  {wide_msg}";
-const WITH_END: &str = "{spinner} {prefix}  {bar:20} {binary_bytes} of {binary_total_bytes}  \
+const WITH_END: &str = "{spinner} {prefix}  {bar:20} {percent}% {binary_bytes} of {binary_total_bytes}  \
      {binary_bytes_per_sec}  ETA {eta}{more}\n  {wide_msg}";
 
 /// The bar, and lines above it.

@@ -70,6 +70,7 @@ pub(super) fn doing(phase: Phase) -> &'static str {
         Phase::Verify => "verifying",
         Phase::Mark => "finding out what is needed",
         Phase::Collect => "collecting",
+        Phase::Reencrypt => "sealing again",
     }
 }
 
@@ -85,6 +86,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Verify => "verify",
         Phase::Mark => "mark",
         Phase::Collect => "collect",
+        Phase::Reencrypt => "reencrypt",
     }
 }
 

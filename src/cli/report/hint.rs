@@ -4,7 +4,7 @@ use lifeboat::crypto::CryptoError;
 use lifeboat::error::{Error, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
-use lifeboat::repo::{RepoError, SlotError};
+use lifeboat::repo::{RekeyError, RepoError, SlotError};
 use lifeboat::restic::ResticError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
@@ -264,6 +264,12 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
         RepoError::WrongRole { one, .. } => format!(
             "open it with such a key, or have one made with a key of role admin: lifeboat key add --role {one}"
         ),
+        RepoError::StaleKey => "ask an admin for a new one: lifeboat key add; or to make this one anew: lifeboat rekey --keep-key-file"
+            .to_owned(),
+        RepoError::Untrusted { reason, .. } if reason.contains("this machine") => {
+            "find out who put it back; if that is in order: lifeboat anchor --accept-missing".to_owned()
+        }
+        RepoError::Rekey(error) => return rekey(error),
         RepoError::Slot(error) => return slot(error),
         RepoError::WriterRevoked { .. } => {
             "what it stored before stays; ask an admin for a new key, and why this one was revoked".to_owned()
@@ -285,6 +291,25 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
         RepoError::Crypto(error) => return crypto(error),
         _ => return None,
     })
+}
+
+fn rekey(error: &RekeyError) -> Option<String> {
+    let step = match error {
+        RekeyError::Incomplete { .. } => {
+            "leave --remove-old out, or give the secrets of those keys, too: --keep-key-file, --keep-password-file"
+        }
+        RekeyError::AtOnce => {
+            "run it again with the other admin's secret, so that one key opens all: --keep-key-file, --keep-password-file"
+        }
+        RekeyError::Overtaken => {
+            "see what there is: lifeboat key list; then run it again if it is still needed"
+        }
+        RekeyError::TooOften | RekeyError::NoNumber => {
+            "copy the snapshots into a new repository: lifeboat copy --to"
+        }
+        _ => return None,
+    };
+    Some(step.to_owned())
 }
 
 fn slot(error: &SlotError) -> Option<String> {

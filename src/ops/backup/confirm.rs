@@ -136,7 +136,7 @@ async fn look_once(repo: &Repository, root: Option<TreeRef>) -> Result<Look, Err
     let index = repo.load_index().await?;
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
     let broken = match reach.snapshot(root).await {
-        Err(Error::Repo(RepoError::RoleForbids { .. })) => return Ok(Look::Forbidden),
+        Err(Error::Repo(RepoError::RoleForbids { .. } | RepoError::StaleKey)) => return Ok(Look::Forbidden),
         other => other?,
     };
     if broken.count > 0 {

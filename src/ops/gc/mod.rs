@@ -11,6 +11,7 @@
 //! # Must not
 //! Delete anything that this run did not see condemned before it last listed snapshots.
 
+mod cut;
 mod finish;
 mod fold;
 mod locked;
@@ -19,6 +20,7 @@ mod options;
 mod origin;
 mod plan;
 pub(super) mod reach;
+mod reencrypt;
 mod remove;
 mod share;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 pub use options::{PruneOptions, PruneReport};
 pub use plan::{PackFacts, Plan, Rules, plan};
+pub use reencrypt::{ReencryptOptions, ReencryptReport, reencrypt};
 pub use share::{Share, freed, shares};
 
 use self::mover::{Emptied, Mover, age};

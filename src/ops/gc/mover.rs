@@ -3,7 +3,8 @@
 //! # Invariants
 //! What a pack holds is read from its directory, never from the index alone. Another copy counts only if the directory of an
 //! uncondemned pack that was listed names the full id, in a segment of the same origin or of a maintainer. A chunk is sealed
-//! again only after its id was recomputed.
+//! again only after its id was recomputed. What is under a data key that was sealed to replaced keys is sealed again if this key
+//! can do that.
 //!
 //! # Crash
 //! Packs that no index object lists: garbage, which a later collection drops.
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cut::{chunks_of, is_filled, proofs};
 use super::origin::signed_origins;
 use super::world::World;
 use crate::clock::Timestamp;
@@ -23,12 +25,9 @@ use crate::event::Counters;
 use crate::format::envelope::{ChunkKind, Preamble};
 use crate::format::index::{IndexBuilder, TABLE_MAX};
 use crate::format::layout::ObjectName;
-use crate::format::pack::{Directory, PACK_MAX, PackedChunk, Proof};
+use crate::format::pack::{Directory, PACK_MAX, PackedChunk};
 use crate::id::{ChunkId, ObjectHash, PackId, WriterId};
-use crate::repo::{
-    BufferPool, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, merkle_proofs, open_directory,
-    segment_leaf,
-};
+use crate::repo::{BufferPool, Moved, PackBuilder, PackKeys, RepoError, Repository, RunKeys, open_directory};
 use crate::seal::{SegmentOpener, SegmentSealer};
 use crate::store::Key;
 
@@ -86,7 +85,10 @@ pub(super) struct Mover<'a> {
     index: IndexBuilder,
     indexed: (usize, usize),
     horizon: u64,
+    /// Packs that are no other copy.
     condemned: HashSet<PackId>,
+    /// Whether nothing may be moved as it is that is under an old key.
+    renewing: bool,
     directories: HashMap<PackId, SharedDirectory>,
     /// Their packs, the oldest first.
     kept: VecDeque<PackId>,
@@ -111,10 +113,18 @@ impl<'a> Mover<'a> {
             indexed: (0, 0),
             horizon,
             condemned: world.condemned(),
+            renewing: false,
             directories: HashMap::new(),
             kept: VecDeque::new(),
             totals: MovedTotals::default(),
         })
+    }
+
+    /// The same, for packs that are emptied because something in them is under an old key: none of them is another copy, and
+    /// nothing of that is moved as it is.
+    pub(super) fn renewing<'p>(mut self, old: impl Iterator<Item = &'p PackId>) -> Self {
+        self.condemned.extend(old);
+        Self { renewing: true, ..self }
     }
 
     /// Looks what is needed from one condemned pack, and moves it if told so; its marks are taken away then.
@@ -155,7 +165,9 @@ impl<'a> Mover<'a> {
         if whole.map(|(_, whole)| whole).ok().as_ref() != Some(&directory) {
             return Ok(Emptied::Left("its directory is not the one that was read before".into()));
         }
-        self.take(pack, &bytes, &directory, &needed).await?;
+        if !self.take(pack, &bytes, &directory, &needed).await? {
+            return Ok(Emptied::Left("a segment does not open, or is not what it is called".into()));
+        }
         for chunk in &needed {
             world.live.unmark(&chunk.id)?;
         }
@@ -264,13 +276,14 @@ impl<'a> Mover<'a> {
         Ok(None)
     }
 
+    /// Takes what is needed of a pack into others. False if something of it may not be moved as it is, and must be.
     async fn take(
         &mut self,
         pack: PackId,
         bytes: &Bytes,
         directory: &Directory,
         needed: &[PackedChunk],
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let preamble = Preamble::decode(bytes).map_err(RepoError::at(&ObjectName::Pack(pack).key()))?;
         let kind = preamble.chunk_kind;
         let proofs = proofs(bytes, directory);
@@ -288,8 +301,12 @@ impl<'a> Mover<'a> {
             // What nothing needs must not be moved: the next collection would find it and move it again.
             let whole = plain == u64::from(segment.plain_len);
             self.totals.bytes += u64::from(segment.stored_len);
-            if !whole && self.seal_again(kind, (segment, stored), sealed, wanted).await? {
+            let old = self.repo.is_sealed_to_others(sealed);
+            if (!whole || old) && self.seal_again(kind, (segment, stored), sealed, wanted).await? {
                 continue;
+            }
+            if old && self.renewing {
+                return Ok(false);
             }
             let all: Vec<_> = chunks_of(directory, number).iter().map(|c| (c.id, c.len)).collect();
             let row = usize::from(segment.origin);
@@ -299,7 +316,7 @@ impl<'a> Mover<'a> {
             self.pack(kind)?.push_moved(*segment, stored, &all, moved);
             self.finish_full(kind).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens a segment and seals the wanted chunks again. False if this key cannot, or if a chunk is not what it is called.
@@ -431,57 +448,6 @@ impl<'a> Mover<'a> {
         }
         self.put_index().await
     }
-}
-
-/// Whether the chunks of each segment lie one behind the other and fill it, as every writer leaves them: a segment is moved
-/// with the lengths of its chunks, and their places follow from these.
-fn is_filled(directory: &Directory) -> bool {
-    let mut ends = vec![0_u32; directory.segments.len()];
-    let mut last = 0;
-    let in_place = directory.chunks.iter().all(|chunk| {
-        let end = &mut ends[usize::from(chunk.segment)];
-        let good = chunk.segment >= last && chunk.offset == *end;
-        last = chunk.segment;
-        *end = chunk.offset.saturating_add(chunk.len);
-        good
-    });
-    in_place && directory.segments.iter().zip(&ends).all(|(segment, end)| segment.plain_len == *end)
-}
-
-/// The chunks of a segment; those of a directory are in order of their segments.
-fn chunks_of(directory: &Directory, segment: u16) -> &[PackedChunk] {
-    let chunks = &directory.chunks;
-    let start = chunks.partition_point(|chunk| chunk.segment < segment);
-    let end = chunks.partition_point(|chunk| chunk.segment <= segment);
-    chunks.get(start..end).unwrap_or_default()
-}
-
-/// The proof of each segment: the one it came with, or one made from the segments beside it.
-fn proofs(bytes: &[u8], directory: &Directory) -> Vec<Proof> {
-    let brought: HashMap<u16, &Proof> = directory.proofs.iter().map(|proof| (proof.segment, proof)).collect();
-    let mut own: Vec<(Vec<usize>, Vec<[u8; 32]>)> = vec![Default::default(); directory.origins.len()];
-    for (number, segment) in directory.segments.iter().enumerate() {
-        if brought.contains_key(&(number as u16)) {
-            continue;
-        }
-        let start = segment.offset as usize;
-        let stored = bytes.get(start..start + segment.stored_len as usize).unwrap_or_default();
-        let ids = chunks_of(directory, number as u16).iter().map(|c| (&c.id, c.len));
-        let (places, leaves) = &mut own[usize::from(segment.origin)];
-        places.push(number);
-        leaves.push(segment_leaf(stored, ids));
-    }
-    let none = |segment| Proof { segment, leaf: 0, leaves: 1, siblings: Vec::new() };
-    let mut proofs: Vec<Proof> = (0..directory.segments.len() as u16).map(none).collect();
-    for (number, proof) in brought {
-        proofs[usize::from(number)] = proof.clone();
-    }
-    for (places, leaves) in own {
-        for (place, proof) in places.into_iter().zip(merkle_proofs(leaves)) {
-            proofs[place] = proof;
-        }
-    }
-    proofs
 }
 
 /// How long the store has had something; zero if it came after `now`.

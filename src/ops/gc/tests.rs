@@ -16,6 +16,7 @@ mod hiding;
 mod hostile;
 mod listing;
 mod poison;
+mod reencrypt;
 mod refused;
 mod registry;
 

@@ -202,7 +202,12 @@ async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
                 false => Ok(Read::Gone(listed.id)),
             };
         }
-        Err(error @ (RepoError::Store(_) | RepoError::RoleForbids { .. } | RepoError::Cancelled)) => {
+        Err(
+            error @ (RepoError::Store(_)
+            | RepoError::RoleForbids { .. }
+            | RepoError::StaleKey
+            | RepoError::Cancelled),
+        ) => {
             return Err(error.into());
         }
         Err(error) => error,

@@ -307,7 +307,9 @@ pub(crate) fn may_have_moved(error: &Error) -> bool {
 /// Whether a failure concerns only the bytes that were asked for, so that everything else can still be read.
 pub(crate) fn is_local_damage(error: &Error) -> bool {
     match error {
-        Error::Repo(RepoError::RoleForbids { .. } | RepoError::Cancelled | RepoError::Task) => false,
+        Error::Repo(
+            RepoError::RoleForbids { .. } | RepoError::StaleKey | RepoError::Cancelled | RepoError::Task,
+        ) => false,
         Error::Repo(RepoError::Index(_)) | Error::Index(_) => false,
         // The user's own key opened the repository: what it does not open was sealed to somebody else, or is damaged.
         Error::Repo(RepoError::Crypto(_)) => true,

@@ -12,6 +12,7 @@ use crate::store::{Store, StoreError};
 pub(super) fn is_fatal(error: &RepoError) -> bool {
     match error {
         RepoError::RoleForbids { .. }
+        | RepoError::StaleKey
         | RepoError::Cancelled
         | RepoError::Task
         | RepoError::Random(_)

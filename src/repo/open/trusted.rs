@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! A passphrase is tried on no more than [`SLOTS_MAX`] slots, however many there are. A configuration counts only if the root key of the
-//! slot signed it, and if it is not older than the slot.
+//! slot signed it, and if it is not older than the slot. Of several slots that open, one whose keys open what is stored now comes
+//! before one that was made before the keys were replaced.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,9 +11,10 @@ use futures::stream::BoxStream;
 use tokio::sync::oneshot;
 
 use super::get_checked;
+use crate::crypto::hpke::PrivateKey;
 use crate::crypto::slot::{self, Opened, Unlock};
-use crate::crypto::{CryptoError, object_hash};
-use crate::format::config::Config;
+use crate::crypto::{CryptoError, Pins, Secrets, object_hash};
+use crate::format::config::{Config, Purpose};
 use crate::format::envelope::ObjectKind;
 use crate::format::keyslot::SLOT_MAX;
 use crate::format::layout::{self, ObjectName};
@@ -47,19 +49,57 @@ pub(super) async fn trusted(
     let mut slots = Slots::new((store, limits), slots);
     let (mut found, mut newest) = limits.both(slots.next(unlock), newest).await?;
     let mut failure = None;
+    let mut best: Option<Trusted> = None;
     while let Some((hash, opened)) = found {
         match read_config(store, &opened, (&configs, newest.take())).await {
-            Ok(config) => {
-                // Nobody listens any more only if reading the registry failed.
-                let _ = root.send((opened.pins.repository, opened.pins.root));
-                return Ok((hash, opened, config));
+            Ok(config) if is_current(&opened.secrets, &config.1) => {
+                best = Some((hash, opened, config));
+                break;
             }
+            // An interrupted replacement of the keys leaves an old slot beside the new one.
+            Ok(config) => best = best.or(Some((hash, opened, config))),
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
             Err(error) => failure = failure.or(Some(error)),
         }
         found = slots.next(unlock).await?;
     }
-    Err(failure.unwrap_or_else(|| slots.failure(unlock)))
+    match best {
+        Some(trusted) => {
+            // Nobody listens any more only if reading the registry failed.
+            let _ = root.send((trusted.1.pins.repository, trusted.1.pins.root));
+            Ok(trusted)
+        }
+        None => Err(failure.unwrap_or_else(|| slots.failure(unlock))),
+    }
+}
+
+/// Whether the private keys among these secrets are those that the configuration has everything sealed to.
+pub(in crate::repo) fn is_current(secrets: &Secrets, config: &Config) -> bool {
+    let is_named = |purpose, key: &PrivateKey| {
+        let public = key.public_key().to_bytes();
+        config.recipients.iter().any(|found| found.purpose == purpose && found.public_key == public)
+    };
+    [(Purpose::Data, &secrets.data), (Purpose::Metadata, &secrets.metadata)]
+        .into_iter()
+        .all(|(purpose, key)| key.as_ref().is_none_or(|key| is_named(purpose, key)))
+}
+
+/// Every configuration that the maker of this slot signed, with its number and hash, the newest last. What is none is passed by.
+pub(in crate::repo) async fn all_configs(
+    store: &Store,
+    pins: &Pins,
+) -> Result<Vec<(u64, ObjectHash, Config)>, RepoError> {
+    let mut found = Vec::new();
+    for name in list_configs(store).await? {
+        let ObjectName::Config(number, hash) = name else { continue };
+        let bytes = get_checked(store, name, SIGNED_MAX as u64).await;
+        match bytes.and_then(|bytes| read_one_config(pins, (name, number), &bytes)) {
+            Ok(config) => found.push((number, hash, config)),
+            Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// The names of configurations, the newest last.
@@ -135,12 +175,7 @@ impl<'a> Slots<'a> {
 
     /// Why none opened.
     fn failure(self, unlock: &Unlock) -> RepoError {
-        let what = match unlock {
-            Unlock::Passphrase(_) => "passphrase",
-            Unlock::KeyFile(_) => "key file",
-            Unlock::Words(_) => "set of recovery words",
-        };
-        self.damaged.unwrap_or(RepoError::WrongKey { what })
+        self.damaged.unwrap_or(RepoError::WrongKey { what: unlock.what() })
     }
 }
 
@@ -162,12 +197,17 @@ async fn read_config(
             Some(bytes) => bytes,
             None => get_checked(store, *name, SIGNED_MAX as u64).await,
         };
-        match bytes.and_then(|bytes| read_one_config(opened, (*name, number), &bytes)) {
-            Ok(_) if newest.is_some() => {
+        match bytes.and_then(|bytes| read_one_config(&opened.pins, (*name, number), &bytes)) {
+            // Two admins may have replaced the keys at the same time: then everything is sealed to both new ones.
+            Ok(config) => {
+                let both = match newest.take() {
+                    Some((_, other)) => other.merge(config),
+                    None => Some(config),
+                };
                 let reason = "two configurations have the same number";
-                return Err(RepoError::Untrusted { repository, reason });
+                let both = both.ok_or(RepoError::Untrusted { repository, reason })?;
+                newest = Some((number, both));
             }
-            Ok(config) => newest = Some((number, config)),
             // Garbage under a config's name is skipped, so that nobody can lock a repository with it.
             Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
             Err(error) => failure = Some(error),
@@ -185,26 +225,26 @@ async fn read_config(
 }
 
 fn read_one_config(
-    opened: &Opened,
+    pins: &Pins,
     (name, number): (ObjectName, u64),
     bytes: &[u8],
 ) -> Result<Config, RepoError> {
     let key = name.key();
     let at = || RepoError::at(key.as_str());
     let (preamble, signed) =
-        Signed::decode(bytes, ObjectKind::Config, Some(&opened.pins.repository)).map_err(at())?;
-    if opened.pins.root.verify(signed.message, &signed.signature).is_err() {
+        Signed::decode(bytes, ObjectKind::Config, Some(&pins.repository)).map_err(at())?;
+    if pins.root.verify(signed.message, &signed.signature).is_err() {
         return Err(RepoError::BadSignature { key });
     }
     // An old config under a new number would bring back keys that were taken away.
     if u64::from(preamble.key_generation) != number {
         let reason = "its name carries another number than it was signed with";
-        return Err(RepoError::Untrusted { repository: opened.pins.repository, reason });
+        return Err(RepoError::Untrusted { repository: pins.repository, reason });
     }
     let config = Config::decode(signed.value).map_err(at())?;
-    if config.repository != opened.pins.repository || config.root != *opened.pins.root.as_bytes() {
+    if config.repository != pins.repository || config.root != *pins.root.as_bytes() {
         let reason = "it names another repository or root key";
-        return Err(RepoError::Untrusted { repository: opened.pins.repository, reason });
+        return Err(RepoError::Untrusted { repository: pins.repository, reason });
     }
     Ok(config)
 }
