@@ -23,6 +23,7 @@ mod reading;
 mod restoring;
 mod roles;
 mod secrets;
+mod sftp;
 mod sources;
 mod support;
 mod trusting;
