@@ -22,6 +22,7 @@ pub mod ls;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+pub mod status;
 pub mod tag;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -25,5 +25,6 @@ mod roles;
 mod secrets;
 mod sftp;
 mod sources;
+mod status;
 mod support;
 mod trusting;

@@ -51,7 +51,7 @@ pub(super) async fn run(session: &mut Session, args: SnapshotsArgs) -> Result<Ex
     Ok(if damaged { Exit::Class(Class::Damage) } else { Exit::Done })
 }
 
-fn is_after_revocation(error: &Error) -> bool {
+pub(super) fn is_after_revocation(error: &Error) -> bool {
     matches!(error, Error::Repo(RepoError::AfterRevocation { .. }))
 }
 
