@@ -12,6 +12,8 @@ pub enum Class {
     Partial,
     /// Damage was found.
     Damage,
+    /// Something is not as a person wants it to be.
+    Missed,
     /// Refused because it would be dangerous; a named flag allows it.
     Refused,
     /// Stored, but not confirmed.

@@ -23,6 +23,7 @@ pub mod rekey;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+pub mod status;
 pub mod tag;
 #[cfg(test)]
 pub(crate) mod testing;

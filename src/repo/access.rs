@@ -19,6 +19,8 @@ pub enum Task {
     Backup,
     /// `snapshots`: a key that cannot open them sees those of its own runs, from local state.
     Snapshots,
+    /// `status`: as `snapshots`.
+    Status,
     /// `ls`, `diff`, `find`.
     Look,
     /// `why`.
@@ -79,9 +81,10 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Backup,
         Self::Snapshots,
+        Self::Status,
         Self::Look,
         Self::Why,
         Self::Restore,
@@ -113,6 +116,7 @@ impl Task {
         let (name, parts, removes): (_, &[Part], _) = match self {
             Self::Backup => ("back up", &[Dedup, Index, Writer], false),
             Self::Snapshots => ("list snapshots", &[], false),
+            Self::Status => ("tell how jobs stand", &[], false),
             Self::Look => ("look into snapshots", &[Dedup, Index, Metadata], false),
             Self::Why => ("look into snapshots", &[Dedup, Index, Metadata], false),
             Self::Restore => ("read files", &[Dedup, Index, Metadata, Data], false),
@@ -195,14 +199,18 @@ mod tests {
         let of = |role| Task::ALL.into_iter().filter(|task| task.is_for(role)).collect::<Vec<_>>();
         use Task::{
             AddReader, Anchor, Backup, Forget, Hold, JudgeSnapshots, ListHolds, ListWriters, Look, OwnKey,
-            Prune, Restore, Snapshots, Stats, Tag, Undelete, Verify, VerifyData, Why,
+            Prune, Restore, Snapshots, Stats, Status, Tag, Undelete, Verify, VerifyData, Why,
         };
-        assert_eq!(of(Role::Writer), [Backup, Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
-        assert_eq!(of(Role::Verifier), [Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
+        assert_eq!(
+            of(Role::Writer),
+            [Backup, Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters]
+        );
+        assert_eq!(of(Role::Verifier), [Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
         assert_eq!(
             of(Role::Maintainer),
             [
                 Snapshots,
+                Status,
                 Forget,
                 JudgeSnapshots,
                 Undelete,
@@ -221,6 +229,7 @@ mod tests {
             of(Role::Reader),
             [
                 Snapshots,
+                Status,
                 Look,
                 Why,
                 Restore,

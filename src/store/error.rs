@@ -7,11 +7,12 @@ use std::io;
 use object_store::client::HttpError;
 
 use super::as_of::says_no_versions;
-use super::door::{DoorError, DoorKind};
+use super::door::{DoorError, FarKind};
 use super::key::KeyError;
 use super::local::LocalError;
 use super::location::UrlError;
 use super::open::OpenError;
+use super::sftp::SftpError;
 use crate::class::Class;
 use crate::random::RandomError;
 
@@ -247,7 +248,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 fn names_a_bucket(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
         matches!(error.downcast_ref(), Some(LocalError::NoRoot { .. }))
-            || door_kind(error) == Some(DoorKind::NoRoot)
+            || far_kind(error) == Some(FarKind::NoRoot)
             || {
                 let text = error.to_string();
                 text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
@@ -255,18 +256,18 @@ fn names_a_bucket(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-fn door_kind(error: &(dyn Error + 'static)) -> Option<DoorKind> {
-    error.downcast_ref().map(DoorError::kind)
+fn far_kind(error: &(dyn Error + 'static)) -> Option<FarKind> {
+    error.downcast_ref().map(DoorError::kind).or_else(|| error.downcast_ref().map(SftpError::kind))
 }
 
 fn kind_of(error: &(dyn Error + 'static)) -> Kind {
     // It holds what others say, in words that mean nothing here.
-    match chain(error).find_map(door_kind) {
-        Some(DoorKind::Unreachable) => return Kind::Unreachable,
-        Some(DoorKind::Denied) => return Kind::Denied,
-        Some(DoorKind::NoSpace) => return Kind::NoSpace,
-        Some(DoorKind::NoRoot) => return Kind::NoBucket,
-        Some(DoorKind::Other) => return Kind::Other,
+    match chain(error).find_map(far_kind) {
+        Some(FarKind::Unreachable) => return Kind::Unreachable,
+        Some(FarKind::Denied) => return Kind::Denied,
+        Some(FarKind::NoSpace) => return Kind::NoSpace,
+        Some(FarKind::NoRoot) => return Kind::NoBucket,
+        Some(FarKind::Other) => return Kind::Other,
         None => {}
     }
     if names_a_bucket(error) {

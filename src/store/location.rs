@@ -15,7 +15,7 @@ pub enum UrlError {
     Empty,
     /// The scheme is not one of ours.
     #[error(
-        "`{scheme}://` is not a kind of repository location; use a path, ssh://, s3://, gs://, az:// or file://"
+        "`{scheme}://` is not a kind of repository location; use a path, ssh://, sftp://, s3://, gs://, az:// or file://"
     )]
     Scheme {
         /// What stands before `://`.
@@ -46,7 +46,7 @@ pub enum UrlError {
         prefix: String,
     },
     /// What stands where a host belongs cannot be one.
-    #[error("an ssh:// location is ssh://[user@]host[:port][/path]")]
+    #[error("a location on another machine is ssh://[user@]host[:port][/path], or the same with sftp://")]
     Host,
     /// `file://` with a host, or not a path.
     #[error("a file:// location needs an absolute path and no host")]
@@ -61,6 +61,7 @@ pub(super) enum Place {
     Google { bucket: String, prefix: String },
     Azure { account: Option<String>, container: String, prefix: String },
     Ssh(Host),
+    Sftp(Host),
     Memory,
 }
 
@@ -129,7 +130,7 @@ impl StoreUrl {
             Place::Azure { account, container, prefix } => {
                 (Cloud::Azure, account.as_deref(), container, prefix)
             }
-            Place::Local(_) | Place::Ssh(_) | Place::Memory => return None,
+            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Memory => return None,
         };
         Some(Bucket { cloud, account, name, prefix })
     }
@@ -138,7 +139,7 @@ impl StoreUrl {
     pub(super) fn prefix(&self) -> &str {
         match &self.place {
             Place::S3 { prefix, .. } | Place::Google { prefix, .. } | Place::Azure { prefix, .. } => prefix,
-            Place::Local(_) | Place::Ssh(_) | Place::Memory => "",
+            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Memory => "",
         }
     }
 }
@@ -148,7 +149,8 @@ impl fmt::Display for StoreUrl {
         let (scheme, bucket, prefix) = match &self.place {
             Place::Local(path) => return path.display().fmt(f),
             Place::Memory => return f.pad("memory://"),
-            Place::Ssh(host) => return f.pad(&ssh_text(host)),
+            Place::Ssh(host) => return f.pad(&host_text("ssh", host)),
+            Place::Sftp(host) => return f.pad(&host_text("sftp", host)),
             Place::S3 { bucket, prefix } => ("s3", bucket.clone(), prefix),
             Place::Google { bucket, prefix } => ("gs", bucket.clone(), prefix),
             Place::Azure { account: None, container, prefix } => ("az", container.clone(), prefix),
@@ -161,8 +163,10 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-const SCHEMES: [&str; 13] =
-    ["s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "file", "memory", "http", "https", "ssh"];
+const SCHEMES: [&str; 14] = [
+    "s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "file", "memory", "http", "https", "ssh",
+    "sftp",
+];
 
 impl FromStr for StoreUrl {
     type Err = UrlError;
@@ -185,7 +189,8 @@ impl FromStr for StoreUrl {
         let place = match scheme.to_ascii_lowercase().as_str() {
             "file" => Place::Local(file_path(text)?),
             "memory" => Place::Memory,
-            "ssh" => Place::Ssh(ssh(rest)?),
+            "ssh" => Place::Ssh(host(rest)?),
+            "sftp" => Place::Sftp(host(rest)?),
             "s3" | "s3a" => {
                 let (bucket, prefix) = bucket_and_prefix(rest)?;
                 Place::S3 { bucket, prefix }
@@ -213,15 +218,15 @@ fn file_path(text: &str) -> Result<PathBuf, UrlError> {
     url.to_file_path().map_err(|()| UrlError::File)
 }
 
-fn ssh_text(host: &Host) -> String {
+fn host_text(scheme: &str, host: &Host) -> String {
     let user = host.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
     let name = if host.name.contains(':') { format!("[{}]", host.name) } else { host.name.clone() };
     let port = host.port.map_or_else(String::new, |port| format!(":{port}"));
-    format!("ssh://{user}{name}{port}{}", host.path)
+    format!("{scheme}://{user}{name}{port}{}", host.path)
 }
 
 /// `[user@]host[:port][/path]`. The path is taken as it stands; `/~/` begins at the user's home.
-fn ssh(rest: &str) -> Result<Host, UrlError> {
+fn host(rest: &str) -> Result<Host, UrlError> {
     let (authority, path) = match rest.find('/') {
         Some(at) => (&rest[..at], &rest[at..]),
         None => (rest, ""),
@@ -325,6 +330,7 @@ mod tests {
             ("ssh://host/", "ssh://host"),
             ("ssh://ann@host.example:2222/srv/a b/", "ssh://ann@host.example:2222/srv/a b"),
             ("ssh://[fe80::1%eth0]:22/~/x", "ssh://[fe80::1%eth0]:22/~/x"),
+            ("SFTP://ann@host:2222/srv/a b/", "sftp://ann@host:2222/srv/a b"),
         ] {
             let url: StoreUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), printed, "{text}");
@@ -338,7 +344,7 @@ mod tests {
             "",
             "s3:bucket",
             "http://host/bucket",
-            "sftp://host/x",
+            "ftp://host/x",
             "s3://",
             "s3:///x",
             "s3://key:hunter2@bucket/x",
@@ -362,6 +368,8 @@ mod tests {
             "ssh://[::1]x",
             "ssh://ho st/srv",
             "ssh://host/a\nb",
+            "sftp://-oProxyCommand=hunter2/srv",
+            "sftp:host",
         ] {
             let error = bad.parse::<StoreUrl>().unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");

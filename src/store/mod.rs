@@ -1,7 +1,7 @@
 //! Object storage: typed keys, durable writes, exact reads, complete listings, patience.
 //!
-//! The only room that knows `object_store`. A directory, one behind a door (`ssh://`), S3, Google and Azure look the same
-//! from above; what they do not share is evened out here or reported by [`Store::probe`].
+//! The only room that knows `object_store`. A directory, one behind a door (`ssh://`) or SFTP, S3, Google and Azure look the
+//! same from above; what they do not share is evened out here or reported by [`Store::probe`].
 //!
 //! # Invariants
 //! When [`Store::put`] returns, the object is durable. A listing is complete or an error, never silently empty. A read
@@ -23,6 +23,7 @@ mod connect;
 pub mod door;
 mod error;
 pub mod fault;
+mod files;
 mod google;
 mod key;
 mod limit;
@@ -37,6 +38,7 @@ mod pool;
 mod probe;
 mod read_only;
 mod retry;
+mod sftp;
 
 use std::fmt;
 use std::ops::Range;
@@ -60,10 +62,9 @@ pub use probe::{ProbeCheck, ProbeExtent, ProbeFailure, ProbeReport, ProbeStep};
 pub use read_only::ReadOnly;
 
 use self::aws::Vault;
-use self::door::DoorStore;
 use self::error::{Request, classify};
+use self::files::Files;
 use self::limit::Limit;
-use self::local::LocalStore;
 use self::pool::Pool;
 use crate::clock::Timestamp;
 use crate::event::{Counters, Event};
@@ -85,8 +86,8 @@ pub struct Object {
 
 struct Inner {
     objects: Arc<dyn ObjectStore>,
-    local: Option<LocalStore>,
-    door: Option<DoorStore>,
+    /// Where objects are files.
+    files: Option<Files>,
     url: StoreUrl,
     env: StoreEnv,
     retry_for: Duration,
@@ -128,8 +129,7 @@ impl Store {
         let opened = open::open(url, options, &env, &pool).await?;
         Ok(Self(Arc::new(Inner {
             objects: opened.objects,
-            local: opened.local,
-            door: opened.door,
+            files: opened.files,
             url: url.clone(),
             env,
             retry_for: options.retry_for,
@@ -148,8 +148,7 @@ impl Store {
     pub fn from_object_store(objects: Arc<dyn ObjectStore>, options: &StoreOptions, env: StoreEnv) -> Self {
         Self(Arc::new(Inner {
             objects,
-            local: None,
-            door: None,
+            files: None,
             url: StoreUrl::memory(),
             env,
             retry_for: options.retry_for,
@@ -171,15 +170,24 @@ impl Store {
         options: &StoreOptions,
         env: StoreEnv,
     ) -> Self {
-        let store = DoorStore::new(connect, path.to_owned(), "ssh://test".to_owned());
-        let Self(inner) = Self::from_object_store(Arc::new(store.clone()), options, env);
-        let inner = Inner {
-            objects: Arc::clone(&inner.objects),
-            local: None,
-            door: Some(store),
+        let store = door::DoorStore::new(connect, path.to_owned(), "ssh://test".to_owned());
+        Self::with_files(Arc::new(store.clone()), Files::Door(store), options, env)
+    }
+
+    /// A store of files on another machine that a test plays.
+    #[cfg(test)]
+    fn with_files(
+        objects: Arc<dyn ObjectStore>,
+        files: Files,
+        options: &StoreOptions,
+        env: StoreEnv,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            objects,
+            files: Some(files),
             url: "ssh://test".parse().expect("it is an address"),
-            env: inner.env.clone(),
-            retry_for: inner.retry_for,
+            env,
+            retry_for: options.retry_for,
             create_only: true,
             keeps_memory: false,
             upload: None,
@@ -187,8 +195,7 @@ impl Store {
             pool: Pool::default(),
             vault: None,
             lock: OnceLock::new(),
-        };
-        Self(Arc::new(inner))
+        }))
     }
 
     /// Stores an object in one request; durable when it returns. May be repeated with the same content.
@@ -369,41 +376,41 @@ impl Store {
         .await
     }
 
-    /// Makes the root directory of a local store, or of one behind a door; nothing elsewhere. Nothing else makes it, so that
+    /// Makes the root directory of a store of files; nothing elsewhere. Nothing else makes it, so that
     /// a run whose disk is not mounted fails instead of writing beside it.
     pub async fn create_root(&self) -> Result<(), StoreError> {
         self.attempts(Operation::Root, "", || async {
-            let made = match (&self.0.local, &self.0.door) {
-                (Some(local), _) => local.create_root().await,
-                (None, Some(door)) => door.create_root().await,
-                (None, None) => Ok(()),
-            };
-            made.map_err(|error| self.classify(Operation::Root, "", error))
+            match &self.0.files {
+                Some(files) => {
+                    let made = files.create_root().await;
+                    made.map_err(|error| self.classify(Operation::Root, "", error))
+                }
+                None => Ok(()),
+            }
         })
         .await
     }
 
-    /// Removes half-written files that are a week old from a local store; says how many.
+    /// Removes half-written files that are a week old from a store of files; says how many.
     pub async fn sweep_temporary(&self) -> Result<u64, StoreError> {
-        let Some(local) = &self.0.local else { return Ok(0) };
-        let age = i64::try_from(STALE.as_nanos()).unwrap_or(i64::MAX);
-        let before = self.0.env.clock.now().0.saturating_sub(age);
-        local.sweep(before).await.map_err(|error| self.classify(Operation::Root, key::RESERVED, error))
+        let Some(files) = &self.0.files else { return Ok(0) };
+        let now = self.0.env.clock.now().0;
+        files.sweep(now).await.map_err(|error| self.classify(Operation::Root, key::RESERVED, error))
     }
 
     /// Whether names are those of files, so that one cannot be the beginning of another.
     pub fn has_directories(&self) -> bool {
-        self.is_local() || self.0.door.is_some()
+        self.0.files.is_some()
     }
 
     /// Whether the objects are files of this machine.
     pub fn is_local(&self) -> bool {
-        self.0.local.is_some()
+        self.local_root().is_some()
     }
 
     /// The directory of a local store.
     pub fn local_root(&self) -> Option<&Path> {
-        self.0.local.as_ref().map(LocalStore::root)
+        self.0.files.as_ref()?.local_root()
     }
 
     /// Where the store lies.
@@ -411,13 +418,9 @@ impl Store {
         &self.0.url
     }
 
-    /// Bytes left for this user on the file system of a local store, or behind a door.
+    /// Bytes left for this user where objects are files, if that is known.
     pub async fn free_space(&self) -> Option<u64> {
-        if let Some(door) = &self.0.door {
-            return door.free_space().await.ok()?;
-        }
-        let local = self.0.local.clone()?;
-        tokio::task::spawn_blocking(move || local.free_space()).await.ok()?
+        self.0.files.as_ref()?.free_space().await
     }
 
     /// `relative` is a key or a prefix of one, or empty; the prefix of the location was checked when it was parsed.

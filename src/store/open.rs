@@ -11,10 +11,12 @@ use super::as_of::AsOf;
 use super::aws::Vault;
 use super::door::{DoorStore, Host, Ssh};
 use super::error::{Cause, StoreError};
+use super::files::Files;
 use super::local::{LocalOptions, LocalStore};
 use super::location::{Place, StoreUrl};
 use super::options::{Environment, StoreEnv, StoreOptions};
 use super::pool::Pool;
+use super::sftp::{SftpOptions, SftpStore};
 use super::{aws, azure, google};
 use crate::class::Class;
 
@@ -125,8 +127,8 @@ impl From<object_store::Error> for OpenError {
 /// A store that has not been asked anything yet.
 pub(super) struct Opened {
     pub(super) objects: Arc<dyn ObjectStore>,
-    pub(super) local: Option<LocalStore>,
-    pub(super) door: Option<DoorStore>,
+    /// Where objects are files.
+    pub(super) files: Option<Files>,
     pub(super) create_only: bool,
     /// Versions and locks, where the store has them.
     pub(super) vault: Option<Arc<Vault>>,
@@ -134,8 +136,13 @@ pub(super) struct Opened {
 
 impl Opened {
     /// A store of which only content is known.
-    fn plain(objects: Arc<dyn ObjectStore>, local: Option<LocalStore>, create_only: bool) -> Self {
-        Self { objects, local, door: None, create_only, vault: None }
+    fn plain(objects: Arc<dyn ObjectStore>, create_only: bool) -> Self {
+        Self { objects, files: None, create_only, vault: None }
+    }
+
+    /// A store whose objects are files.
+    fn files(objects: Arc<dyn ObjectStore>, files: Files, create_only: bool) -> Self {
+        Self { objects, files: Some(files), create_only, vault: None }
     }
 }
 
@@ -242,17 +249,25 @@ pub(super) async fn open(
             };
             none_left(taken)?;
             let store = LocalStore::with_pool(path.clone(), local, env, pool.clone())?;
-            Ok(Opened::plain(Arc::new(store.clone()), Some(store), false))
+            Ok(Opened::files(Arc::new(store.clone()), Files::Local(store), false))
         }
         Place::Memory => {
             none_left(taken)?;
-            Ok(Opened::plain(Arc::new(InMemory::new()), None, false))
+            Ok(Opened::plain(Arc::new(InMemory::new()), false))
         }
         Place::Ssh(host) => {
             let store = ssh(url, host, taken, &options.environment)?;
             // Nothing is replaced behind a door.
-            let objects = Arc::new(store.clone());
-            Ok(Opened { objects, local: None, door: Some(store), create_only: true, vault: None })
+            Ok(Opened::files(Arc::new(store.clone()), Files::Door(store), true))
+        }
+        Place::Sftp(host) => {
+            let fsync = !taken.switch("unsafe_no_fsync")?.unwrap_or(false);
+            let command = ssh_command(&mut taken, &options.environment)?;
+            none_left(taken)?;
+            let ssh = Ssh::subsystem(host, &command, "sftp", options.environment.terminal);
+            let place = (host.path.as_str(), url.to_string());
+            let store = SftpStore::new(Arc::new(ssh), place, SftpOptions { fsync }, env)?;
+            Ok(Opened::files(Arc::new(store.clone()), Files::Sftp(store), true))
         }
         Place::S3 { bucket, .. } => {
             let create_only = taken.switch("create_only")?.unwrap_or(false);
@@ -262,7 +277,7 @@ pub(super) async fn open(
                 Some(time) => Arc::new(AsOf::new(s3, Arc::clone(&vault), time)),
                 None => s3,
             };
-            Ok(Opened { objects, local: None, door: None, create_only, vault: Some(vault) })
+            Ok(Opened { objects, files: None, create_only, vault: Some(vault) })
         }
         place => {
             let create_only = taken.switch("create_only")?.unwrap_or(false);
@@ -271,27 +286,32 @@ pub(super) async fn open(
                 Place::Azure { account, container, .. } => {
                     Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
                 }
-                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) => {
+                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) | Place::Sftp(_) => {
                     Arc::new(InMemory::new())
                 }
             };
-            Ok(Opened::plain(objects, None, create_only))
+            Ok(Opened::plain(objects, create_only))
         }
     }
 }
 
 /// The option counts before the environment, and `ssh` is what there is without both.
+fn ssh_command(taken: &mut Taken, environment: &Environment) -> Result<String, OpenError> {
+    let command = taken.text("ssh.command");
+    let command = command.as_deref().or(environment.get("LIFEBOAT_SSH_COMMAND")).unwrap_or("ssh").to_owned();
+    if command.split_ascii_whitespace().next().is_none() {
+        return Err(OpenError::EmptyOption { key: "ssh.command".to_owned() });
+    }
+    Ok(command)
+}
+
 fn ssh(
     url: &StoreUrl,
     host: &Host,
     mut taken: Taken,
     environment: &Environment,
 ) -> Result<DoorStore, OpenError> {
-    let command = taken.text("ssh.command");
-    let command = command.as_deref().or(environment.get("LIFEBOAT_SSH_COMMAND")).unwrap_or("ssh").to_owned();
-    if command.split_ascii_whitespace().next().is_none() {
-        return Err(OpenError::EmptyOption { key: "ssh.command".to_owned() });
-    }
+    let command = ssh_command(&mut taken, environment)?;
     let program = taken.text("ssh.program").unwrap_or_else(|| "lifeboat".to_owned());
     none_left(taken)?;
     let ssh = Ssh::new(host, &command, &program, environment.terminal);

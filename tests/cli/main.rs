@@ -24,6 +24,8 @@ mod rekeying;
 mod restoring;
 mod roles;
 mod secrets;
+mod sftp;
 mod sources;
+mod status;
 mod support;
 mod trusting;

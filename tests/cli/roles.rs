@@ -53,6 +53,7 @@ const TABLE: &[Row] = &[
     (&["backup", "src"], &["writer", "admin"]),
     (&["backup", "--dry-run", "src"], &["writer", "admin"]),
     (&["snapshots"], ALL),
+    (&["status"], ALL),
     (&["ls", "latest"], READERS),
     (&["diff", "latest", "latest"], READERS),
     (&["find", "*"], READERS),

@@ -12,6 +12,7 @@ mod client;
 mod lock;
 mod rights;
 mod server;
+mod sftp;
 mod ssh;
 
 use std::fs;
@@ -61,6 +62,27 @@ fn the_page_about_a_server_of_ones_own_holds() {
 fn a_writer_behind_ssh_is_held_and_a_dead_server_is_waited_for() {
     if !skipped() {
         ssh::a_writer_is_held_and_a_dead_server_is_waited_for();
+    }
+}
+
+#[test]
+fn a_server_of_sftp_keeps_every_promise() {
+    if !skipped() {
+        sftp::conforms();
+    }
+}
+
+#[test]
+fn a_repository_lives_in_a_chroot_where_only_sftp_is_let_in() {
+    if !skipped() {
+        sftp::lives_in_a_chroot();
+    }
+}
+
+#[test]
+fn what_goes_wrong_with_sftp_is_said_and_a_dead_server_is_waited_for() {
+    if !skipped() {
+        sftp::says_what_is_wrong();
     }
 }
 

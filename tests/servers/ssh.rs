@@ -13,7 +13,7 @@ use crate::server::{directory, port, require, script};
 use crate::{conforms_at, fill};
 
 /// A running `sshd`. It watches its stdin, so it also ends when the test is killed.
-struct Sshd(Child);
+pub(crate) struct Sshd(Child);
 
 impl Drop for Sshd {
     fn drop(&mut self) {
@@ -23,13 +23,13 @@ impl Drop for Sshd {
 }
 
 /// Machines that are directories: a server, the machine that is backed up, and the one its owner sits at.
-struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     port: u16,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         require("sshd", "apt-get install --no-install-recommends openssh-server");
         require("rsync", "apt-get install --no-install-recommends rsync");
         let world = Self { dir: directory(), port: port() };
@@ -45,11 +45,11 @@ impl World {
         fs::write(world.path("client/.ssh/config"), "").unwrap();
         // Hosts of the page are this machine, and nothing of its user's own is looked at.
         let ssh = format!(
-            "#!/bin/sh\nexec /usr/bin/ssh -F \"$HOME/.ssh/config\" -o HostName=127.0.0.1 -o Port={} -o User={} \
+            "#!/bin/sh\ncase \" $* \" in *' -l '*) ;; *) set -- -l {} \"$@\" ;; esac\nexec /usr/bin/ssh -F \"$HOME/.ssh/config\" -o HostName=127.0.0.1 -o Port={} \
              -o UserKnownHostsFile={} -o GlobalKnownHostsFile=/dev/null -o HostKeyAlias=server \
              -o StrictHostKeyChecking=yes -o IdentityAgent=none \"$@\"\n",
-            world.port,
             user(),
+            world.port,
             world.path("known_hosts").display(),
         );
         fs::write(world.path("bin/ssh"), ssh).unwrap();
@@ -57,11 +57,11 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn public(&self, name: &str) -> String {
+    pub(crate) fn public(&self, name: &str) -> String {
         fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap()
     }
 
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Starts the server; the clients know its key from then on.
-    fn sshd(&self) -> Sshd {
+    pub(crate) fn sshd(&self) -> Sshd {
         let mut command = Command::new(script("sshd.sh"));
         command.arg(self.dir.path()).arg(self.port.to_string()).arg(self.path("bin"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -87,7 +87,7 @@ impl World {
         Sshd(child)
     }
 
-    fn environment(&self, home: &str) -> BTreeMap<String, String> {
+    pub(crate) fn environment(&self, home: &str) -> BTreeMap<String, String> {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap_or_default());
         [("HOME", self.path(home).display().to_string()), ("PATH", path)]
             .map(|(name, value)| (name.to_owned(), value))
@@ -102,7 +102,7 @@ impl World {
     }
 
     #[track_caller]
-    fn does(&self, home: &str, commands: &str) -> String {
+    pub(crate) fn does(&self, home: &str, commands: &str) -> String {
         let output = self.shell(home, commands);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{home}: {commands}\nended with {}:\n{said}", output.status);
@@ -110,7 +110,7 @@ impl World {
     }
 
     #[track_caller]
-    fn fails(&self, home: &str, commands: &str, code: i32) -> String {
+    pub(crate) fn fails(&self, home: &str, commands: &str, code: i32) -> String {
         let output = self.shell(home, commands);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{home}: {commands}\n{said}");
@@ -138,14 +138,14 @@ fn append(path: &Path, text: &str) {
     fs::write(path, before + text).unwrap();
 }
 
-fn user() -> String {
+pub(crate) fn user() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Nothing differs, down to attributes, links and holes of names.
 #[track_caller]
-fn assert_equal(left: &Path, right: &Path) {
+pub(crate) fn assert_equal(left: &Path, right: &Path) {
     let slash = |path: &Path| format!("{}/", path.display());
     let output = Command::new("rsync")
         .args(["-aHAX", "--checksum", "-n", "-i", "--delete", &slash(left), &slash(right)])
@@ -277,7 +277,7 @@ pub(crate) fn a_writer_is_held_and_a_dead_server_is_waited_for() {
 }
 
 /// How many files are below a directory.
-fn files(dir: &Path) -> usize {
+pub(crate) fn files(dir: &Path) -> usize {
     let walk = ignore::WalkBuilder::new(dir).standard_filters(false).build().filter_map(Result::ok);
     walk.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file())).count()
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A real sshd on loopback, as whoever runs this; root is not needed.
 #   sshd.sh DIR PORT PROGRAMS
-# Lets in by DIR/server/.ssh/authorized_keys; its sessions find programs in PROGRAMS first. Prints "ready" once it listens;
+# Lets in by DIR/server/.ssh/authorized_keys; its sessions find programs in PROGRAMS first; DIR/sshd_more has more settings. Prints "ready" once it listens;
 # ends, with every session, when stdin closes.
 # Needs: openssh-server openssh-client
 set -euo pipefail
@@ -21,6 +21,7 @@ KbdInteractiveAuthentication no
 AuthorizedKeysFile $dir/server/.ssh/authorized_keys
 SetEnv PATH=$programs:$PATH
 CONFIG
+[ ! -e "$dir/sshd_more" ] || cat "$dir/sshd_more" >>"$dir/sshd_config"
 "$(PATH=$PATH:/usr/sbin command -v sshd)" -D -e -f "$dir/sshd_config" 2>"$dir/sshd.log" &
 sshd=$!
 stop() {

@@ -16,6 +16,7 @@ mod restore;
 mod rules;
 mod select;
 mod serve;
+mod status;
 mod trust;
 mod verbs;
 
@@ -34,6 +35,7 @@ pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use serve::ServeArgs;
+pub(crate) use status::StatusArgs;
 pub(crate) use trust::{AnchorArgs, RevokeArgs, WriterArgs, WriterVerb};
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
@@ -42,7 +44,7 @@ pub(crate) use verbs::{
 use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 failed, 2 usage, 3 some entries failed, 4 damage, 7 refused for safety, 8 stored but not \
+Exit codes: 0 done, 1 failed, 2 usage, 3 some entries failed, 4 damage, 5 an objective is missed, 7 refused for safety, 8 stored but not \
 confirmed, 10 no repository, 11 busy, 12 access denied, 13 store unreachable, 14 no space, 15 tampering, \
 128+n signal n.";
 
@@ -68,6 +70,8 @@ pub(crate) enum Verb {
     Backup(BackupArgs),
     /// List the snapshots
     Snapshots(SnapshotsArgs),
+    /// Say of each job how old its last confirmed snapshot is, and whether it misses what is asked of it
+    Status(StatusArgs),
     /// List the entries of a snapshot
     Ls(LsArgs),
     /// Show what differs between two snapshots, or a path in them

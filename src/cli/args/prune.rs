@@ -75,7 +75,7 @@ impl PruneArgs {
 }
 
 /// Percent with one decimal, in thousandths.
-fn percent(text: &str) -> Result<u64, &'static str> {
+pub(super) fn percent(text: &str) -> Result<u64, &'static str> {
     let error = "a share is a number from 0 to 100, such as 5 or 2.5";
     let text = text.strip_suffix('%').unwrap_or(text);
     let number: f64 = text.parse().map_err(|_| error)?;

@@ -27,6 +27,7 @@ mod restore;
 pub(crate) mod serve;
 mod snapshots;
 mod stats;
+mod status;
 mod tag;
 mod undelete;
 mod verify;
@@ -53,6 +54,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Init(args) => init::run(session, args).await,
         Verb::Backup(args) => backup::run(session, args).await,
         Verb::Snapshots(args) => snapshots::run(session, args).await,
+        Verb::Status(args) => status::run(session, args).await,
         Verb::Ls(args) => ls::run(session, args).await,
         Verb::Diff(args) => diff::run(session, args).await,
         Verb::Find(args) => find::run(session, args).await,
@@ -103,6 +105,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Key(KeyArgs { verb: KeyVerb::Recovery(_) }) => "key recovery",
         Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
+        | Verb::Status(_)
         | Verb::Ls(_)
         | Verb::Diff(_)
         | Verb::Find(_)

@@ -59,7 +59,7 @@ fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Repo(RepoError::StaleKey))
 }
 
-fn is_after_revocation(error: &Error) -> bool {
+pub(super) fn is_after_revocation(error: &Error) -> bool {
     matches!(error, Error::Repo(RepoError::AfterRevocation { .. }))
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn class(class: Class) -> &'static str {
         Class::Partial => "partial",
         Class::Damage => "damage",
         Class::Refused => "refused",
+        Class::Missed => "missed",
         Class::Unconfirmed => "unconfirmed",
         Class::NoRepository => "no_repository",
         Class::Busy => "busy",

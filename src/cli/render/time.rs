@@ -42,6 +42,16 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// As [`duration`], of what may be long ago: `5 min`, `3 h`, `12 d`.
+pub(crate) fn age(age: Duration) -> String {
+    let minutes = age.as_secs() / 60;
+    match minutes {
+        0..120 => format!("{minutes} min"),
+        120..2880 => format!("{} h", minutes / 60),
+        _ => format!("{} d", minutes / 1440),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +71,9 @@ mod tests {
     fn durations_read_well() {
         for (millis, text) in [(420, "0.4 s"), (61_000, "1 min 1 s"), (7_500_000, "2 h 5 min")] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+        for (minutes, text) in [(0, "0 min"), (119, "119 min"), (120, "2 h"), (2879, "47 h"), (2880, "2 d")] {
+            assert_eq!(age(Duration::from_secs(minutes * 60)), text);
         }
     }
 }

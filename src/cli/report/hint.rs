@@ -332,7 +332,7 @@ fn slot(error: &SlotError) -> Option<String> {
 fn store(error: &StoreError, context: &Context) -> Option<String> {
     Some(match error {
         // Directories are made by `init`; buckets have owners, rules and costs of their own.
-        StoreError::NoBucket { place } if place.contains("://") && !place.starts_with("ssh://") => {
+        StoreError::NoBucket { place } if is_bucket(place) => {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
@@ -351,6 +351,11 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Whether a location is one in a cloud.
+fn is_bucket(place: &str) -> bool {
+    place.split_once("://").is_some_and(|(scheme, _)| !matches!(scheme, "ssh" | "sftp"))
 }
 
 fn crypto(error: &CryptoError) -> Option<String> {
@@ -395,5 +400,9 @@ mod tests {
         assert_eq!(hint(&error, &context).as_deref(), Some("to make one: lifeboat init -r /x"));
         let bucket = CliError::Library(StoreError::NoBucket { place: "s3://b".to_owned() }.into());
         assert!(hint(&bucket, &context).unwrap().starts_with("make the bucket"));
+        for place in ["/x", "ssh://host/x", "sftp://host/x"] {
+            let missing = CliError::Library(StoreError::NoBucket { place: place.to_owned() }.into());
+            assert!(hint(&missing, &context).unwrap().starts_with("to make one"), "{place}");
+        }
     }
 }

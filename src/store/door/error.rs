@@ -47,7 +47,7 @@ pub(crate) enum DoorError {
 
 /// What the sorting of errors must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum DoorKind {
+pub(in crate::store) enum FarKind {
     Unreachable,
     Denied,
     NoSpace,
@@ -56,13 +56,13 @@ pub(in crate::store) enum DoorKind {
 }
 
 impl DoorError {
-    pub(in crate::store) fn kind(&self) -> DoorKind {
+    pub(in crate::store) fn kind(&self) -> FarKind {
         match self {
-            Self::Lost { .. } | Self::Silent { .. } => DoorKind::Unreachable,
-            Self::Refused { .. } | Self::Answer { code: Code::Denied, .. } => DoorKind::Denied,
-            Self::Answer { code: Code::NoSpace, .. } => DoorKind::NoSpace,
-            Self::Answer { code: Code::NoRoot, .. } => DoorKind::NoRoot,
-            _ => DoorKind::Other,
+            Self::Lost { .. } | Self::Silent { .. } => FarKind::Unreachable,
+            Self::Refused { .. } | Self::Answer { code: Code::Denied, .. } => FarKind::Denied,
+            Self::Answer { code: Code::NoSpace, .. } => FarKind::NoSpace,
+            Self::Answer { code: Code::NoRoot, .. } => FarKind::NoRoot,
+            _ => FarKind::Other,
         }
     }
 
@@ -93,7 +93,7 @@ fn colon(said: &str) -> String {
 }
 
 /// What another program said, in one line that no terminal takes for a command.
-pub(super) fn said(bytes: &[u8]) -> String {
+pub(in crate::store) fn said(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let clean = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };

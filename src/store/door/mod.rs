@@ -15,7 +15,6 @@ pub mod wire;
 
 pub(super) use client::DoorStore;
 pub(crate) use error::DoorError;
-pub(super) use error::DoorKind;
-#[cfg(test)]
+pub(super) use error::{FarKind, said};
 pub(crate) use line::{Connect, Far, Wires};
 pub(super) use ssh::{Host, Ssh};

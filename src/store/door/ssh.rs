@@ -60,9 +60,18 @@ pub(in crate::store) struct Ssh {
 }
 
 impl Ssh {
-    /// `command` is the program and its first arguments; `program` is what it is to run on the other machine; `asks` if there
-    /// is a terminal to ask for a password at.
+    /// A connection to lifeboat there. `command` is the program and its first arguments; `program` is what it is to run on
+    /// the other machine; `asks` if there is a terminal to ask for a password at.
     pub(in crate::store) fn new(host: &Host, command: &str, program: &str, asks: bool) -> Self {
+        Self::with((host, command, asks), &[], &remote(program, &host.path))
+    }
+
+    /// A connection to a subsystem of the server, otherwise as [`Ssh::new`].
+    pub(in crate::store) fn subsystem(host: &Host, command: &str, name: &str, asks: bool) -> Self {
+        Self::with((host, command, asks), &["-s"], name)
+    }
+
+    fn with((host, command, asks): (&Host, &str, bool), options: &[&str], what: &str) -> Self {
         let mut words: Vec<String> = command.split_ascii_whitespace().map(str::to_owned).collect();
         let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
         add(&[
@@ -83,7 +92,8 @@ impl Ssh {
         if let Some(user) = &host.user {
             add(&["-l", user]);
         }
-        add(&["--", &host.name, &remote(program, &host.path)]);
+        add(options);
+        add(&["--", &host.name, what]);
         Self { words, asks }
     }
 }
@@ -249,6 +259,8 @@ mod tests {
         assert_eq!(remote("lifeboat", "/~/-x"), "lifeboat serve --stdio --role=admin --root=-x");
         assert_eq!(remote("lifeboat", ""), "lifeboat serve --stdio --role=admin");
         assert!(!Ssh::new(&host(""), "ssh", "lifeboat", true).words.join(" ").contains("BatchMode"));
+        let line = Ssh::subsystem(&host("/srv"), "ssh", "sftp", false).words.join(" ");
+        assert!(line.ends_with(" -l ann -s -- ::1 sftp"), "{line}");
     }
 
     #[test]

@@ -37,6 +37,7 @@ use object_store::{
 };
 
 use self::disk::{Disk, Kind, RealDisk};
+pub(super) use self::read::{cut, meta};
 pub use self::shelf::{Incoming, Listing, Reading, Shelf};
 use super::objects::delete_each;
 use super::options::StoreEnv;

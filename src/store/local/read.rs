@@ -35,7 +35,7 @@ impl<F> Opened<F> {
 }
 
 /// Metadata of an object from what the file system says; `modified` is seconds and nanoseconds since 1970.
-pub(super) fn meta(location: ObjectPath, size: u64, modified: (i64, i64)) -> ObjectMeta {
+pub(in crate::store) fn meta(location: ObjectPath, size: u64, modified: (i64, i64)) -> ObjectMeta {
     let seconds = modified.0.clamp(0, LAST_SECOND).unsigned_abs();
     let nanos = u32::try_from(modified.1).ok().filter(|n| *n < 1_000_000_000).unwrap_or(0);
     let last_modified = (UNIX_EPOCH + Duration::new(seconds, nanos)).into();
@@ -102,7 +102,7 @@ impl<D: Disk> Inner<D> {
 }
 
 /// The wanted part of an object of `size` bytes; empty where they do not overlap.
-fn cut(wanted: Option<&GetRange>, size: u64) -> Range<u64> {
+pub(in crate::store) fn cut(wanted: Option<&GetRange>, size: u64) -> Range<u64> {
     match wanted {
         None => 0..size,
         Some(GetRange::Bounded(range)) => {

@@ -328,7 +328,7 @@ async fn a_full_file_system_says_so_and_keeps_what_it_has() {
 #[test]
 fn times_that_no_calendar_knows_do_no_harm() {
     for time in [(i64::MAX, i64::MAX), (i64::MIN, -1), (-1, 999_999_999), (0, 2_000_000_000)] {
-        let _ = read::meta(at("x"), 0, time);
+        let _ = meta(at("x"), 0, time);
     }
 }
 

@@ -1,0 +1,167 @@
+//! `status`: whether every job is where it should be.
+
+use lifeboat::class::Class;
+use lifeboat::clock::Timestamp;
+use lifeboat::ops::status::{JobStatus, Miss, Objectives, Protected, Status, status};
+use lifeboat::repo::Task;
+use lifeboat::units::ByteSize;
+use serde_json::{Map, Value, json};
+
+use super::super::args::StatusArgs;
+use super::super::error::CliError;
+use super::super::exit::Exit;
+use super::super::render::json::put_bytes;
+use super::super::render::table::Table;
+use super::super::render::{sanitize, time};
+use super::super::session::Session;
+use super::snapshots::{is_after_revocation, warn_of_unreadable};
+
+pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit, CliError> {
+    let objectives = args.objectives();
+    let repository = session.repository(Task::Status).await?;
+    let found = status(&repository, &args.select.filter(&session.directory)).await?;
+    session.clear();
+    warn_of_unreadable(session, &found.unreadable);
+    let missed: Vec<(&JobStatus, Miss)> = found
+        .jobs
+        .iter()
+        .flat_map(|job| job.misses(&objectives, found.now).into_iter().map(move |miss| (job, miss)))
+        .collect();
+    // Where something must be there, nothing at all is not enough.
+    let empty = found.jobs.is_empty() && objectives != Objectives::default();
+    if session.voice().json {
+        for job in &found.jobs {
+            session.output.json(&object(job, &objectives, found.now))?;
+        }
+        session.output.json(&summary(&found, missed.len() + usize::from(empty)))?;
+    } else {
+        show(session, &found)?;
+        for (job, miss) in &missed {
+            session.output.text(&format!("missed: {}: {}\n", name(job), words(*miss)))?;
+        }
+        if empty {
+            session.output.text("missed: there is no snapshot\n")?;
+        }
+    }
+    let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
+    Ok(match (damaged, missed.is_empty() && !empty) {
+        (true, _) => Exit::Class(Class::Damage),
+        (false, false) => Exit::Class(Class::Missed),
+        (false, true) => Exit::Done,
+    })
+}
+
+fn show(session: &mut Session, found: &Status) -> Result<(), CliError> {
+    if found.jobs.is_empty() {
+        session.say("there are no snapshots");
+    } else {
+        session.output.text(&table(&found.jobs, found.now))?;
+    }
+    match found.protected {
+        Protected::Unlocked => {}
+        Protected::Unknown => {
+            session
+                .say("until when the store keeps what snapshots need is not known: this key cannot see that");
+        }
+        Protected::Until(protection) => {
+            session.output.text(&match protection.first {
+                Some(first) if first.0 > 0 => format!(
+                    "locked: the first of what snapshots need can be deleted on {}{}\n",
+                    time::local(first.0),
+                    if protection.exact { "" } else { " or later" }
+                ),
+                _ => "locked: no more, what snapshots need can be deleted any day\n".to_owned(),
+            })?;
+        }
+    }
+    if found.closed > 0 {
+        session.say(&format!(
+            "{} snapshots are not shown: this key does not open them, and this machine did not make them",
+            found.closed
+        ));
+    }
+    Ok(())
+}
+
+fn table(jobs: &[JobStatus], now: Timestamp) -> String {
+    let headings = ["HOST", "JOB", "LAST", "AGE", "SIZE", "NEW", "SNAPSHOTS", "HELD"];
+    let mut table = Table::new(&headings, &[false, false, false, true, true, true, true, true]);
+    for job in jobs {
+        let last = job.last.as_ref();
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let open = if job.open == 0 { String::new() } else { format!(" (+{} not confirmed)", job.open) };
+        table.row(vec![
+            sanitize::name(&job.host),
+            sanitize::name(&job.job),
+            cell(last.map(|info| format!("{} {}", info.id.short(), time::local(info.counted().0)))),
+            cell(job.age(now).map(time::age)),
+            cell(last.map(|info| ByteSize(info.snapshot.totals.bytes).to_string())),
+            cell(last.map(|info| ByteSize(info.snapshot.new_bytes).to_string())),
+            format!("{}{open}", job.snapshots),
+            job.held.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn name(job: &JobStatus) -> String {
+    format!("{} {}", sanitize::name(&job.host), sanitize::name(&job.job))
+}
+
+fn words(miss: Miss) -> String {
+    match miss {
+        Miss::Never => "no snapshot is confirmed".to_owned(),
+        Miss::Age(age) => format!("the last snapshot is {} old", time::age(age)),
+        Miss::Size { bytes, usual } => {
+            format!("the last snapshot has {} where {} are usual", ByteSize(bytes), ByteSize(usual))
+        }
+    }
+}
+
+fn object(job: &JobStatus, objectives: &Objectives, now: Timestamp) -> Value {
+    let mut out = Map::new();
+    let last = job.last.as_ref();
+    let missed = job.misses(objectives, now).into_iter().map(|miss| match miss {
+        Miss::Never => json!({ "objective": "confirmed" }),
+        Miss::Age(_) => json!({ "objective": "max_age" }),
+        Miss::Size { .. } => json!({ "objective": "min_size" }),
+    });
+    for (key, value) in [
+        ("type", json!("job")),
+        ("last", json!(last.map(|info| info.id.to_string()))),
+        ("stored", json!(last.map(|info| time::utc(info.counted().0)))),
+        ("age_seconds", json!(job.age(now).map(|age| age.as_secs()))),
+        ("bytes", json!(last.map(|info| info.snapshot.totals.bytes))),
+        ("usual_bytes", json!(job.usual)),
+        ("new_bytes", json!(last.map(|info| info.snapshot.new_bytes))),
+        ("problems", json!(last.map(|info| info.snapshot.problems))),
+        ("snapshots", json!(job.snapshots)),
+        ("held", json!(job.held)),
+        ("not_confirmed", json!(job.open)),
+        ("missed", missed.collect()),
+    ] {
+        out.insert(key.to_owned(), value);
+    }
+    put_bytes(&mut out, "host", &job.host);
+    put_bytes(&mut out, "job", &job.job);
+    Value::Object(out)
+}
+
+fn summary(found: &Status, missed: usize) -> Value {
+    let (locked, first, exact) = match found.protected {
+        Protected::Unlocked => (json!(false), None, None),
+        Protected::Unknown => (Value::Null, None, None),
+        Protected::Until(protection) => (json!(true), protection.first, Some(protection.exact)),
+    };
+    json!({
+        "type": "status",
+        "time": time::utc(found.now.0),
+        "jobs": found.jobs.len(),
+        "missed": missed,
+        "locked": locked,
+        "first_end": first.map(|first| time::utc(first.0)),
+        "first_end_exact": exact,
+        "not_shown": found.closed,
+        "unreadable": found.unreadable.len(),
+    })
+}
