@@ -103,7 +103,7 @@ pub(crate) enum Verb {
     Doctor,
     /// Manage keys: what opens the repository, and what each may do
     Key(KeyArgs),
-    /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
+    /// Open a directory to other machines, for a backup server without a cloud; the other end of ssh:// and https://
     Serve(ServeArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),

@@ -6,6 +6,7 @@ use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RepoError, SlotError};
 use lifeboat::restic::ResticError;
+use lifeboat::serve::listen::ListenError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
 use lifeboat::store::{OpenError, StoreError};
@@ -47,6 +48,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
+        CliError::Listen(error) => return listen(error).map(str::to_owned),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
         _ => return None,
     })
@@ -197,6 +199,20 @@ fn trust(error: &TrustError) -> Option<String> {
     })
 }
 
+/// What to do when nobody can come to a server.
+fn listen(error: &ListenError) -> Option<&'static str> {
+    match error {
+        ListenError::Exposed { .. } => {
+            Some("give --cert and --key, or listen at 127.0.0.1 or a unix: socket")
+        }
+        ListenError::File { .. } => {
+            Some("check the path, and who runs the server; tokens are made by --new-token")
+        }
+        ListenError::Top { .. } => Some("make the directory, or mount the disk it lies on"),
+        _ => None,
+    }
+}
+
 /// What to do when no snapshot is meant, or one that cannot be used.
 fn selector(error: &Error) -> Option<String> {
     let step = match error {
@@ -307,15 +323,31 @@ fn slot(error: &SlotError) -> Option<String> {
 fn store(error: &StoreError, context: &Context) -> Option<String> {
     Some(match error {
         // Directories are made by `init`; buckets have owners, rules and costs of their own.
-        StoreError::NoBucket { place } if place.contains("://") && !place.starts_with("ssh://") => {
+        StoreError::NoBucket { place } if is_bucket(place) => {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Open(OpenError::NoToken { .. }) => {
+            "name a file with it: LIFEBOAT_TOKEN_FILE; the server makes one: lifeboat serve --new-token".to_owned()
+        }
+        StoreError::Open(OpenError::NoRoots) => {
+            "install ca-certificates, name a file: -o https.ca_file=FILE, or add the fingerprint to the location: \
+             https://…#sha256:…"
+                .to_owned()
+        }
         StoreError::Open(OpenError::NoVersions { .. }) => {
             "turn versions on for the bucket: from then on it can be read as it was".to_owned()
         }
         StoreError::Denied { source, .. } if source.to_string().contains("opened with the role") => {
-            "do it with a key whose line on the server has another --role".to_owned()
+            "do it with a key whose line on the server has another --role, or with another token".to_owned()
+        }
+        StoreError::Denied { source, .. } if source.to_string().contains("certificate is not trusted") => {
+            "if the server shows this fingerprint where it runs, add it to the location: https://…#sha256:…; or name a file \
+             with its authority: -o https.ca_file=FILE"
+                .to_owned()
+        }
+        StoreError::Denied { source, .. } if source.to_string().contains("token") => {
+            "check the token (LIFEBOAT_TOKEN_FILE, LIFEBOAT_TOKEN_COMMAND, LIFEBOAT_TOKEN), and its line on the server".to_owned()
         }
         StoreError::Denied { .. } | StoreError::Credentials { .. } => {
             "check credentials and rights: lifeboat doctor".to_owned()
@@ -326,6 +358,11 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Directories behind a door are made by `init`, as those of this machine.
+fn is_bucket(place: &str) -> bool {
+    place.contains("://") && !place.starts_with("ssh://") && !place.starts_with("https://")
 }
 
 fn crypto(error: &CryptoError) -> Option<String> {
