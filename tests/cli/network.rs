@@ -20,8 +20,12 @@ fn openssl(place: &Place, args: &str) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A certificate `NAME.cert` for this machine, and `NAME.key`, good for so many days.
-fn certificate(place: &Place, name: &str, days: i32) {
+/// What `openssl` needs to make a certificate whose time is over.
+const AUTHORITY: &str = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\nrand_serial=yes\n\
+                         default_md=sha256\npolicy=p\ncopy_extensions=copy\n[p]\ncommonName=supplied\n";
+
+/// A certificate `NAME.cert` for this machine, and `NAME.key`; good for a month, or for a day of the year 2020.
+fn certificate(place: &Place, name: &str, is_good: bool) {
     openssl(
         place,
         &format!(
@@ -29,10 +33,22 @@ fn certificate(place: &Place, name: &str, days: i32) {
              -subj /CN=lifeboat -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
         ),
     );
+    if is_good {
+        openssl(
+            place,
+            &format!(
+                "x509 -req -in {name}.csr -signkey {name}.key -days 30 -copy_extensions copy -out {name}.cert"
+            ),
+        );
+        return;
+    }
+    place.write("ca.cnf", AUTHORITY.as_bytes());
+    place.write("index.txt", b"");
     openssl(
         place,
         &format!(
-            "x509 -req -in {name}.csr -signkey {name}.key -days {days} -copy_extensions copy -out {name}.cert"
+            "ca -batch -notext -config ca.cnf -selfsign -keyfile {name}.key -in {name}.csr -out {name}.cert \
+             -startdate 20200101000000Z -enddate 20200102000000Z"
         ),
     );
 }
@@ -127,7 +143,7 @@ impl Drop for Server {
 /// A place with a certificate and an empty directory to serve.
 fn place() -> Place {
     let place = Place::empty();
-    certificate(&place, "own", 30);
+    certificate(&place, "own", true);
     fs::create_dir(place.path("server")).unwrap();
     place.write("src/a", b"first\n");
     place.write("src/d/b", &noise(3 << 20, 5));
@@ -145,12 +161,11 @@ fn run(place: &Place, url: &str, token: &str, args: &[&str]) -> Run {
     Run::of(client(place, url, token).args(args).output().unwrap())
 }
 
+/// Objects that have not come to their end.
 fn begun(place: &Place) -> usize {
-    place
-        .files("server")
-        .iter()
-        .filter(|path| path.components().any(|part| part.as_os_str() == "tmp"))
-        .count()
+    let server = place.path("server");
+    let is_begun = |path: &Path| path.strip_prefix(&server).unwrap().iter().any(|part| part == "tmp");
+    place.files("server").iter().filter(|path| is_begun(path)).count()
 }
 
 #[test]
@@ -220,7 +235,7 @@ fn a_certificate_is_believed_for_its_authority_or_its_fingerprint_and_for_nothin
     let unknown = of(&server, "", None).exits(12);
     assert!(unknown.err.contains(&plain) && unknown.err.contains("#sha256:"), "{}", unknown.err);
     assert!(server.logs("listening").contains(&plain), "the server shows the same");
-    certificate(&place, "other", 30);
+    certificate(&place, "other", true);
     let other = of(&server, &format!("#{}", fingerprint(&place, "other")), None).exits(12);
     assert!(other.err.contains("it is another one"), "{}", other.err);
     of(&server, "", Some("other.cert")).exits(12);
@@ -651,7 +666,7 @@ fn mode(path: &Path) -> u32 {
 fn a_certificate_that_is_renewed_is_used_and_one_that_has_expired_is_not_believed() {
     let place = place();
     token(&place, "web1", &["--role", "admin"]);
-    certificate(&place, "old", -1);
+    certificate(&place, "old", false);
     let copy = |name: &str| {
         for kind in ["cert", "key"] {
             fs::copy(place.path(&format!("{name}.{kind}")), place.path(&format!("now.{kind}"))).unwrap();
