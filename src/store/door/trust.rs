@@ -1,7 +1,7 @@
 //! Which server is the right one: by the fingerprint in the address, by a file of authorities, or by those of the system.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -126,15 +126,14 @@ fn chain(
         .map_err(settings)
 }
 
-fn of_file(path: &PathBuf) -> Result<RootCertStore, OpenError> {
-    let failed = |source| OpenError::File { path: path.clone(), source };
-    let bytes = std::fs::read(path).map_err(failed)?;
+fn of_file(path: &Path) -> Result<RootCertStore, OpenError> {
+    let none = || OpenError::NoCertificates { path: path.to_owned() };
+    let bytes = std::fs::read(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|_| OpenError::NoCertificates { path: path.clone() })?;
-        roots.add(certificate).map_err(|_| OpenError::NoCertificates { path: path.clone() })?;
+        roots.add(certificate.map_err(|_| none())?).map_err(|_| none())?;
     }
-    if roots.is_empty() { Err(OpenError::NoCertificates { path: path.clone() }) } else { Ok(roots) }
+    if roots.is_empty() { Err(none()) } else { Ok(roots) }
 }
 
 fn of_system() -> Result<RootCertStore, OpenError> {
