@@ -8,6 +8,7 @@ use lifeboat::crypto::CryptoError;
 use lifeboat::error::Error;
 use lifeboat::filter::FilterError;
 use lifeboat::serve::door::ServeError;
+use lifeboat::serve::listen::ListenError;
 use lifeboat::store::StoreError;
 
 /// A failure of a run, with what `report` needs to suggest the next step.
@@ -143,6 +144,9 @@ pub(crate) enum CliError {
     /// The door was not opened, or not closed in good order.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Nobody can come to the server, or no token can be made.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The output could not be written; `BrokenPipe` when the reader went away.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -181,6 +185,7 @@ impl CliError {
             Self::NoDefaultRepository { .. } | Self::DefaultRepositoryGone { .. } => Class::NoRepository,
             Self::BadKey { source, .. } => source.class(),
             Self::Serve(error) => error.class(),
+            Self::Listen(error) => error.class(),
             Self::PasswordCommand { .. }
             | Self::PasswordCommandStart(_)
             | Self::Prompt(_)

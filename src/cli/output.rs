@@ -53,6 +53,12 @@ impl Output {
     }
 }
 
+/// One line on standard output, of a verb that has no session.
+pub(crate) fn line(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
 /// One line on standard error; nobody is left to tell if that fails.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

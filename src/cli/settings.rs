@@ -114,7 +114,7 @@ impl Settings {
         let url = store_url(named.ok_or(CliError::NoOtherRepository)?, around)?;
         let typed = Typed { key_file, password_file, password_command, words_file };
         let secret = Secret::choose_other(typed, around)?;
-        Ok(self.beside(url, secret, option))
+        Ok(self.beside(url, secret, option, "LIFEBOAT_TO_"))
     }
 
     /// Makes the decisions for the repository of another tool, in the same way.
@@ -123,11 +123,21 @@ impl Settings {
         let typed = Typed { key_file: None, password_file, password_command, words_file: None };
         let secret = Secret::choose_foreign(typed, around)?;
         let url = store_url(&repo, around)?;
-        Ok(self.beside(url, secret, option))
+        Ok(self.beside(url, secret, option, "LIFEBOAT_FROM_"))
     }
 
-    fn beside(&self, url: StoreUrl, secret: Secret, options: Vec<(String, String)>) -> Other {
-        Other { url, secret, store: StoreOptions { options, as_of: None, ..self.store.clone() } }
+    /// What a variable of the first repository says of its server is not told to another one, which has variables of its own.
+    fn beside(&self, url: StoreUrl, secret: Secret, options: Vec<(String, String)>, prefix: &str) -> Other {
+        let mut store = StoreOptions { options, as_of: None, ..self.store.clone() };
+        let variables = &mut store.environment.variables;
+        for name in ["TOKEN", "TOKEN_FILE", "TOKEN_COMMAND", "CA_FILE"] {
+            let own = format!("LIFEBOAT_{name}");
+            variables.remove(&own);
+            if let Some(value) = variables.get(&format!("{prefix}{name}")).cloned() {
+                variables.insert(own, value);
+            }
+        }
+        Other { url, secret, store }
     }
 }
 
@@ -207,6 +217,21 @@ mod tests {
         let state = ("LIFEBOAT_STATE_DIR", "/s");
         assert!(resolve(&["-r", "x"], &[state]).is_err());
         assert_eq!(resolve(&["-r", "x", "--no-cache"], &[state]).unwrap().places.cache, None);
+    }
+
+    #[test]
+    fn the_token_of_one_server_is_not_sent_to_another() {
+        let variables = [("HOME", "/h"), ("LIFEBOAT_TOKEN", "own"), ("LIFEBOAT_TO_TOKEN_FILE", "other")];
+        let settings = resolve(&["-r", "https://x"], &variables).unwrap();
+        let variables = |prefix| {
+            let url = "https://y".parse().unwrap();
+            settings.beside(url, Secret::Ask, Vec::new(), prefix).store.environment.variables
+        };
+        let to = variables("LIFEBOAT_TO_");
+        assert_eq!(to.get("LIFEBOAT_TOKEN_FILE").map(String::as_str), Some("other"));
+        assert!(!to.contains_key("LIFEBOAT_TOKEN"));
+        let from = variables("LIFEBOAT_FROM_");
+        assert!(!from.contains_key("LIFEBOAT_TOKEN") && !from.contains_key("LIFEBOAT_TOKEN_FILE"));
     }
 
     #[test]

@@ -30,6 +30,18 @@ impl Received {
 
 /// Listens from now on. Must be called within a runtime. `say` is told once what to show to a person.
 pub(crate) fn listen(cancel: Cancel, say: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
+    listen_for(cancel, say, true)
+}
+
+/// The same for who does something else when it is hung up.
+pub(crate) fn listen_without_hang_up(
+    cancel: Cancel,
+    say: impl Fn(&str) + Send + 'static,
+) -> io::Result<Received> {
+    listen_for(cancel, say, false)
+}
+
+fn listen_for(cancel: Cancel, say: impl Fn(&str) + Send + 'static, hang_up: bool) -> io::Result<Received> {
     let ignored = ignored();
     let watch = |number: u8, kind| {
         let wanted = ignored & 1 << (number - 1) == 0;
@@ -37,7 +49,7 @@ pub(crate) fn listen(cancel: Cancel, say: impl Fn(&str) + Send + 'static) -> io:
     };
     let mut interrupt = watch(SIGINT, SignalKind::interrupt())?;
     let mut terminate = watch(SIGTERM, SignalKind::terminate())?;
-    let mut hang_up = watch(SIGHUP, SignalKind::hangup())?;
+    let mut hang_up = if hang_up { watch(SIGHUP, SignalKind::hangup())? } else { None };
     let received = Received::default();
     let first = received.clone();
     tokio::spawn(async move {

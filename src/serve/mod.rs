@@ -5,4 +5,5 @@
 //! role allows.
 
 pub mod door;
+pub mod listen;
 pub mod mount;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::door::Host;
+use super::door::{Host, Web};
+use super::key::Key;
 
 /// Why a text does not name a place for a repository. No message repeats what could be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +16,7 @@ pub enum UrlError {
     Empty,
     /// The scheme is not one of ours.
     #[error(
-        "`{scheme}://` is not a kind of repository location; use a path, ssh://, sftp://, s3://, gs://, az:// or file://"
+        "`{scheme}://` is not a kind of repository location; use a path, ssh://, sftp://, https://, s3://, gs://, az:// or file://"
     )]
     Scheme {
         /// What stands before `://`.
@@ -48,6 +49,11 @@ pub enum UrlError {
     /// What stands where a host belongs cannot be one.
     #[error("a location on another machine is ssh://[user@]host[:port][/path], or the same with sftp://")]
     Host,
+    /// What stands where a server belongs cannot be one, or the path is no directory of it.
+    #[error(
+        "an https:// location is https://host[:port][/path][#sha256:FINGERPRINT], the path of letters, digits and `-._=+@,`"
+    )]
+    Web,
     /// `file://` with a host, or not a path.
     #[error("a file:// location needs an absolute path and no host")]
     File,
@@ -62,6 +68,7 @@ pub(super) enum Place {
     Azure { account: Option<String>, container: String, prefix: String },
     Ssh(Host),
     Sftp(Host),
+    Https(Web),
     Memory,
 }
 
@@ -130,7 +137,9 @@ impl StoreUrl {
             Place::Azure { account, container, prefix } => {
                 (Cloud::Azure, account.as_deref(), container, prefix)
             }
-            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Memory => return None,
+            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Https(_) | Place::Memory => {
+                return None;
+            }
         };
         Some(Bucket { cloud, account, name, prefix })
     }
@@ -139,7 +148,7 @@ impl StoreUrl {
     pub(super) fn prefix(&self) -> &str {
         match &self.place {
             Place::S3 { prefix, .. } | Place::Google { prefix, .. } | Place::Azure { prefix, .. } => prefix,
-            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Memory => "",
+            Place::Local(_) | Place::Ssh(_) | Place::Sftp(_) | Place::Https(_) | Place::Memory => "",
         }
     }
 }
@@ -151,6 +160,7 @@ impl fmt::Display for StoreUrl {
             Place::Memory => return f.pad("memory://"),
             Place::Ssh(host) => return f.pad(&host_text("ssh", host)),
             Place::Sftp(host) => return f.pad(&host_text("sftp", host)),
+            Place::Https(web) => return f.pad(&https_text(web)),
             Place::S3 { bucket, prefix } => ("s3", bucket.clone(), prefix),
             Place::Google { bucket, prefix } => ("gs", bucket.clone(), prefix),
             Place::Azure { account: None, container, prefix } => ("az", container.clone(), prefix),
@@ -191,6 +201,7 @@ impl FromStr for StoreUrl {
             "memory" => Place::Memory,
             "ssh" => Place::Ssh(host(rest)?),
             "sftp" => Place::Sftp(host(rest)?),
+            "https" => Place::Https(https(rest)?),
             "s3" | "s3a" => {
                 let (bucket, prefix) = bucket_and_prefix(rest)?;
                 Place::S3 { bucket, prefix }
@@ -225,6 +236,63 @@ fn host_text(scheme: &str, host: &Host) -> String {
     format!("{scheme}://{user}{name}{port}{}", host.path)
 }
 
+/// `host:port` or `[address]:port`, with or without the port.
+fn name_and_port(address: &str) -> Option<(&str, Option<u16>)> {
+    let (name, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']')?;
+            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
+            (name, port)
+        }
+        None => match address.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (address, None),
+        },
+    };
+    match port.map(str::parse::<u16>) {
+        Some(Ok(port @ 1..)) => Some((name, Some(port))),
+        Some(_) => None,
+        None => Some((name, None)),
+    }
+}
+
+fn is_word(text: &str, more: &[u8]) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(allowed)
+}
+
+fn is_host(name: &str, address: &str) -> bool {
+    is_word(name, if address.starts_with('[') { b":.%" } else { b"-._" })
+}
+
+fn https_text(web: &Web) -> String {
+    let slash = if web.path.is_empty() { "" } else { "/" };
+    let pin = web.pin.map_or_else(String::new, |pin| format!("#{pin}"));
+    format!("https://{}{slash}{}{pin}", web.authority(), web.path)
+}
+
+/// `host[:port][/path][#sha256:FINGERPRINT]`. Nothing in the path means something else to a program in between.
+fn https(rest: &str) -> Result<Web, UrlError> {
+    let (rest, pin) = match rest.split_once('#') {
+        Some((rest, pin)) => (rest, Some(pin)),
+        None => (rest, None),
+    };
+    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if address.contains('@') {
+        return Err(UrlError::Secret);
+    }
+    if rest.contains('?') {
+        return Err(UrlError::Query);
+    }
+    let pin = pin.map(str::parse).transpose().map_err(|_| UrlError::Web)?;
+    let (name, port) = name_and_port(address).ok_or(UrlError::Web)?;
+    let path = path.trim_matches('/');
+    if !is_host(name, address) || !(path.is_empty() || Key::new(path).is_ok()) {
+        return Err(UrlError::Web);
+    }
+    Ok(Web { name: name.to_owned(), port, path: path.to_owned(), pin })
+}
+
 /// `[user@]host[:port][/path]`. The path is taken as it stands; `/~/` begins at the user's home.
 fn host(rest: &str) -> Result<Host, UrlError> {
     let (authority, path) = match rest.find('/') {
@@ -238,30 +306,12 @@ fn host(rest: &str) -> Result<Host, UrlError> {
     if user.is_some_and(|user| user.contains(':')) {
         return Err(UrlError::Secret);
     }
-    let (name, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']').ok_or(UrlError::Host)?;
-            let port =
-                if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(UrlError::Host)?) };
-            (name, port)
-        }
-        None => match address.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (address, None),
-        },
-    };
-    let port = match port.map(str::parse::<u16>) {
-        Some(Ok(port @ 1..)) => Some(port),
-        Some(_) => return Err(UrlError::Host),
-        None => None,
-    };
+    let (name, port) = name_and_port(address).ok_or(UrlError::Host)?;
     // A name that begins with a hyphen would be an option of `ssh`.
-    let is_word = |text: &str, more: &[u8]| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
-        !text.is_empty() && !text.starts_with('-') && text.bytes().all(allowed)
-    };
-    let is_name = is_word(name, if address.starts_with('[') { b":.%" } else { b"-._" });
-    if !is_name || !user.is_none_or(|user| is_word(user, b"-._+")) || path.chars().any(char::is_control) {
+    if !is_host(name, address)
+        || !user.is_none_or(|user| is_word(user, b"-._+"))
+        || path.chars().any(char::is_control)
+    {
         return Err(UrlError::Host);
     }
     let path = path.trim_end_matches('/').to_owned();
@@ -311,6 +361,9 @@ fn azure_file_system(rest: &str) -> Result<Place, UrlError> {
 mod tests {
     use super::*;
 
+    const PINNED: &str =
+        "https://h/x#sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
     #[test]
     fn every_kind_of_place_parses_and_prints() {
         for (text, printed) in [
@@ -331,6 +384,10 @@ mod tests {
             ("ssh://ann@host.example:2222/srv/a b/", "ssh://ann@host.example:2222/srv/a b"),
             ("ssh://[fe80::1%eth0]:22/~/x", "ssh://[fe80::1%eth0]:22/~/x"),
             ("SFTP://ann@host:2222/srv/a b/", "sftp://ann@host:2222/srv/a b"),
+            ("https://host", "https://host"),
+            ("HTTPS://host.example:8443//a/web1/", "https://host.example:8443/a/web1"),
+            ("https://[::1]:8443/web1", "https://[::1]:8443/web1"),
+            (PINNED, PINNED),
         ] {
             let url: StoreUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), printed, "{text}");
@@ -370,6 +427,21 @@ mod tests {
             "ssh://host/a\nb",
             "sftp://-oProxyCommand=hunter2/srv",
             "sftp:host",
+            "https:host",
+            "https://",
+            "https:///web1",
+            "https://ann:hunter2@host/web1",
+            "https://hunter2@host",
+            "https://host/web1?token=hunter2",
+            "https://host/web1#hunter2",
+            "https://host#sha256:00",
+            "https://host:0",
+            "https://host:70000",
+            "https://ho st",
+            "https://host/a/../b",
+            "https://host/a//b",
+            "https://host/a\r\nX: y",
+            "https://host/%2e%2e",
         ] {
             let error = bad.parse::<StoreUrl>().unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -1,6 +1,6 @@
 //! Object storage: typed keys, durable writes, exact reads, complete listings, patience.
 //!
-//! The only room that knows `object_store`. A directory, one behind a door (`ssh://`) or SFTP, S3, Google and Azure look the
+//! The only room that knows `object_store`. A directory, one behind a door (`ssh://`, `https://`) or SFTP, S3, Google and Azure look the
 //! same from above; what they do not share is evened out here or reported by [`Store::probe`].
 //!
 //! # Invariants

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use zeroize::Zeroizing;
 
 use super::as_of::AsOf;
 use super::aws::Vault;
-use super::door::{DoorStore, Host, Ssh};
+use super::door::{DoorStore, Host, Https, Roots, Ssh, Token, Trust, Web};
 use super::error::{Cause, StoreError};
 use super::files::Files;
 use super::local::{LocalOptions, LocalStore};
@@ -95,6 +96,29 @@ pub enum OpenError {
         /// Where.
         url: String,
     },
+    /// No token is named for a server.
+    #[error("no token is given for {url}")]
+    NoToken {
+        /// Where.
+        url: String,
+    },
+    /// Two tokens are named for a server.
+    #[error("{first} and {second} cannot be used together")]
+    TwoTokens {
+        /// One.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A file of certificates holds none.
+    #[error("{} holds no certificates of authorities", path.display())]
+    NoCertificates {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nobody to believe that a server is the right one.
+    #[error("this machine has no certificates of authorities")]
+    NoRoots,
     /// The settings do not make a store.
     #[error("the settings of this store do not fit together")]
     Settings {
@@ -143,6 +167,12 @@ impl Opened {
     /// A store whose objects are files.
     fn files(objects: Arc<dyn ObjectStore>, files: Files, create_only: bool) -> Self {
         Self { objects, files: Some(files), create_only, vault: None }
+    }
+
+    /// A directory behind a door, where nothing is replaced.
+    fn behind(store: DoorStore) -> Self {
+        let objects = Arc::new(store.clone());
+        Self::files(objects, Files::Door(store), true)
     }
 }
 
@@ -257,8 +287,7 @@ pub(super) async fn open(
         }
         Place::Ssh(host) => {
             let store = ssh(url, host, taken, &options.environment)?;
-            // Nothing is replaced behind a door.
-            Ok(Opened::files(Arc::new(store.clone()), Files::Door(store), true))
+            Ok(Opened::behind(store))
         }
         Place::Sftp(host) => {
             let fsync = !taken.switch("unsafe_no_fsync")?.unwrap_or(false);
@@ -269,6 +298,7 @@ pub(super) async fn open(
             let store = SftpStore::new(Arc::new(ssh), place, SftpOptions { fsync }, env)?;
             Ok(Opened::files(Arc::new(store.clone()), Files::Sftp(store), true))
         }
+        Place::Https(web) => Ok(Opened::behind(https(url, web, taken, &options.environment)?)),
         Place::S3 { bucket, .. } => {
             let create_only = taken.switch("create_only")?.unwrap_or(false);
             let vault = Arc::new(aws::open(bucket, taken, &options.environment, env)?);
@@ -286,9 +316,12 @@ pub(super) async fn open(
                 Place::Azure { account, container, .. } => {
                     Arc::new(azure::open(account.as_deref(), container, taken, &options.environment)?)
                 }
-                Place::S3 { .. } | Place::Local(_) | Place::Memory | Place::Ssh(_) | Place::Sftp(_) => {
-                    Arc::new(InMemory::new())
-                }
+                Place::S3 { .. }
+                | Place::Local(_)
+                | Place::Memory
+                | Place::Ssh(_)
+                | Place::Sftp(_)
+                | Place::Https(_) => Arc::new(InMemory::new()),
             };
             Ok(Opened::plain(objects, create_only))
         }
@@ -316,6 +349,53 @@ fn ssh(
     none_left(taken)?;
     let ssh = Ssh::new(host, &command, &program, environment.terminal);
     Ok(DoorStore::new(Arc::new(ssh), host.path.clone(), url.to_string()))
+}
+
+/// Options count before the environment.
+fn https(
+    url: &StoreUrl,
+    web: &Web,
+    mut taken: Taken,
+    environment: &Environment,
+) -> Result<DoorStore, OpenError> {
+    let authorities = taken.text("https.ca_file");
+    let authorities = authorities.as_deref().or(environment.get("LIFEBOAT_CA_FILE")).map(PathBuf::from);
+    let typed = one_token([
+        ("https.token_file", taken.text("https.token_file").map(|path| Token::File(path.into()))),
+        ("https.token_command", taken.text("https.token_command").map(Token::Command)),
+        ("", None),
+    ])?;
+    none_left(taken)?;
+    let found = |name| environment.get(name).map(str::to_owned);
+    let token = match typed {
+        Some(token) => Some(token),
+        None => one_token([
+            ("LIFEBOAT_TOKEN_FILE", found("LIFEBOAT_TOKEN_FILE").map(|path| Token::File(path.into()))),
+            ("LIFEBOAT_TOKEN_COMMAND", found("LIFEBOAT_TOKEN_COMMAND").map(Token::Command)),
+            ("LIFEBOAT_TOKEN", found("LIFEBOAT_TOKEN").map(|token| Token::Given(Zeroizing::new(token)))),
+        ])?,
+    };
+    let token = token.ok_or_else(|| OpenError::NoToken { url: url.to_string() })?;
+    let roots = match (web.pin, authorities) {
+        (Some(pin), _) => Roots::Pinned(pin),
+        (None, Some(path)) => Roots::File(path),
+        (None, None) => Roots::System,
+    };
+    let https = Https::new(web, Trust::new(&roots)?, token);
+    // The server goes by the path of the request.
+    Ok(DoorStore::new(Arc::new(https), String::new(), url.to_string()))
+}
+
+fn one_token(choices: [(&'static str, Option<Token>); 3]) -> Result<Option<Token>, OpenError> {
+    let mut found: Option<(&'static str, Token)> = None;
+    for (name, token) in choices {
+        match (token, &found) {
+            (Some(_), Some((first, _))) => return Err(OpenError::TwoTokens { first, second: name }),
+            (Some(token), None) => found = Some((name, token)),
+            (None, _) => {}
+        }
+    }
+    Ok(found.map(|(_, token)| token))
 }
 
 fn none_left(taken: Taken) -> Result<(), OpenError> {

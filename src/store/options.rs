@@ -45,7 +45,8 @@ pub struct StoreOptions {
     /// `key=value` pairs, as given by `-o`. A key that the kind of store does not know is an error. For buckets the keys of
     /// `object_store`, and `create_only`; for directories `unsafe_no_fsync` and `direct_io`; for `ssh://` `ssh.command`, the
     /// program that connects and its first arguments, split at white space, and `ssh.program`, what it runs there; for `sftp://`
-    /// `ssh.command` and `unsafe_no_fsync`.
+    /// `ssh.command` and `unsafe_no_fsync`;
+    /// for `https://` `https.token_file` or `https.token_command`, and `https.ca_file`.
     pub options: Vec<(String, String)>,
     /// Most bytes a second sent, on average; `None` or zero for no limit.
     pub limit_upload: Option<u64>,

@@ -14,7 +14,7 @@ use lifeboat::units::ByteSize;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Where the repository lies: a directory, ssh://, sftp://, s3://, gs:// or az:// [env: LIFEBOAT_REPO]
+    /// Where the repository lies: a directory, ssh://, sftp://, https://, s3://, gs:// or az:// [env: LIFEBOAT_REPO]
     #[arg(short, long, global = true, value_name = "URL")]
     pub(crate) repo: Option<OsString>,
 

@@ -111,7 +111,7 @@ pub(crate) enum Verb {
     Key(KeyArgs),
     /// Replace the keys after one was lost to somebody: everything new is sealed to new ones at once
     Rekey(RekeyArgs),
-    /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
+    /// Open a directory to other machines, for a backup server without a cloud; the other end of ssh:// and https://
     Serve(ServeArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),

@@ -6,6 +6,7 @@ use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RekeyError, RepoError, SlotError};
 use lifeboat::restic::ResticError;
+use lifeboat::serve::listen::ListenError;
 use lifeboat::source::SourceError;
 use lifeboat::source::target::TargetError;
 use lifeboat::store::{OpenError, StoreError};
@@ -47,6 +48,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
+        CliError::Listen(error) => return listen(error).map(str::to_owned),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
         _ => return None,
     })
@@ -197,6 +199,20 @@ fn trust(error: &TrustError) -> Option<String> {
     })
 }
 
+/// What to do when nobody can come to a server.
+fn listen(error: &ListenError) -> Option<&'static str> {
+    match error {
+        ListenError::Exposed { .. } => {
+            Some("give --cert and --key, or listen at 127.0.0.1 or a unix: socket")
+        }
+        ListenError::File { .. } => {
+            Some("check the path, and who runs the server; tokens are made by --new-token")
+        }
+        ListenError::Top { .. } => Some("make the directory, or mount the disk it lies on"),
+        _ => None,
+    }
+}
+
 /// What to do when no snapshot is meant, or one that cannot be used.
 fn selector(error: &Error) -> Option<String> {
     let step = match error {
@@ -336,11 +352,27 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
             format!("make the bucket, then: {}", context.init.as_deref()?)
         }
         StoreError::NoBucket { .. } => init(context)?,
+        StoreError::Open(OpenError::NoToken { .. }) => {
+            "name a file with it: LIFEBOAT_TOKEN_FILE; the server makes one: lifeboat serve --new-token".to_owned()
+        }
+        StoreError::Open(OpenError::NoRoots) => {
+            "install ca-certificates, name a file: -o https.ca_file=FILE, or add the fingerprint to the location: \
+             https://…#sha256:…"
+                .to_owned()
+        }
         StoreError::Open(OpenError::NoVersions { .. }) => {
             "turn versions on for the bucket: from then on it can be read as it was".to_owned()
         }
         StoreError::Denied { source, .. } if source.to_string().contains("opened with the role") => {
-            "do it with a key whose line on the server has another --role".to_owned()
+            "do it with a key whose line on the server has another --role, or with another token".to_owned()
+        }
+        StoreError::Denied { source, .. } if source.to_string().contains("certificate is not trusted") => {
+            "if the server shows this fingerprint where it runs, add it to the location: https://…#sha256:…; or name a file \
+             with its authority: -o https.ca_file=FILE"
+                .to_owned()
+        }
+        StoreError::Denied { source, .. } if source.to_string().contains("token") => {
+            "check the token (LIFEBOAT_TOKEN_FILE, LIFEBOAT_TOKEN_COMMAND, LIFEBOAT_TOKEN), and its line on the server".to_owned()
         }
         StoreError::Denied { .. } | StoreError::Credentials { .. } => {
             "check credentials and rights: lifeboat doctor".to_owned()
@@ -353,9 +385,9 @@ fn store(error: &StoreError, context: &Context) -> Option<String> {
     })
 }
 
-/// Whether a location is one in a cloud.
+/// Whether a location is one in a cloud; directories of other machines are made by `init`, as those of this one.
 fn is_bucket(place: &str) -> bool {
-    place.split_once("://").is_some_and(|(scheme, _)| !matches!(scheme, "ssh" | "sftp"))
+    place.split_once("://").is_some_and(|(scheme, _)| !matches!(scheme, "ssh" | "sftp" | "https"))
 }
 
 fn crypto(error: &CryptoError) -> Option<String> {

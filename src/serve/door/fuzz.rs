@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
 
+use super::session::Patience;
+use super::tally::Tally;
 use super::tests::{Pipe, bytes_of, env, hello, key, options};
-use super::{DoorOptions, Role, door, io};
+use super::{DoorOptions, Guest, Role, attend, door, io};
 use crate::format::layout::ObjectName;
 use crate::store::door::wire::{Answer, Ask, Code, Frame};
 use crate::store::door::{Connect, DoorError, Wires};
@@ -146,6 +149,41 @@ proptest! {
         block_on(async {
             // It ends, well or not.
             let _ = door(Cursor::new(bytes), io::sink(), &options, &env()).await;
+        });
+        check_place(place.path());
+    }
+
+    #[test]
+    fn no_bytes_harm_a_server_of_many(
+        bytes in prop_oneof![4 => mutated(), 1 => prop::collection::vec(any::<u8>(), 0..300)],
+        piece in 1_usize..5000,
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let top = place.path().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let guest = Guest {
+            options: DoorOptions { quota: Some(10_000), ..options(&top, Role::Admin) },
+            quota: None,
+            patience: Patience { first: Duration::from_secs(60), later: Duration::from_secs(60) },
+            tally: Arc::new(Tally::default()),
+        };
+        block_on(async {
+            let (server, client) = tokio::io::duplex(4096);
+            let (mut from, mut to) = tokio::io::split(client);
+            let heard = tokio::spawn(async move { tokio::io::copy(&mut from, &mut tokio::io::sink()).await });
+            let said = tokio::spawn(async move {
+                for piece in bytes.chunks(piece) {
+                    // A server that has had enough takes no more.
+                    if to.write_all(piece).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown().await;
+            });
+            // It ends, well or not.
+            let _ = attend(server, &guest, &env()).await;
+            said.await.unwrap();
+            let _ = heard.await.unwrap();
         });
         check_place(place.path());
     }

@@ -1,6 +1,7 @@
 //! An append-only door to a repository in a directory: for a backup server without a cloud.
 //!
-//! One process serves one client over one stream of bytes, as `sshd` starts it for each connection. What travels is
+//! One session serves one client over one stream of bytes: in a process of its own, as `sshd` starts it for each connection, or as
+//! one of many that `listen` lets in. What travels is
 //! `docs/serve.md`; the directory is used as a local store uses it.
 //!
 //! # Invariants
@@ -13,18 +14,27 @@
 //! # Must not
 //! Believe a length, a name, a number or an order that a client sends.
 
+mod ends;
 mod quota;
 mod request;
 mod role;
 mod session;
+mod tally;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::ends::Ends;
 use crate::class::Class;
 use crate::store::door::wire::WireError;
 use crate::store::{Key, StoreEnv, StoreError};
 
+pub(in crate::serve) use self::quota::Quota;
+pub(in crate::serve) use self::session::{Guest, Patience};
+pub(in crate::serve) use self::tally::Tally;
 pub use crate::store::door::wire::Role;
 
 /// What is behind the door, and for whom.
@@ -106,7 +116,19 @@ pub async fn door(
     options: &DoorOptions,
     env: &StoreEnv,
 ) -> Result<(), ServeError> {
-    session::run(input, output, options, env).await
+    let ends = Ends::of_threads(input, output)?;
+    let tally = Arc::new(Tally::default());
+    let guest = Guest { options: options.clone(), quota: None, patience: session::LONG, tally };
+    session::run(ends, &guest, env).await
+}
+
+/// The same over a stream that does not block: one of many in this process.
+pub(in crate::serve) async fn attend(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    guest: &Guest,
+    env: &StoreEnv,
+) -> Result<(), ServeError> {
+    session::run(Ends::of_tasks(stream), guest, env).await
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ struct State {
 }
 
 /// A limit on what lies in a directory.
-pub(super) struct Quota {
+pub(in crate::serve) struct Quota {
     most: u64,
     shelf: Shelf,
     clock: Arc<dyn Clock>,
@@ -42,7 +42,7 @@ pub(super) struct Reserved {
 }
 
 impl Quota {
-    pub(super) fn new(most: u64, shelf: Shelf, clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::serve) fn new(most: u64, shelf: Shelf, clock: Arc<dyn Clock>) -> Self {
         Self { most, shelf, clock, state: Mutex::default(), counting: tokio::sync::Mutex::default() }
     }
 

@@ -5,7 +5,6 @@
 //! wait to be written. What breaks the rules ends the connection, and nothing half-done stays.
 
 use std::collections::HashMap;
-use std::io::{BufReader, BufWriter, Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,24 +12,45 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use super::ends::Ends;
 use super::quota::Quota;
 use super::request::{Feed, Part, Refusal, handle};
+use super::tally::{Deed, Tally};
 use super::{DoorOptions, ServeError};
 use crate::cancel::Cancel;
 use crate::clock::Clock;
-use crate::store::door::wire::{
-    Answer, Ask, Code, Frame, REQUESTS, Role, WAITING, WINDOW, WireError, cost, read_preamble, write_preamble,
-};
+use crate::store::door::wire::{Answer, Ask, Code, Frame, REQUESTS, Role, WAITING, WINDOW, WireError, cost};
 use crate::store::{Shelf, StoreEnv, StoreError};
 
-/// Frames that have come and wait, and frames that wait to go.
-const QUEUED: usize = 8;
-/// A client says something every twenty seconds; after this time it is gone.
-const SILENCE: Duration = Duration::from_secs(15 * 60);
-/// How often the wish to stop is looked at.
+/// How often the wish to stop is looked at, and whether the client has been silent for too long.
 const LOOK: Duration = Duration::from_millis(200);
+const LISTEN: Duration = Duration::from_secs(5);
 /// How long what was begun may take when the client is gone.
-const LINGER: Duration = Duration::from_secs(60);
+pub(super) const LINGER: Duration = Duration::from_secs(60);
+
+/// How long a client may say nothing.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::serve) struct Patience {
+    /// Before its first frame.
+    pub(in crate::serve) first: Duration,
+    /// Later. A client says something every twenty seconds.
+    pub(in crate::serve) later: Duration,
+}
+
+/// Of a client that `sshd` has let in, who ends a connection that is dead.
+pub(super) const LONG: Patience =
+    Patience { first: Duration::from_secs(15 * 60), later: Duration::from_secs(15 * 60) };
+
+/// Who is served.
+pub(in crate::serve) struct Guest {
+    /// What is behind the door, and what the client may do.
+    pub(in crate::serve) options: DoorOptions,
+    /// What several clients may store together; made for this one alone if it is not given.
+    pub(in crate::serve) quota: Option<Arc<Quota>>,
+    pub(in crate::serve) patience: Patience,
+    /// What the client did.
+    pub(in crate::serve) tally: Arc<Tally>,
+}
 
 /// What every request of a connection works with.
 pub(super) struct Shared {
@@ -40,6 +60,7 @@ pub(super) struct Shared {
     /// The client had another connection before this one, and nothing was written since.
     again: bool,
     noted: OnceCell<()>,
+    tally: Arc<Tally>,
     out: mpsc::Sender<Frame>,
     active: Mutex<HashMap<u32, Active>>,
 }
@@ -71,20 +92,16 @@ impl Shared {
 }
 
 /// Serves one client until it goes, somebody asks for the end, or it breaks the rules.
-pub(super) async fn run(
-    input: impl Read + Send + 'static,
-    output: impl Write + Send + 'static,
-    options: &DoorOptions,
-    env: &StoreEnv,
-) -> Result<(), ServeError> {
-    let (out, frames) = mpsc::channel(QUEUED);
-    let (tell, mut incoming) = mpsc::channel(QUEUED);
-    let thread = |name: &str| std::thread::Builder::new().name(format!("door {name}"));
-    let writing = thread("write").spawn(move || write(frames, output)).map_err(ServeError::Thread)?;
-    thread("read").spawn(move || read(input, &tell)).map_err(ServeError::Thread)?;
+pub(super) async fn run(ends: Ends, guest: &Guest, env: &StoreEnv) -> Result<(), ServeError> {
+    let Ends { mut incoming, out, work } = ends;
     let mut session =
         Session { tasks: JoinSet::new(), slots: Arc::new(Semaphore::new(REQUESTS)), last: 0, shared: None };
-    let ended = session.all(&mut incoming, (options, env), &out).await;
+    // A client that takes nothing holds up the session, but neither the wish to stop nor the end of the connection.
+    let ended = tokio::select! {
+        ended = session.all(&mut incoming, (guest, env), &out) => ended,
+        () = out.closed() => Ok(()),
+        () = stopped(&env.cancel) => Err(ServeError::Stopped),
+    };
     // What waits for content is given up; what is being stored is finished.
     if let Some(shared) = &session.shared {
         shared.active().drain().for_each(|(_, active)| active.give_up());
@@ -103,55 +120,24 @@ pub(super) async fn run(
         let _ = out.try_send(answer.frame(0));
     }
     drop((session, out));
-    let flushed = tokio::task::spawn_blocking(move || writing.join());
-    let _ = tokio::time::timeout(LINGER, flushed).await;
+    work.end().await;
     ended
 }
 
-fn read(input: impl Read, tell: &mpsc::Sender<Result<Frame, WireError>>) {
-    let mut input = BufReader::with_capacity(64 * 1024, input);
-    let mut run = || -> Result<(), WireError> {
-        read_preamble(&mut input)?;
-        while let Some(frame) = Frame::read(&mut input)? {
-            if tell.blocking_send(Ok(frame)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = run() {
-        // Nobody listens: the connection has ended for another reason.
-        let _ = tell.blocking_send(Err(error));
+async fn stopped(cancel: &Cancel) {
+    while !cancel.is_raised() {
+        tokio::time::sleep(LOOK).await;
     }
-}
-
-fn write(mut frames: mpsc::Receiver<Frame>, output: impl Write) {
-    let mut output = BufWriter::with_capacity(64 * 1024, output);
-    let mut run = || -> std::io::Result<()> {
-        write_preamble(&mut output)?;
-        while let Some(frame) = frames.blocking_recv() {
-            frame.write(&mut output)?;
-            if frames.is_empty() {
-                output.flush()?;
-            }
-        }
-        output.flush()
-    };
-    // Whoever has something to say finds the channel closed.
-    let _ = run();
 }
 
 /// The next frame; `None` when the client is gone.
 async fn next(
     incoming: &mut mpsc::Receiver<Result<Frame, WireError>>,
-    (cancel, clock): (&Cancel, &dyn Clock),
+    (clock, silence): (&dyn Clock, Duration),
 ) -> Result<Option<Frame>, ServeError> {
-    let end = clock.monotonic().saturating_add(SILENCE);
+    let end = clock.monotonic().saturating_add(silence);
     loop {
-        if cancel.is_raised() {
-            return Err(ServeError::Stopped);
-        }
-        match tokio::time::timeout(LOOK, incoming.recv()).await {
+        match tokio::time::timeout(LISTEN.min(silence), incoming.recv()).await {
             Ok(None) => return Ok(None),
             // A client that dies says nothing; what it had begun is given up.
             Ok(Some(Err(WireError::Io(_)))) => return Ok(None),
@@ -190,18 +176,18 @@ impl Session {
     async fn all(
         &mut self,
         incoming: &mut mpsc::Receiver<Result<Frame, WireError>>,
-        (options, env): (&DoorOptions, &StoreEnv),
+        (guest, env): (&Guest, &StoreEnv),
         out: &mpsc::Sender<Frame>,
     ) -> Result<(), ServeError> {
-        let until = (&env.cancel, env.clock.as_ref());
-        let Some(frame) = next(incoming, until).await? else { return Ok(()) };
+        let (options, clock) = (&guest.options, env.clock.as_ref());
+        let Some(frame) = next(incoming, (clock, guest.patience.first)).await? else { return Ok(()) };
         let Ask::Open { again, path } = Ask::parse(&frame)? else {
             return Err(WireError::Unexpected { what: "a request before the greeting" }.into());
         };
         if !options.is_meant(&path) {
             return Err(ServeError::Elsewhere { path });
         }
-        let shared = Arc::new(options.shared(env, again, out.clone())?);
+        let shared = Arc::new(guest.shared(env, again, out.clone())?);
         self.shared = Some(Arc::clone(&shared));
         if options.role != Role::Reader {
             let shelf = shared.shelf.clone();
@@ -211,7 +197,7 @@ impl Session {
         if shared.say(0, Answer::Opened { role: options.role }).await.is_err() {
             return Ok(());
         }
-        while let Some(frame) = next(incoming, until).await? {
+        while let Some(frame) = next(incoming, (clock, guest.patience.later)).await? {
             while let Some(joined) = self.tasks.try_join_next() {
                 show(joined);
             }
@@ -311,7 +297,9 @@ impl Session {
 }
 
 async fn task(shared: Arc<Shared>, id: u32, (ask, feed): (Ask, Feed), slot: OwnedSemaphorePermit) {
+    let deed = Deed::of(&ask);
     let result = handle(&shared, id, ask, feed).await;
+    shared.tally.note(deed, &result);
     // The client may ask for the next thing as soon as it has read this.
     shared.active().remove(&id);
     let answer = match result {
@@ -324,12 +312,14 @@ async fn task(shared: Arc<Shared>, id: u32, (ask, feed): (Ask, Feed), slot: Owne
     drop(slot);
 }
 
-impl DoorOptions {
+impl Guest {
     fn shared(&self, env: &StoreEnv, again: bool, out: mpsc::Sender<Frame>) -> Result<Shared, StoreError> {
-        let shelf = Shelf::new(self.top.clone(), self.prefix.as_ref(), env)?;
-        let quota = self.quota.map(|most| Arc::new(Quota::new(most, shelf.clone(), Arc::clone(&env.clock))));
-        let active = Mutex::default();
-        Ok(Shared { shelf, role: self.role, quota, again, noted: OnceCell::new(), out, active })
+        let options = &self.options;
+        let shelf = Shelf::new(options.top.clone(), options.prefix.as_ref(), env)?;
+        let own = || options.quota.map(|most| Quota::new(most, shelf.clone(), Arc::clone(&env.clock)));
+        let quota = self.quota.clone().or_else(|| own().map(Arc::new));
+        let (role, tally, active) = (options.role, Arc::clone(&self.tally), Mutex::default());
+        Ok(Shared { shelf, role, quota, again, noted: OnceCell::new(), tally, out, active })
     }
 }
 

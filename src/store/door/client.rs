@@ -20,7 +20,7 @@ use super::line::{Call, Connect, Line};
 use super::wire::{Answer, Ask, DATA_MAX, OBJECT_MAX, Row, WINDOW, cost};
 use crate::store::objects::delete_each;
 
-const NAME: &str = "ssh";
+const NAME: &str = "door";
 
 #[derive(Default)]
 struct Current {

@@ -40,6 +40,15 @@ pub(crate) enum DoorError {
     /// The other side broke the rules.
     #[error("the other side broke the protocol: {what}")]
     Broken { what: String },
+    /// The certificate is not one that is trusted here.
+    #[error("the server's certificate is not trusted: {why}; its fingerprint is {fingerprint}")]
+    Certificate { why: String, fingerprint: String },
+    /// Something else than a door answers there.
+    #[error("no server of lifeboat answers there{}", colon(said))]
+    NoDoor { said: String },
+    /// The token cannot be read.
+    #[error("cannot get the token: {what}")]
+    Token { what: String },
     /// The answer says no.
     #[error("{message}")]
     Answer { code: Code, message: String },
@@ -59,7 +68,10 @@ impl DoorError {
     pub(in crate::store) fn kind(&self) -> FarKind {
         match self {
             Self::Lost { .. } | Self::Silent { .. } => FarKind::Unreachable,
-            Self::Refused { .. } | Self::Answer { code: Code::Denied, .. } => FarKind::Denied,
+            Self::Refused { .. }
+            | Self::Certificate { .. }
+            | Self::Token { .. }
+            | Self::Answer { code: Code::Denied, .. } => FarKind::Denied,
             Self::Answer { code: Code::NoSpace, .. } => FarKind::NoSpace,
             Self::Answer { code: Code::NoRoot, .. } => FarKind::NoRoot,
             _ => FarKind::Other,
@@ -83,7 +95,7 @@ impl DoorError {
             Self::Answer { code: Code::Exists, .. } => {
                 object_store::Error::AlreadyExists { path, source: Box::new(self) }
             }
-            _ => object_store::Error::Generic { store: "ssh", source: Box::new(self) },
+            _ => object_store::Error::Generic { store: "door", source: Box::new(self) },
         }
     }
 }

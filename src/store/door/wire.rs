@@ -28,7 +28,12 @@ pub const REQUESTS: usize = 32;
 pub const WAITING: usize = (WINDOW / COST_MIN) as usize + 64;
 /// Most bytes of one object.
 pub const OBJECT_MAX: u64 = 4 << 30;
-const HEADER: usize = 9;
+/// Bytes before the payload of a frame.
+pub const HEADER: usize = 9;
+/// Bytes that each side says first.
+pub const PREAMBLE: usize = 12;
+/// What the one HTTP request of a connection asks to be upgraded to.
+pub const UPGRADE: &str = "lifeboat";
 
 /// What a frame of so many bytes of content counts for.
 pub fn cost(len: usize) -> u32 {
@@ -74,18 +79,36 @@ pub enum WireError {
     },
 }
 
+/// Who we are and what we speak.
+pub fn preamble() -> [u8; PREAMBLE] {
+    let mut bytes = [0; PREAMBLE];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSIONS.0.to_le_bytes());
+    bytes[10..].copy_from_slice(&VERSIONS.1.to_le_bytes());
+    bytes
+}
+
 /// Says who we are and what we speak.
 pub fn write_preamble(output: &mut impl Write) -> io::Result<()> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSIONS.0.to_le_bytes());
-    bytes.extend_from_slice(&VERSIONS.1.to_le_bytes());
-    output.write_all(&bytes)?;
+    output.write_all(&preamble())?;
     output.flush()
+}
+
+/// Who the other side is, by what it said first; fails unless both know a version.
+pub fn judge_preamble(bytes: [u8; PREAMBLE]) -> Result<u16, WireError> {
+    let (magic, versions) = bytes.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(WireError::Magic { found: bytes.to_vec() });
+    }
+    let version = |at: usize| u16::from_le_bytes([versions[at], versions[at + 1]]);
+    let theirs = (version(0), version(2));
+    let common = theirs.1.min(VERSIONS.1);
+    if common < theirs.0.max(VERSIONS.0) { Err(WireError::Version { theirs }) } else { Ok(common) }
 }
 
 /// Reads who the other side is; fails unless both know a version.
 pub fn read_preamble(input: &mut impl Read) -> Result<u16, WireError> {
-    let mut bytes = [0; 12];
+    let mut bytes = [0; PREAMBLE];
     let mut filled = 0;
     while filled < bytes.len() {
         let begun = &bytes[..filled.min(MAGIC.len())];
@@ -100,14 +123,30 @@ pub fn read_preamble(input: &mut impl Read) -> Result<u16, WireError> {
             Err(error) => return Err(error.into()),
         }
     }
-    let (magic, versions) = bytes.split_at(MAGIC.len());
-    if magic != MAGIC {
-        return Err(WireError::Magic { found: bytes.to_vec() });
+    judge_preamble(bytes)
+}
+
+/// What comes before the payload of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// What the frame is.
+    pub kind: u8,
+    /// The request it belongs to.
+    pub id: u32,
+    /// Bytes of the payload, no more than its kind may have.
+    pub len: usize,
+}
+
+impl Head {
+    /// Takes it apart; a length that its kind may not have is refused before anything is read.
+    pub fn parse(bytes: [u8; HEADER]) -> Result<Self, WireError> {
+        let [a, b, c, d, kind, e, f, g, h] = bytes;
+        let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        if len > if kind == DATA { DATA_MAX } else { CONTROL_MAX } {
+            return Err(WireError::TooLong { len });
+        }
+        Ok(Self { kind, id: u32::from_le_bytes([e, f, g, h]), len })
     }
-    let version = |at: usize| u16::from_le_bytes([versions[at], versions[at + 1]]);
-    let theirs = (version(0), version(2));
-    let common = theirs.1.min(VERSIONS.1);
-    if common < theirs.0.max(VERSIONS.0) { Err(WireError::Version { theirs }) } else { Ok(common) }
 }
 
 /// One frame: what it is, the request it belongs to, and the rest.
@@ -138,24 +177,25 @@ impl Frame {
                 Err(error) => return Err(error.into()),
             }
         }
-        let [a, b, c, d, kind, e, f, g, h] = header;
-        let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        if len > if kind == DATA { DATA_MAX } else { CONTROL_MAX } {
-            return Err(WireError::TooLong { len });
-        }
+        let Head { kind, id, len } = Head::parse(header)?;
         let mut payload = vec![0; len];
         input.read_exact(&mut payload)?;
-        Ok(Some(Self { kind, id: u32::from_le_bytes([e, f, g, h]), payload: payload.into() }))
+        Ok(Some(Self { kind, id, payload: payload.into() }))
     }
 
-    /// Writes it; does not flush.
-    pub fn write(&self, output: &mut impl Write) -> io::Result<()> {
+    /// What comes before the payload.
+    pub fn header(&self) -> [u8; HEADER] {
         let len = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut header = [0; HEADER];
         header[..4].copy_from_slice(&len);
         header[4] = self.kind;
         header[5..].copy_from_slice(&self.id.to_le_bytes());
-        output.write_all(&header)?;
+        header
+    }
+
+    /// Writes it; does not flush.
+    pub fn write(&self, output: &mut impl Write) -> io::Result<()> {
+        output.write_all(&self.header())?;
         output.write_all(&self.payload)
     }
 }
