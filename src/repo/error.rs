@@ -7,7 +7,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::keyslot::Role;
-use crate::id::{RepositoryId, WriterId};
+use crate::id::{ClusterId, RepositoryId, WriterId};
 use crate::index::IndexError;
 use crate::random::RandomError;
 use crate::seal::SealError;
@@ -117,6 +117,16 @@ pub enum RepoError {
         /// The writer.
         writer: WriterId,
     },
+    /// Two records of a database cluster contradict each other.
+    #[error(
+        "two different records number {number} of database cluster {cluster} are signed by writers who may"
+    )]
+    ClusterConflict {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Their number.
+        number: u64,
+    },
     /// A number in the names of objects is used up.
     #[error("the entries of writer {writer} are numbered up to the last number there is")]
     NoNumber {
@@ -177,7 +187,7 @@ impl RepoError {
             | Self::WrongRole { .. }
             | Self::WriterRevoked { .. } => Class::Denied,
             Self::Slot(error) => error.class(),
-            Self::Untrusted { .. } => Class::Tampered,
+            Self::Untrusted { .. } | Self::ClusterConflict { .. } => Class::Tampered,
             Self::HashMismatch { .. }
             | Self::BadSignature { .. }
             | Self::AfterRevocation { .. }

@@ -14,6 +14,7 @@
 
 mod access;
 mod anchors;
+mod clusters;
 mod cold;
 mod cold_object;
 mod commit;
@@ -46,6 +47,7 @@ mod snapshots;
 mod tree_cache;
 
 pub use access::Task;
+pub use clusters::StoredCluster;
 pub use commit::{CheckOutcome, Dependencies, Heads};
 pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, Plan, create};

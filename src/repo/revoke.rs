@@ -43,9 +43,11 @@ pub struct RegisteredWriter {
 
 /// An object that a writer signed, or that stands under its name.
 struct Signed {
+    /// Logs come last, if there is more than an entry holds: they may be many, and snapshots are few.
+    log: bool,
     stored: Timestamp,
     object: ObjectHash,
-    /// Whether it says something of one snapshot only, so that nobody else depends on it.
+    /// Whether it says something of one snapshot or one file of a log only, so that nobody else depends on it.
     late: bool,
 }
 
@@ -120,7 +122,7 @@ impl Repository {
         Ok(self.store.put(&object_key(ObjectName::Writer(writer, number, hash))?, vec![bytes]).await?)
     }
 
-    /// What still counts of a writer, the oldest first if there is more than an entry holds, and how many objects do not.
+    /// What still counts of a writer, the oldest first if there is more than an entry holds and logs last, and how many objects do not.
     async fn chosen(
         &self,
         (writer, known): (WriterId, &Known),
@@ -133,7 +135,7 @@ impl Repository {
             let early = since.is_none_or(|since| signed.stored < since);
             (early || !signed.late) && before.is_none_or(|before| before.contains(&signed.object))
         });
-        signed.sort_unstable_by_key(|signed| (signed.stored, signed.object));
+        signed.sort_unstable_by_key(|signed| (signed.log, signed.stored, signed.object));
         signed.truncate(ACCEPTED_MAX);
         let mut accepted: Vec<_> = signed.into_iter().map(|signed| signed.object).collect();
         accepted.sort_unstable();
@@ -149,13 +151,22 @@ impl Repository {
         let mut signed = Vec::new();
         for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
             if let Some(ObjectName::Index(_, hash)) = ObjectName::parse(object.key.as_str()) {
-                signed.push(Signed { stored: object.modified, object: hash, late: false });
+                signed.push(Signed { log: false, stored: object.modified, object: hash, late: false });
+            }
+        }
+        for object in self.store.list(layout::STREAMS).await? {
+            match ObjectName::parse(object.key.as_str()) {
+                Some(ObjectName::Log(name)) if name.writer == writer => {
+                    signed.push(Signed { log: true, stored: object.modified, object: name.hash, late: true });
+                }
+                _ => {}
             }
         }
         for listed in self.list_snapshots_of(writer).await? {
-            signed.push(Signed { stored: listed.stored, object: listed.id.into(), late: true });
+            let (stored, object) = (listed.stored, listed.id.into());
+            signed.push(Signed { log: false, stored, object, late: true });
         }
-        let mut shared = vec![(layout::ANCHORS, false), (layout::LABELS, true)];
+        let mut shared = vec![(layout::ANCHORS, false), (layout::CLUSTERS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
             let marks = [layout::CONDEMNED, layout::HORIZON, layout::REMOVED, layout::UNDONE, layout::HOLDS];
             shared.extend(marks.map(|prefix| (prefix, false)));
@@ -166,7 +177,7 @@ impl Repository {
                 .map(|(name, stored)| async move {
                     let its = self.may_be_of(writer, name).await?;
                     let object = name.content_hash().filter(|_| its);
-                    Ok::<_, RepoError>(object.map(|object| Signed { stored, object, late }))
+                    Ok::<_, RepoError>(object.map(|object| Signed { log: false, stored, object, late }))
                 })
                 .buffer_unordered(self.env.limits.requests.max(1));
             signed.extend(reads.try_collect::<Vec<_>>().await?.into_iter().flatten());
@@ -193,6 +204,7 @@ impl Repository {
         Ok(Some(match name {
             ObjectName::Anchor(hash) => self.read_anchor(hash).await?.author,
             ObjectName::Labels(..) => self.read_labels(name).await?.author,
+            ObjectName::Cluster(..) => self.cluster_author(name).await?,
             ObjectName::Condemned(_) => self.read_condemnation(name).await?.author,
             ObjectName::Horizon(..) => self.read_horizon(name).await?.author,
             ObjectName::Removed(_) => self.read_said::<Removal>(name).await?.author,

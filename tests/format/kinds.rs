@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use lifeboat::format::FormatError;
 use lifeboat::format::anchor::Anchor;
+use lifeboat::format::cluster::{Cluster, ClusterObject};
 use lifeboat::format::config::{Config, WriterEntry};
 use lifeboat::format::content::ListPage;
 use lifeboat::format::datakey::SealedDataKey;
@@ -56,6 +57,8 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("anchor", |b, _| outcome(Anchor::decode(b), Anchor::encode)),
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),
+    ("cluster-body", |b, _| outcome(Cluster::decode_body(b), Cluster::encode_body)),
+    ("cluster", cluster),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),
     ("slot-note", |b, _| outcome(SlotNote::decode(b), |note| note.encode().expect("it was decoded"))),
     ("data-key", data_key),
@@ -154,6 +157,13 @@ fn snapshot(bytes: &[u8], _: u64) -> Outcome {
 fn labels(bytes: &[u8], _: u64) -> Outcome {
     let object = LabelsObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
     let text = format!("author {} {}", object.author, sealed(&object.sealed));
+    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
+}
+
+fn cluster(bytes: &[u8], _: u64) -> Outcome {
+    let object = ClusterObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
+    let (author, id, number) = (object.author, object.cluster, object.number);
+    let text = format!("author {author} cluster {id} number {number} {}", sealed(&object.sealed));
     Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
 }
 

@@ -74,6 +74,11 @@ def names():
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
         "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
         "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}",
+        "cluster": f"clusters/{w}/0000000002-{h}",
+        "segment": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+        "partial": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F.partial-{w}-{h}-{h}",
+        "backup": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F.00000028.backup-{w}-{h}-{h}",
+        "history": f"streams/{w}/0000000012/history/0000000A.history-{w}-{h}-{h}",
     }.items():
         vector("name", name, "a name of section 1", text.encode())
     bad = ["", "config", "config/", f"config/3-{h}", f"config/+000000003-{h}", f"config/0000000003-{h[:-1]}",
@@ -84,7 +89,17 @@ def names():
            f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"gc/removed/{h}-{h}", f"gc/undone/x{h}", f"holds/{h}-{h}",
            f"labels/{h}", f"labels/{h}-{h}.x", f"gc/other/{h}", f"gc/removed/{h}/", f"gc/undone/{h[2:]}", "holds/", f"holds/{w}",
            f"gc/horizon/12-{h}", f"gc//{h}", f"tombs/{w}-{h}", f"locks/{h}", "../../etc/passwd",
-           f"anchors/{h}-{h}", f"anchors/{h}/x", f"anchors/{w}"]
+           f"anchors/{h}-{h}", f"anchors/{h}/x", f"anchors/{w}",
+           f"clusters/{w}/2-{h}", f"clusters/{h}/0000000002-{h}", f"clusters/{w}/{h}",
+           f"streams/{w}/0000000001/00000001/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000003/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/1/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000a/00000002/0000000a000000020000001f-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}-{h}",
+           f"streams/{w}/0000000001/00000000/00000002/00000000000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -94,7 +109,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 16 is not listed", preamble(16), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 18 is not listed", preamble(18), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -382,6 +397,48 @@ def labels():
         vector("labels", f"bad-{name}", "an object that section 11 does not allow", data, error)
 
 
+def clusters():
+    history = {0: 1, 1: 7_000_000_000_000_000_001, 2: 15, 3: 16 << 20, 4: 8192}
+    fields = {0: "main", 1: 0, 2: [history, {**history, 0: 2, 2: 17}], 3: [rep(6, 16), rep(7, 16)]}
+    v = lambda what: value(20, what)
+
+    def body(value_, pad=None):
+        data = u32(len(value_)) + value_
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    vector("cluster-body", "upgraded", "a cluster with two histories and two writers", body(cbor(fields)))
+    vector("cluster-body", "new", "a cluster as its first push makes it", body(cbor({**fields, 2: [history], 3: [rep(7, 16)]})))
+    for name, data, error in [
+        ("no-name", {k: x for k, x in fields.items() if k != 0}, v("name of a cluster")), ("empty-name", {**fields, 0: ""}, v("name of a cluster")),
+        ("name", {**fields, 0: "a/b"}, v("name of a cluster")), ("long-name", {**fields, 0: "a" * 129}, v("length of a field")),
+        ("name-type", {**fields, 0: b"main"}, broken(20, "cluster")), ("engine", {**fields, 1: 1}, v("engine of a cluster")),
+        ("no-history", {**fields, 2: []}, v("histories of a cluster")), ("history-order", {**fields, 2: [history, history]}, v("histories of a cluster")),
+        ("history-zero", {**fields, 2: [{**history, 0: 0}]}, v("histories of a cluster")),
+        ("segment-size", {**fields, 2: [{**history, 3: 3 << 20}]}, v("history of a cluster")),
+        ("large-segment", {**fields, 2: [{**history, 3: 2 << 30}]}, v("history of a cluster")),
+        ("page-size", {**fields, 2: [{**history, 4: 512}]}, v("history of a cluster")),
+        ("no-writer", {**fields, 3: []}, v("writers of a cluster")), ("writer-order", {**fields, 3: [rep(7, 16), rep(6, 16)]}, v("writers of a cluster")),
+        ("writer-twice", {**fields, 3: [rep(7, 16)] * 2}, v("writers of a cluster")), ("writer", {**fields, 3: [rep(7, 15)]}, v("length of a field")),
+    ]:
+        vector("cluster-body", f"bad-{name}", "a field that section 20 does not allow", body(cbor(data)), error)
+    for key in (2, 3):
+        bomb = bytes([0xa1, key, 0x9a]) + (1025).to_bytes(4, "big")
+        vector("cluster-body", f"bad-bomb-{key}", "a long list", body(bomb), v("length of a list"))
+    vector("cluster-body", "bad-padding", "padding that is not zero", body(cbor(fields), b"\0\1"), v("padding"))
+    vector("cluster-body", "bad-trailing", "a byte too many", body(cbor(fields) + b"\0"), TRAILING)
+
+    def cluster(kind=16, key=b"", body_=rep(0x77, 40), body_len=None, tail=rep(0x99, 64), repo=REPO):
+        return (preamble(kind, 1, repo) + rep(7, 16) + rep(8, 16) + u64(2) + rep(0x5a, 32) + u16(len(key)) + key
+                + u32(len(body_) if body_len is None else body_len) + body_ + tail)
+    vector("cluster", "plain", "with stand-ins for the sealed parts", cluster())
+    for name, data, error in [
+        ("kind", cluster(14), "WrongKind { expected: 16, found: 14 }"), ("key", cluster(key=b"x"), v("data key of a cluster")),
+        ("body-length", cluster(body_len=0xffff_ffff), TRUNCATED), ("trailing", cluster(tail=rep(0x99, 65)), TRAILING),
+        ("cut", cluster(tail=rep(0x99, 63)), TRUNCATED),
+        ("repository", cluster(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("cluster", f"bad-{name}", "an object that section 20 does not allow", data, error)
+
+
 def padme(n):
     e = n.bit_length() - 1
     low = max(0, e - (e.bit_length() - 1 + 1))
@@ -523,5 +580,5 @@ def index():
 
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
-    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, snapshots, keys, index):
+    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, clusters, snapshots, keys, index):
         make()
