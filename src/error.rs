@@ -1,10 +1,12 @@
 //! The one error of public operations. Rooms below have their own; here they meet, and answer with a [`Class`].
 
+mod log;
 mod trust;
 mod words;
 
 use std::path::PathBuf;
 
+pub use self::log::LogError;
 pub use self::trust::TrustError;
 use self::words::{doubt, group_name, io_class};
 use crate::class::Class;
@@ -56,6 +58,9 @@ pub enum Error {
     /// No permission of a store can be written.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A database's log could not be stored, read or shown.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -432,6 +437,7 @@ impl Error {
             Self::Local { source, .. } | Self::Output(source) => io_class(source),
             Self::SnapshotVanished { .. } => Class::Tampered,
             Self::Trust(error) => error.class(),
+            Self::Log(error) => error.class(),
             Self::Cancelled => Class::Cancelled,
         }
     }

@@ -19,6 +19,7 @@
 //! | 1 | [`chunk`] | cutting content into chunks |
 //! | 1 | [`compress`] | zstd, and telling what cannot be compressed |
 //! | 1 | [`filter`] | include and exclude rules |
+//! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
@@ -37,6 +38,7 @@ pub mod compress;
 pub mod crypto;
 pub mod filter;
 pub mod format;
+pub mod postgres;
 pub mod retention;
 
 pub mod seal;

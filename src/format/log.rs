@@ -3,8 +3,14 @@
 //! # Invariants
 //! What a name says of a file is what the server called it: nothing else parses, so no name leaves its directory.
 
+mod facts;
+mod object;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use facts::{Checked, FACTS_MAX, LogFacts};
+pub use object::{LOG_HEAD, LOG_MAX, LOG_PLAIN_MAX, LogHeader};
 
 use super::layout::{STREAMS, numbered};
 use crate::id::{ClusterId, LogHash, ObjectHash, WriterId};

@@ -19,6 +19,7 @@ pub mod init;
 pub mod keys;
 pub mod lock;
 pub mod ls;
+pub mod postgres;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;

@@ -58,7 +58,9 @@ pub enum WalError {
         found: u64,
     },
     /// No version of PostgreSQL that this program knows begins its pages so.
-    #[error("its first page begins with {found:#06x}, which no version of PostgreSQL writes that this program knows")]
+    #[error(
+        "its first page begins with {found:#06x}, which no version of PostgreSQL writes that this program knows"
+    )]
     Magic {
         /// What it begins with.
         found: u16,

@@ -1,6 +1,7 @@
 //! Headers of the pages of the log.
 
 use super::{Lsn, WalError};
+use crate::format::log::SegmentName;
 
 /// Bytes of a page's header.
 pub(super) const HEADER: usize = 24;
@@ -53,6 +54,23 @@ pub fn first_page(bytes: &[u8]) -> Result<FirstPage, WalError> {
         return Err(WalError::Length { expected: segment_size.into(), found });
     }
     Ok(FirstPage { version, system, segment_size, page_size, magic: page.magic })
+}
+
+impl FirstPage {
+    /// Demands that the segment, which this was read from, is the one of this name: its position, and a timeline that the name's
+    /// may have come from.
+    pub fn belongs_to(&self, bytes: &[u8], name: SegmentName) -> Result<(), WalError> {
+        let start = name.start(self.segment_size).ok_or(WalError::Header)?;
+        let header = bytes.first_chunk().ok_or(WalError::Header)?;
+        let (page, at) = (Page::decode(header), Lsn(start));
+        if page.address != at {
+            return Err(WalError::Address { expected: at, found: page.address });
+        }
+        if page.timeline == 0 || page.timeline > name.timeline {
+            return Err(WalError::Timeline { at, found: page.timeline, name: name.timeline });
+        }
+        Ok(())
+    }
 }
 
 /// The header of a page.

@@ -65,12 +65,10 @@ impl Walker {
     }
 
     /// Goes through one segment. A walker that has seen the one before it continues what that left open, and checks that this one
-    /// follows; a new one takes the beginning as it is. `may_end` allows the log to end in the middle, as it does where a
-    /// timeline was left.
-    ///
+    /// follows; a new one takes the beginning as it is.
     /// # Errors
     /// The first thing that is wrong. The walker has then forgotten all it knew.
-    pub fn walk(&mut self, bytes: &[u8], name: SegmentName, may_end: bool) -> Result<Walked, WalError> {
+    pub fn walk(&mut self, bytes: &[u8], name: SegmentName) -> Result<Walked, WalError> {
         let before = std::mem::take(self);
         let first = first_page(bytes)?;
         let start = name.start(first.segment_size).ok_or(WalError::Header)?;
@@ -91,7 +89,7 @@ impl Walker {
         }
         while walk.step(&mut open, &mut last)? {}
         let found = walk.found;
-        if !may_end && !found.switched && walk.at < bytes.len() {
+        if !found.switched && walk.at < bytes.len() {
             return Err(WalError::Ends { at: Lsn(found.end) });
         }
         self.last = last;

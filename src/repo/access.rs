@@ -61,6 +61,14 @@ pub enum Task {
     ListWriters,
     /// `writer revoke`.
     Revoke,
+    /// `postgres archive-push`.
+    ArchiveLog,
+    /// `postgres archive-get`, `postgres verify`.
+    ReadLog,
+    /// `postgres info`.
+    ShowLogs,
+    /// `postgres allow`.
+    AllowWriter,
 }
 
 /// What a task needs.
@@ -75,7 +83,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Backup,
         Self::Snapshots,
         Self::Look,
@@ -99,6 +107,10 @@ impl Task {
         Self::Anchor,
         Self::ListWriters,
         Self::Revoke,
+        Self::ArchiveLog,
+        Self::ReadLog,
+        Self::ShowLogs,
+        Self::AllowWriter,
     ];
 
     /// The table.
@@ -128,6 +140,10 @@ impl Task {
             Self::Anchor => ("put an anchor", &[Writer], false),
             Self::ListWriters => ("list writers", &[], false),
             Self::Revoke => ("revoke writers", &[Root], false),
+            Self::ArchiveLog => ("archive a database's log", &[Dedup, Index, Writer], false),
+            Self::ReadLog => ("read a database's log", &[Dedup, Index, Metadata, Data], false),
+            Self::ShowLogs => ("show the logs of databases", &[Index, Metadata], false),
+            Self::AllowWriter => ("let a writer archive a database's log", &[Index, Writer], true),
         };
         Needs { name, parts, removes }
     }
@@ -165,10 +181,14 @@ mod tests {
     fn the_table_gives_each_role_what_it_is_for_and_no_more() {
         let of = |role| Task::ALL.into_iter().filter(|task| task.is_for(role)).collect::<Vec<_>>();
         use Task::{
-            AddReader, Anchor, Backup, Forget, Hold, JudgeSnapshots, ListHolds, ListWriters, Look, OwnKey,
-            Prune, Restore, Snapshots, Stats, Tag, Undelete, Verify, VerifyData, Why,
+            AddReader, AllowWriter, Anchor, ArchiveLog, Backup, Forget, Hold, JudgeSnapshots, ListHolds,
+            ListWriters, Look, OwnKey, Prune, ReadLog, Restore, ShowLogs, Snapshots, Stats, Tag, Undelete,
+            Verify, VerifyData, Why,
         };
-        assert_eq!(of(Role::Writer), [Backup, Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
+        assert_eq!(
+            of(Role::Writer),
+            [Backup, Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters, ArchiveLog]
+        );
         assert_eq!(of(Role::Verifier), [Snapshots, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
         assert_eq!(
             of(Role::Maintainer),
@@ -185,7 +205,9 @@ mod tests {
                 Stats,
                 OwnKey,
                 Anchor,
-                ListWriters
+                ListWriters,
+                ShowLogs,
+                AllowWriter
             ]
         );
         assert_eq!(
@@ -202,7 +224,9 @@ mod tests {
                 Stats,
                 OwnKey,
                 AddReader,
-                ListWriters
+                ListWriters,
+                ReadLog,
+                ShowLogs
             ]
         );
         assert_eq!(of(Role::Admin), Task::ALL);

@@ -7,6 +7,7 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::keyslot::Role;
+use crate::format::log::LogFile;
 use crate::id::{ClusterId, RepositoryId, WriterId};
 use crate::index::IndexError;
 use crate::random::RandomError;
@@ -127,6 +128,18 @@ pub enum RepoError {
         /// Their number.
         number: u64,
     },
+    /// What was sealed of a log file did not open to the same: nothing was stored.
+    #[error("{file} was compressed or encrypted wrongly by this machine: nothing was stored")]
+    LogRoundTrip {
+        /// The file.
+        file: LogFile,
+    },
+    /// What was just stored is not listed: nobody can tell whether it is there.
+    #[error("object {key} was stored, and a listing does not show it as it should be")]
+    NotListedBack {
+        /// The object.
+        key: String,
+    },
     /// A number in the names of objects is used up.
     #[error("the entries of writer {writer} are numbered up to the last number there is")]
     NoNumber {
@@ -208,6 +221,8 @@ impl RepoError {
             Self::AlreadyExists { .. }
             | Self::NoNumber { .. }
             | Self::UnknownWriter { .. }
+            | Self::LogRoundTrip { .. }
+            | Self::NotListedBack { .. }
             | Self::Random(_)
             | Self::Task => Class::Failed,
             Self::Cancelled => Class::Cancelled,

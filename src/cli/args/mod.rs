@@ -10,6 +10,7 @@ mod import;
 mod key;
 mod mount;
 mod policy;
+mod postgres;
 mod prune;
 mod restore;
 mod rules;
@@ -27,6 +28,10 @@ pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
 pub(crate) use policy::{PolicyArgs, PolicyVerb};
+pub(crate) use postgres::{
+    AllowArgs, ArchiveGetArgs, ArchivePushArgs, ClusterArgs, LogVerifyArgs, PostgresArgs, PostgresVerb,
+    WalCheckArg,
+};
 pub(crate) use prune::PruneArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
@@ -105,6 +110,8 @@ pub(crate) enum Verb {
     Key(KeyArgs),
     /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
     Serve(ServeArgs),
+    /// Archive the log of PostgreSQL and give it back
+    Postgres(PostgresArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),
     /// Print what proves later, with --require-anchor, that the store shows no less than it does now

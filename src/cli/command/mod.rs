@@ -20,6 +20,7 @@ mod ls;
 pub(crate) mod man;
 mod mount;
 mod policy;
+mod postgres;
 mod prune;
 mod recovery;
 mod restore;
@@ -32,7 +33,9 @@ mod verify;
 mod why;
 mod writer;
 
-use super::args::{HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb, WriterArgs, WriterVerb};
+use super::args::{
+    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, WriterArgs, WriterVerb,
+};
 use super::error::CliError;
 use super::exit::Exit;
 use super::session::Session;
@@ -70,6 +73,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Stats(args) => stats::run(session, args).await,
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, args).await,
+        Verb::Postgres(args) => postgres::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
@@ -98,7 +102,12 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Key(KeyArgs { verb: KeyVerb::Passwd(_) }) => "key passwd",
         Verb::Key(KeyArgs { verb: KeyVerb::Remove { .. } }) => "key remove",
         Verb::Key(KeyArgs { verb: KeyVerb::Recovery(_) }) => "key recovery",
-        Verb::Hold(HoldArgs { verb: HoldVerb::List })
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::ArchivePush(_) }) => "postgres archive-push",
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::Allow(_) }) => "postgres allow",
+        Verb::Postgres(PostgresArgs {
+            verb: PostgresVerb::ArchiveGet(_) | PostgresVerb::Info(_) | PostgresVerb::Verify(_),
+        })
+        | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
         | Verb::Ls(_)
         | Verb::Diff(_)

@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod mode;
+pub(crate) mod postgres;
 pub(crate) mod qr;
 pub(crate) mod sanitize;
 pub(crate) mod summary;

@@ -1,7 +1,7 @@
 //! The next step after an error, by variant.
 
 use lifeboat::crypto::CryptoError;
-use lifeboat::error::{Error, TrustError};
+use lifeboat::error::{Error, LogError, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RepoError, SlotError};
@@ -101,6 +101,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Trust(error) => return trust(error),
+        Error::Log(error) => return log(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::Policy(error) => policy(error)?.to_owned(),
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
@@ -156,6 +157,36 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
         _ => return selector(error).or_else(|| target(error)).or_else(|| mount(error)),
+    })
+}
+
+/// What to do where a database's log cannot be stored, read or shown.
+fn log(error: &LogError) -> Option<String> {
+    Some(match error {
+        LogError::NoCluster { .. } | LogError::WhichCluster { .. } => {
+            "see which there are: lifeboat postgres info; and name one with --cluster".to_owned()
+        }
+        LogError::NoClusters => "archive a segment of its log first: lifeboat postgres archive-push".to_owned(),
+        LogError::Segment { .. } => {
+            "look at the server's disk and memory; --wal-check warn stores it as it is, if only records are damaged".to_owned()
+        }
+        LogError::OtherServer { cluster, .. } => format!(
+            "give another server a --cluster of its own; after initdb or pg_upgrade archive one segment of {cluster} with --new-history"
+        ),
+        LogError::OldHistory { .. } => "give it a --cluster of its own".to_owned(),
+        LogError::NotAllowed { cluster, writer } => {
+            format!("let it in with the key of an admin or a maintainer: lifeboat postgres allow {cluster} {writer}")
+        }
+        LogError::Different { .. } | LogError::Ambiguous { .. } => {
+            "two servers write under one name: find out which one goes on, and give the other a --cluster of its own".to_owned()
+        }
+        LogError::Gap { .. } => {
+            "archive it from where it still is; --allow-gap stops replaying there, and loses what was committed later".to_owned()
+        }
+        LogError::Unreadable { .. } => {
+            "see what is damaged: lifeboat postgres verify".to_owned()
+        }
+        _ => return None,
     })
 }
 
