@@ -19,6 +19,7 @@ mod mounting;
 mod objects;
 mod places;
 mod policies;
+mod postgres;
 mod reading;
 mod restoring;
 mod roles;

@@ -439,6 +439,44 @@ def clusters():
         vector("cluster", f"bad-{name}", "an object that section 20 does not allow", data, error)
 
 
+def logs():
+    v = lambda what: value(21, what)
+
+    def facts(fields, pad=None):
+        data = u32(len(cbor(fields))) + cbor(fields)
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    full = {0: 1, 1: 1486, 2: 2, 3: 1_700_000_000_000_000_000, 4: 1_700_000_001_000_000_000, 5: 0x61ed18, 6: 0x7ffaa0, 7: 0x7ffd60,
+            8: 3, 9: 0x800000, 10: b"db1", 11: 1_700_000_002_000_000_000, 12: "0.1.0", 13: "wrong"}
+    least = {0: 0, 1: 0, 2: 0, 8: 0, 10: b"", 11: 0, 12: ""}
+    vector("log-facts", "full", "every field", facts(full))
+    vector("log-facts", "least", "a file that is no segment", facts(least))
+    for name, data, error in [
+        ("check", facts({**full, 0: 3}), v("check of a log file")), ("records", facts({**full, 1: -1}), broken(21, "facts of a log file")),
+        ("host", facts({**full, 10: rep(97, 257)}), v("length of a field")), ("program", facts({**full, 12: b"x"}), broken(21, "facts of a log file")),
+        ("fault", facts({**full, 13: "x" * 257}), v("length of a field")), ("padding", facts(full, b"\0\1"), v("padding")),
+        ("length", u32(0xffff_ffff) + cbor(full), TRUNCATED),
+    ]:
+        vector("log-facts", f"bad-{name}", "a field that section 21 does not allow", data, error)
+
+    def header(kind=17, file=b"0000000A000000020000001F", codec=1, plain=1 << 20, key=b"facts key", content=b"content key", facts_=rep(0x77, 40),
+               length=None, tail=rep(0x99, 64), repo=REPO, body=rep(0x66, 20)):
+        rest = (rep(7, 16) + rep(8, 16) + u64(2) + u8(len(file)) + file + rep(0xcd, 32) + u32(plain) + u8(codec) + rep(0x5a, 32)
+                + u16(len(key)) + key + u16(len(content)) + content + u16(len(facts_)) + facts_ + rep(0xbb, 32) + u32(20) + tail)
+        return preamble(kind, 0, repo) + u32(36 + len(rest) if length is None else length) + rest + body
+    vector("log", "segment", "with stand-ins for the sealed parts", header())
+    vector("log", "history", "a file that is stored as it is", header(file=b"0000000A.history", codec=0, plain=41))
+    vector("log", "header", "the header alone is enough", header(body=b""))
+    for name, data, error in [
+        ("kind", header(16), "WrongKind { expected: 17, found: 16 }"), ("file", header(file=b"RECOVERYXLOG"), v("name of a file")),
+        ("file-text", header(file=b"\xff" * 24), v("name of a file")), ("codec", header(codec=2), v("codec")),
+        ("plain", header(plain=(1 << 30) + 1), v("length of a file")), ("key", header(key=rep(1, 16385)), v("length of a sealed data key")),
+        ("content-key", header(content=rep(1, 16385)), v("length of a sealed data key")), ("facts", header(facts_=rep(1, 8193)), v("length of the facts")),
+        ("long", header(length=49153), v("length of the header")), ("length", header(length=4000), TRUNCATED), ("short", header(length=300), TRUNCATED),
+        ("more", header(tail=rep(0x99, 65)), TRAILING), ("repository", header(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("log", f"bad-{name}", "an object that section 21 does not allow", data, error)
+
+
 def padme(n):
     e = n.bit_length() - 1
     low = max(0, e - (e.bit_length() - 1 + 1))
@@ -580,5 +618,5 @@ def index():
 
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
-    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, clusters, snapshots, keys, index):
+    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, clusters, logs, snapshots, keys, index):
         make()

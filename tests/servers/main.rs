@@ -10,6 +10,7 @@
 
 mod client;
 mod lock;
+mod postgres;
 mod rights;
 mod server;
 mod ssh;
@@ -41,6 +42,20 @@ fn azurite_keeps_every_promise_and_a_repository() {
 #[test]
 fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
     run(Server::gcs);
+}
+
+#[test]
+fn a_postgresql_comes_back_whole_or_not_at_all() {
+    if !skipped() {
+        postgres::comes_back_whole_or_not_at_all();
+    }
+}
+
+#[test]
+fn the_page_about_postgresql_holds() {
+    if !skipped() {
+        postgres::the_page_holds();
+    }
 }
 
 #[test]
