@@ -39,6 +39,14 @@ struct Candidate {
     cluster: Cluster,
 }
 
+/// What is under the names of one cluster's records.
+#[derive(Default)]
+struct Found {
+    read: Vec<Candidate>,
+    /// What is damaged, with its number: nobody knows what it was.
+    hidden: Vec<(u64, RepoError)>,
+}
+
 /// Of records of one cluster, in any order, the one that counts; `Err` with the number under which two differ.
 fn choose(mut records: Vec<Candidate>) -> Result<Option<Candidate>, u64> {
     records.sort_by_key(|record| record.number);
@@ -98,22 +106,22 @@ impl Repository {
     }
 
     async fn read_clusters(&self, prefix: &str) -> Result<Vec<StoredCluster>, RepoError> {
-        let mut records: BTreeMap<ClusterId, (Vec<Candidate>, Vec<(u64, RepoError)>)> = BTreeMap::new();
+        let mut records: BTreeMap<ClusterId, Found> = BTreeMap::new();
         for object in self.store.list(prefix).await? {
             let Some(name @ ObjectName::Cluster(id, number, _)) = ObjectName::parse(object.key.as_str())
             else {
                 continue;
             };
-            let (read, hidden) = records.entry(id).or_default();
+            let found = records.entry(id).or_default();
             match self.read_cluster(name).await {
-                Ok(record) => read.push(record),
+                Ok(record) => found.read.push(record),
                 Err(error) if error.is_invalid() => {}
-                Err(error) if error.is_damage() => hidden.push((number, error)),
+                Err(error) if error.is_damage() => found.hidden.push((number, error)),
                 Err(error) => return Err(error),
             }
         }
         let mut found = Vec::new();
-        for (id, (read, hidden)) in records {
+        for (id, Found { read, hidden }) in records {
             let chosen = choose(read).map_err(|number| RepoError::ClusterConflict { cluster: id, number })?;
             let from = chosen.as_ref().map(|chosen| chosen.number);
             if let Some((_, error)) = hidden.into_iter().find(|(number, _)| Some(*number) > from) {

@@ -99,7 +99,8 @@ def names():
            f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}-{h}",
            f"streams/{w}/0000000001/00000000/00000002/00000000000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
-           f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}"]
+           f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/history/0000000A.history-{w}-{h}",
+           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -454,7 +455,8 @@ def logs():
         ("check", facts({**full, 0: 3}), v("check of a log file")), ("records", facts({**full, 1: -1}), broken(21, "facts of a log file")),
         ("host", facts({**full, 10: rep(97, 257)}), v("length of a field")), ("program", facts({**full, 12: b"x"}), broken(21, "facts of a log file")),
         ("fault", facts({**full, 13: "x" * 257}), v("length of a field")), ("padding", facts(full, b"\0\1"), v("padding")),
-        ("length", u32(0xffff_ffff) + cbor(full), TRUNCATED),
+        ("length", u32(0xffff_ffff) + cbor(full), TRUNCATED), ("no-check", facts({k: x for k, x in full.items() if k}), v("facts of a log file")),
+        ("no-program", facts({k: x for k, x in full.items() if k != 12}), v("facts of a log file")),
     ]:
         vector("log-facts", f"bad-{name}", "a field that section 21 does not allow", data, error)
 

@@ -10,6 +10,8 @@ pub const FACTS_MAX: usize = 8 << 10;
 /// How facts are read; only the section and the padding are those of other sealed bodies.
 const FACTS: SealedForm = SealedForm { kind: ObjectKind::Log, section: "21", max: FACTS_MAX };
 const TEXT_MAX: usize = 256;
+/// The fields that are always there: check, records, commits, flags, host, time, program.
+const REQUIRED: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12;
 
 /// Whether the records of a segment were gone through before it was stored. The number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -107,8 +109,10 @@ impl LogFacts {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let value = FACTS.value(bytes)?;
         let mut facts = Self::default();
+        let mut seen = 0_u32;
         let mut d = Cbor::new(value, FACTS.section, "facts of a log file");
         d.map(|d, key| {
+            seen |= 1_u32.checked_shl(key).unwrap_or(0);
             match key {
                 0 => {
                     facts.checked = match d.u8()? {
@@ -139,7 +143,7 @@ impl LogFacts {
             Ok(true)
         })?;
         d.finish(value.len())?;
-        Ok(facts)
+        if seen & REQUIRED == REQUIRED { Ok(facts) } else { Err(FACTS.broken("facts of a log file")) }
     }
 }
 

@@ -117,7 +117,7 @@ async fn a_writer_makes_a_record_that_all_roles_with_the_index_key_read() {
     for role in [Role::Writer, Role::Maintainer, Role::Reader, Role::Admin] {
         let other = repo.as_role(role);
         assert_eq!(other.cluster("main").await.unwrap(), Some(stored.clone()), "{role}");
-        assert_eq!(other.clusters().await.unwrap(), [stored.clone()], "{role}");
+        assert_eq!(other.clusters().await.unwrap(), std::slice::from_ref(&stored), "{role}");
     }
     let next = writer.put_cluster(1, &cluster("main", 2, &[id(1)])).await.unwrap();
     assert_eq!((next.number, next.cluster.current().map(|h| h.number)), (1, Some(2)));
