@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn a_misspelt_verb_is_not_taken_for_the_end_of_a_log_either() {
-        assert_eq!(super::run(Guard::Arguments, || End::Arguments(2)), 200);
-        assert_eq!(super::run(Guard::Arguments, || End::Ran(Exit::Done)), 0);
-        assert_eq!(super::run(Guard::None, || End::Arguments(2)), 2);
-        assert_eq!(super::run(Guard::None, || End::Ran(Exit::Class(Class::Failed))), 1);
+        assert_eq!(run(Guard::Arguments, || End::Arguments(2)), 200);
+        assert_eq!(run(Guard::Arguments, || End::Ran(Exit::Done)), 0);
+        assert_eq!(run(Guard::None, || End::Arguments(2)), 2);
+        assert_eq!(run(Guard::None, || End::Ran(Exit::Class(Class::Failed))), 1);
     }
 
     #[test]

@@ -161,11 +161,12 @@ fn the_same_file_again_is_success_and_another_one_is_not() {
 fn a_push_that_is_killed_is_pushed_again() {
     let place = place();
     let path = format!("pg_wal/{}", SEGMENTS[0]);
-    for millis in [20, 60, 120, 240, 400] {
-        let mut child = server(&place, &["archive-push", &path, "--limit-upload", "40K"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(millis));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    for after in ["0.02", "0.06", "0.12", "0.24", "0.4"] {
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", after, env!("CARGO_BIN_EXE_lifeboat"), "postgres", "archive-push"]);
+        command.args([&path, "--limit-upload", "40K"]).current_dir(place.path("data"));
+        command.env("HOME", place.path("home")).env("LIFEBOAT_REPO", place.path("repo"));
+        command.env("LIFEBOAT_KEY_FILE", place.path("key")).output().unwrap();
     }
     assert_eq!(code(&place, &["archive-push", &path]), 0);
     assert_eq!(code(&place, &["archive-get", SEGMENTS[0], "pg_wal/RECOVERYXLOG"]), 0);

@@ -17,6 +17,12 @@ fn programs() -> PathBuf {
     Path::new("/usr/lib/postgresql").join(versions.last().expect("a version").to_string()).join("bin")
 }
 
+/// Between two looks at a server.
+#[expect(clippy::disallowed_methods, reason = "the server's clock is the machine's")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
 /// A directory that the server's user owns, with the program, a repository and data directories in it.
 struct World {
     dir: tempfile::TempDir,
@@ -120,7 +126,7 @@ impl World {
             if self.sql("select pg_is_in_recovery()") == "f" {
                 return self.rows();
             }
-            std::thread::sleep(Duration::from_millis(100));
+            pause();
         }
         panic!("it goes on recovering:\n{}", self.log(data));
     }
@@ -201,7 +207,7 @@ fn does_not_open(world: &World, data: &str, repo: &str) {
         if !world.path(&format!("{data}/postmaster.pid")).exists() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        pause();
     }
     let log = world.log(data);
     assert!(!world.path(&format!("{data}/postmaster.pid")).exists(), "it goes on:\n{log}");
@@ -312,7 +318,7 @@ pub(crate) fn the_page_holds() {
         if world.sql("select archived_count from pg_stat_archiver") != "0" {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        pause();
     }
     let shown = does(blocks[2], ".");
     assert!(shown.contains("cluster main"), "{shown}");
