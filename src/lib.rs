@@ -13,6 +13,7 @@
 //! | 3 | [`restic`] | reading repositories of restic |
 //! | 2 | [`store`] | object storage: typed keys, durable PUT, exact reads, retry |
 //! | 2 | [`source`] | what is backed up, and where it is restored to |
+//! | 2 | [`database`] | servers of databases: asking them, and the files of their data directories |
 //! | 2 | [`seal`] | segment: chunks compressed and encrypted together, opened and compared |
 //! | 1 | [`mod@format`] | the stored format: bytes to values and back, without I/O and without keys |
 //! | 1 | [`crypto`] | ids, encryption, sealing to public keys, signatures, key derivation |
@@ -41,6 +42,7 @@ pub mod format;
 pub mod postgres;
 pub mod retention;
 
+pub mod database;
 pub mod seal;
 pub mod source;
 pub mod store;

@@ -22,6 +22,7 @@ pub mod layout;
 pub mod log;
 pub mod node;
 pub mod pack;
+pub mod postgres;
 pub mod rights;
 pub mod sealed;
 pub mod segment;

@@ -6,6 +6,7 @@
 pub mod anchor;
 pub mod archive;
 pub mod backup;
+pub mod base;
 pub mod cat;
 pub mod copy;
 pub mod diff;

@@ -501,6 +501,24 @@ def snapshots():
     whole = {**origin, 0: "restic", 1: b"", 3: -1}
     del whole[4]
     vector("snapshot-body", "brought-whole", "from elsewhere, in full, of before 1970", body(cbor({**fields, 16: whole})))
+    base = {0: rep(0x31, 16), 1: 1, 2: 7_000_000_000_000_000_001, 3: 150020, 4: 16 << 20, 5: 2, 6: 0x2_0300_0028, 7: 0x2_0400_0100,
+            8: 1_700_000_000_000_000_000, 9: 1_700_000_060_000_000_000, 10: 1, 11: 1, 12: 0,
+            13: [{0: "max_connections", 1: 100}, {0: "max_wal_senders", 1: 10}], 14: [{0: 16384, 1: b"fast", 2: b"/srv/fast"}]}
+    vector("snapshot-body", "base-backup", "of PostgreSQL", body(cbor({**fields, 17: base})))
+    few = {**base, 10: 0, 11: 0, 12: 3, 13: [], 14: []}
+    vector("snapshot-body", "base-backup-waiting", "whose log was not there yet", body(cbor({**fields, 17: few})))
+    for name, key, bad in (
+        ("history", 1, 0), ("segment-size", 4, 3 << 20), ("segment-small", 4, 1 << 19), ("timeline", 5, 0), ("stop", 7, 0x2_0300_0027),
+        ("complete", 10, 2), ("settings-order", 13, [{0: "b", 1: 1}, {0: "a", 1: 1}]), ("spaces-order", 14, 2 * base[14]),
+    ):
+        vector("snapshot-body", f"bad-base-{name}", "a base backup that section 10 does not allow",
+               body(cbor({**fields, 17: {**base, key: bad}})), value(10, "base backup"))
+    vector("snapshot-body", "bad-base-missing", "a base backup without a field", body(cbor({**fields, 17: {k: v for k, v in base.items() if k != 12}})),
+           value(10, "base backup"))
+    vector("snapshot-body", "bad-base-setting", "a setting that is more than a word", body(cbor({**fields, 17: {**base, 13: [{0: "a = 1", 1: 1}]}})),
+           value(10, "setting of a base backup"))
+    vector("snapshot-body", "bad-base-place", "a tablespace in a place without a beginning", body(cbor({**fields, 17: {**base, 14: [{0: 1, 1: b"a", 2: b"a/b"}]}})),
+           value(10, "tablespace of a base backup"))
     for name, data, error in [
         ("padding", body(cbor(fields), b"\0\1"), value(10, "padding")), ("length", u32(0xffff_ffff) + cbor(fields), TRUNCATED),
         ("root", body(cbor({**fields, 7: [1, rep(5, 32)]})), value(10, "root")), ("totals", body(cbor({**fields, 8: [1]})), value(10, "totals")),

@@ -11,6 +11,7 @@
 mod client;
 mod lock;
 mod postgres;
+mod postgres_backup;
 mod rights;
 mod server;
 mod ssh;
@@ -48,6 +49,20 @@ fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
 fn a_postgresql_comes_back_whole_or_not_at_all() {
     if !skipped() {
         postgres::comes_back_whole_or_not_at_all();
+    }
+}
+
+#[test]
+fn a_postgresql_comes_back_as_it_was_at_a_moment() {
+    if !skipped() {
+        postgres_backup::comes_back_as_it_was();
+    }
+}
+
+#[test]
+fn a_base_backup_of_postgresql_is_whole_or_none() {
+    if !skipped() {
+        postgres_backup::is_whole_or_none();
     }
 }
 

@@ -24,12 +24,12 @@ fn pause() {
 }
 
 /// A directory that the server's user owns, with the program, a repository and data directories in it.
-struct World {
-    dir: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self { dir: tempfile::tempdir().unwrap() };
         fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_lifeboat"), world.path("lifeboat")).unwrap();
@@ -42,12 +42,12 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A program as the server's user, which is never root.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let found = programs().join(program);
         let program = if found.exists() { found.into_os_string() } else { program.into() };
         let mut command = if rustix::process::geteuid().is_root() {
@@ -64,12 +64,12 @@ impl World {
         command
     }
 
-    fn run(&self, program: &str, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
         self.command(program).args(args).output().unwrap()
     }
 
     #[track_caller]
-    fn good(&self, program: &str, args: &[&str]) -> String {
+    pub(crate) fn good(&self, program: &str, args: &[&str]) -> String {
         let output = self.run(program, args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {args:?}: {}\n{said}", output.status);
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Starts the server of a data directory; false if it does not come up.
-    fn start(&self, data: &str, archive: bool) -> bool {
+    pub(crate) fn start(&self, data: &str, archive: bool) -> bool {
         let (dir, push) = (self.dir.path().display(), self.lifeboat("archive-push %p", "repo"));
         let mode = if archive { "on" } else { "off" };
         let options = format!(
@@ -96,16 +96,16 @@ impl World {
     }
 
     /// Stops it: what it has not archived yet it archives now.
-    fn stop(&self, data: &str) {
+    pub(crate) fn stop(&self, data: &str) {
         self.good("pg_ctl", &["-s", "-w", "-t", "120", "-D", data, "-m", "fast", "stop"]);
     }
 
-    fn sql(&self, text: &str) -> String {
+    pub(crate) fn sql(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
         self.good("psql", &["-h", &dir, "-U", "postgres", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", text])
     }
 
-    fn log(&self, data: &str) -> String {
+    pub(crate) fn log(&self, data: &str) -> String {
         fs::read_to_string(self.path(&format!("{data}.log"))).unwrap()
     }
 
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Objects of segments, in order.
-    fn segments(&self, repo: &str) -> Vec<PathBuf> {
+    pub(crate) fn segments(&self, repo: &str) -> Vec<PathBuf> {
         let walk =
             ignore::WalkBuilder::new(self.path(&format!("{repo}/streams"))).standard_filters(false).build();
         let files =
@@ -291,12 +291,14 @@ pub(crate) fn the_page_holds() {
     let text = include_str!("../../docs/postgresql.md");
     let blocks: Vec<&str> =
         text.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(blocks.len(), 4);
+    assert_eq!(blocks.len(), 6);
+    let role = text.split("```sql\n").nth(1).unwrap().split_once("```").unwrap().0;
     let does = |block: &str, folder: &str| {
         let block = block.replace("/srv/backups", &format!("{dir}/backups"));
         // What it leaves running must not hold this test's pipes.
         let block = block.replace("pg_ctl restart", &format!("pg_ctl restart -s -l {dir}/data.log"));
         let block = block.replace("/root/", &format!("{dir}/home/"));
+        let block = block.replace("--target-time '2026-03-01 14:32:05+01:00'", "--target latest");
         let block = block.replace("/var/lib/postgresql/", &format!("{dir}/home/"));
         let mut command = world.command("sh");
         command.args(["-eu", "-c", &block]).current_dir(world.path(folder));
@@ -322,9 +324,19 @@ pub(crate) fn the_page_holds() {
     }
     let shown = does(blocks[2], ".");
     assert!(shown.contains("cluster main"), "{shown}");
+    for line in role.lines() {
+        world.sql(line);
+    }
+    does(blocks[3], ".");
+    world.sql("insert into marks values ('b')");
+    world.sql("select pg_switch_wal()");
     world.stop("data");
-    does(blocks[3], "base");
+    does(blocks[4], ".");
+    world.good("pg_ctl", &["-s", "-w", "-D", "home/restored", "-l", "restored.log", "-o", &options, "start"]);
+    assert_eq!(world.sql("select string_agg(name, ',' order by name) from marks"), "a,b");
+    world.stop("home/restored");
+    does(blocks[5], "base");
     world.good("pg_ctl", &["-s", "-w", "-D", "base", "-l", "base.log", "-o", &options, "start"]);
-    assert_eq!(world.sql("select string_agg(name, ',') from marks"), "a");
+    assert_eq!(world.sql("select string_agg(name, ',' order by name) from marks"), "a,b");
     world.stop("base");
 }

@@ -1,6 +1,8 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod base;
+mod base_restore;
 mod bring;
 mod copy;
 mod forget;
@@ -20,6 +22,8 @@ mod trust;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
+pub(crate) use base::{BaseBackupArgs, ConnectArgs};
+pub(crate) use base_restore::{ActionArg, BaseRestoreArgs, EndArg, TimelineArg};
 pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
@@ -110,7 +114,7 @@ pub(crate) enum Verb {
     Key(KeyArgs),
     /// Open a directory to one client, for a backup server without a cloud; the other end of ssh://
     Serve(ServeArgs),
-    /// Archive the log of PostgreSQL and give it back
+    /// Save a PostgreSQL cluster while it runs, archive its log, and give both back
     Postgres(PostgresArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),

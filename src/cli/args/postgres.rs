@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::base::BaseBackupArgs;
+use super::base_restore::BaseRestoreArgs;
+
 /// `postgres`.
 #[derive(Debug, Args)]
 pub(crate) struct PostgresArgs {
@@ -26,6 +29,10 @@ impl PostgresArgs {
 /// What to do with PostgreSQL.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PostgresVerb {
+    /// Save the data directory of a running server as a new snapshot
+    Backup(BaseBackupArgs),
+    /// Restore a cluster as it was at a moment, into an empty directory
+    Restore(BaseRestoreArgs),
     /// Archive a file of the log; for archive_command: 'lifeboat postgres archive-push %p'
     ArchivePush(ArchivePushArgs),
     /// Give a file of the log back; for restore_command: 'lifeboat postgres archive-get %f %p'

@@ -3,6 +3,8 @@
 mod anchor;
 mod archive;
 mod backup;
+mod base;
+mod base_restore;
 mod brought;
 mod cat;
 pub(crate) mod completions;
@@ -96,6 +98,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
         Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
@@ -105,7 +108,11 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::ArchivePush(_) }) => "postgres archive-push",
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::Allow(_) }) => "postgres allow",
         Verb::Postgres(PostgresArgs {
-            verb: PostgresVerb::ArchiveGet(_) | PostgresVerb::Info(_) | PostgresVerb::Verify(_),
+            verb:
+                PostgresVerb::Restore(_)
+                | PostgresVerb::ArchiveGet(_)
+                | PostgresVerb::Info(_)
+                | PostgresVerb::Verify(_),
         })
         | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)

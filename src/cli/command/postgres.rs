@@ -19,12 +19,15 @@ use super::super::exit::Exit;
 use super::super::render::{postgres as text, time};
 use super::super::report::{Context, report};
 use super::super::session::Session;
+use super::{base, base_restore};
 
 /// Where a server that follows another one says so.
 const STANDBY: &str = "standby.signal";
 
 pub(super) async fn run(session: &mut Session, args: PostgresArgs) -> Result<Exit, CliError> {
     match args.verb {
+        PostgresVerb::Backup(args) => base::backup(session, args).await,
+        PostgresVerb::Restore(args) => base_restore::run(session, args).await,
         PostgresVerb::ArchivePush(args) => archive_push(session, args).await,
         PostgresVerb::ArchiveGet(args) => archive_get(session, args).await,
         PostgresVerb::Info(args) => show(session, &args).await,

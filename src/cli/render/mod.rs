@@ -1,5 +1,6 @@
 //! Values to text for people.
 
+pub(crate) mod base;
 pub(crate) mod brought;
 pub(crate) mod copy;
 pub(crate) mod history;

@@ -1,7 +1,8 @@
 //! The next step after an error, by variant.
 
 use lifeboat::crypto::CryptoError;
-use lifeboat::error::{Error, LogError, TrustError};
+use lifeboat::database::PgError;
+use lifeboat::error::{BaseError, Error, LogError, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RepoError, SlotError};
@@ -48,6 +49,44 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
+        _ => return None,
+    })
+}
+
+/// The next step where a server of PostgreSQL cannot be asked.
+fn postgres(error: &PgError) -> Option<&'static str> {
+    Some(match error {
+        PgError::Connect { .. } | PgError::Silent { .. } => {
+            "see whether the server runs; --pg-host and --pg-port say where it is"
+        }
+        PgError::NoPassword { .. } => "give --pg-password-file, or set PGPASSWORD or PGPASSFILE",
+        PgError::ClearText { .. } | PgError::Method { .. } => {
+            "let the role in by scram-sha-256, or over the server's socket by peer, in pg_hba.conf"
+        }
+        PgError::NoTls { .. } => "use the server's socket: --pg-host DIRECTORY",
+        PgError::OpenPassfile { .. } => "close it to others: chmod 600",
+        // Insufficient privilege.
+        error if error.code() == Some("42501") => {
+            "grant the role pg_read_all_settings, and the execution of pg_backup_start and pg_backup_stop: docs/postgresql.md"
+        }
+        _ => return None,
+    })
+}
+
+/// The next step where a base backup cannot be made or restored.
+fn base(error: &BaseError) -> Option<&'static str> {
+    Some(match error {
+        BaseError::HiddenSetting { .. } => "grant pg_read_all_settings to the role",
+        BaseError::ArchiveSilent { .. } => {
+            "see why archive_command fails: the server's log, and pg_stat_archiver"
+        }
+        BaseError::Setting { .. } => "change it, and start the server again: docs/postgresql.md",
+        BaseError::NoBase => "make one: lifeboat postgres backup",
+        BaseError::TooLate { .. } => "choose an earlier target, or --target latest",
+        BaseError::Hole { .. } => "choose an earlier target; what is missing: lifeboat postgres info",
+        BaseError::Waiting { .. } => "see what is missing: lifeboat postgres info",
+        BaseError::NotEmpty { .. } => "name another one, or empty it",
+        BaseError::NotOnTimeline { .. } => "name the timeline of a backup, or --timeline current",
         _ => return None,
     })
 }
@@ -101,6 +140,8 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Trust(error) => return trust(error),
+        Error::Postgres(error) => postgres(error)?.to_owned(),
+        Error::Base(error) => base(error)?.to_owned(),
         Error::Log(error) => return log(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::Policy(error) => policy(error)?.to_owned(),

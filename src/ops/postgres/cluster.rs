@@ -91,7 +91,7 @@ async fn only(repo: &Repository) -> Result<Option<StoredCluster>, Error> {
 
 /// The cluster's history that a server is, made if there is no such cluster yet; with `new_history` also if the server is another
 /// one than before. This key's writer counts in it, or it is an error.
-pub(super) async fn history_of(
+pub(in crate::ops) async fn history_of(
     repo: &Repository,
     name: Option<&str>,
     server: Server,

@@ -19,6 +19,7 @@ mod plan;
 mod push;
 mod verify;
 
+pub(in crate::ops) use cluster::history_of;
 pub use cluster::{Allowed, Server, allow, find_cluster};
 pub use get::{GetOptions, Got, get};
 pub use info::{ClusterInfo, HistoryInfo, RangeInfo, TimelineInfo, info};
