@@ -1,14 +1,19 @@
 //! The one error of public operations. Rooms below have their own; here they meet, and answer with a [`Class`].
 
+mod base;
+mod log;
 mod trust;
 mod words;
 
 use std::path::PathBuf;
 
+pub use self::base::BaseError;
+pub use self::log::LogError;
 pub use self::trust::TrustError;
 use self::words::{doubt, group_name, io_class};
 use crate::class::Class;
 use crate::crypto::CryptoError;
+use crate::database::PgError;
 use crate::filter::FilterError;
 use crate::format::FormatError;
 use crate::id::{ChunkId, ObjectHash, RepositoryId, SnapshotId, WriterId};
@@ -56,6 +61,15 @@ pub enum Error {
     /// No permission of a store can be written.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A database's log could not be stored, read or shown.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A server of PostgreSQL, or a file of it, cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// A base backup cannot be made or restored.
+    #[error(transparent)]
+    Base(#[from] BaseError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -398,6 +412,8 @@ impl Error {
             Self::Index(error) => error.class(),
             Self::Crypto(error) => error.class(),
             Self::Restic(error) => error.class(),
+            Self::Postgres(error) => error.class(),
+            Self::Base(error) => error.class(),
             Self::Damaged { .. }
             | Self::ChunkLost { .. }
             | Self::MarkDamaged { .. }
@@ -432,6 +448,7 @@ impl Error {
             Self::Local { source, .. } | Self::Output(source) => io_class(source),
             Self::SnapshotVanished { .. } => Class::Tampered,
             Self::Trust(error) => error.class(),
+            Self::Log(error) => error.class(),
             Self::Cancelled => Class::Cancelled,
         }
     }

@@ -110,6 +110,14 @@ identifier!(
     /// Random name of one run of a writer.
     RunId, 16
 );
+identifier!(
+    /// Name of a database cluster: a keyed hash of what people call it.
+    ClusterId, 16
+);
+identifier!(
+    /// Keyed hash of a log file's content. It tells the same content from another without opening either.
+    LogHash, 32
+);
 
 identifier!(
     /// Name of anything in a repository of restic: the SHA-256 of a file's or a blob's content.

@@ -13,12 +13,14 @@
 //! | 3 | [`restic`] | reading repositories of restic |
 //! | 2 | [`store`] | object storage: typed keys, durable PUT, exact reads, retry |
 //! | 2 | [`source`] | what is backed up, and where it is restored to |
+//! | 2 | [`database`] | servers of databases: asking them, and the files of their data directories |
 //! | 2 | [`seal`] | segment: chunks compressed and encrypted together, opened and compared |
 //! | 1 | [`mod@format`] | the stored format: bytes to values and back, without I/O and without keys |
 //! | 1 | [`crypto`] | ids, encryption, sealing to public keys, signatures, key derivation |
 //! | 1 | [`chunk`] | cutting content into chunks |
 //! | 1 | [`compress`] | zstd, and telling what cannot be compressed |
 //! | 1 | [`filter`] | include and exclude rules |
+//! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
@@ -37,8 +39,10 @@ pub mod compress;
 pub mod crypto;
 pub mod filter;
 pub mod format;
+pub mod postgres;
 pub mod retention;
 
+pub mod database;
 pub mod seal;
 pub mod source;
 pub mod store;

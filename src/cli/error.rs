@@ -92,6 +92,9 @@ pub(crate) enum CliError {
         #[source]
         source: CryptoError,
     },
+    /// A variable of the environment has a value that means nothing.
+    #[error("{name} is not {wanted}")]
+    BadVariable { name: &'static str, wanted: &'static str },
     /// A file with a secret cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -181,6 +184,7 @@ impl CliError {
             | Self::NoPath
             | Self::NoFileName { .. }
             | Self::ServeAtTerminal
+            | Self::BadVariable { .. }
             | Self::Read { .. } => Class::Usage,
             Self::NoDefaultRepository { .. } | Self::DefaultRepositoryGone { .. } => Class::NoRepository,
             Self::BadKey { source, .. } => source.class(),

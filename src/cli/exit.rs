@@ -1,7 +1,5 @@
 //! Exit codes: the table of `docs/exit-codes.md`, in one place.
 
-use std::process::ExitCode;
-
 use lifeboat::class::Class;
 
 /// How a run ended, as scripts see it.
@@ -11,6 +9,8 @@ pub(crate) enum Exit {
     Done,
     /// Anything that has a class.
     Class(Class),
+    /// What a server asked for is proven to be absent: an answer, and no failure.
+    Absent,
     /// A signal asked for the end.
     Signal(u8),
 }
@@ -23,15 +23,10 @@ impl Exit {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
+            Self::Absent => 1,
             Self::Class(class) => of_class(class),
             Self::Signal(signal) => 128 + signal,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
     }
 }
 

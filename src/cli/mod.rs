@@ -1,7 +1,8 @@
 //! The command line: the only room that prints, asks, reads the environment and installs signals.
 //!
 //! `args` is what was typed; `settings` makes decisions of it; `session` is one run; `command` has a file for each verb;
-//! `observe` shows a run while it goes on; `render` turns values into text; `report` writes errors; `exit` has the codes.
+//! `observe` shows a run while it goes on; `render` turns values into text; `report` writes errors; `exit` has the codes, and
+//! `guard` those of a verb that a database server runs.
 //!
 //! # Invariants
 //! * Results go to standard output, everything else to standard error.
@@ -17,6 +18,7 @@ mod environment;
 mod error;
 mod exit;
 mod filter;
+mod guard;
 mod observe;
 mod output;
 mod paths;
@@ -28,6 +30,7 @@ mod session;
 mod settings;
 mod signal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,21 +39,31 @@ use args::{Cli, Verb};
 use environment::Surroundings;
 use error::CliError;
 use exit::Exit;
+use guard::{End, Guard};
 use report::Context;
 use session::Session;
 use settings::Settings;
 
 /// Runs the program.
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else can end the program in another way.
+    guard::run(Guard::of(&arguments), || with(arguments)).into()
+}
+
+fn with(arguments: Vec<OsString>) -> End {
+    let mut cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell if help cannot be printed.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return End::Arguments(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let exit = match cli.verb {
+    if let Verb::Postgres(args) = &cli.verb {
+        cli.global.retry_for = cli.global.retry_for.or(args.patience());
+    }
+    End::Ran(match cli.verb {
         Verb::Completions(args) => plain(command::completions::run(&args)),
         Verb::Man(args) => plain(command::man::run(&args)),
         Verb::Serve(args) => command::serve::run(&args, &Surroundings::of_process()),
@@ -63,8 +76,7 @@ pub(crate) fn run() -> ExitCode {
                 }
             }
         }
-    };
-    exit.into()
+    })
 }
 
 fn plain(result: Result<Exit, CliError>) -> Exit {

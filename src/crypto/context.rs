@@ -18,6 +18,8 @@ pub const LOG_NAME: &str = "lifeboat v1 log name";
 pub const LOCAL_STATE: &str = "lifeboat v1 local state";
 /// From the index key: index objects.
 pub const INDEX: &str = "lifeboat v1 index";
+/// From the index key: ids of database clusters, which are made of their names.
+pub const CLUSTER_ID: &str = "lifeboat v1 cluster id";
 /// From the base key of an object: the parent of the keys of single objects.
 pub const OBJECT_BLOCK: &str = "lifeboat v1 object block";
 /// From the base key of an object: its salt.
@@ -36,7 +38,7 @@ pub const SLOT_NOTE: &str = "lifeboat v1 slot note";
 pub const ENCAPSULATION: &str = "lifeboat v1 encapsulation";
 
 /// All of them.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     CHUNK_ID,
     CUTTER,
     PAGE_BOUNDARY,
@@ -45,6 +47,7 @@ pub const ALL: [&str; 16] = [
     LOG_NAME,
     LOCAL_STATE,
     INDEX,
+    CLUSTER_ID,
     OBJECT_BLOCK,
     OBJECT_SALT,
     SEGMENT_KEY,

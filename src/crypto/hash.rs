@@ -3,7 +3,7 @@
 use super::SecretKey;
 use crate::format::envelope::ChunkKind;
 use crate::format::layout::ObjectName;
-use crate::id::{ChunkId, NameHash, ObjectHash};
+use crate::id::{ChunkId, ClusterId, LogHash, NameHash, ObjectHash};
 
 /// The id of a chunk: keyed BLAKE3-256 of the plaintext and then one byte for the kind.
 ///
@@ -16,6 +16,23 @@ pub fn chunk_id(key: &SecretKey, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
     hasher.update(plaintext);
     hasher.update(&[kind as u8]);
     ChunkId::new(*hasher.finalize().as_bytes())
+}
+
+/// The id of the database cluster that people call so: the first 16 bytes of keyed BLAKE3 of the name.
+///
+/// `key` is the index key's key for [`super::context::CLUSTER_ID`].
+pub fn cluster_id(key: &SecretKey, name: &str) -> ClusterId {
+    let hash = *blake3::keyed_hash(key.expose(), name.as_bytes()).as_bytes();
+    let mut id = [0; ClusterId::LEN];
+    id.copy_from_slice(&hash[..ClusterId::LEN]);
+    ClusterId::new(id)
+}
+
+/// What tells the content of a log file from another: its keyed BLAKE3-256.
+///
+/// `key` is the dedup root's key for [`super::context::LOG_NAME`].
+pub fn log_hash(key: &SecretKey, content: &[u8]) -> LogHash {
+    LogHash::new(*blake3::keyed_hash(key.expose(), content).as_bytes())
 }
 
 /// The hash that ends an object's name.

@@ -26,7 +26,7 @@ pub mod words;
 
 pub use datakey::{DataKey, generate_data_key, open_data_key};
 pub use error::CryptoError;
-pub use hash::{ObjectHasher, chunk_id, name_hash, object_hash};
+pub use hash::{ObjectHasher, chunk_id, cluster_id, log_hash, name_hash, object_hash};
 pub use key::SecretKey;
 pub use object::{ObjectSealer, object_salt};
 pub use secrets::{FORMER_MAX, Part, Pins, Secrets, WriterSecret};

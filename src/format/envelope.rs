@@ -47,6 +47,10 @@ pub enum ObjectKind {
     Labels = 14,
     /// What a store has shown.
     Anchor = 15,
+    /// What is known of a database cluster.
+    Cluster = 16,
+    /// A file of a database's log.
+    Log = 17,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -69,6 +73,8 @@ impl ObjectKind {
             Self::Hold,
             Self::Labels,
             Self::Anchor,
+            Self::Cluster,
+            Self::Log,
             Self::LocalState,
         ]
         .into_iter()

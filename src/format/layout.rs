@@ -1,7 +1,8 @@
 //! `docs/format.md` section 1: the names of objects. Names end in the hash of the object, so storage can be verified
 //! without a key.
 
-use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
+use super::log::LogName;
+use crate::id::{ClusterId, ObjectHash, PackId, SnapshotId, WriterId};
 
 /// Prefix of the configuration.
 pub const CONFIG: &str = "config/";
@@ -34,11 +35,15 @@ pub const LABELS: &str = "labels/";
 pub const PROBE: &str = "probe/";
 /// Prefix of anchors.
 pub const ANCHORS: &str = "anchors/";
+/// Prefix of the records of database clusters.
+pub const CLUSTERS: &str = "clusters/";
+/// Prefix of the logs of database clusters.
+pub const STREAMS: &str = "streams/";
 
 /// Every prefix a repository of this version may hold objects under.
-pub const PREFIXES: [&str; 14] = [
+pub const PREFIXES: [&str; 16] = [
     CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS,
-    LABELS, ANCHORS,
+    LABELS, ANCHORS, CLUSTERS, STREAMS,
 ];
 
 /// The highest number in a name: it has ten digits.
@@ -77,9 +82,13 @@ pub enum ObjectName {
     Labels(SnapshotId, ObjectHash),
     /// `anchors/<hash>`
     Anchor(ObjectHash),
+    /// `clusters/<cluster>/<n>-<hash>`
+    Cluster(ClusterId, u64, ObjectHash),
+    /// `streams/<cluster>/<history>/…`
+    Log(LogName),
 }
 
-fn numbered(text: &str) -> Option<(u64, &str)> {
+pub(super) fn numbered(text: &str) -> Option<(u64, &str)> {
     let (number, rest) = text.split_once('-')?;
     let canonical = number.len() == 10 && number.bytes().all(|digit| digit.is_ascii_digit());
     canonical.then(|| number.parse().ok().map(|n| (n, rest)))?
@@ -107,6 +116,8 @@ impl ObjectName {
             Self::Hold(hash) => format!("{HOLDS}{hash}"),
             Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
             Self::Anchor(hash) => format!("{ANCHORS}{hash}"),
+            Self::Cluster(id, n, hash) => format!("{CLUSTERS}{id}/{n:010}-{hash}"),
+            Self::Log(name) => name.key(),
         }
     }
 
@@ -117,7 +128,9 @@ impl ObjectName {
             | Self::Writer(_, n, _)
             | Self::Snapshot(_, n, _)
             | Self::Confirmation(_, n, _)
+            | Self::Cluster(_, n, _)
             | Self::Horizon(n, _) => Some(n),
+            Self::Log(name) => Some(name.history),
             _ => None,
         }
     }
@@ -126,6 +139,9 @@ impl ObjectName {
     pub fn parse(key: &str) -> Option<Self> {
         if let Some(rest) = key.strip_prefix("gc/") {
             return Self::parse_collection(rest);
+        }
+        if let Some(rest) = key.strip_prefix(STREAMS) {
+            return LogName::parse(rest).map(Self::Log);
         }
         let mut parts = key.split('/');
         let (room, first, second) = (parts.next()?, parts.next()?, parts.next());
@@ -149,6 +165,10 @@ impl ObjectName {
             ("writers", Some(rest)) => {
                 let (n, hash) = numbered(rest)?;
                 Some(Self::Writer(first.parse().ok()?, n, hash.parse().ok()?))
+            }
+            ("clusters", Some(rest)) => {
+                let (n, hash) = numbered(rest)?;
+                Some(Self::Cluster(first.parse().ok()?, n, hash.parse().ok()?))
             }
             ("index", Some(hash)) => Some(Self::Index(first.parse().ok()?, hash.parse().ok()?)),
             ("snapshots", Some(rest)) => Self::parse_snapshot(first.parse().ok()?, rest),
@@ -192,7 +212,9 @@ impl ObjectName {
             | Self::Tomb(_, hash)
             | Self::Hold(hash)
             | Self::Labels(_, hash)
-            | Self::Anchor(hash) => Some(hash),
+            | Self::Anchor(hash)
+            | Self::Cluster(_, _, hash) => Some(hash),
+            Self::Log(name) => Some(name.hash),
             Self::Pack(id) => Some(id.into()),
             Self::Snapshot(_, _, id) => Some(id.into()),
             Self::Confirmation(..) => None,
@@ -231,6 +253,7 @@ mod tests {
             ObjectName::Hold(hash),
             ObjectName::Labels(hash.into(), hash),
             ObjectName::Anchor(hash),
+            ObjectName::Cluster(ClusterId::new([8; 16]), 4, hash),
         ] {
             assert_eq!(ObjectName::parse(&name.key()), Some(name), "{}", name.key());
         }

@@ -9,6 +9,7 @@
 
 pub mod anchor;
 mod cbor;
+pub mod cluster;
 pub mod config;
 pub mod content;
 pub mod datakey;
@@ -18,8 +19,10 @@ pub mod index;
 pub mod keyslot;
 pub mod labels;
 pub mod layout;
+pub mod log;
 pub mod node;
 pub mod pack;
+pub mod postgres;
 pub mod rights;
 pub mod sealed;
 pub mod segment;

@@ -44,6 +44,8 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::HOLDS, MAINTAINERS, MAINTAINERS),
     rights(layout::LABELS, MAINTAINERS, MAINTAINERS),
     rights(layout::ANCHORS, SIGNERS, NOBODY),
+    rights(layout::CLUSTERS, WRITERS, NOBODY),
+    rights(layout::STREAMS, WRITERS, NOBODY),
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
 ];
 
@@ -90,7 +92,10 @@ mod tests {
             assert!(rights.delete.iter().all(|role| rights.put.contains(role)), "{rights:?}");
             assert!(rights.put.contains(&Role::Admin), "{rights:?}");
         }
-        assert_eq!(put_by(Role::Writer).collect::<Vec<_>>(), ["packs/", "index/", "snapshots/", "anchors/"]);
+        assert_eq!(
+            put_by(Role::Writer).collect::<Vec<_>>(),
+            ["packs/", "index/", "snapshots/", "anchors/", "clusters/", "streams/"]
+        );
         assert_eq!(put_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/"]);
         for prefix in LOCKED_ANEW {
             assert!(locked_by(Role::Writer).any(|locked| locked == prefix), "{prefix}");

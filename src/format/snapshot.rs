@@ -8,6 +8,7 @@ use super::FormatError;
 use super::cbor::{Cbor, Out, Written, encode};
 use super::envelope::ObjectKind;
 use super::node::Totals;
+use super::postgres::PostgresBackup;
 use super::sealed::{SealedForm, SealedObject, padded_body};
 use super::tree::TreeRef;
 use super::wire::Reader;
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub program: String,
     /// Where it was brought from by `copy` or `import`; counts only if a maintainer signed the snapshot.
     pub origin: Option<Origin>,
+    /// What a restore has to know of a base backup of PostgreSQL.
+    pub postgres: Option<PostgresBackup>,
 }
 
 /// Where a snapshot came from that was made elsewhere.
@@ -119,7 +122,8 @@ impl Snapshot {
     }
 
     fn encode_fields(&self, e: &mut Out<'_>) -> Written {
-        e.map(15 + u64::from(self.root.is_some()) + u64::from(self.origin.is_some()))?;
+        let optional = [self.root.is_some(), self.origin.is_some(), self.postgres.is_some()];
+        e.map(15 + optional.into_iter().map(u64::from).sum::<u64>())?;
         e.u8(0)?.i64(self.time)?;
         e.u8(1)?.u64(self.duration)?;
         e.u8(2)?.bytes(&self.host)?;
@@ -150,6 +154,10 @@ impl Snapshot {
         if let Some(origin) = &self.origin {
             e.u8(16)?;
             origin.encode(e)?;
+        }
+        if let Some(postgres) = &self.postgres {
+            e.u8(17)?;
+            postgres.encode(e)?;
         }
         Ok(())
     }
@@ -193,6 +201,7 @@ impl Snapshot {
             run: RunId::new([0; 16]),
             program: String::new(),
             origin: None,
+            postgres: None,
         }
     }
 }
@@ -220,6 +229,7 @@ fn decode_field(snapshot: &mut Snapshot, d: &mut Cbor<'_>, key: u32) -> Result<b
         14 => snapshot.run = RunId::new(d.fixed()?),
         15 => snapshot.program = d.text(TEXT_MAX)?,
         16 => snapshot.origin = Some(Origin::decode(d)?),
+        17 => snapshot.postgres = Some(PostgresBackup::decode(d)?),
         _ => return Ok(false),
     }
     Ok(true)

@@ -6,6 +6,7 @@
 pub mod anchor;
 pub mod archive;
 pub mod backup;
+pub mod base;
 pub mod cat;
 pub mod copy;
 pub mod diff;
@@ -19,6 +20,7 @@ pub mod init;
 pub mod keys;
 pub mod lock;
 pub mod ls;
+pub mod postgres;
 pub mod rekey;
 pub mod restore;
 pub mod snapshots;

@@ -90,12 +90,7 @@ pub async fn revoke(
     repo.reread_registry().await?;
     let writers = repo.writers();
     let selector = selector.to_ascii_lowercase();
-    let found = writers.iter().filter(|writer| writer.id.to_string().starts_with(&selector));
-    let writer = match found.collect::<Vec<_>>()[..] {
-        [writer] if !selector.is_empty() => writer,
-        [] => return Err(TrustError::NoWriter { selector }.into()),
-        ref several => return Err(TrustError::AmbiguousWriter { selector, count: several.len() }.into()),
-    };
+    let writer = the_one(&writers, &selector)?;
     let id = writer.id;
     let own = repo.secrets().writer.as_ref().is_some_and(|writer| writer.id == id);
     if own && selector != id.to_string() {
@@ -111,6 +106,25 @@ pub async fn revoke(
     }
     let (accepted, refused) = repo.revoke_writer(id, since).await?;
     Ok(Revocation { writer: id, accepted, refused })
+}
+
+/// The registered writer whose id this is, or begins so.
+///
+/// # Errors
+/// [`TrustError::NoWriter`], [`TrustError::AmbiguousWriter`].
+pub fn find_writer(repo: &Repository, selector: &str) -> Result<WriterId, Error> {
+    Ok(the_one(&repo.writers(), &selector.to_ascii_lowercase())?.id)
+}
+
+fn the_one<'a>(writers: &'a [RegisteredWriter], selector: &str) -> Result<&'a RegisteredWriter, TrustError> {
+    let found = writers.iter().filter(|writer| writer.id.to_string().starts_with(selector));
+    match found.collect::<Vec<_>>()[..] {
+        [writer] if !selector.is_empty() => Ok(writer),
+        [] => Err(TrustError::NoWriter { selector: selector.to_owned() }),
+        ref several => {
+            Err(TrustError::AmbiguousWriter { selector: selector.to_owned(), count: several.len() })
+        }
+    }
 }
 
 #[cfg(test)]

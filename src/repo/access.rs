@@ -67,6 +67,14 @@ pub enum Task {
     ListWriters,
     /// `writer revoke`.
     Revoke,
+    /// `postgres archive-push`.
+    ArchiveLog,
+    /// `postgres archive-get`, `postgres verify`.
+    ReadLog,
+    /// `postgres info`.
+    ShowLogs,
+    /// `postgres allow`.
+    AllowWriter,
 }
 
 /// What a task needs.
@@ -81,7 +89,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Backup,
         Self::Snapshots,
         Self::Status,
@@ -108,6 +116,10 @@ impl Task {
         Self::Anchor,
         Self::ListWriters,
         Self::Revoke,
+        Self::ArchiveLog,
+        Self::ReadLog,
+        Self::ShowLogs,
+        Self::AllowWriter,
     ];
 
     /// The table.
@@ -140,6 +152,10 @@ impl Task {
             Self::Anchor => ("put an anchor", &[Writer], false),
             Self::ListWriters => ("list writers", &[], false),
             Self::Revoke => ("revoke writers", &[Root], false),
+            Self::ArchiveLog => ("archive a database's log", &[Dedup, Index, Writer], false),
+            Self::ReadLog => ("read a database's log", &[Dedup, Index, Metadata, Data], false),
+            Self::ShowLogs => ("show the logs of databases", &[Index, Metadata], false),
+            Self::AllowWriter => ("let a writer archive a database's log", &[Index, Writer], true),
         };
         Needs { name, parts, removes }
     }
@@ -198,12 +214,13 @@ mod tests {
     fn the_table_gives_each_role_what_it_is_for_and_no_more() {
         let of = |role| Task::ALL.into_iter().filter(|task| task.is_for(role)).collect::<Vec<_>>();
         use Task::{
-            AddReader, Anchor, Backup, Forget, Hold, JudgeSnapshots, ListHolds, ListWriters, Look, OwnKey,
-            Prune, Restore, Snapshots, Stats, Status, Tag, Undelete, Verify, VerifyData, Why,
+            AddReader, AllowWriter, Anchor, ArchiveLog, Backup, Forget, Hold, JudgeSnapshots, ListHolds,
+            ListWriters, Look, OwnKey, Prune, ReadLog, Restore, ShowLogs, Snapshots, Stats, Status, Tag,
+            Undelete, Verify, VerifyData, Why,
         };
         assert_eq!(
             of(Role::Writer),
-            [Backup, Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters]
+            [Backup, Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters, ArchiveLog]
         );
         assert_eq!(of(Role::Verifier), [Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
         assert_eq!(
@@ -222,7 +239,9 @@ mod tests {
                 Stats,
                 OwnKey,
                 Anchor,
-                ListWriters
+                ListWriters,
+                ShowLogs,
+                AllowWriter
             ]
         );
         assert_eq!(
@@ -240,7 +259,9 @@ mod tests {
                 Stats,
                 OwnKey,
                 AddReader,
-                ListWriters
+                ListWriters,
+                ReadLog,
+                ShowLogs
             ]
         );
         assert_eq!(of(Role::Admin), Task::ALL);

@@ -8,7 +8,8 @@ use crate::class::Class;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::keyslot::Role;
-use crate::id::{RepositoryId, WriterId};
+use crate::format::log::LogFile;
+use crate::id::{ClusterId, RepositoryId, WriterId};
 use crate::index::IndexError;
 use crate::random::RandomError;
 use crate::seal::SealError;
@@ -126,6 +127,28 @@ pub enum RepoError {
         /// The writer.
         writer: WriterId,
     },
+    /// Two records of a database cluster contradict each other.
+    #[error(
+        "two different records number {number} of database cluster {cluster} are signed by writers who may"
+    )]
+    ClusterConflict {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Their number.
+        number: u64,
+    },
+    /// What was sealed of a log file did not open to the same: nothing was stored.
+    #[error("{file} was compressed or encrypted wrongly by this machine: nothing was stored")]
+    LogRoundTrip {
+        /// The file.
+        file: LogFile,
+    },
+    /// What was just stored is not listed: nobody can tell whether it is there.
+    #[error("object {key} was stored, and a listing does not show it as it should be")]
+    NotListedBack {
+        /// The object.
+        key: String,
+    },
     /// A number in the names of objects is used up.
     #[error("the entries of writer {writer} are numbered up to the last number there is")]
     NoNumber {
@@ -188,7 +211,7 @@ impl RepoError {
             | Self::WriterRevoked { .. } => Class::Denied,
             Self::Slot(error) => error.class(),
             Self::Rekey(error) => error.class(),
-            Self::Untrusted { .. } => Class::Tampered,
+            Self::Untrusted { .. } | Self::ClusterConflict { .. } => Class::Tampered,
             Self::HashMismatch { .. }
             | Self::BadSignature { .. }
             | Self::AfterRevocation { .. }
@@ -209,6 +232,8 @@ impl RepoError {
             Self::AlreadyExists { .. }
             | Self::NoNumber { .. }
             | Self::UnknownWriter { .. }
+            | Self::LogRoundTrip { .. }
+            | Self::NotListedBack { .. }
             | Self::Random(_)
             | Self::Task => Class::Failed,
             Self::Cancelled => Class::Cancelled,

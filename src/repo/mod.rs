@@ -14,6 +14,7 @@
 
 mod access;
 mod anchors;
+mod clusters;
 mod cold;
 mod cold_object;
 mod commit;
@@ -29,6 +30,7 @@ mod keys;
 mod labels;
 mod load;
 mod locks;
+mod logs;
 mod marks;
 mod merkle;
 mod open;
@@ -48,6 +50,7 @@ mod snapshots;
 mod tree_cache;
 
 pub use access::Task;
+pub use clusters::StoredCluster;
 pub use commit::{CheckOutcome, Dependencies, Heads};
 pub use compact::{CompactPlan, INDEX_FULL, IndexStat};
 pub use create::{Created, NewSlot, Plan, create};
@@ -62,6 +65,7 @@ pub use keys::{RunKeys, SealedKeyName, SegmentPlace};
 pub use labels::{LabelsRank, StoredLabels};
 pub use load::{INDEX_MAX, ListedIndex, LoadedIndex, Problem};
 pub use locks::Locked;
+pub use logs::{ListedLog, NewLog};
 pub use marks::{Marks, StoredCondemnation, StoredHold, StoredTomb};
 pub use merkle::{merkle_proofs, merkle_root, origin_message, proven_root, segment_leaf};
 pub use open::Repository;

@@ -44,9 +44,11 @@ pub struct RegisteredWriter {
 
 /// An object that a writer signed, or that stands under its name.
 struct Signed {
+    /// Logs come last, if there is more than an entry holds: they may be many, and snapshots are few.
+    log: bool,
     stored: Timestamp,
     name: ObjectName,
-    /// Whether it says something of one snapshot only, so that nobody else depends on it.
+    /// Whether it says something of one snapshot or one file of a log only, so that nobody else depends on it.
     late: bool,
     /// Whether it is not to be had, and only may be the writer's.
     unknown: bool,
@@ -78,9 +80,9 @@ fn is_unknown(error: &RepoError) -> bool {
 }
 
 /// What an entry names of these: what is the writer's before what only may be, which anyone who may put objects can put any
-/// number of; then the oldest.
+/// number of; then the oldest. Logs come last: they may be many, and snapshots are few.
 fn named(mut signed: Vec<Signed>) -> Vec<NameHash> {
-    signed.sort_unstable_by_key(|signed| (signed.unknown, signed.stored, signed.name));
+    signed.sort_unstable_by_key(|signed| (signed.log, signed.unknown, signed.stored, signed.name));
     signed.truncate(ACCEPTED_MAX);
     let mut named: Vec<_> = signed.iter().map(|signed| name_hash(&signed.name)).collect();
     named.sort_unstable();
@@ -158,7 +160,7 @@ impl Repository {
         Ok(self.store.put(&object_key(ObjectName::Writer(writer, number, hash))?, vec![bytes]).await?)
     }
 
-    /// What still counts of a writer, the oldest first if there is more than an entry holds, and how many objects do not.
+    /// What still counts of a writer, the oldest first if there is more than an entry holds and logs last, and how many objects do not.
     async fn chosen(
         &self,
         (writer, known): (WriterId, &Known),
@@ -183,14 +185,34 @@ impl Repository {
         let mut signed = Vec::new();
         for object in self.store.list(&format!("{}{writer}/", layout::INDEX)).await? {
             if let Some(name @ ObjectName::Index(..)) = ObjectName::parse(object.key.as_str()) {
-                signed.push(Signed { stored: object.modified, name, late: false, unknown: false });
+                signed.push(Signed {
+                    log: false,
+                    stored: object.modified,
+                    name,
+                    late: false,
+                    unknown: false,
+                });
+            }
+        }
+        for object in self.store.list(layout::STREAMS).await? {
+            match ObjectName::parse(object.key.as_str()) {
+                Some(name @ ObjectName::Log(log)) if log.writer == writer => {
+                    signed.push(Signed {
+                        log: true,
+                        stored: object.modified,
+                        name,
+                        late: true,
+                        unknown: false,
+                    });
+                }
+                _ => {}
             }
         }
         for listed in self.list_snapshots_of(writer).await? {
             let (stored, name) = (listed.stored, listed.name());
-            signed.push(Signed { stored, name, late: true, unknown: false });
+            signed.push(Signed { log: false, stored, name, late: true, unknown: false });
         }
-        let mut shared = vec![(layout::ANCHORS, false), (layout::LABELS, true)];
+        let mut shared = vec![(layout::ANCHORS, false), (layout::CLUSTERS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
             let marks = [layout::CONDEMNED, layout::HORIZON, layout::REMOVED, layout::UNDONE, layout::HOLDS];
             shared.extend(marks.map(|prefix| (prefix, false)));
@@ -204,7 +226,7 @@ impl Repository {
                         Whose::Unknown => true,
                         Whose::NotIts => return Ok::<_, RepoError>(None),
                     };
-                    Ok(Some(Signed { stored, name, late, unknown }))
+                    Ok(Some(Signed { log: false, stored, name, late, unknown }))
                 })
                 .buffer_unordered(self.env.limits.requests.max(1));
             signed.extend(reads.try_collect::<Vec<_>>().await?.into_iter().flatten());
@@ -229,6 +251,7 @@ impl Repository {
         Ok(Some(match name {
             ObjectName::Anchor(hash) => self.check_anchor(hash).await?.author,
             ObjectName::Labels(..) => self.read_labels(name).await?.author,
+            ObjectName::Cluster(..) => self.cluster_author(name).await?,
             ObjectName::Condemned(_) => self.read_condemnation(name).await?.author,
             ObjectName::Horizon(..) => self.read_horizon(name).await?.author,
             ObjectName::Removed(_) => self.read_said::<Removal>(name).await?.author,
@@ -251,6 +274,7 @@ mod tests {
         let writer = WriterId::new([1; 16]);
         let name = |number: usize| ObjectName::Snapshot(writer, number as u64, SnapshotId::new([2; 32]));
         let of = |number: usize, unknown| Signed {
+            log: false,
             stored: Timestamp(number as i64),
             name: name(number),
             late: false,

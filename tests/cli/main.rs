@@ -20,6 +20,7 @@ mod network;
 mod objects;
 mod places;
 mod policies;
+mod postgres;
 mod reading;
 mod rekeying;
 mod restoring;

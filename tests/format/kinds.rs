@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use lifeboat::format::FormatError;
 use lifeboat::format::anchor::Anchor;
+use lifeboat::format::cluster::{Cluster, ClusterObject};
 use lifeboat::format::config::{Config, WriterEntry};
 use lifeboat::format::content::ListPage;
 use lifeboat::format::datakey::SealedDataKey;
@@ -13,6 +14,7 @@ use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode
 use lifeboat::format::keyslot::{KeySlot, SlotNote};
 use lifeboat::format::labels::{Labels, LabelsObject};
 use lifeboat::format::layout::ObjectName;
+use lifeboat::format::log::{LogFacts, LogHeader};
 use lifeboat::format::node::Node;
 use lifeboat::format::pack::{Directory, Footer};
 use lifeboat::format::sealed::SealedObject;
@@ -56,6 +58,10 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("anchor", |b, _| outcome(Anchor::decode(b), Anchor::encode)),
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),
+    ("cluster-body", |b, _| outcome(Cluster::decode_body(b), Cluster::encode_body)),
+    ("cluster", cluster),
+    ("log-facts", |b, _| outcome(LogFacts::decode(b), LogFacts::encode)),
+    ("log", log),
     ("key-slot", |b, _| outcome(KeySlot::decode(b), KeySlot::encode)),
     ("slot-note", |b, _| outcome(SlotNote::decode(b), |note| note.encode().expect("it was decoded"))),
     ("data-key", data_key),
@@ -155,6 +161,37 @@ fn labels(bytes: &[u8], _: u64) -> Outcome {
     let object = LabelsObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
     let text = format!("author {} {}", object.author, sealed(&object.sealed));
     Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
+}
+
+fn cluster(bytes: &[u8], _: u64) -> Outcome {
+    let object = ClusterObject::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
+    let (author, id, number) = (object.author, object.cluster, object.number);
+    let text = format!("author {author} cluster {id} number {number} {}", sealed(&object.sealed));
+    Ok((text, [&object.encode_unsigned(REPOSITORY)[..], &object.sealed.signature].concat()))
+}
+
+fn log(bytes: &[u8], _: u64) -> Outcome {
+    let decoded = LogHeader::decode(bytes, &REPOSITORY).map_err(|error| format!("{error:?}"))?;
+    let (header, message, signature) = decoded;
+    let (facts_key, content_key) = (hex(header.facts_key), hex(header.content_key));
+    let text = format!(
+        "author {} cluster {} history {} file {} plain {} length {} {:?} salt {} facts key {facts_key} \
+         content key {content_key} facts {} body {} of {} signature {}",
+        header.author,
+        header.cluster,
+        header.history,
+        header.file,
+        header.plain,
+        header.plain_len,
+        header.codec,
+        hex(&header.salt),
+        hex(header.facts),
+        header.body_hash,
+        header.body_len,
+        hex(&signature),
+    );
+    let rest = &bytes[message.len() + signature.len()..];
+    Ok((text, [&header.encode_unsigned(REPOSITORY)[..], &signature, rest].concat()))
 }
 
 fn data_key(bytes: &[u8], _: u64) -> Outcome {

@@ -74,6 +74,11 @@ def names():
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
         "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
         "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}",
+        "cluster": f"clusters/{w}/0000000002-{h}",
+        "segment": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+        "partial": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F.partial-{w}-{h}-{h}",
+        "backup": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F.00000028.backup-{w}-{h}-{h}",
+        "history": f"streams/{w}/0000000012/history/0000000A.history-{w}-{h}-{h}",
     }.items():
         vector("name", name, "a name of section 1", text.encode())
     bad = ["", "config", "config/", f"config/3-{h}", f"config/+000000003-{h}", f"config/0000000003-{h[:-1]}",
@@ -84,7 +89,18 @@ def names():
            f"gc/condemned/x/{h}", f"gc/horizon/{h}", f"tombs/{h}", f"tombs/{h}{h}", f"gc/removed/{h}-{h}", f"gc/undone/x{h}", f"holds/{h}-{h}",
            f"labels/{h}", f"labels/{h}-{h}.x", f"gc/other/{h}", f"gc/removed/{h}/", f"gc/undone/{h[2:]}", "holds/", f"holds/{w}",
            f"gc/horizon/12-{h}", f"gc//{h}", f"tombs/{w}-{h}", f"locks/{h}", "../../etc/passwd",
-           f"anchors/{h}-{h}", f"anchors/{h}/x", f"anchors/{w}"]
+           f"anchors/{h}-{h}", f"anchors/{h}/x", f"anchors/{w}",
+           f"clusters/{w}/2-{h}", f"clusters/{h}/0000000002-{h}", f"clusters/{w}/{h}",
+           f"streams/{w}/0000000001/00000001/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000003/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/1/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000a/00000002/0000000a000000020000001f-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}-{h}",
+           f"streams/{w}/0000000001/00000000/00000002/00000000000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
+           f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/history/0000000A.history-{w}-{h}",
+           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -94,7 +110,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 16 is not listed", preamble(16), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 18 is not listed", preamble(18), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -382,6 +398,87 @@ def labels():
         vector("labels", f"bad-{name}", "an object that section 11 does not allow", data, error)
 
 
+def clusters():
+    history = {0: 1, 1: 7_000_000_000_000_000_001, 2: 15, 3: 16 << 20, 4: 8192}
+    fields = {0: "main", 1: 0, 2: [history, {**history, 0: 2, 2: 17}], 3: [rep(6, 16), rep(7, 16)]}
+    v = lambda what: value(20, what)
+
+    def body(value_, pad=None):
+        data = u32(len(value_)) + value_
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    vector("cluster-body", "upgraded", "a cluster with two histories and two writers", body(cbor(fields)))
+    vector("cluster-body", "new", "a cluster as its first push makes it", body(cbor({**fields, 2: [history], 3: [rep(7, 16)]})))
+    for name, data, error in [
+        ("no-name", {k: x for k, x in fields.items() if k != 0}, v("name of a cluster")), ("empty-name", {**fields, 0: ""}, v("name of a cluster")),
+        ("name", {**fields, 0: "a/b"}, v("name of a cluster")), ("long-name", {**fields, 0: "a" * 129}, v("length of a field")),
+        ("name-type", {**fields, 0: b"main"}, broken(20, "cluster")), ("engine", {**fields, 1: 1}, v("engine of a cluster")),
+        ("no-history", {**fields, 2: []}, v("histories of a cluster")), ("history-order", {**fields, 2: [history, history]}, v("histories of a cluster")),
+        ("history-zero", {**fields, 2: [{**history, 0: 0}]}, v("histories of a cluster")),
+        ("segment-size", {**fields, 2: [{**history, 3: 3 << 20}]}, v("history of a cluster")),
+        ("large-segment", {**fields, 2: [{**history, 3: 2 << 30}]}, v("history of a cluster")),
+        ("page-size", {**fields, 2: [{**history, 4: 512}]}, v("history of a cluster")),
+        ("no-writer", {**fields, 3: []}, v("writers of a cluster")), ("writer-order", {**fields, 3: [rep(7, 16), rep(6, 16)]}, v("writers of a cluster")),
+        ("writer-twice", {**fields, 3: [rep(7, 16)] * 2}, v("writers of a cluster")), ("writer", {**fields, 3: [rep(7, 15)]}, v("length of a field")),
+    ]:
+        vector("cluster-body", f"bad-{name}", "a field that section 20 does not allow", body(cbor(data)), error)
+    for key in (2, 3):
+        bomb = bytes([0xa1, key, 0x9a]) + (1025).to_bytes(4, "big")
+        vector("cluster-body", f"bad-bomb-{key}", "a long list", body(bomb), v("length of a list"))
+    vector("cluster-body", "bad-padding", "padding that is not zero", body(cbor(fields), b"\0\1"), v("padding"))
+    vector("cluster-body", "bad-trailing", "a byte too many", body(cbor(fields) + b"\0"), TRAILING)
+
+    def cluster(kind=16, key=b"", body_=rep(0x77, 40), body_len=None, tail=rep(0x99, 64), repo=REPO):
+        return (preamble(kind, 1, repo) + rep(7, 16) + rep(8, 16) + u64(2) + rep(0x5a, 32) + u16(len(key)) + key
+                + u32(len(body_) if body_len is None else body_len) + body_ + tail)
+    vector("cluster", "plain", "with stand-ins for the sealed parts", cluster())
+    for name, data, error in [
+        ("kind", cluster(14), "WrongKind { expected: 16, found: 14 }"), ("key", cluster(key=b"x"), v("data key of a cluster")),
+        ("body-length", cluster(body_len=0xffff_ffff), TRUNCATED), ("trailing", cluster(tail=rep(0x99, 65)), TRAILING),
+        ("cut", cluster(tail=rep(0x99, 63)), TRUNCATED),
+        ("repository", cluster(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("cluster", f"bad-{name}", "an object that section 20 does not allow", data, error)
+
+
+def logs():
+    v = lambda what: value(21, what)
+
+    def facts(fields, pad=None):
+        data = u32(len(cbor(fields))) + cbor(fields)
+        return data + rep(0, padme(len(data)) - len(data)) if pad is None else data + pad
+    full = {0: 1, 1: 1486, 2: 2, 3: 1_700_000_000_000_000_000, 4: 1_700_000_001_000_000_000, 5: 0x61ed18, 6: 0x7ffaa0, 7: 0x7ffd60,
+            8: 3, 9: 0x800000, 10: b"db1", 11: 1_700_000_002_000_000_000, 12: "0.1.0", 13: "wrong"}
+    least = {0: 0, 1: 0, 2: 0, 8: 0, 10: b"", 11: 0, 12: ""}
+    vector("log-facts", "full", "every field", facts(full))
+    vector("log-facts", "least", "a file that is no segment", facts(least))
+    for name, data, error in [
+        ("check", facts({**full, 0: 3}), v("check of a log file")), ("records", facts({**full, 1: -1}), broken(21, "facts of a log file")),
+        ("host", facts({**full, 10: rep(97, 257)}), v("length of a field")), ("program", facts({**full, 12: b"x"}), broken(21, "facts of a log file")),
+        ("fault", facts({**full, 13: "x" * 257}), v("length of a field")), ("padding", facts(full, b"\0\1"), v("padding")),
+        ("length", u32(0xffff_ffff) + cbor(full), TRUNCATED), ("no-check", facts({k: x for k, x in full.items() if k}), v("facts of a log file")),
+        ("no-program", facts({k: x for k, x in full.items() if k != 12}), v("facts of a log file")),
+    ]:
+        vector("log-facts", f"bad-{name}", "a field that section 21 does not allow", data, error)
+
+    def header(kind=17, file=b"0000000A000000020000001F", codec=1, plain=1 << 20, key=b"facts key", content=b"content key", facts_=rep(0x77, 40),
+               length=None, tail=rep(0x99, 64), repo=REPO, body=rep(0x66, 20)):
+        rest = (rep(7, 16) + rep(8, 16) + u64(2) + u8(len(file)) + file + rep(0xcd, 32) + u32(plain) + u8(codec) + rep(0x5a, 32)
+                + u16(len(key)) + key + u16(len(content)) + content + u16(len(facts_)) + facts_ + rep(0xbb, 32) + u32(20) + tail)
+        return preamble(kind, 0, repo) + u32(36 + len(rest) if length is None else length) + rest + body
+    vector("log", "segment", "with stand-ins for the sealed parts", header())
+    vector("log", "history", "a file that is stored as it is", header(file=b"0000000A.history", codec=0, plain=41))
+    vector("log", "header", "the header alone is enough", header(body=b""))
+    for name, data, error in [
+        ("kind", header(16), "WrongKind { expected: 17, found: 16 }"), ("file", header(file=b"RECOVERYXLOG"), v("name of a file")),
+        ("file-text", header(file=b"\xff" * 24), v("name of a file")), ("codec", header(codec=2), v("codec")),
+        ("plain", header(plain=(1 << 30) + 1), v("length of a file")), ("key", header(key=rep(1, 16385)), v("length of a sealed data key")),
+        ("content-key", header(content=rep(1, 16385)), v("length of a sealed data key")), ("facts", header(facts_=rep(1, 8193)), v("length of the facts")),
+        ("long", header(length=49153), v("length of the header")), ("length", header(length=4000), TRUNCATED), ("short", header(length=300), TRUNCATED),
+        ("more", header(tail=rep(0x99, 65)), TRAILING), ("repository", header(repo=rep(0x12, 16)), "ForeignRepository { found: RepositoryId(12121212) }"),
+    ]:
+        vector("log", f"bad-{name}", "an object that section 21 does not allow", data, error)
+
+
 def padme(n):
     e = n.bit_length() - 1
     low = max(0, e - (e.bit_length() - 1 + 1))
@@ -404,6 +501,24 @@ def snapshots():
     whole = {**origin, 0: "restic", 1: b"", 3: -1}
     del whole[4]
     vector("snapshot-body", "brought-whole", "from elsewhere, in full, of before 1970", body(cbor({**fields, 16: whole})))
+    base = {0: rep(0x31, 16), 1: 1, 2: 7_000_000_000_000_000_001, 3: 150020, 4: 16 << 20, 5: 2, 6: 0x2_0300_0028, 7: 0x2_0400_0100,
+            8: 1_700_000_000_000_000_000, 9: 1_700_000_060_000_000_000, 10: 1, 11: 1, 12: 0,
+            13: [{0: "max_connections", 1: 100}, {0: "max_wal_senders", 1: 10}], 14: [{0: 16384, 1: b"fast", 2: b"/srv/fast"}]}
+    vector("snapshot-body", "base-backup", "of PostgreSQL", body(cbor({**fields, 17: base})))
+    few = {**base, 10: 0, 11: 0, 12: 3, 13: [], 14: []}
+    vector("snapshot-body", "base-backup-waiting", "whose log was not there yet", body(cbor({**fields, 17: few})))
+    for name, key, bad in (
+        ("history", 1, 0), ("segment-size", 4, 3 << 20), ("segment-small", 4, 1 << 19), ("timeline", 5, 0), ("stop", 7, 0x2_0300_0027),
+        ("complete", 10, 2), ("settings-order", 13, [{0: "b", 1: 1}, {0: "a", 1: 1}]), ("spaces-order", 14, 2 * base[14]),
+    ):
+        vector("snapshot-body", f"bad-base-{name}", "a base backup that section 10 does not allow",
+               body(cbor({**fields, 17: {**base, key: bad}})), value(10, "base backup"))
+    vector("snapshot-body", "bad-base-missing", "a base backup without a field", body(cbor({**fields, 17: {k: v for k, v in base.items() if k != 12}})),
+           value(10, "base backup"))
+    vector("snapshot-body", "bad-base-setting", "a setting that is more than a word", body(cbor({**fields, 17: {**base, 13: [{0: "a = 1", 1: 1}]}})),
+           value(10, "setting of a base backup"))
+    vector("snapshot-body", "bad-base-place", "a tablespace in a place without a beginning", body(cbor({**fields, 17: {**base, 14: [{0: 1, 1: b"a", 2: b"a/b"}]}})),
+           value(10, "tablespace of a base backup"))
     for name, data, error in [
         ("padding", body(cbor(fields), b"\0\1"), value(10, "padding")), ("length", u32(0xffff_ffff) + cbor(fields), TRUNCATED),
         ("root", body(cbor({**fields, 7: [1, rep(5, 32)]})), value(10, "root")), ("totals", body(cbor({**fields, 8: [1]})), value(10, "totals")),
@@ -523,5 +638,5 @@ def index():
 
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
-    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, snapshots, keys, index):
+    for make in (names, preambles, segments, packs, nodes, pages, signed_values, labels, clusters, logs, snapshots, keys, index):
         make()

@@ -516,6 +516,11 @@ def main():
     need(found, "no such snapshot")
     digest, snapshot = found[-1]
     print(f"snapshot {digest[:8]} of {os.fsdecode(snapshot[2])}: {snapshot[8][0]} entries", file=sys.stderr)
+    if 17 in snapshot:
+        base = snapshot[17]
+        need(all(key in base for key in range(15)) and base[6] <= base[7], "base backup")
+        lsn = [f"{at >> 32:X}/{at & 0xffffffff:X}" for at in (base[6], base[7])]
+        print(f"base backup of PostgreSQL {base[3] // 10000}: log {lsn[0]} to {lsn[1]} of timeline {base[5]}", file=sys.stderr)
     os.mkdir(options.target, 0o700)
     restore = Restore(repository)
     if 7 in snapshot:

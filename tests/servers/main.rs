@@ -10,6 +10,8 @@
 
 mod client;
 mod lock;
+mod postgres;
+mod postgres_backup;
 mod rights;
 mod server;
 mod sftp;
@@ -42,6 +44,34 @@ fn azurite_keeps_every_promise_and_a_repository() {
 #[test]
 fn the_stand_in_for_google_keeps_every_promise_and_a_repository() {
     run(Server::gcs);
+}
+
+#[test]
+fn a_postgresql_comes_back_whole_or_not_at_all() {
+    if !skipped() {
+        postgres::comes_back_whole_or_not_at_all();
+    }
+}
+
+#[test]
+fn a_postgresql_comes_back_as_it_was_at_a_moment() {
+    if !skipped() {
+        postgres_backup::comes_back_as_it_was();
+    }
+}
+
+#[test]
+fn a_base_backup_of_postgresql_is_whole_or_none() {
+    if !skipped() {
+        postgres_backup::is_whole_or_none();
+    }
+}
+
+#[test]
+fn the_page_about_postgresql_holds() {
+    if !skipped() {
+        postgres::the_page_holds();
+    }
 }
 
 #[test]

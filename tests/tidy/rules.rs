@@ -7,6 +7,7 @@ pub(crate) const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("ops", "error", "operations fail with the public error"),
     ("serve", "ops", "what is shown is found and read as the operations do it"),
     ("serve", "error", "what is served fails with the public error"),
+    ("postgres", "format", "files of a log are named in stored names"),
     ("crypto", "format", "sealed keys, slots and ids have stored forms"),
 ];
 

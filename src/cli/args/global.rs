@@ -88,7 +88,7 @@ pub(crate) struct GlobalArgs {
 }
 
 /// Reads `2026-03-01` (its end), `2026-03-01T14:00` or any other form of a time.
-fn time(text: &str) -> Result<Timestamp, &'static str> {
+pub(super) fn time(text: &str) -> Result<Timestamp, &'static str> {
     parse_time(text).ok_or("expected a time such as 2026-03-01T14:00")
 }
 

@@ -1,6 +1,8 @@
 //! What was typed, and nothing else: no defaults from the environment, no file is read. `settings` makes decisions of it.
 
 mod backup;
+mod base;
+mod base_restore;
 mod bring;
 mod copy;
 mod forget;
@@ -10,6 +12,7 @@ mod import;
 mod key;
 mod mount;
 mod policy;
+mod postgres;
 mod prune;
 mod rekey;
 mod restore;
@@ -21,6 +24,8 @@ mod trust;
 mod verbs;
 
 pub(crate) use backup::BackupArgs;
+pub(crate) use base::{BaseBackupArgs, ConnectArgs};
+pub(crate) use base_restore::{ActionArg, BaseRestoreArgs, EndArg, TimelineArg};
 pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
 pub(crate) use global::GlobalArgs;
@@ -29,6 +34,10 @@ pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
 pub(crate) use policy::{PolicyArgs, PolicyVerb};
+pub(crate) use postgres::{
+    AllowArgs, ArchiveGetArgs, ArchivePushArgs, ClusterArgs, LogVerifyArgs, PostgresArgs, PostgresVerb,
+    WalCheckArg,
+};
 pub(crate) use prune::PruneArgs;
 pub(crate) use rekey::RekeyArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
@@ -113,6 +122,8 @@ pub(crate) enum Verb {
     Rekey(RekeyArgs),
     /// Open a directory to other machines, for a backup server without a cloud; the other end of ssh:// and https://
     Serve(ServeArgs),
+    /// Save a PostgreSQL cluster while it runs, archive its log, and give both back
+    Postgres(PostgresArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),
     /// Print what proves later, with --require-anchor, that the store shows no less than it does now

@@ -94,7 +94,8 @@ pub(super) fn host() -> Vec<u8> {
     rustix::system::uname().nodename().to_bytes().to_vec()
 }
 
-fn user() -> Vec<u8> {
+/// The name of who runs this.
+pub(super) fn user() -> Vec<u8> {
     uzers::get_current_username().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
 }
 

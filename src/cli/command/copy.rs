@@ -1,6 +1,7 @@
 //! `copy`: snapshots into another repository.
 
 use lifeboat::class::Class;
+use lifeboat::format::layout;
 use lifeboat::ops::backup::Brought;
 use lifeboat::ops::copy::{Copy, CopyOptions, Outcome, Planned, Verdict};
 use lifeboat::repo::Task;
@@ -51,6 +52,9 @@ pub(super) async fn run(session: &mut Session, args: CopyArgs) -> Result<Exit, C
         }
     }
     sums.brought.elapsed = session.env.clock.monotonic().saturating_sub(begun);
+    if !from.store().list(layout::CLUSTERS).await?.is_empty() {
+        session.warn("the logs of databases were not copied");
+    }
     sum_up(session, (render::summary_text(&sums, dry_run), render::summary_json(&sums, dry_run)))?;
     Ok(match sums {
         Sums { brought, .. } if brought.damaged > 0 => Exit::Class(Class::Damage),

@@ -3,6 +3,8 @@
 mod anchor;
 mod archive;
 mod backup;
+mod base;
+mod base_restore;
 mod brought;
 mod cat;
 pub(crate) mod completions;
@@ -20,6 +22,7 @@ mod ls;
 pub(crate) mod man;
 mod mount;
 mod policy;
+mod postgres;
 mod prune;
 mod recovery;
 mod rekey;
@@ -34,7 +37,9 @@ mod verify;
 mod why;
 mod writer;
 
-use super::args::{HoldArgs, HoldVerb, KeyArgs, KeyVerb, Verb, WriterArgs, WriterVerb};
+use super::args::{
+    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, WriterArgs, WriterVerb,
+};
 use super::error::CliError;
 use super::exit::Exit;
 use super::session::Session;
@@ -74,6 +79,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Doctor => doctor::run(session).await,
         Verb::Key(args) => key::run(session, args).await,
         Verb::Rekey(args) => rekey::run(session, args).await,
+        Verb::Postgres(args) => postgres::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
@@ -97,13 +103,23 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
         Verb::Rekey(_) => "rekey",
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
         Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
         Verb::Key(KeyArgs { verb: KeyVerb::Passwd(_) }) => "key passwd",
         Verb::Key(KeyArgs { verb: KeyVerb::Remove { .. } }) => "key remove",
         Verb::Key(KeyArgs { verb: KeyVerb::Recovery(_) }) => "key recovery",
-        Verb::Hold(HoldArgs { verb: HoldVerb::List })
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::ArchivePush(_) }) => "postgres archive-push",
+        Verb::Postgres(PostgresArgs { verb: PostgresVerb::Allow(_) }) => "postgres allow",
+        Verb::Postgres(PostgresArgs {
+            verb:
+                PostgresVerb::Restore(_)
+                | PostgresVerb::ArchiveGet(_)
+                | PostgresVerb::Info(_)
+                | PostgresVerb::Verify(_),
+        })
+        | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
         | Verb::Status(_)
         | Verb::Ls(_)

@@ -1,11 +1,13 @@
 //! Values to text for people.
 
+pub(crate) mod base;
 pub(crate) mod brought;
 pub(crate) mod copy;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod mode;
+pub(crate) mod postgres;
 pub(crate) mod qr;
 pub(crate) mod sanitize;
 pub(crate) mod summary;

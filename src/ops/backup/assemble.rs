@@ -1,5 +1,7 @@
 //! Puts the tree together: entries come in walk order, pages leave as soon as they are full.
 
+use std::collections::BTreeMap;
+
 use super::content::content_of;
 use super::sink::Segmenter;
 use super::state::{Fingerprint, StateWriter};
@@ -15,6 +17,29 @@ struct Frame {
     node: Node,
     pages: DirectoryPages,
     totals: Totals,
+    /// Entries that come in any order, until the directory ends.
+    loose: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Frame {
+    fn new(node: Node) -> Self {
+        Self { node, pages: DirectoryPages::new(), totals: Totals::default(), loose: None }
+    }
+
+    fn push(
+        &mut self,
+        (name, node): (&[u8], &[u8]),
+        boundary: &SecretKey,
+        segment: &mut Segmenter<'_>,
+    ) -> Result<(), Error> {
+        match &mut self.loose {
+            Some(loose) => {
+                loose.insert(name.to_vec(), node.to_vec());
+                Ok(())
+            }
+            None => self.pages.push(name, node, boundary, segment),
+        }
+    }
 }
 
 /// The tree of a run and, beside it, the state that the next run will compare with.
@@ -39,8 +64,13 @@ impl<'a> Assembler<'a> {
             node.encode(&mut encoded);
             state.enter(print, &encoded)?;
         }
-        self.stack.push(Frame { node, pages: DirectoryPages::new(), totals: Totals::default() });
+        self.stack.push(Frame::new(node));
         Ok(())
+    }
+
+    /// Begins a directory of few entries, which come in any order, each with a name of its own.
+    pub(super) fn enter_loose(&mut self, node: Node) {
+        self.stack.push(Frame { loose: Some(BTreeMap::new()), ..Frame::new(node) });
     }
 
     /// Adds an entry; `remember` is false for one that the next run must look at again.
@@ -61,7 +91,7 @@ impl<'a> Assembler<'a> {
             frame.totals.files += 1;
             frame.totals.bytes = frame.totals.bytes.saturating_add(size);
         }
-        frame.pages.push(name, node, &self.boundary, &mut self.segment)
+        frame.push((name, node), &self.boundary, &mut self.segment)
     }
 
     /// Adds a file whose rows go into pages.
@@ -94,7 +124,7 @@ impl<'a> Assembler<'a> {
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         frame.totals.entries += 1;
         frame.totals.add(node.totals);
-        frame.pages.push(&node.name, &encoded, &self.boundary, &mut self.segment)
+        frame.push((&node.name, &encoded), &self.boundary, &mut self.segment)
     }
 
     /// Notes that the directory entered last is not complete.
@@ -114,7 +144,10 @@ impl<'a> Assembler<'a> {
         if let Some(state) = &mut self.state {
             state.leave();
         }
-        let Some(Frame { mut node, pages, totals }) = self.stack.pop() else { return Ok(()) };
+        let Some(Frame { mut node, mut pages, totals, loose }) = self.stack.pop() else { return Ok(()) };
+        for (name, node) in loose.into_iter().flatten() {
+            pages.push(&name, &node, &self.boundary, &mut self.segment)?;
+        }
         let tree = pages.finish(&self.boundary, &mut self.segment)?;
         let Some(parent) = self.stack.last_mut() else {
             self.root = (tree, totals);
@@ -125,7 +158,7 @@ impl<'a> Assembler<'a> {
         (node.tree, node.totals) = (tree, totals);
         let mut encoded = Vec::with_capacity(224);
         node.encode(&mut encoded);
-        parent.pages.push(&node.name, &encoded, &self.boundary, &mut self.segment)
+        parent.push((&node.name, &encoded), &self.boundary, &mut self.segment)
     }
 
     /// Seals the last pages; the root and its totals, and the state to complete.

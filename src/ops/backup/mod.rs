@@ -37,14 +37,16 @@ mod worker;
 use std::path::Path;
 
 use job::JobPlace;
-pub(in crate::ops) use node::{file_time, node_kind};
+pub(in crate::ops) use node::{NodeMaker, file_time, node_kind};
 pub use options::{BackupOptions, BackupSource, BackupSummary};
 use run::Gathered;
 pub(in crate::ops) use run::walk_options;
 use save::{Subject, save};
 use state::StateFile;
 pub use transfer::Brought;
-pub(crate) use transfer::{Arrival, Base, Feed, Foreign, TransferPlace, Transferred, transfer};
+pub(crate) use transfer::{
+    Arrival, Base, Feed, Foreign, Own, TransferPlace, Transferred, save_own, transfer,
+};
 
 use crate::error::Error;
 use crate::event::Phase;

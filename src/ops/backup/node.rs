@@ -32,7 +32,7 @@ pub(in crate::ops) fn node_kind(kind: Kind) -> NodeKind {
 }
 
 /// Makes nodes. One a thread: it remembers names of owners.
-pub(super) struct NodeMaker {
+pub(in crate::ops) struct NodeMaker {
     owners: Owners,
     hard_link_key: Arc<SecretKey>,
     /// Leaves times out.
@@ -40,12 +40,12 @@ pub(super) struct NodeMaker {
 }
 
 impl NodeMaker {
-    pub(super) fn new(hard_link_key: Arc<SecretKey>, timeless: bool) -> Self {
+    pub(in crate::ops) fn new(hard_link_key: Arc<SecretKey>, timeless: bool) -> Self {
         Self { owners: Owners::new(), hard_link_key, timeless }
     }
 
     /// A node with everything that one `statx` tells. `mount` is stable from run to run, unlike a device number.
-    pub(super) fn make(&mut self, name: &[u8], stat: &Stat, mount: u32) -> Node {
+    pub(in crate::ops) fn make(&mut self, name: &[u8], stat: &Stat, mount: u32) -> Node {
         let kind = node_kind(stat.kind());
         let name = if name.is_empty() { b"/".to_vec() } else { name.to_vec() };
         let mut node = Node::new(name, kind);
@@ -80,7 +80,7 @@ impl NodeMaker {
     }
 
     /// A node for anything that is neither a file nor a directory. What could not be read of it is returned beside it.
-    pub(super) fn make_special(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
+    pub(in crate::ops) fn make_special(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
         let mut node = self.make(entry.name(), entry.stat(), mount);
         let mut failures = Vec::new();
         if node.kind == NodeKind::Symlink {
@@ -97,7 +97,7 @@ impl NodeMaker {
     }
 
     /// A node for a directory, without its entries.
-    pub(super) fn make_directory(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
+    pub(in crate::ops) fn make_directory(&mut self, entry: &Entry, mount: u32) -> (Node, Vec<SourceError>) {
         let mut node = self.make(entry.name(), entry.stat(), mount);
         let mut failures = Vec::new();
         // A directory that cannot be opened is reported by the walk, which tried to list it.

@@ -9,6 +9,7 @@
 //! before packs, damage under an index that has moved is looked at again, and a small object that is missed must still be listed.
 
 mod finding;
+mod logs;
 mod pack;
 mod pipeline;
 mod read;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
 
 use self::finding::{BadPack, pack_key};
+use self::logs::{Logs, check_logs};
 use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
 use self::pipeline::{Check, Job, Verdict};
 use self::read::{Asked, pages_refused, problem};
@@ -35,6 +37,7 @@ use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
 use crate::format::envelope::{ObjectKind, Preamble};
 use crate::format::layout::{self, ObjectName};
+use crate::format::log::LOG_MAX;
 use crate::format::pack::PACK_MAX;
 use crate::format::signed::SIGNED_MAX;
 use crate::id::{ObjectHash, PackId};
@@ -122,17 +125,22 @@ async fn verify_once(
             _ => check_packs(repo, &survey, depth == Depth::Data).await,
         }
     };
-    let (walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
-    let mut walked = walked;
+    let (mut walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
+    let logs = match depth {
+        Depth::Structure => Logs::default(),
+        _ => check_logs(repo).await?,
+    };
+    report.objects += logs.objects;
     report.snapshots = walked.snapshots;
     report.closed = survey.closed;
-    report.bytes += checked.bytes;
+    report.bytes += checked.bytes + logs.bytes;
     if depth == Depth::Data {
         report.chunks = checked.chunks;
     }
     report.findings = std::mem::take(&mut survey.findings);
     report.findings.extend(walked.findings());
     report.findings.extend(checked.findings);
+    report.findings.extend(logs.findings);
     let mut lost = walked.packs;
     if !checked.bad.is_empty() {
         // Only now is it known which segments are gone: whom do they hit?
@@ -337,6 +345,7 @@ fn size_max(name: ObjectName) -> u64 {
     match name {
         ObjectName::Pack(_) => PACK_MAX as u64,
         ObjectName::Index(..) => crate::repo::INDEX_MAX,
+        ObjectName::Log(_) => LOG_MAX,
         _ => SIGNED_MAX as u64,
     }
 }

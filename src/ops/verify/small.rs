@@ -45,6 +45,7 @@ pub(super) async fn check(repo: &Repository, name: ObjectName) -> Result<Checked
                 return Err(at()(FormatError::Value { section: "9", what: "writer" }));
             }
         }
+        ObjectName::Cluster(..) => repo.check_cluster(name).await?,
         ObjectName::Labels(..) if repo.secrets().metadata.is_none() => repo.check_labels(name).await?,
         _ => repo.check_said(name).await?,
     }

@@ -22,7 +22,7 @@ use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::{Object, StoreError};
 
 /// Prefixes that are listed first, in no order among each other.
-const FIRST: [&str; 9] = [
+const FIRST: [&str; 10] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
@@ -32,6 +32,7 @@ const FIRST: [&str; 9] = [
     layout::HOLDS,
     layout::LABELS,
     layout::ANCHORS,
+    layout::CLUSTERS,
 ];
 /// Prefixes that are listed after those, each after the one before it.
 const THEN: [&str; 5] = [layout::SNAPSHOTS, layout::CONDEMNED, layout::HORIZON, layout::INDEX, layout::PACKS];

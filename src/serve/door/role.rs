@@ -29,7 +29,19 @@ pub(super) fn may(role: Role, act: Act, key: &Key) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ObjectHash, WriterId};
+    use crate::format::log::LogName;
+    use crate::id::{ClusterId, LogHash, ObjectHash, WriterId};
+
+    fn log(hash: ObjectHash) -> LogName {
+        LogName {
+            cluster: ClusterId::new([8; 16]),
+            history: 1,
+            file: "000000010000000000000001".parse().unwrap(),
+            writer: WriterId::new([7; 16]),
+            plain: LogHash::new([9; 32]),
+            hash,
+        }
+    }
 
     #[test]
     fn each_role_may_what_it_is_for_and_nothing_else() {
@@ -40,6 +52,7 @@ mod tests {
             ObjectName::Snapshot(writer, 1, hash.into()),
             ObjectName::Confirmation(writer, 1, hash.into()),
         ];
+        let databases = [ObjectName::Cluster(ClusterId::new([8; 16]), 1, hash), ObjectName::Log(log(hash))];
         let collection = [
             ObjectName::Condemned(hash),
             ObjectName::Horizon(1, hash),
@@ -58,14 +71,19 @@ mod tests {
             allowed[0]
         };
         for (role, put, delete) in [
-            (Role::Reader, [false; 5], [false; 5]),
-            (Role::Verifier, [false, false, false, false, true], [false; 5]),
-            (Role::Writer, [true, false, false, false, true], [false; 5]),
-            (Role::Maintainer, [true, true, false, false, true], [true, true, false, false, false]),
-            (Role::Admin, [true; 5], [true, true, true, false, false]),
+            (Role::Reader, [false; 6], [false; 6]),
+            (Role::Verifier, [false, false, false, false, true, false], [false; 6]),
+            (Role::Writer, [true, false, false, false, true, true], [false; 6]),
+            (
+                Role::Maintainer,
+                [true, true, false, false, true, true],
+                [true, true, false, false, false, false],
+            ),
+            (Role::Admin, [true; 6], [true, true, true, false, false, false]),
         ] {
             for (act, wanted) in [(Act::Put, put), (Act::Delete, delete)] {
-                let kinds: [&[ObjectName]; 5] = [&backup, &collection, &authority, &config, &anchor];
+                let kinds: [&[ObjectName]; 6] =
+                    [&backup, &collection, &authority, &config, &anchor, &databases];
                 assert_eq!(kinds.map(|kind| all(kind, role, act)), wanted, "{role} {act:?}");
             }
         }

@@ -4,6 +4,7 @@
 //! Bytes on their way are bounded, whatever the entries are. Names ascend within a directory. Nothing is sent that a reader
 //! of this repository would refuse.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -88,13 +89,16 @@ pub(crate) struct Feed {
     counts: Arc<Counts>,
     /// The last name in each directory that was entered, the root first.
     names: Vec<Vec<u8>>,
+    /// Names of the root's entries, if they come in any order.
+    loose: Option<BTreeSet<Vec<u8>>>,
     /// Bytes that the file at hand still lacks.
     expected: u64,
     scratch: Vec<u8>,
 }
 
 impl Feed {
-    pub(super) fn new(sink: &Arc<Sink>) -> (Self, Receiver<Sent>) {
+    /// A feed whose entries ascend; those of the root come in any order if they are `loose`.
+    pub(super) fn new(sink: &Arc<Sink>, loose: bool) -> (Self, Receiver<Sent>) {
         let (messages, receiver) = channel(MESSAGES);
         let feed = Self {
             sink: Arc::clone(sink),
@@ -102,6 +106,7 @@ impl Feed {
             room: Arc::new(Semaphore::new(ROOM)),
             counts: Arc::default(),
             names: vec![Vec::new()],
+            loose: loose.then(BTreeSet::new),
             expected: 0,
             scratch: Vec::new(),
         };
@@ -277,7 +282,15 @@ impl Feed {
     /// Demands that a reader accepts the entry and that its turn has come; gives the length of its stored form, which is in
     /// `scratch` then.
     fn admit(&mut self, node: &Node) -> Result<usize, Error> {
+        let top = self.names.len() == 1;
         let last = self.names.last_mut();
+        if let (Some(names), true) = (&mut self.loose, top) {
+            check(node, &[], &mut self.scratch).map_err(refused)?;
+            if !names.insert(node.name.clone()) {
+                return Err(refused(FormatError::Value { section: "5", what: "order of names" }));
+            }
+            return Ok(self.scratch.len());
+        }
         let checked = check(node, last.as_deref().map_or(&[][..], Vec::as_slice), &mut self.scratch);
         checked.map_err(refused)?;
         if let Some(last) = last {

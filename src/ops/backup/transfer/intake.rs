@@ -30,8 +30,12 @@ const LINE: usize = 8 << 10;
 /// Bytes of these.
 const LINE_BYTES: usize = 32 << 20;
 
-/// Takes everything that arrives, and builds the tree.
-pub(super) fn work(plan: &ThreadPlan, sink: &Sink, messages: Receiver<Sent>) -> Result<Built, Error> {
+/// Takes everything that arrives, and builds the tree; the entries of its root in any order if they are `loose`.
+pub(super) fn work(
+    (plan, sink): (&ThreadPlan, &Sink),
+    messages: Receiver<Sent>,
+    loose: bool,
+) -> Result<Built, Error> {
     plan.with_workers(sink, |jobs, answers| {
         let assembler = Assembler::new(plan.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), None);
         let most = plan.cutters.files.params().max() as usize;
@@ -40,6 +44,11 @@ pub(super) fn work(plan: &ThreadPlan, sink: &Sink, messages: Receiver<Sent>) -> 
         let cut = round.buffer(&mut |row| line.row(row))?;
         let cutter = plan.cutters.files.clone();
         let knife = Knife { cutter, most, cut, start: 0, filled: 0, file: None };
+        let root = Node::new(b"/".to_vec(), NodeKind::Directory);
+        match loose {
+            true => line.assembler.enter_loose(root),
+            false => line.assembler.enter(root, &Fingerprint::default())?,
+        }
         Intake { sink, line: &mut line, round, knife }.run(messages)?;
         let (root, totals, state) = line.assembler.finish()?;
         let built = Built { root, totals, tally: Tally::default(), state, excluded: 0 };
@@ -57,7 +66,6 @@ struct Intake<'i, 'a> {
 
 impl Intake<'_, '_> {
     fn run(mut self, mut messages: Receiver<Sent>) -> Result<(), Error> {
-        self.line.assembler.enter(Node::new(b"/".to_vec(), NodeKind::Directory), &Fingerprint::default())?;
         loop {
             let message = match messages.blocking_recv() {
                 Some((Message::Done, _)) => break,

@@ -13,6 +13,7 @@
 
 mod feed;
 mod intake;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use feed::Counts;
 pub(crate) use feed::Feed;
+pub(crate) use own::{Own, save_own};
 
 use super::confirm;
 use super::job::JobPlace;
@@ -214,13 +216,13 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         let total = total.map(|total| total.saturating_add(before));
         let how = How { phase: self.phase(), level, dry_run: self.dry_run(), timeless: false, total };
         let pass = Pass::new(repo, how, index, self.base.map(|base| &base.packs[..]))?;
-        let (mut feed, messages) = Feed::new(&pass.sink);
+        let (mut feed, messages) = Feed::new(&pass.sink, false);
         let counts = feed.counts();
         let beside = Box::pin(async move {
             self.foreign.send(&mut feed).await?;
             feed.finish().await
         });
-        let work = |plan: &_, sink: &_| intake::work(plan, sink, messages);
+        let work = |plan: &_, sink: &_| intake::work((plan, sink), messages, false);
         let gathered = Box::pin(pass.run(repo, (index, journal), work, beside)).await?;
         Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
     }
