@@ -4,6 +4,8 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test has no public interface")]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod exchange;
+mod story;
 mod world;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! Any renaming is sound, because no step and no property looks at a name; a better choice only finds more states equal.
 
-use crate::checker::Protocol;
+use crate::checker::{Protocol, Revoked};
 use crate::state::{INDEXES, NONE, SLOTS, State, WriterAt};
 
 /// Forgets the content of packs that nobody knows, and with `reduced` renames and forgets more.
@@ -54,7 +54,7 @@ fn forget_dead(state: &mut State, protocol: &Protocol) {
         }
     }
     for c in &mut state.collectors {
-        c.known &= kept;
+        c.named &= kept;
         c.target &= kept;
     }
 }
@@ -69,17 +69,18 @@ fn writer_key(state: &State, i: usize) -> impl Ord + use<> {
 fn collector_key(state: &State, i: usize) -> impl Ord + use<> {
     let c = state.collectors[i];
     let counts =
-        [c.packs, c.known, c.seen, c.target, c.superseded, state.condemned[i], c.packs & state.packs]
+        [c.packs, c.named, c.seen, c.target, c.superseded, state.condemned[i], c.packs & state.packs]
             .map(u8::count_ones);
     ((c.at, c.rounds, c.record == i as u8), (c.spare, c.late, c.moved, c.fresh, c.live, c.moving), counts)
 }
 
 fn order_processes(state: &mut State, protocol: &Protocol) {
-    if protocol.writers == 2 && writer_key(state, 0) > writer_key(state, 1) {
+    let (writers, collectors) = (protocol.revoked != Revoked::Writer, protocol.revoked != Revoked::Collector);
+    if writers && protocol.writers == 2 && writer_key(state, 0) > writer_key(state, 1) {
         state.writers.swap(0, 1);
         state.snapshots.swap(1, 2);
     }
-    if protocol.collectors == 2 && collector_key(state, 0) > collector_key(state, 1) {
+    if collectors && protocol.collectors == 2 && collector_key(state, 0) > collector_key(state, 1) {
         state.collectors.swap(0, 1);
         state.condemned.swap(0, 1);
         state.removals.swap(0, 1);
@@ -110,11 +111,11 @@ fn sets(state: &mut State) -> [&mut u8; 22] {
         &mut w1.journal,
         &mut w1.cached,
         &mut c0.packs,
-        &mut c0.known,
+        &mut c0.named,
         &mut c0.seen,
         &mut c0.target,
         &mut c1.packs,
-        &mut c1.known,
+        &mut c1.named,
         &mut c1.seen,
         &mut c1.target,
     ]
@@ -185,22 +186,32 @@ fn rename(state: &mut State, place: [u8; SLOTS]) {
 fn order_index(state: &mut State) {
     let [c0, c1] = &state.collectors;
     let [w0, w1] = &state.writers;
-    let known = [state.fresh, c0.superseded, c1.superseded, w0.remembered, w1.remembered];
+    let [first, second] = state.accepted;
+    let known = [
+        state.fresh,
+        c0.superseded,
+        c1.superseded,
+        w0.remembered,
+        w1.remembered,
+        state.signed,
+        first,
+        second,
+    ];
     let mut objects = [(0u8, 0u8); INDEXES];
     for (slot, object) in objects.iter_mut().enumerate() {
         let by = known.iter().fold(0, |by, mask| (by << 1) | ((mask >> slot) & 1));
         *object = (state.index[slot], by);
     }
     objects.sort_unstable_by(|a, b| b.cmp(a));
-    let mut known = [0u8; 5];
+    let mut known = [0u8; 8];
     for (slot, (names, by)) in objects.into_iter().enumerate() {
         state.index[slot] = names;
         for (bit, mask) in known.iter_mut().rev().enumerate() {
             *mask |= ((by >> bit) & 1) << slot;
         }
     }
-    let [fresh, by_first, by_second, first, second] = known;
-    state.fresh = fresh;
+    let [fresh, by_first, by_second, first, second, signed, listed_first, listed_second] = known;
+    (state.fresh, state.signed, state.accepted) = (fresh, signed, [listed_first, listed_second]);
     (state.collectors[0].superseded, state.collectors[1].superseded) = (by_first, by_second);
     (state.writers[0].remembered, state.writers[1].remembered) = (first, second);
 }

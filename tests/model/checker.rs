@@ -4,10 +4,10 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::canon::canonical;
 use crate::state::{
-    CHUNKS, CONFIRMED, Collector, CollectorAt, EXISTS, Guard, Mask, OLD, State, UNCHECKED, WriterAt,
+    CHUNKS, CONFIRMED, Collector, CollectorAt, EXISTS, Guard, Mask, OLD, Standing, State, UNCHECKED, WriterAt,
 };
 use crate::variants::Variant;
-use crate::{collector, guard, writer};
+use crate::{admin, collector, guard, writer};
 
 /// Every snapshot with a confirmation can be restored: each chunk is in an existing pack that the index names.
 pub const RESTORABLE: &str = "a confirmed snapshot is restorable";
@@ -15,8 +15,20 @@ pub const RESTORABLE: &str = "a confirmed snapshot is restorable";
 pub const KEPT: &str = "a kept snapshot is there and restorable";
 /// Nothing is acknowledged before a clean check.
 pub const CHECKED: &str = "nothing is acknowledged unchecked";
+/// A snapshot that was acknowledged is among what counts of its writer.
+pub const COUNTED: &str = "what was acknowledged counts";
 /// The model never ran out of slots, so nothing was left out.
 pub const ROOM: &str = "the model has room";
+
+/// Who is revoked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revoked {
+    Nobody,
+    /// Writer 0.
+    Writer,
+    /// Collector 0.
+    Collector,
+}
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +56,8 @@ pub struct Protocol {
     pub many_beginnings: bool,
     /// Take states for one that differ only in names, or in what nobody will ever learn.
     pub reduced: bool,
+    /// Somebody may be revoked.
+    pub revoked: Revoked,
 }
 
 /// Who makes a step.
@@ -53,6 +67,7 @@ pub enum Who {
     Collector(u8),
     Guard(u8),
     User,
+    Admin,
     Folder,
     Power,
 }
@@ -80,7 +95,7 @@ impl Step {
 
 impl Protocol {
     fn beginnings(&self) -> Vec<State> {
-        let mut one = State::default();
+        let mut one = State { condemns: self.revoked == Revoked::Collector, ..State::default() };
         one.chunks[0] = CHUNKS;
         one.packs = 1;
         one.index[0] = 1;
@@ -147,6 +162,7 @@ impl Model for Protocol {
             guard::steps(self, state, i, steps);
         }
         guard::outside(self, state, steps);
+        admin::steps(self, state, steps);
     }
 
     fn next_state(&self, _: &State, step: Step) -> Option<State> {
@@ -159,6 +175,9 @@ impl Model for Protocol {
             Property::always(KEPT, kept),
             Property::always(CHECKED, |_, s: &State| {
                 s.snapshots.iter().all(|snapshot| snapshot & UNCHECKED == 0)
+            }),
+            Property::always(COUNTED, |protocol: &Self, s: &State| {
+                protocol.revoked != Revoked::Writer || s.snapshots[1] & CONFIRMED == 0 || !s.is_refused()
             }),
             Property::always(ROOM, |_, s: &State| !s.full),
         ];
@@ -173,7 +192,9 @@ fn needs(protocol: &Protocol, snapshot: usize) -> Mask {
 
 fn restorable(protocol: &Protocol, state: &State) -> bool {
     let promised = |snapshot: u8| snapshot & (EXISTS | CONFIRMED) == EXISTS | CONFIRMED;
-    (0..3).all(|i| !promised(state.snapshots[i]) || state.restorable(needs(protocol, i)))
+    let refused = |i| i == 1 && protocol.revoked == Revoked::Writer && state.is_refused();
+    let lost = |i: usize| promised(state.snapshots[i]) && !state.restorable(needs(protocol, i));
+    (0..3).all(|i| refused(i) || !lost(i))
 }
 
 fn kept(protocol: &Protocol, state: &State) -> bool {
@@ -214,6 +235,25 @@ impl Protocol {
             all.push(("keeping succeeds", |_, s| s.guards.contains(&Guard::Succeeded)));
             all.push(("keeping comes too late", |_, s| s.guards.contains(&Guard::TooLate)));
         }
+        if self.revoked != Revoked::Nobody {
+            all.push(("an index object does not count", |_, s| {
+                s.standing == Standing::Revoked && s.signed & !s.accepted[1] != 0
+            }));
+            all.push(("a collector stops because of the registry", |_, s| {
+                s.collectors[0].at == CollectorAt::Ended && s.collectors[0].known != Standing::Active
+            }));
+        }
+        if self.revoked == Revoked::Writer {
+            all.push(("a snapshot does not count", |_, s| s.snapshots[1] & EXISTS != 0 && s.is_refused()));
+            all.push(("a revoked writer is acknowledged, and counts", |_, s| {
+                s.snapshots[1] & CONFIRMED != 0 && s.standing == Standing::Revoked && s.counts
+            }));
+            if self.writers > 1 {
+                all.push(("a writer heals because another one was revoked", |_, s| {
+                    s.writers[1].at == WriterAt::HealPacks && s.writers[1].known != Standing::Active
+                }));
+            }
+        }
         if self.power_cut {
             all.push(("a snapshot comes back after a power cut", |_, s| {
                 s.cut && s.snapshots[OLD] & EXISTS != 0 && s.removals[2]
@@ -242,6 +282,7 @@ pub fn told(path: Path<State, Step>) -> String {
             Who::Guard(0) => "hold".to_owned(),
             Who::Guard(_) => "undelete".to_owned(),
             Who::User => "user".to_owned(),
+            Who::Admin => "admin".to_owned(),
             Who::Folder => "another collector".to_owned(),
             Who::Power => "power".to_owned(),
         };

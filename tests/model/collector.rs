@@ -1,16 +1,17 @@
 //! The collector: removal of the old snapshot if it has a tomb, then steps 1 to 5 of `docs/protocol.md`.
 
-use crate::checker::{Protocol, Step, Steps};
+use crate::admin::lists_horizon;
+use crate::checker::{Protocol, Revoked, Step, Steps};
 use crate::state::{
-    CHUNKS, Collector, CollectorAt as At, ENDLESS, EXISTS, Mask, OLD, State, UNSYNCED, members,
+    CHUNKS, Collector, CollectorAt as At, ENDLESS, EXISTS, Mask, OLD, Standing, State, UNSYNCED, members,
 };
 use crate::variants::Variant;
 
 /// Every call that collector `i` may make next, with what comes of it.
 pub fn steps(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     match state.collectors[i].at {
-        At::Begin
-        | At::PutRemoval
+        At::Begin => begin(protocol, state, i, out),
+        At::PutRemoval
         | At::ListHolds
         | At::ListUndos
         | At::DeleteSnapshot
@@ -21,6 +22,7 @@ pub fn steps(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
         At::Condemn | At::SyncListed | At::ListIndex | At::ListCondemned | At::ListPacks => {
             look(protocol, state, i, out);
         }
+        At::CheckRegistry | At::CountsIndex | At::CountsHorizon => reread(protocol, state, i, out),
         At::MovePack | At::MoveIndex => relocate(protocol, state, i, out),
         At::Ended => {}
         _ => finish(protocol, state, i, out),
@@ -49,6 +51,38 @@ fn after_removal_step(variant: Variant, at: At) -> At {
     }
 }
 
+/// Begins a round, if one is left.
+fn begin(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
+    let mut next = *state;
+    let me = &mut next.collectors[i];
+    if me.rounds == 0 {
+        return;
+    }
+    if me.rounds != ENDLESS {
+        me.rounds -= 1;
+    }
+    me.record = i as u8;
+    (me.moved, me.known) = (false, state.standing);
+    if is_stopped(protocol, state, i) {
+        stop(me);
+        return out.push(Step::collector(i, "reads the registry, and does not begin", next));
+    }
+    me.at = after_removal_step(protocol.variant, At::Begin);
+    if !state.tomb || state.snapshots[OLD] & EXISTS == 0 {
+        (me.at, me.spare) = (At::ListSnapshots, false);
+        next.removals[i] = false;
+        if !protocol.forget {
+            return list_snapshots(protocol, &next, i, out);
+        }
+    }
+    out.push(Step::collector(i, "lists tombs", next));
+}
+
+/// Whether what the registry says now lets collector `i` go on: while somebody is about to be revoked nobody collects.
+fn is_stopped(protocol: &Protocol, state: &State, i: usize) -> bool {
+    state.standing == Standing::Closing || is_revoked(protocol, i) && state.standing != Standing::Active
+}
+
 /// Removes the old snapshot: record, holds, undos, delete, wait until that is durable.
 fn remove(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     let mut next = *state;
@@ -57,24 +91,6 @@ fn remove(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     let at = me.at;
     me.at = after_removal_step(protocol.variant, at);
     let what = match at {
-        At::Begin => {
-            if me.rounds == 0 {
-                me.at = At::Ended;
-                return;
-            }
-            if me.rounds != ENDLESS {
-                me.rounds -= 1;
-            }
-            me.record = i as u8;
-            me.moved = false;
-            if !state.tomb || old & EXISTS == 0 {
-                me.at = At::ListSnapshots;
-                if !protocol.forget {
-                    return list_snapshots(protocol, &next, i, out);
-                }
-            }
-            "lists tombs"
-        }
         At::PutRemoval => {
             next.removals[i] = true;
             "puts a removal record"
@@ -118,9 +134,45 @@ fn remove(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     out.push(Step::collector(i, what, next));
 }
 
+/// Whether this is the collector that may be revoked.
+fn is_revoked(protocol: &Protocol, i: usize) -> bool {
+    protocol.revoked == Revoked::Collector && i == 0
+}
+
+/// Makes no further call.
+fn stop(me: &mut Collector) {
+    *me = Collector { at: At::Ended, known: Standing::Closing, ..Collector::default() };
+}
+
+/// Reads the registry again: after a look, and before what was put counts as put.
+fn reread(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
+    let mut next = *state;
+    let me = &mut next.collectors[i];
+    let changed = me.known != state.standing;
+    let what = "reads the registry again";
+    me.known = state.standing;
+    if is_stopped(protocol, state, i) {
+        stop(me);
+        return out.push(Step::collector(i, "reads the registry again, and stops", next));
+    }
+    me.at = match me.at {
+        At::CheckRegistry if changed => {
+            (me.moving, me.live) = (0, 0);
+            At::ListAgain
+        }
+        At::CheckRegistry if me.moving == 0 => At::DeletePacks,
+        At::CheckRegistry => At::MovePack,
+        At::CountsIndex => At::DeleteIndex,
+        _ => At::DropRecord,
+    };
+    out.push(Step::collector(i, what, next));
+}
+
 /// The chunks that some snapshot needs. Each one that exists is a root, confirmed or not, tomb or not.
 fn live(protocol: &Protocol, state: &State) -> Mask {
-    let writers = 1..=protocol.writers;
+    // One that does not count is removed like what is forgotten: here it may simply be no root.
+    let refused = |w: &usize| *w == 1 && protocol.revoked == Revoked::Writer && state.is_refused();
+    let writers = (1..=protocol.writers).filter(|w| !refused(w));
     let mut live = writers.filter(|w| state.snapshots[*w] & EXISTS != 0).fold(0, |all, _| all | CHUNKS);
     let buried = protocol.variant == Variant::TombIsNoRoot && state.tomb;
     if state.snapshots[OLD] & EXISTS != 0 && !buried {
@@ -202,7 +254,7 @@ fn look(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             "waits until what is gone stays gone"
         }
         At::ListIndex => {
-            me.known = state.named();
+            me.named = state.dependably_named(me.known);
             me.at = if variant == Variant::PacksBeforeCondemned { At::ListPacks } else { At::ListCondemned };
             "lists index objects"
         }
@@ -213,16 +265,16 @@ fn look(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             }
             me.at = At::ListPacks;
             if variant == Variant::PacksBeforeCondemned {
-                me.known &= !me.seen;
-                decide(state, me, variant);
+                me.named &= !me.seen;
+                decide(state, me, protocol);
             }
             "lists condemnations"
         }
         _ => {
-            me.known = state.packs & !me.seen & if variant == Variant::UnnamedCopy { !0 } else { me.known };
+            me.named = state.packs & !me.seen & if variant == Variant::UnnamedCopy { !0 } else { me.named };
             me.at = At::ListCondemned;
             if variant != Variant::PacksBeforeCondemned {
-                decide(state, me, variant);
+                decide(state, me, protocol);
             }
             "lists packs"
         }
@@ -231,9 +283,10 @@ fn look(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
 }
 
 /// What must move: live chunks in the condemned packs that no other pack holds.
-fn decide(state: &State, me: &mut Collector, variant: Variant) {
-    me.moving = me.live & state.chunks_in(me.packs & state.packs) & !state.chunks_in(me.known);
-    (me.known, me.seen) = (0, 0);
+fn decide(state: &State, me: &mut Collector, protocol: &Protocol) {
+    let variant = protocol.variant;
+    me.moving = me.live & state.chunks_in(me.packs & state.packs) & !state.chunks_in(me.named);
+    (me.named, me.seen) = (0, 0);
     me.at = match me.moving {
         0 if variant == Variant::HorizonListedEarly => At::ListHorizon,
         0 => At::DeletePacks,
@@ -241,6 +294,9 @@ fn decide(state: &State, me: &mut Collector, variant: Variant) {
     };
     if me.moving == 0 {
         me.live = 0;
+    }
+    if protocol.revoked != Revoked::Nobody && variant != Variant::NoRereadAfterLook {
+        me.at = At::CheckRegistry;
     }
 }
 
@@ -253,7 +309,7 @@ fn relocate(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
         let target = std::mem::take(&mut me.target);
         let fresh = protocol.cached && !me.moved;
         me.at = At::ListAgain;
-        next.put_index(target, fresh);
+        next.put_index(target, (fresh, is_revoked(protocol, i)));
         return out.push(Step::collector(i, "names what it moved in the index", next));
     }
     if moving & !state.chunks_in(me.packs & state.packs) != 0 {
@@ -271,8 +327,11 @@ fn relocate(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
 }
 
 /// Where the collector goes after what it has done in step 5.
-fn after_finish_step(variant: Variant, at: At) -> At {
-    match (variant, at) {
+fn after_finish_step(protocol: &Protocol, at: At) -> At {
+    let rereads = |variant| protocol.revoked != Revoked::Nobody && protocol.variant != variant;
+    match (protocol.variant, at) {
+        (_, At::PutReplacement) if rereads(Variant::NoRereadBeforeIndexGoes) => At::CountsIndex,
+        (_, At::PutHorizon) if protocol.revoked != Revoked::Nobody => At::CountsHorizon,
         (Variant::ReplacementAfterDelete, At::ReadIndex) => At::DeleteIndex,
         (Variant::ReplacementAfterDelete, At::DeleteIndex) => At::PutReplacement,
         (Variant::ReplacementAfterDelete, At::PutReplacement) => At::ListHorizon,
@@ -297,15 +356,15 @@ fn after_finish_step(variant: Variant, at: At) -> At {
 /// Takes these index objects to be replaced by one without the packs that are gone.
 fn supersede(protocol: &Protocol, state: &State, me: &mut Collector, objects: Mask) {
     me.superseded = objects;
-    me.known = state.named_by(objects) & !me.packs;
+    me.named = state.named_by(objects) & !me.packs;
     me.fresh = protocol.cached && objects & !state.fresh == 0;
     if protocol.variant == Variant::MergeNamesOwnHorizon {
         me.fresh = !me.moved;
     }
-    me.fresh &= me.known != 0;
-    me.at = after_finish_step(protocol.variant, At::ReadIndex);
-    while (me.at == At::PutReplacement && me.known == 0) || (me.at == At::DeleteIndex && me.superseded == 0) {
-        me.at = after_finish_step(protocol.variant, me.at);
+    me.fresh &= me.named != 0;
+    me.at = after_finish_step(protocol, At::ReadIndex);
+    while (me.at == At::PutReplacement && me.named == 0) || (me.at == At::DeleteIndex && me.superseded == 0) {
+        me.at = after_finish_step(protocol, me.at);
     }
 }
 
@@ -313,7 +372,7 @@ fn supersede(protocol: &Protocol, state: &State, me: &mut Collector, objects: Ma
 fn finish(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     let mut next = *state;
     let me = &mut next.collectors[i];
-    let mut at = after_finish_step(protocol.variant, me.at);
+    let mut at = after_finish_step(protocol, me.at);
     let what = match me.at {
         At::DeletePacks => {
             let present = me.packs & state.packs;
@@ -324,8 +383,8 @@ fn finish(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             "deletes a condemned pack"
         }
         At::ReadIndex => {
-            let naming =
-                members(state.objects()).filter(|slot| state.index[usize::from(*slot)] & me.packs != 0);
+            let naming = members(state.dependable(me.known))
+                .filter(|slot| state.index[usize::from(*slot)] & me.packs != 0);
             let naming = naming.fold(0, |all: Mask, slot| all | (1 << slot));
             if protocol.cached && state.objects() != naming {
                 let mut merged = *state;
@@ -337,9 +396,9 @@ fn finish(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             "lists index objects that name what is gone"
         }
         At::PutReplacement => {
-            let names = std::mem::take(&mut me.known);
+            let names = std::mem::take(&mut me.named);
             let fresh = std::mem::take(&mut me.fresh);
-            next.put_index(names, fresh);
+            next.put_index(names, (fresh, is_revoked(protocol, i)));
             "puts an index object with the rest"
         }
         At::DeleteIndex => {
@@ -358,7 +417,8 @@ fn finish(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
         }
         At::PutHorizon => {
             if !me.late {
-                next.put_horizon(protocol.variant == Variant::HorizonListedEarly);
+                let listed = lists_horizon(protocol, state, i);
+                next.put_horizon(protocol.variant == Variant::HorizonListedEarly, listed);
             }
             next.collectors[i].late = false;
             "puts the next horizon"

@@ -9,6 +9,7 @@
     reason = "the number of states and the ways to a loss are what the test is read for"
 )]
 
+mod admin;
 mod canon;
 mod checker;
 mod collector;
@@ -17,7 +18,7 @@ mod state;
 mod variants;
 mod writer;
 
-use checker::{CHECKED, KEPT, Protocol, RESTORABLE, ROOM, told};
+use checker::{CHECKED, COUNTED, KEPT, Protocol, RESTORABLE, ROOM, Revoked, told};
 use state::ENDLESS;
 use stateright::{Checker, HasDiscoveries};
 use variants::{BROKEN, Broken, Variant};
@@ -37,17 +38,18 @@ const NOBODY: Protocol = Protocol {
     old: 0b01,
     many_beginnings: true,
     reduced: true,
+    revoked: Revoked::Nobody,
 };
 /// Removal, hold, undelete and a power cut.
 const REMOVAL: Protocol = Protocol { forget: true, guards: 2, power_cut: true, ..NOBODY };
 
 /// What must always hold.
-const PROMISES: [&str; 4] = [RESTORABLE, KEPT, CHECKED, ROOM];
+const PROMISES: [&str; 5] = [RESTORABLE, KEPT, CHECKED, COUNTED, ROOM];
 
 /// Visits every state, or about `bound` of them, and finds nothing wrong and everything that must happen.
 fn holds(name: &str, protocol: Protocol, bound: Option<usize>) {
     // A bounded run may leave out what needs more room than there is.
-    let promises = if bound.is_some() { &PROMISES[..3] } else { &PROMISES };
+    let promises = if bound.is_some() { &PROMISES[..4] } else { &PROMISES };
     let finish = HasDiscoveries::AnyOf(promises.iter().copied().collect());
     let checker = protocol.visit(finish, bound, 2);
     let found = checker.discoveries();
@@ -124,6 +126,16 @@ fn pack_listings_of_an_earlier_run() {
 }
 
 #[test]
+fn somebody_is_revoked() {
+    let protocol = Protocol { collectors: 1, ..NOBODY };
+    let (writer, collector) = (Revoked::Writer, Revoked::Collector);
+    holds("1 x 1, the writer is revoked", Protocol { writers: 1, revoked: writer, ..protocol }, None);
+    holds("1 x 1, the collector is revoked", Protocol { writers: 1, revoked: collector, ..protocol }, None);
+    let two = Protocol { writers: 2, revoked: writer, many_beginnings: full(), ..protocol };
+    holds("2 x 1, a writer is revoked", two, None);
+}
+
+#[test]
 fn two_writers_and_two_collectors() {
     let protocol = Protocol { writers: 2, collectors: 2, take_up: true, ..NOBODY };
     let bound = if full() { 30_000_000 } else { 4_000_000 };
@@ -138,6 +150,7 @@ fn caught(broken: &Broken, reduced: bool) -> Result<(usize, String), usize> {
         writers: broken.writers,
         collectors: broken.collectors,
         cached: broken.cached,
+        revoked: broken.revoked,
         fold: broken.variant == Variant::FoldsWhatIsThere,
         reduced,
         ..plain

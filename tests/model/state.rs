@@ -27,6 +27,28 @@ pub const UNSYNCED: u8 = 1 << 2;
 /// It was acknowledged without a clean check of what it depends on.
 pub const UNCHECKED: u8 = 1 << 3;
 
+/// What the registry says of the one that is revoked, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub enum Standing {
+    #[default]
+    Active,
+    /// About to be revoked.
+    Closing,
+    Revoked,
+}
+
+/// Where the admin stands who revokes: the next call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub enum Admin {
+    #[default]
+    ListFirst,
+    PutClosing,
+    ListIndex,
+    ListOthers,
+    PutRevoked,
+    Ended,
+}
+
 /// Where a writer stands: the next call it makes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum WriterAt {
@@ -40,6 +62,7 @@ pub enum WriterAt {
     PutSnapshot,
     CheckCondemned,
     CheckHorizon,
+    CheckRegistry,
     CheckPacks,
     HealIndex,
     HealPacks,
@@ -54,6 +77,10 @@ pub struct Writer {
     pub at: WriterAt,
     /// The horizon is no longer the one it read.
     pub moved: bool,
+    /// The same, but for a horizon that will not count once its author is revoked.
+    pub doubtful: bool,
+    /// What it read of the registry last.
+    pub known: Standing,
     /// Every read of the check came out clean.
     pub checked: bool,
     /// Chunks without a pack to depend on.
@@ -81,6 +108,8 @@ impl Default for Writer {
         Self {
             at: WriterAt::GetHorizon,
             moved: false,
+            doubtful: false,
+            known: Standing::Active,
             checked: false,
             lost: 0,
             depends: [NONE; 2],
@@ -114,14 +143,17 @@ pub enum CollectorAt {
     ListIndex,
     ListCondemned,
     ListPacks,
+    CheckRegistry,
     MovePack,
     MoveIndex,
     DeletePacks,
     ReadIndex,
     PutReplacement,
+    CountsIndex,
     DeleteIndex,
     ListHorizon,
     PutHorizon,
+    CountsHorizon,
     DropRecord,
     Ended,
 }
@@ -140,6 +172,8 @@ pub struct Collector {
     pub late: bool,
     /// The horizon is no longer the one it read when its round began.
     pub moved: bool,
+    /// What it read of the registry last.
+    pub known: Standing,
     /// Every index object that it replaces names the present horizon.
     pub fresh: bool,
     /// Chunks that listed snapshots need.
@@ -149,7 +183,7 @@ pub struct Collector {
     /// The packs of its condemnation.
     pub packs: Mask,
     /// Packs named by the index; then those that count as another copy; then what a replacement names.
-    pub known: Mask,
+    pub named: Mask,
     /// Condemned packs, as last listed.
     pub seen: Mask,
     /// Where moved chunks went.
@@ -170,11 +204,12 @@ impl Default for Collector {
             spare: false,
             late: false,
             moved: false,
+            known: Standing::Active,
             fresh: false,
             live: 0,
             moving: 0,
             packs: 0,
-            known: 0,
+            named: 0,
             seen: 0,
             target: 0,
             superseded: 0,
@@ -221,6 +256,17 @@ pub struct State {
     pub writers: [Writer; 2],
     pub collectors: [Collector; 2],
     pub guards: [Guard; 2],
+    pub admin: Admin,
+    /// What the registry says of the one that is revoked.
+    pub standing: Standing,
+    /// Index objects that it signed.
+    pub signed: Mask,
+    /// Those that count once it is about to be revoked, and once it is.
+    pub accepted: [Mask; 2],
+    /// What else it signed counts once it is revoked: a writer's snapshot, a collector's condemnation.
+    pub counts: bool,
+    /// The condemnations of the one that is revoked are not those of others.
+    pub condemns: bool,
 }
 
 impl Default for State {
@@ -241,6 +287,12 @@ impl Default for State {
             writers: [Writer::default(); 2],
             collectors: [Collector::default(); 2],
             guards: [Guard::default(); 2],
+            admin: Admin::default(),
+            standing: Standing::Active,
+            signed: 0,
+            accepted: [0; 2],
+            counts: false,
+            condemns: false,
         }
     }
 }
@@ -266,9 +318,38 @@ impl State {
         (0..INDEXES).filter(|slot| self.index[*slot] != 0).fold(0, |all, slot| all | (1 << slot))
     }
 
+    /// Index objects that somebody may depend on who knows this of the registry.
+    pub fn dependable(&self, known: Standing) -> Mask {
+        let refused = match known {
+            Standing::Active => 0,
+            Standing::Closing => self.signed & !self.accepted[0],
+            Standing::Revoked => self.signed & !self.accepted[1],
+        };
+        self.objects() & !refused
+    }
+
+    /// Packs that index objects name on which somebody may depend who knows this of the registry.
+    pub fn dependably_named(&self, known: Standing) -> Mask {
+        self.named_by(self.dependable(known))
+    }
+
+    /// Packs that index objects name which count: those of who is only about to be revoked do.
+    pub fn countably_named(&self) -> Mask {
+        match self.standing {
+            Standing::Active | Standing::Closing => self.named(),
+            Standing::Revoked => self.dependably_named(Standing::Revoked),
+        }
+    }
+
+    /// Whether what the one that is revoked signed beside index objects says nothing.
+    pub fn is_refused(&self) -> bool {
+        self.standing == Standing::Revoked && !self.counts
+    }
+
     /// Packs under a condemnation.
     pub fn all_condemned(&self) -> Mask {
-        self.condemned[0] | self.condemned[1] | self.left
+        let first = if self.condemns && self.is_refused() { 0 } else { self.condemned[0] };
+        first | self.condemned[1] | self.left
     }
 
     /// The chunks in these packs.
@@ -293,7 +374,7 @@ impl State {
             }
         }
         for c in &self.collectors {
-            used |= c.packs | c.known | c.seen | c.target;
+            used |= c.packs | c.named | c.seen | c.target;
         }
         used
     }
@@ -311,8 +392,8 @@ impl State {
         Some(slot as u8)
     }
 
-    /// PUT of an index object under a new name; `fresh` if it names the present horizon.
-    pub fn put_index(&mut self, names: Mask, fresh: bool) {
+    /// PUT of an index object under a new name; `fresh` if it names the present horizon, `signed` if its author may be revoked.
+    pub fn put_index(&mut self, names: Mask, (fresh, signed): (bool, bool)) {
         if names == 0 {
             return;
         }
@@ -324,6 +405,7 @@ impl State {
             Some(slot) => {
                 self.index[slot] = names;
                 self.fresh = (self.fresh & !(1 << slot)) | (u8::from(fresh) << slot);
+                self.signed |= u8::from(signed) << slot;
             }
             None => self.full = true,
         }
@@ -332,17 +414,21 @@ impl State {
     /// A deleted index object is never listed again.
     pub fn forget_object(&mut self, slot: Mask) {
         self.fresh &= !slot;
+        self.signed &= !slot;
+        self.accepted = self.accepted.map(|list| list & !slot);
         for w in &mut self.writers {
             w.remembered &= !slot;
         }
     }
 
     /// The horizon moves: nobody who read it before holds the present one. `early` if its number may have been listed
-    /// long before it is written.
-    pub fn put_horizon(&mut self, early: bool) {
+    /// long before it is written, `listed` if it is among what counts of its author.
+    pub fn put_horizon(&mut self, early: bool, listed: bool) {
         self.fresh = 0;
         for w in &mut self.writers {
-            w.moved |= !matches!(w.at, WriterAt::GetHorizon | WriterAt::Ended);
+            let reads = !matches!(w.at, WriterAt::GetHorizon | WriterAt::Ended);
+            w.moved |= reads && listed;
+            w.doubtful |= reads && !listed;
             (w.cache, w.cached, w.remembered) = (false, 0, 0);
         }
         for c in &mut self.collectors {
@@ -352,8 +438,8 @@ impl State {
         }
     }
 
-    /// Whether every one of `chunks` is in an existing pack that an index object names.
+    /// Whether every one of `chunks` is in an existing pack that an index object names which counts.
     pub fn restorable(&self, chunks: Mask) -> bool {
-        chunks & !self.chunks_in(self.packs & self.named()) == 0
+        chunks & !self.chunks_in(self.packs & self.countably_named()) == 0
     }
 }

@@ -1,6 +1,6 @@
 //! Protocols that leave something out. Each one loses data, and the model must notice.
 
-use crate::checker::{CHECKED, KEPT, RESTORABLE};
+use crate::checker::{CHECKED, COUNTED, KEPT, RESTORABLE, Revoked};
 
 /// What is left out, or done in the wrong order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,16 @@ pub enum Variant {
     ForgetsLost,
     /// The writer heals with a copy in any pack of the index, present or not.
     HealsFromIndexAlone,
+    /// The writer does not read the registry before it confirms.
+    NoRereadByWriter,
+    /// It does, and takes *about to be revoked* for nothing.
+    ClosingIgnored,
+    /// The collector does not read the registry after it looked, and deletes.
+    NoRereadAfterLook,
+    /// The collector does not read the registry before it deletes the index objects that its own replace.
+    NoRereadBeforeIndexGoes,
+    /// Who revokes lists once, before the first entry.
+    OneList,
 }
 
 impl Variant {
@@ -91,15 +101,37 @@ pub struct Broken {
     pub removal: bool,
     /// With pack listings of an earlier run.
     pub cached: bool,
+    /// Who is revoked.
+    pub revoked: Revoked,
     pub promise: &'static str,
 }
 
 const fn loses(variant: Variant, writers: usize, collectors: usize) -> Broken {
-    Broken { variant, writers, collectors, removal: false, cached: false, promise: RESTORABLE }
+    Broken {
+        variant,
+        writers,
+        collectors,
+        removal: false,
+        cached: false,
+        revoked: Revoked::Nobody,
+        promise: RESTORABLE,
+    }
 }
 
 const fn removal(variant: Variant, collectors: usize, promise: &'static str) -> Broken {
-    Broken { variant, writers: 0, collectors, removal: true, cached: false, promise }
+    Broken {
+        variant,
+        writers: 0,
+        collectors,
+        removal: true,
+        cached: false,
+        revoked: Revoked::Nobody,
+        promise,
+    }
+}
+
+const fn revoking(variant: Variant, (writers, revoked): (usize, Revoked), promise: &'static str) -> Broken {
+    Broken { revoked, promise, ..loses(variant, writers, 1) }
 }
 
 /// All of them.
@@ -135,4 +167,12 @@ pub const BROKEN: &[Broken] = &[
     loses(Variant::AcknowledgeUnhealed, 1, 1),
     loses(Variant::ForgetsLost, 1, 1),
     loses(Variant::HealsFromIndexAlone, 1, 2),
+    revoking(Variant::NoRereadByWriter, (1, Revoked::Writer), COUNTED),
+    revoking(Variant::NoRereadByWriter, (2, Revoked::Writer), RESTORABLE),
+    revoking(Variant::ClosingIgnored, (1, Revoked::Writer), COUNTED),
+    revoking(Variant::ClosingIgnored, (2, Revoked::Writer), RESTORABLE),
+    revoking(Variant::NoRereadAfterLook, (1, Revoked::Writer), RESTORABLE),
+    revoking(Variant::NoRereadAfterLook, (1, Revoked::Collector), RESTORABLE),
+    revoking(Variant::NoRereadBeforeIndexGoes, (0, Revoked::Collector), RESTORABLE),
+    revoking(Variant::OneList, (1, Revoked::Writer), COUNTED),
 ];

@@ -1,7 +1,9 @@
 //! The writer: steps 1 to 4 of `docs/protocol.md`. Both chunks are in its snapshot.
 
-use crate::checker::{Protocol, Step, Steps};
-use crate::state::{CHUNKS, CONFIRMED, EXISTS, Mask, NONE, State, UNCHECKED, Writer, WriterAt, members};
+use crate::checker::{Protocol, Revoked, Step, Steps};
+use crate::state::{
+    CHUNKS, CONFIRMED, EXISTS, Mask, NONE, Standing, State, UNCHECKED, Writer, WriterAt, members,
+};
 use crate::variants::Variant;
 
 /// Every call that writer `i` may make next, with what comes of it.
@@ -28,7 +30,7 @@ pub fn steps(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             let (names, fresh) = (me.unnamed, protocol.cached && !me.moved);
             me.unnamed = 0;
             me.at = stored(protocol, state, i);
-            next.put_index(names, fresh);
+            next.put_index(names, (fresh, is_revoked(protocol, i)));
             done("puts an index object", next);
         }
         WriterAt::PutSnapshot => {
@@ -63,12 +65,16 @@ fn learn(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
                 (me.cache, me.cached, me.remembered) = (true, state.packs, state.objects());
                 done("listed packs and index objects in an earlier run", earlier);
             }
-            me.moved = false;
+            (me.moved, me.known) = (false, state.standing);
             me.at = WriterAt::ListIndex;
+            if is_revoked(protocol, i) && state.standing != Standing::Active {
+                next.writers[i] = ended();
+                return done("learns that it is revoked, and does not begin", next);
+            }
             done("reads the horizon", next);
         }
         WriterAt::ListIndex => {
-            me.view = state.named();
+            me.view = state.dependably_named(me.known);
             me.at = WriterAt::ListPacks;
             if let Some(view) = view_by_cache(protocol, state, i) {
                 (me.view, me.journal) = (view, me.journal & me.cached);
@@ -92,6 +98,11 @@ fn learn(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             begin(protocol, &next, i, out);
         }
     }
+}
+
+/// Whether this is the writer that may be revoked.
+fn is_revoked(protocol: &Protocol, i: usize) -> bool {
+    protocol.revoked == Revoked::Writer && i == 0
 }
 
 /// A writer that makes no further call.
@@ -149,7 +160,7 @@ fn found(state: &State, i: usize) -> Vec<State> {
 /// The backup itself: what is known is not stored again.
 fn begin(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
     for mut next in found(state, i) {
-        let named = state.named();
+        let named = state.dependably_named(state.writers[i].known);
         let me = &mut next.writers[i];
         let adopted = me.depends.iter().filter(|pack| **pack != NONE).fold(0, |all, pack| all | (1 << pack));
         me.unnamed = adopted & me.journal & !named;
@@ -196,8 +207,8 @@ fn check(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             }
             "checks condemnations"
         }
-        WriterAt::CheckHorizon if me.moved => {
-            me.moved = false;
+        WriterAt::CheckHorizon if me.moved || me.doubtful && state.standing != Standing::Revoked => {
+            (me.moved, me.doubtful) = (false, false);
             me.at = WriterAt::CheckPacks;
             "checks the horizon, which has moved"
         }
@@ -207,7 +218,25 @@ fn check(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
         }
         WriterAt::CheckHorizon => {
             (me.at, me.checked, me.seen) = (clean, true, 0);
+            if protocol.revoked != Revoked::Nobody && protocol.variant != Variant::NoRereadByWriter {
+                (me.at, me.checked) = (WriterAt::CheckRegistry, false);
+            }
             "checks the horizon"
+        }
+        WriterAt::CheckRegistry => {
+            let changed = me.known != state.standing;
+            (me.at, me.checked, me.known) = (clean, true, state.standing);
+            let harmless = protocol.variant == Variant::ClosingIgnored && state.standing == Standing::Closing;
+            if is_revoked(protocol, i) && state.standing != Standing::Active && !harmless {
+                next.writers[i] = ended();
+                return out.push(Step::writer(i, "learns that it is revoked: not confirmed", next));
+            }
+            if changed && !harmless {
+                me.checked = false;
+                lose(me, |_| true);
+                me.at = WriterAt::HealIndex;
+            }
+            "checks the registry"
         }
         WriterAt::CheckPacks => {
             lose(me, |pack| pack & state.packs == 0);
@@ -218,7 +247,7 @@ fn check(protocol: &Protocol, state: &State, i: usize, out: &mut Steps) {
             "lists packs to check"
         }
         WriterAt::HealIndex => {
-            me.view = state.named();
+            me.view = state.dependably_named(me.known);
             me.at = WriterAt::HealPacks;
             "lists index objects to heal"
         }

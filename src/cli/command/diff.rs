@@ -57,7 +57,10 @@ pub(super) async fn run(session: &mut Session, args: DiffArgs) -> Result<Exit, C
         session.output.text(&history::diff_text(&summary, args.metadata))?;
     }
     if summary.unknown > 0 {
-        session.warn(&format!("{} entries stand where the other side cannot be read", summary.unknown));
+        session.warn(&format!(
+            "{} entries stand where the other side cannot be read, or was not listed whole",
+            summary.unknown
+        ));
     }
     Ok(if summary.damaged == 0 { Exit::Done } else { Exit::Class(Class::Damage) })
 }

@@ -11,6 +11,8 @@ use crate::format::node::NAME_MAX;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::TreeRef;
 use crate::id::{PackId, SnapshotId};
+#[cfg(test)]
+use crate::source::walk::Tuning;
 
 /// What is saved.
 #[derive(Debug, Clone)]
@@ -59,6 +61,9 @@ pub struct BackupOptions {
     /// Store no times of files, so that equal trees make equal snapshots whenever they were written. For simulation.
     #[doc(hidden)]
     pub timeless: bool,
+    /// Other bounds of the walk, which then lists nothing ahead.
+    #[cfg(test)]
+    pub(crate) tuning: Option<Tuning>,
 }
 
 /// What a backup did.
@@ -122,6 +127,8 @@ impl BackupOptions {
             allow_shrink: false,
             dry_run: false,
             timeless: false,
+            #[cfg(test)]
+            tuning: None,
         }
     }
 

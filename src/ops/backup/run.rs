@@ -316,6 +316,9 @@ fn walk_with(
             root.stored = stored_parts(stored, root.stored.pop().filter(|_| several));
         }
     }
+    let (threads, tuning) = (repo.env().limits.workers, Tuning::default());
+    #[cfg(test)]
+    let (threads, tuning) = options.tuning.clone().map_or((threads, tuning), |tuning| (0, tuning));
     Ok(Some(WalkOptions {
         roots,
         filter: Arc::clone(&options.filter),
@@ -324,9 +327,9 @@ fn walk_with(
         exclude_larger_than: options.exclude_larger_than,
         skip_dirs: own_dirs(repo).into_iter().collect(),
         temp_dir: repo.env().places.cache.clone().unwrap_or_else(std::env::temp_dir),
-        threads: repo.env().limits.workers,
+        threads,
         cancel: repo.env().cancel.clone(),
-        tuning: Tuning::default(),
+        tuning,
     }))
 }
 

@@ -3,6 +3,7 @@
 mod collector;
 mod heads;
 mod hostile;
+mod incomplete;
 mod streams;
 
 use std::fs;

@@ -88,7 +88,7 @@ pub struct DiffSummary {
     pub bytes_removed: u64,
     /// Places where a tree cannot be read.
     pub damaged: u64,
-    /// Entries that stand where the other side cannot be read.
+    /// Entries that stand where the other side cannot be read, or was not listed whole when it was saved.
     pub unknown: u64,
 }
 
@@ -168,7 +168,7 @@ async fn diff_ahead(
     }
     let [was, is] = trees(nodes[0], nodes[1]);
     let root = |found: &Found, tree| if let Found::Root(root) = found { *root } else { tree };
-    let walk = PairWalk::new([root(&old, was), root(&new, is)], base, None);
+    let walk = PairWalk::new([root(&old, was), root(&new, is)], base, None).of(nodes);
     comparison.run(walk, &mut reader).await?;
     Ok(comparison.summary)
 }
@@ -194,7 +194,7 @@ impl<V: FnMut(&Difference<'_>) + Send> Comparison<'_, V> {
             match pair {
                 Pair::Entry { old, new } => {
                     self.entry(walk.path(), old.as_deref(), new.as_deref());
-                    walk.enter(trees(old.as_deref(), new.as_deref()), None);
+                    walk.enter([old.as_deref(), new.as_deref()], None);
                 }
                 Pair::Unknown { .. } => self.summary.unknown += 1,
                 Pair::Gap(gap) => {

@@ -185,8 +185,10 @@ impl<V: FnMut(&Found<'_>) + Send> Search<'_, V> {
                     continue;
                 }
                 Pair::Entry { old, new } => (old, new),
-                // What the old side holds in a gap of the new one was closed when the gap came.
-                Pair::Unknown { side: Side::Old, .. } => continue,
+                Pair::Unknown { side: Side::Old, node } => {
+                    self.lose_sight(walk.path(), &node.name, &mut step);
+                    continue;
+                }
                 Pair::Unknown { side: Side::New, node } => (None, Some(node)),
             };
             Counters::add(&self.repo.env().observer.counters().entries, 1);
@@ -201,7 +203,7 @@ impl<V: FnMut(&Found<'_>) + Send> Search<'_, V> {
                 && self.options.names.inclusion(walk.path(), true) != Inclusion::Outside
             {
                 let from = step.table.window.name(walk.path());
-                walk.enter(below, from);
+                walk.enter([old.as_deref(), new.as_deref()], from);
             }
         }
         Ok(())
@@ -224,6 +226,16 @@ impl<V: FnMut(&Found<'_>) + Send> Search<'_, V> {
         }
         if let (true, Some(new)) = (is, new) {
             step.table.open(path, step.number, new);
+        }
+    }
+
+    /// Nothing is known any more of an entry and of what is below it: the directory that it was in cannot be read, or was not
+    /// listed whole.
+    fn lose_sight(&self, path: &[u8], name: &[u8], step: &mut Step<'_>) {
+        let dir = &path[..path.len().saturating_sub(name.len() + 1)];
+        let behind = [name, b"\0"].concat();
+        if let Some(last) = step.number.checked_sub(1) {
+            step.table.close_between(dir, (name, Some(&behind)), last);
         }
     }
 

@@ -3,7 +3,8 @@
 //! # Invariants
 //! A page that both directories refer to is read for neither, at whatever level it stands; the same goes for everything below
 //! two equal references. So two directories of a million entries that differ in one cost a few pages. What stands in a page
-//! that cannot be read is unknown: it is never taken for absent.
+//! that cannot be read is unknown, and what may have stood in a directory that was not listed whole when it was saved: it is
+//! never taken for absent.
 
 use std::cmp::Ordering;
 
@@ -11,7 +12,7 @@ use super::cursor::At;
 use super::walk::PAGES_KEPT;
 use super::{DirCursor, Item, TreeReader};
 use crate::error::Error;
-use crate::format::node::{Node, NodeKind};
+use crate::format::node::{Node, NodeKind, Problem};
 use crate::format::tree::TreeRef;
 
 /// One of the two.
@@ -26,7 +27,7 @@ pub(crate) enum Side {
 pub(crate) enum Pair {
     /// A name and what stands there on each side; never the same bytes on both.
     Entry { old: Option<Box<Node>>, new: Option<Box<Node>> },
-    /// An entry of one side where the other cannot be read.
+    /// An entry of one side where the other cannot be read, or was not listed whole.
     Unknown { side: Side, node: Box<Node> },
     /// Entries that cannot be read.
     Gap(Gap),
@@ -228,8 +229,23 @@ fn plan(old: At<'_>, new: At<'_>) -> Move {
 /// trees, some bytes a level apart.
 #[derive(Debug)]
 pub(crate) struct PairWalk {
-    stack: Vec<(PairCursor, usize)>,
+    stack: Vec<Frame>,
     path: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    cursor: PairCursor,
+    /// Length of the path of the two directories.
+    len: usize,
+    /// Which of them was not listed whole.
+    partial: [bool; 2],
+}
+
+/// Which of these is a directory that was not listed whole.
+fn partial(nodes: [Option<&Node>; 2]) -> [bool; 2] {
+    let cut = |node: &Node| node.kind == NodeKind::Directory && node.problem == Some(Problem::Unreadable);
+    nodes.map(|node| node.is_some_and(cut))
 }
 
 impl PairWalk {
@@ -237,8 +253,14 @@ impl PairWalk {
     /// `from` may be passed by.
     pub(crate) fn new(trees: [Option<TreeRef>; 2], path: Vec<u8>, from: Option<&[u8]>) -> Self {
         let mut walk = Self { stack: Vec::new(), path };
-        walk.enter(trees, from);
+        walk.push(trees, [false; 2], from);
         walk
+    }
+
+    /// The same, of directories that are these entries.
+    pub(crate) fn of(mut self, nodes: [Option<&Node>; 2]) -> Self {
+        self.stack.iter_mut().for_each(|frame| frame.partial = partial(nodes));
+        self
     }
 
     /// Path of the last step; of a gap, that of the directory it is in.
@@ -247,16 +269,21 @@ impl PairWalk {
     }
 
     /// Goes into the directories that the last step brought; equal ones hold nothing to see. Entries before `from` may be passed by.
-    pub(crate) fn enter(&mut self, trees: [Option<TreeRef>; 2], from: Option<&[u8]>) {
+    pub(crate) fn enter(&mut self, nodes: [Option<&Node>; 2], from: Option<&[u8]>) {
+        self.push(trees(nodes[0], nodes[1]), partial(nodes), from);
+    }
+
+    fn push(&mut self, trees: [Option<TreeRef>; 2], partial: [bool; 2], from: Option<&[u8]>) {
         if trees[0] == trees[1] {
             return;
         }
         if let Some(parked) = self.stack.len().checked_sub(PAGES_KEPT)
-            && let Some((cursor, _)) = self.stack.get_mut(parked)
+            && let Some(frame) = self.stack.get_mut(parked)
         {
-            cursor.park();
+            frame.cursor.park();
         }
-        self.stack.push((PairCursor::new(trees, from.map(<[u8]>::to_vec)), self.path.len()));
+        let cursor = PairCursor::new(trees, from.map(<[u8]>::to_vec));
+        self.stack.push(Frame { cursor, len: self.path.len(), partial });
     }
 
     /// Leaves the directories that the walk is in, whatever is still to come there.
@@ -269,11 +296,20 @@ impl PairWalk {
     /// # Errors
     /// Only what concerns the whole run: damage is a [`Gap`].
     pub(crate) async fn next(&mut self, reader: &mut TreeReader<'_>) -> Result<Option<Pair>, Error> {
-        while let Some((cursor, len)) = self.stack.last_mut() {
-            self.path.truncate(*len);
-            let Some(pair) = cursor.next(reader).await? else {
-                self.stack.pop();
-                continue;
+        while let Some(frame) = self.stack.last_mut() {
+            self.path.truncate(frame.len);
+            let pair = match frame.cursor.next(reader).await? {
+                Some(Pair::Entry { old: Some(node), new: None }) if frame.partial[1] => {
+                    Pair::Unknown { side: Side::Old, node }
+                }
+                Some(Pair::Entry { old: None, new: Some(node) }) if frame.partial[0] => {
+                    Pair::Unknown { side: Side::New, node }
+                }
+                Some(pair) => pair,
+                None => {
+                    self.stack.pop();
+                    continue;
+                }
             };
             let name = match &pair {
                 Pair::Entry { old: Some(node), .. } | Pair::Entry { new: Some(node), .. } => &node.name,

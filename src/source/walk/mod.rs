@@ -85,11 +85,11 @@ pub struct Tuning {
     /// Directories kept open.
     pub open_dirs: usize,
     #[cfg(test)]
-    pub(super) after_listing: Option<Hook>,
+    pub(crate) after_listing: Option<Hook>,
 }
 
 #[cfg(test)]
-type Hook = Arc<dyn Fn(&std::path::Path) + Send + Sync>;
+pub(crate) type Hook = Arc<dyn Fn(&std::path::Path) + Send + Sync>;
 
 impl std::fmt::Debug for Tuning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

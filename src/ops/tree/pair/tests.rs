@@ -24,7 +24,7 @@ async fn steps(repo: &Repository, trees_of: [Option<TreeRef>; 2], from: Option<&
         };
         out.push(format!("{mark}{}", String::from_utf8_lossy(walk.path())));
         if let Pair::Entry { old, new } = &pair {
-            walk.enter(trees(old.as_deref(), new.as_deref()), None);
+            walk.enter([old.as_deref(), new.as_deref()], None);
         }
         assert!(out.len() < 10_000, "it ends");
     }
