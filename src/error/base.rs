@@ -123,7 +123,9 @@ pub enum BaseError {
         file: String,
     },
     /// The archive does not hold the log of the backup itself.
-    #[error("the archive ends at {end}, and the base backup needs it up to {stop}: nothing was written")]
+    #[error(
+        "the archive ends or has a gap at {end}, and the base backup needs it up to {stop}: nothing was written"
+    )]
     Waiting {
         /// Where it ends.
         end: Lsn,

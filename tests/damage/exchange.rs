@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use lifeboat::crypto::object_hash;
 use lifeboat::format::layout::ObjectName;
+use lifeboat::format::log::LogName;
 use lifeboat::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use lifeboat::ops::anchor::require;
 use lifeboat::ops::gc::prune;
@@ -193,6 +194,8 @@ fn with_hash(name: ObjectName, hash: ObjectHash) -> ObjectName {
         ObjectName::Hold(_) => ObjectName::Hold(hash),
         ObjectName::Labels(snapshot, _) => ObjectName::Labels(snapshot, hash),
         ObjectName::Anchor(_) => ObjectName::Anchor(hash),
+        ObjectName::Cluster(cluster, number, _) => ObjectName::Cluster(cluster, number, hash),
+        ObjectName::Log(log) => ObjectName::Log(LogName { hash, ..log }),
     }
 }
 

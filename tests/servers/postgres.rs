@@ -122,13 +122,16 @@ impl World {
     /// Recovers, and waits until the server is open to everybody.
     fn recovered(&self, data: &str, archive: bool) -> Rows {
         assert!(self.start(data, archive), "{}", self.log(data));
-        for _ in 0..600 {
-            if self.sql("select pg_is_in_recovery()") == "f" {
-                return self.rows();
-            }
+        assert!(self.opens(), "it goes on recovering:\n{}", self.log(data));
+        self.rows()
+    }
+
+    /// Waits until the server is open to everybody; false if that takes too long.
+    fn opens(&self) -> bool {
+        (0..600).any(|_| {
             pause();
-        }
-        panic!("it goes on recovering:\n{}", self.log(data));
+            self.sql("select pg_is_in_recovery()") == "f"
+        })
     }
 
     fn rows(&self) -> Rows {
@@ -333,10 +336,12 @@ pub(crate) fn the_page_holds() {
     world.stop("data");
     does(blocks[4], ".");
     world.good("pg_ctl", &["-s", "-w", "-D", "home/restored", "-l", "restored.log", "-o", &options, "start"]);
+    assert!(world.opens(), "{}", world.log("restored"));
     assert_eq!(world.sql("select string_agg(name, ',' order by name) from marks"), "a,b");
     world.stop("home/restored");
     does(blocks[5], "base");
     world.good("pg_ctl", &["-s", "-w", "-D", "base", "-l", "base.log", "-o", &options, "start"]);
+    assert!(world.opens(), "{}", world.log("base"));
     assert_eq!(world.sql("select string_agg(name, ',' order by name) from marks"), "a,b");
     world.stop("base");
 }

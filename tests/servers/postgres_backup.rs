@@ -118,12 +118,14 @@ pub(crate) fn comes_back_as_it_was() {
     assert_eq!(done["postgres"]["state"], "complete");
     assert_eq!((&done["postgres"]["wrong_pages"], &done["postgres"]["checksums"]), (&0.into(), &true.into()));
     world.sql("insert into marks values ('b')");
+    world.sql("select pg_switch_wal()");
     let time = world.sql(now);
     world.sql("select pg_sleep(0.2)");
     let xid = world.sql("insert into marks values ('c'); select txid_current()");
     world.sql("insert into marks values ('d')");
     let lsn = world.sql("select pg_current_wal_insert_lsn()");
     world.sql("select pg_create_restore_point('here')");
+    world.sql("select pg_switch_wal()");
     world.sql("insert into marks values ('e')");
     load.kill().unwrap();
     load.wait().unwrap();
@@ -187,7 +189,7 @@ fn refuses(world: &World, early: &str) {
     refused("repo", &["--target", "latest", "--timeline", "9"], "timeline 9");
     world.good("cp", &["-a", "repo", "holed"]);
     let segments = world.segments("holed");
-    fs::remove_file(&segments[segments.len() - 3]).unwrap();
+    fs::remove_file(&segments[segments.len() - 2]).unwrap();
     refused("holed", &["--target", "latest"], "a gap at");
     let full = world
         .run("./lifeboat", &["-r", "repo", "postgres", "restore", "main", "r_last", "--target", "latest"]);
@@ -216,7 +218,8 @@ pub(crate) fn is_whole_or_none() {
     assert_eq!(snapshots(&world), 0, "nothing looks like a backup");
     // The archive gets the segment before the backup, and nothing after it.
     world.sql("select pg_switch_wal()");
-    let last = world.sql("insert into marks values ('b'); select pg_walfile_name(pg_current_wal_lsn())");
+    let last =
+        world.sql("insert into marks values ('b'); select pg_walfile_name(pg_current_wal_insert_lsn())");
     fs::write(world.path("limit"), &last).unwrap();
     let late = backup(&world, &["--wait-archive", "3s"], 3);
     assert_eq!(late["postgres"]["state"], "waiting-for-wal");

@@ -75,9 +75,29 @@ pub(super) enum Step {
 
 /// What a copy leaves.
 pub(super) struct Copied {
+    /// Whom the data directory belongs to, and so what is made for it.
+    pub owner: Owner,
     pub manifest: Manifest<Spill>,
     pub wrong: Vec<WrongPage>,
     pub wrong_count: u64,
+}
+
+/// Whom an entry belongs to, by numbers and names.
+#[derive(Default)]
+pub(super) struct Owner {
+    ids: (u32, u32),
+    names: (Vec<u8>, Vec<u8>),
+}
+
+impl Owner {
+    /// A new entry of this owner, which nobody else reads.
+    pub(super) fn entry(&self, name: &[u8], kind: NodeKind) -> Node {
+        let mut node = Node::new(name.to_vec(), kind);
+        node.mode = if kind == NodeKind::Directory { 0o700 } else { 0o600 };
+        (node.uid, node.gid) = self.ids;
+        (node.user, node.group) = self.names.clone();
+        node
+    }
 }
 
 /// Reads a data directory; for a thread that may wait.
@@ -89,6 +109,7 @@ pub(super) struct Copier {
     observer: Arc<dyn Observer>,
     cancel: Cancel,
     temp: PathBuf,
+    owner: Owner,
     wrong: Vec<WrongPage>,
     wrong_count: u64,
 }
@@ -107,6 +128,7 @@ impl Copier {
             observer: Arc::clone(&env.observer),
             cancel: env.cancel.clone(),
             temp: env.places.cache.clone().filter(|cache| cache.is_dir()).unwrap_or_else(std::env::temp_dir),
+            owner: Owner::default(),
             wrong: Vec::new(),
             wrong_count: 0,
         }
@@ -127,8 +149,8 @@ impl Copier {
         self.tablespaces(spaces, &mut manifest)?;
         // Last, because the control file says how far everything else has come.
         self.tree(&directory.join("global"), vec![b"global".to_vec()], &mut manifest)?;
-        let Self { wrong, wrong_count, .. } = self;
-        Ok(Copied { manifest, wrong, wrong_count })
+        let Self { owner, wrong, wrong_count, .. } = self;
+        Ok(Copied { owner, manifest, wrong, wrong_count })
     }
 
     fn tablespaces(
@@ -136,7 +158,7 @@ impl Copier {
         mut spaces: Vec<Tablespace>,
         manifest: &mut Manifest<Spill>,
     ) -> Result<(), Error> {
-        self.send(Step::Enter(Box::new(directory(TABLESPACES))))?;
+        self.made(TABLESPACES)?;
         // In byte order of their names.
         spaces.sort_by_key(|space| space.oid.to_string());
         for space in spaces {
@@ -237,7 +259,11 @@ impl Copier {
     }
 
     fn enter(&mut self, entry: &Entry, names: &[Vec<u8>]) -> Result<(), Error> {
-        let Some(name) = names.last() else { return Ok(()) };
+        let Some(name) = names.last() else {
+            let node = self.nodes.make(entry.name(), entry.stat(), 0);
+            self.owner = Owner { ids: (node.uid, node.gid), names: (node.user, node.group) };
+            return Ok(());
+        };
         let (mut node, failures) = self.nodes.make_directory(entry, 0);
         for error in failures {
             self.warn(&error);
@@ -246,10 +272,15 @@ impl Copier {
         self.send(Step::Enter(Box::new(node)))
     }
 
+    /// Begins a directory that the server makes itself if it is not there.
+    fn made(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.send(Step::Enter(Box::new(self.owner.entry(name, NodeKind::Directory))))
+    }
+
     /// Ends a directory of which only the name is saved. The log's has one in it that the server expects.
     fn end_empty(&mut self, names: &[Vec<u8>]) -> Result<(), Error> {
         if names == [WAL] {
-            self.send(Step::Enter(Box::new(directory(ARCHIVE_STATUS))))?;
+            self.made(ARCHIVE_STATUS)?;
             self.send(Step::Leave)?;
         }
         self.send(Step::Leave)
@@ -285,7 +316,7 @@ impl Copier {
     ) -> Result<(), Error> {
         if names == [WAL] {
             // A link to where the log really is becomes a directory, as all that is in it is left out.
-            self.send(Step::Enter(Box::new(directory(WAL))))?;
+            self.made(WAL)?;
             return self.end_empty(names);
         }
         if self.fate(names) != Fate::Keep {
@@ -474,11 +505,4 @@ fn fill(reader: &FileReader, buffer: &mut [u8], at: u64) -> Result<usize, Error>
 /// Whether a file holds what a crash empties: a fork of such a relation that is not the one it begins with.
 fn is_unlogged(name: &[u8], unlogged: &HashSet<Vec<u8>>) -> bool {
     files::relation(name).is_some_and(|relation| !relation.is_init() && unlogged.contains(relation.number))
-}
-
-/// A directory that the server makes itself if it is not there.
-fn directory(name: &[u8]) -> Node {
-    let mut node = Node::new(name.to_vec(), NodeKind::Directory);
-    node.mode = 0o700;
-    node
 }

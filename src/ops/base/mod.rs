@@ -227,7 +227,11 @@ impl Base<'_> {
             return Err(BaseError::TablespacesChanged.into());
         }
         let time = FileTime { seconds: stopped.time / 1_000_000_000, nanos: 0 };
-        let Copied { mut manifest, wrong, wrong_count } = copied;
+        let Copied { owner, mut manifest, wrong, wrong_count } = copied;
+        let private = |name: &str| {
+            let node = owner.entry(name.as_bytes(), NodeKind::File);
+            Node { mtime: time, ..node }
+        };
         let mut files = vec![(LABEL, stopped.label)];
         if !stopped.map.is_empty() {
             files.push((MAP, stopped.map));
@@ -238,10 +242,10 @@ impl Base<'_> {
             let spill = |source| Error::Local { path: PathBuf::from(MANIFEST), source };
             let entry = (time, &*sum.finish());
             manifest.file(name.as_bytes(), content.len() as u64, entry).map_err(spill)?;
-            send_file(feed, (name, time), Bytes::from(content)).await?;
+            send_file(feed, private(name), Bytes::from(content)).await?;
         }
         let range = Range { timeline: started.timeline, start: started.start, end: stopped.stop };
-        self.send_manifest(feed, manifest.finish(range), time).await?;
+        self.send_manifest(feed, private(MANIFEST), manifest.finish(range)).await?;
         let postgres = PostgresBackup {
             cluster: self.archive.cluster,
             history: self.archive.history,
@@ -265,12 +269,11 @@ impl Base<'_> {
     async fn send_manifest(
         &self,
         feed: &mut Feed,
+        mut node: Node,
         manifest: std::io::Result<(spill::Spill, u64)>,
-        time: FileTime,
     ) -> Result<(), Error> {
         let failed = |source| Error::Local { path: PathBuf::from(MANIFEST), source };
         let (mut spill, size) = manifest.map_err(failed)?;
-        let mut node = private_file(MANIFEST, time);
         node.size = size;
         feed.begin(node).await?;
         spill.rewind().map_err(failed)?;
@@ -292,17 +295,9 @@ async fn deliver(feed: &mut Feed, step: Step) -> Result<(), Error> {
     }
 }
 
-async fn send_file(feed: &mut Feed, (name, time): (&str, FileTime), content: Bytes) -> Result<(), Error> {
-    let mut node = private_file(name, time);
+async fn send_file(feed: &mut Feed, mut node: Node, content: Bytes) -> Result<(), Error> {
     node.size = content.len() as u64;
     feed.begin(node).await?;
     feed.data(content).await?;
     feed.end().await
-}
-
-fn private_file(name: &str, time: FileTime) -> Node {
-    let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
-    node.mode = 0o600;
-    node.mtime = time;
-    node
 }
