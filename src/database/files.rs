@@ -55,8 +55,7 @@ pub const REAL: [&str; 6] = ["base", "global", "pg_multixact", "pg_twophase", "p
 /// server's version counts, which is called `version`.
 pub fn fate(names: &[&[u8]], version: &[u8]) -> Fate {
     let Some(name) = names.last() else { return Fate::Keep };
-    let begins = |with: &[u8]| name.starts_with(with);
-    if begins(b"pgsql_tmp") || begins(b"pg_internal.init") {
+    if names.iter().any(|name| name.starts_with(b"pgsql_tmp")) || name.starts_with(b"pg_internal.init") {
         return Fate::Leave;
     }
     match names {
@@ -106,16 +105,13 @@ pub fn relation(name: &[u8]) -> Option<Relation<'_>> {
         None => (name, 0),
     };
     let (number, fork) = match stem.iter().position(|byte| *byte == b'_') {
-        Some(at) => (&stem[..at], &stem[at + 1..]),
-        None => (stem, &b""[..]),
+        Some(at) => (&stem[..at], Some(&stem[at + 1..])),
+        None => (stem, None),
     };
-    let known = matches!(fork, b"" | b"fsm" | b"vm" | b"init");
+    let known = matches!(fork, None | Some(b"fsm" | b"vm" | b"init"));
     let digits = !number.is_empty() && number.len() <= 10 && number.iter().all(u8::is_ascii_digit);
-    (known && digits && (fork.is_empty() || stem.len() > number.len() + 1)).then_some(Relation {
-        number,
-        fork,
-        segment,
-    })
+    let fork = fork.unwrap_or_default();
+    (known && digits).then_some(Relation { number, fork, segment })
 }
 
 /// A relation of one session: `t3_16384`, with a fork and a segment as others have.

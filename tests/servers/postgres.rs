@@ -19,7 +19,7 @@ fn programs() -> PathBuf {
 
 /// Between two looks at a server.
 #[expect(clippy::disallowed_methods, reason = "the server's clock is the machine's")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(100));
 }
 
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Waits until the server is open to everybody; false if that takes too long.
-    fn opens(&self) -> bool {
+    pub(crate) fn opens(&self) -> bool {
         (0..600).any(|_| {
             pause();
             self.sql("select pg_is_in_recovery()") == "f"

@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::{Child, Output, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::postgres::World;
+use super::postgres::{World, pause};
 
 /// A server whose archive can be held back, with a role that may back up and nothing else.
 fn served() -> World {
@@ -85,11 +84,7 @@ fn marks(world: &World, name: &str, target: &[&str]) -> String {
     world.good("./lifeboat", &[&fixed, target].concat());
     world.good("pg_verifybackup", &["-n", "-q", name]);
     assert!(world.start(name, false), "{name}: {}", world.log(name));
-    let open = (0..600).any(|_| {
-        std::thread::sleep(Duration::from_millis(100));
-        world.sql("select pg_is_in_recovery()") == "f"
-    });
-    assert!(open, "{name}: {}", world.log(name));
+    assert!(world.opens(), "{name}: {}", world.log(name));
     let found = world.sql("select string_agg(name, ',' order by name) from marks");
     assert_eq!(world.sql("select count(*), sum(n) from spaced"), "1000|500500");
     assert_eq!(
@@ -207,7 +202,7 @@ pub(crate) fn is_whole_or_none() {
     let child = begin(&world, &["--wait-archive", "60s"]);
     let session = "from pg_stat_activity where application_name = 'lifeboat' and state = 'idle'";
     let waits = (0..300).any(|_| {
-        std::thread::sleep(Duration::from_millis(100));
+        pause();
         world.sql(&format!("select count(*) {session} and query like '%pg_tablespace%'")) == "1"
     });
     assert!(waits, "{}", world.log("data"));

@@ -214,7 +214,7 @@ mod tests {
         let text = fingerprint.to_string();
         assert_eq!(text.parse(), Ok(fingerprint));
         let pairs: Vec<String> =
-            text[7..].as_bytes().chunks(2).map(|p| String::from_utf8_lossy(p).to_uppercase()).collect();
+            text.as_bytes()[7..].chunks(2).map(|p| String::from_utf8_lossy(p).to_uppercase()).collect();
         assert_eq!(format!("SHA256:{}", pairs.join(":")).parse(), Ok(fingerprint));
         for bad in [
             "",

@@ -1,7 +1,7 @@
 //! Restoring a cluster as it was at a moment: a base backup, and what the server needs to recover by itself from there.
 //!
 //! # Invariants
-//! Nothing is written before the archive was found to hold every segment up to the target ([`plan`]). The file without which a
+//! Nothing is written before the archive was found to hold every segment up to the target (`plan`). The file without which a
 //! server does not start, `PG_VERSION`, is written when all others lie on the disk.
 //!
 //! # Crash
