@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use crate::class::Class;
+use crate::crypto::CryptoError;
 use crate::error::Error;
 use crate::format::FormatError;
 use crate::format::content::{self, ChunkRow, Content, ListPage};
@@ -33,6 +34,12 @@ fn is_of_the_store(error: &Error) -> bool {
     }
 }
 
+/// Whether something was sealed to keys that this one does not hold: it was stored after the keys were replaced, by a run that knew
+/// that and this one does not.
+pub(super) fn is_sealed_to_others(error: &RepoError) -> bool {
+    matches!(error, RepoError::Crypto(CryptoError::NotRecipient { .. }))
+}
+
 /// A page still to be entered.
 #[derive(Debug, Clone, Copy)]
 struct Item {
@@ -55,6 +62,8 @@ pub(in crate::ops) struct Broken {
     pub(in crate::ops) count: u64,
     /// The first of them.
     pub(in crate::ops) first: Option<Error>,
+    /// Whether one of them is sealed to keys that this one does not hold.
+    pub(in crate::ops) sealed_to_others: bool,
 }
 
 impl Broken {
@@ -179,7 +188,11 @@ impl<'a, M: Marker> Reach<'a, M> {
             match self.enter(item, &mut broken).await {
                 Ok(below) if below.is_empty() => {}
                 Ok(below) => self.stack.push(below.into_iter()),
-                Err(error) if is_local_damage(&error) && !is_of_the_store(&error) => broken.add(|| error),
+                Err(error) if is_local_damage(&error) && !is_of_the_store(&error) => {
+                    broken.sealed_to_others |=
+                        matches!(&error, Error::Repo(error) if is_sealed_to_others(error));
+                    broken.add(|| error);
+                }
                 Err(error) => return Err(error),
             }
         }

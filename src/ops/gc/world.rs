@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::reach::{Broken, Live, Reach};
+use super::reach::{Broken, Live, Reach, is_sealed_to_others};
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -210,6 +210,8 @@ async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
         ) => {
             return Err(error.into());
         }
+        // It may be confirmed a moment later.
+        Err(error) if is_sealed_to_others(&error) => return Err(error.into()),
         Err(error) => error,
     };
     let forged = matches!(error, RepoError::BadSignature { .. } | RepoError::AfterRevocation { .. });
@@ -282,7 +284,8 @@ pub(super) async fn vanished(repo: &Repository) -> Result<Vec<SnapshotId>, Error
     Ok(unexplained(repo, &seen, (&snapshots, &roots)).await?.into_iter().collect())
 }
 
-/// What could not be reached of a confirmed snapshot ends the collection; an unconfirmed one never promised anything.
+/// What could not be reached of a confirmed snapshot ends the collection; an unconfirmed one never promised anything, unless it only
+/// is this key that does not open what is there.
 async fn judge(
     repo: &Repository,
     listed: &Listed,
@@ -290,7 +293,7 @@ async fn judge(
 ) -> Result<(), Error> {
     let Some(first) = broken.first else { return Ok(()) };
     // Asked anew: it may have been confirmed since it was listed.
-    if seen.contains(&listed.id) || repo.is_confirmed(*listed).await? {
+    if broken.sealed_to_others || seen.contains(&listed.id) || repo.is_confirmed(*listed).await? {
         return Err(first);
     }
     let (id, count) = (listed.id.short(), broken.count);

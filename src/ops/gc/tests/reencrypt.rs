@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::{ReencryptOptions, ReencryptReport, prune, reencrypt};
+use super::super::{ReencryptOptions, ReencryptReport, prune, reencrypt, remove};
 use crate::crypto::slot::Unlock;
-use crate::crypto::{SecretKey, open_data_key};
+use crate::crypto::{CryptoError, SecretKey, open_data_key};
 use crate::error::Error;
 use crate::format::datakey::SealedDataKey;
 use crate::format::envelope::ChunkKind;
@@ -17,7 +17,7 @@ use crate::ops::keys::add_key;
 use crate::ops::rekey::{RekeyOptions, rekey};
 use crate::ops::testing::{NOW, World, back_up, forget, noise, restored, store_over};
 use crate::ops::verify::{Depth, verify};
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 use crate::store::fault::{Fault, FaultStore};
 
 const ALL: ReencryptOptions = ReencryptOptions { reserve: 0, dry_run: false };
@@ -144,4 +144,29 @@ async fn a_collection_seals_again_what_is_under_an_old_key() {
     prune(&admin, &NOW).await.unwrap();
     assert_eq!(opened_by(&thief, &admin).await, 0);
     assert_eq!(restored(&admin, two, &world.source()).await.len(), 2);
+}
+
+/// What it does not open may be confirmed a moment later, so it must not look dead: neither a snapshot nor a tree.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_began_before_the_keys_were_replaced_takes_nothing_for_dead() {
+    let world = World::new();
+    let (old, admin, _) = replaced(&world).await;
+    let old = old.with_env(world.env_at("other"));
+    world.write("c", b"after");
+    let id = back_up(&admin, &world.source()).await;
+    let listed = admin.list_snapshots().await.unwrap().into_iter().find(|listed| listed.id == id).unwrap();
+    let stored = admin.read_snapshot(listed).await.unwrap();
+    let refuses = async |why: &str| {
+        let refused = prune(&old, &NOW).await;
+        assert!(
+            matches!(refused, Err(Error::Repo(RepoError::Crypto(CryptoError::NotRecipient { .. })))),
+            "{why}: {refused:?}"
+        );
+    };
+    let ok = ObjectName::Confirmation(listed.writer, listed.sequence, id);
+    remove::delete(&admin, ok).await.unwrap();
+    refuses("a snapshot").await;
+    old.put_snapshot(77, &stored.snapshot, &old.new_run_keys().unwrap()).await.unwrap();
+    remove::delete(&admin, listed.name()).await.unwrap();
+    refuses("a tree").await;
 }
