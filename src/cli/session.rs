@@ -131,7 +131,7 @@ impl Session {
 
     /// Fails if the store shows an older configuration than this machine has seen: whoever stores something would seal it to keys
     /// that were replaced.
-    fn compare_config(&self, repository: &Repository) -> Result<(), CliError> {
+    pub(crate) fn compare_config(&self, repository: &Repository) -> Result<(), CliError> {
         match repository.compare_config() {
             Err(error @ RepoError::Local { .. }) => {
                 let chain = observe::words::chain(&error);
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    /// The repository, not compared with what this machine has seen.
+    /// The repository, not compared with what this machine has seen: whoever stores something compares the configuration.
     pub(crate) async fn opened(&self, task: Task) -> Result<Repository, CliError> {
         Ok(self.open(task).await?.0)
     }

@@ -214,3 +214,23 @@ fn a_writers_key_pushes_and_reads_nothing() {
     assert_eq!(with(&["info"]).status.code(), Some(12));
     assert_eq!(with(&["allow", "main", writer]).status.code(), Some(12));
 }
+
+#[test]
+fn a_machine_that_has_seen_the_new_keys_archives_nothing_under_the_old_ones() {
+    let place = place();
+    place.run(["key", "add", "--role", "writer", "--new-key-file", "writer.key"]).exits(0);
+    let key = place.path("writer.key");
+    let push = |name: &str| {
+        let path = format!("pg_wal/{name}");
+        let mut command = server(&place, &["archive-push", &path]);
+        command.env("LIFEBOAT_KEY_FILE", &key).output().unwrap()
+    };
+    let old = place.files("repo/config");
+    place.run(["rekey", "-q"]).exits(0);
+    assert_eq!(push(SEGMENTS[0]).status.code(), Some(0));
+    let new = place.files("repo/config").into_iter().find(|path| !old.contains(path)).unwrap();
+    fs::remove_file(&new).unwrap();
+    let refused = push(SEGMENTS[1]);
+    assert_eq!(refused.status.code(), Some(15), "{refused:?}");
+    assert!(objects(&place, SEGMENTS[1]).is_empty(), "nothing was stored");
+}

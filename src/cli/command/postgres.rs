@@ -38,6 +38,7 @@ pub(super) async fn run(session: &mut Session, args: PostgresArgs) -> Result<Exi
 
 async fn archive_push(session: &mut Session, args: ArchivePushArgs) -> Result<Exit, CliError> {
     let repository = session.opened(Task::ArchiveLog).await?;
+    session.compare_config(&repository)?;
     let options = PushOptions {
         path: session.directory.join(args.path),
         cluster: args.cluster.cluster,

@@ -16,7 +16,11 @@ pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, 
     let options = args.options();
     // What is missing is named as removed then, so it is missed no more.
     let repository = match options.accept_missing {
-        true => session.opened(Task::Prune).await?,
+        true => {
+            let repository = session.opened(Task::Prune).await?;
+            session.compare_config(&repository)?;
+            repository
+        }
         false => session.repository(Task::Prune).await?,
     };
     collect(session, &repository, &options).await
