@@ -160,9 +160,9 @@ impl Task {
         Needs { name, parts, removes }
     }
 
-    /// Whether a key may do it that was made before the keys were replaced: what only reads shows what it opens, a backup asks for
-    /// no private key, and that a stolen machine is revoked must not wait. Everything else would judge by less than there is, or
-    /// give the old keys on.
+    /// Whether a key may do it that was made before the keys were replaced: what only reads shows what it opens, a backup and
+    /// the archive of a log ask for no private key, and that a stolen machine is revoked must not wait. Everything else would judge
+    /// by less than there is, or give the old keys on.
     const fn takes_stale(self) -> bool {
         matches!(
             self,
@@ -176,6 +176,7 @@ impl Task {
                 | Self::Anchor
                 | Self::ListWriters
                 | Self::Revoke
+                | Self::ArchiveLog
         )
     }
 

@@ -251,8 +251,13 @@ async fn a_key_from_before_reads_what_it_opens_and_judges_nothing() {
     assert!(!stale.is_current());
     assert_eq!(reads(&stale).await.len(), 1);
     let may: Vec<Task> = Task::ALL.into_iter().filter(|task| stale.allow(*task).is_ok()).collect();
-    use Task::{Anchor, Backup, ListHolds, ListWriters, Look, OwnKey, Restore, Revoke, Snapshots, Why};
-    assert_eq!(may, [Backup, Snapshots, Look, Why, Restore, ListHolds, OwnKey, Anchor, ListWriters, Revoke]);
+    use Task::{
+        Anchor, ArchiveLog, Backup, ListHolds, ListWriters, Look, OwnKey, Restore, Revoke, Snapshots, Why,
+    };
+    assert_eq!(
+        may,
+        [Backup, Snapshots, Look, Why, Restore, ListHolds, OwnKey, Anchor, ListWriters, Revoke, ArchiveLog]
+    );
     assert!(matches!(
         rekey(&stale, &file(2), RekeyOptions::default()).await,
         Err(Error::Repo(RepoError::StaleKey))
