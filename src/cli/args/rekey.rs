@@ -27,7 +27,7 @@ pub(crate) struct RekeyArgs {
     /// Instead seal again what is still under old keys; may be stopped anywhere, and goes on when it is run again
     ///
     /// What is needed of the old packs is written into new ones under new keys, and the old ones are condemned: `prune` deletes
-    /// them when the grace has passed.
+    /// them when the grace has passed. What a snapshot says of itself, labels, and the archived log of a database stay as they are.
     #[arg(long, conflicts_with_all = ["keep_key_file", "keep_password_file", "remove_old"])]
     pub(crate) reencrypt: bool,
 

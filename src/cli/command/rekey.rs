@@ -157,6 +157,7 @@ fn text(done: &Rekeyed, (dry_run, remove_old): (bool, bool)) -> String {
         out.push_str(&match (remove_old, dry_run) {
             (true, true) => format!("{} would be removed\n", name(slot)),
             (true, false) if done.removed.contains(&slot.hash) => format!("{} is removed\n", name(slot)),
+            _ if done.unknown > 0 => format!("{} opens only what was stored before\n", name(slot)),
             _ => format!(
                 "{} opens only what was stored before: give its holder a new one, and lifeboat key remove {}\n",
                 name(slot),
@@ -165,7 +166,10 @@ fn text(done: &Rekeyed, (dry_run, remove_old): (bool, bool)) -> String {
         });
     }
     if !dry_run {
-        out.push_str("what was stored before is still open to who kept an old key, until: lifeboat rekey --reencrypt\n");
+        out.push_str(
+            "what was stored before is still open to who kept an old key; to seal the files and trees of snapshots again: \
+             lifeboat rekey --reencrypt\n",
+        );
     }
     out
 }
