@@ -19,7 +19,7 @@ use crate::crypto::slot::Unlock;
 use crate::error::Error;
 use crate::format::keyslot::Role;
 use crate::id::ObjectHash;
-use crate::repo::{Holder, RekeyError, RepoError, Repository, StoredSlot, Task};
+use crate::repo::{Holder, RekeyError, RepoError, Repository, SlotError, StoredSlot, Task};
 
 /// How to replace the keys.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,7 +64,7 @@ impl Rekeyed {
 ///
 /// # Errors
 /// [`RepoError::WrongRole`], [`RepoError::StaleKey`]; [`RepoError::WrongKey`] if a secret of another opens nothing;
-/// [`RekeyError`].
+/// [`SlotError::NotFound`] if its slot is not listed; [`RekeyError`].
 pub async fn rekey(repo: &Repository, own: &Unlock, options: RekeyOptions<'_>) -> Result<Rekeyed, Error> {
     repo.allow(Task::Rekey)?;
     let before = repo.list_slots().await?.slots;
@@ -82,13 +82,14 @@ pub async fn rekey(repo: &Repository, own: &Unlock, options: RekeyOptions<'_>) -
     if options.remove_old && !done.stale.is_empty() && done.unknown > 0 {
         return Err(RepoError::from(RekeyError::Incomplete { keys: done.unknown }).into());
     }
-    for holder in &holders {
-        let Some(slot) = before.iter().find(|slot| holder.slots().contains(&slot.hash)) else { continue };
+    // All of them, before anything is put: one that was left out would hold none of the new keys.
+    let old = holders.iter().map(|holder| listed(&before, holder)).collect::<Result<Vec<_>, _>>()?;
+    for (holder, slot) in holders.iter().zip(old) {
         let new = match options.dry_run {
             true => None,
             false => Some(repo.renew_slot(&renewal, holder, slot.note.label.clone()).await?),
         };
-        done.renewed.push((slot.clone(), new));
+        done.renewed.push((slot, new));
     }
     if options.dry_run {
         return Ok(done);
@@ -100,6 +101,16 @@ pub async fn rekey(repo: &Repository, own: &Unlock, options: RekeyOptions<'_>) -
         done.delete(repo, old).await;
     }
     Ok(done)
+}
+
+/// What was listed of one who goes on: a slot that came since, or was not to be had, is none of these.
+fn listed(slots: &[StoredSlot], holder: &Holder<'_>) -> Result<StoredSlot, RepoError> {
+    let found = slots.iter().find(|slot| holder.slots().contains(&slot.hash)).cloned();
+    let missing = || {
+        let ids: Vec<String> = holder.slots().iter().map(ToString::to_string).collect();
+        SlotError::NotFound { selector: ids.join(", ") }.into()
+    };
+    found.ok_or_else(missing)
 }
 
 /// Whether slots of this role hold private keys.

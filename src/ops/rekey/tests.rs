@@ -16,7 +16,7 @@ use crate::ops::init::{InitOptions, init};
 use crate::ops::keys::{add_key, knows_words};
 use crate::ops::testing::{World, back_up, env, noise, put_snapshot, restored, store_over};
 use crate::ops::verify::{Depth, verify};
-use crate::store::fault::{Fault, FaultStore};
+use crate::store::fault::{Fault, FaultStore, OpKind};
 
 fn file(byte: u8) -> Unlock {
     Unlock::KeyFile(SecretKey::from_bytes([byte; 32]))
@@ -266,4 +266,29 @@ async fn a_key_from_before_reads_what_it_opens_and_judges_nothing() {
     assert!(writer.is_current(), "it holds no private key, and seals to those of the configuration");
     let unknown = rekey(&open(&objects, &own).await.unwrap(), &own, keeping(&[file(99)])).await;
     assert!(matches!(unknown, Err(Error::Repo(RepoError::WrongKey { .. }))));
+}
+
+/// A read that went wrong must not lead to keys that no slot holds.
+#[tokio::test]
+async fn a_slot_that_is_not_to_be_had_for_a_moment_stops_it_before_anything_is_stored() {
+    let objects = Arc::new(InMemory::new());
+    let own = made(&objects).await;
+    let slot = open(&objects, &own).await.unwrap().slot().to_string();
+    let spoilt = Arc::new(AtomicU64::new(0));
+    let rest = Arc::clone(&spoilt);
+    let faults = FaultStore::new(Arc::clone(&objects) as _, move |op| {
+        let one_less = |rest: u64| rest.checked_sub(1);
+        let is_it = op.kind == OpKind::Get && op.key.ends_with(&slot);
+        match is_it && rest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            true => Fault::Corrupt(50),
+            false => Fault::None,
+        }
+    });
+    let repo = Repository::open(store_over(Arc::new(faults)), env(), &own).await.unwrap();
+    let before = names(&repo).await;
+    // Both reads of a listing; whoever opens the slot after that gets it.
+    spoilt.store(2, Ordering::SeqCst);
+    let failed = rekey(&repo, &own, RekeyOptions::default()).await;
+    assert!(matches!(failed, Err(Error::Repo(RepoError::Slot(SlotError::NotFound { .. })))), "{failed:?}");
+    assert_eq!(names(&repo).await, before);
 }
