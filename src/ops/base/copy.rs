@@ -453,9 +453,13 @@ impl Copier {
             let Some(reader) = open(entry)? else { break };
             let mut content = vec![0; usize::try_from(reader.stat().size.min(1 << 16)).unwrap_or(0)];
             let read = fill(&reader, &mut content, 0)?;
+            let begun = (self.started.start, self.started.timeline);
             match Control::parse(&content[..read]) {
-                Ok(control) if control.system == self.layout.system => return Ok(content),
-                Ok(_) => return Err(BaseError::OtherServer.into()),
+                Ok(control) if control.has_begun(self.layout.system, begun) => return Ok(content),
+                Ok(_) => {
+                    let (path, fault) = (self.layout.directory.clone(), "its control file knows of no such backup");
+                    return Err(BaseError::NotItsDirectory { path, fault }.into());
+                }
                 Err(error) => fault = error,
             }
         }

@@ -138,6 +138,7 @@ impl Foreign for Base<'_> {
         if !facts.same_server(&self.facts) {
             return Err(BaseError::OtherServer.into());
         }
+        facts.check()?;
         let started = session.start(&facts, self.options.fast).await?;
         self.check_early(&started).await?;
         let copied = self.copy(feed, &mut session, &started).await?;

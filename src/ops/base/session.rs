@@ -255,8 +255,14 @@ impl Facts {
             Ok(bytes) => bytes,
         };
         // A file that is just being written is read again by the copy, which is what counts.
-        if Control::parse(&bytes).is_ok_and(|control| control.system != self.system) {
-            return Err(other("it is another server's").into());
+        if let Ok(control) = Control::parse(&bytes) {
+            if control.system != self.system {
+                return Err(other("it is another server's").into());
+            }
+            // A standby of this server on this machine has the same identifier.
+            if !control.in_production {
+                return Err(other("it is that of a standby, or of a server that does not run").into());
+            }
         }
         for name in REAL {
             let path = self.directory.join(name);
