@@ -13,6 +13,7 @@
 
 mod archive;
 mod copy;
+mod owner;
 pub mod restore;
 mod session;
 mod spill;
