@@ -136,7 +136,7 @@ async fn choose(
     let archive: Option<HistoryInfo> = { archives }.find(|one| one.history.number == history);
     let archive = archive.ok_or(BaseError::NoBase)?;
     let known: Vec<&PostgresBackup> = backups.iter().map(|(_, base)| base).collect();
-    let plan = plan::plan(&known, &archive, (&options.target, options.follow))?;
+    let plan = plan::plan(&known, &archive, (&options.target, options.exclusive, options.follow))?;
     let (snapshot, base) = backups.swap_remove(plan.backup);
     // Its confirmation is checked when it is named.
     let snapshot = resolve(repo, &snapshot.id.to_string(), &SnapshotFilter::default()).await?;
