@@ -24,7 +24,9 @@ fn served() -> World {
         "initdb",
         &["-D", "data", "-U", "postgres", "-A", "trust", "--wal-segsize=1", "--no-sync", "--data-checksums"],
     );
-    // What is empty in a backup may be a link.
+    // The data directory may be a link, and what is empty in a backup.
+    world.good("mv", &["data", "real"]);
+    world.good("ln", &["-s", "real", "data"]);
     world.good("mv", &["data/pg_notify", "notify"]);
     world.good("ln", &["-s", "../notify", "data/pg_notify"]);
     serve(&world);
