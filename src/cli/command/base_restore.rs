@@ -82,7 +82,13 @@ fn restore_command(session: &Session, cluster: &str) -> Result<String, CliError>
         }
     }
     for (key, value) in &settings.store.options {
-        option("--option", &format!("{key}={value}"));
+        if is_secret(key) {
+            // Every user of the database may ask for the command, and every user of the machine sees it run.
+            session
+                .warn(&format!("the server needs {key} in its environment, because it stands in no command"));
+        } else {
+            option("--option", &format!("{key}={value}"));
+        }
     }
     option("--cluster", cluster);
     let (program, rest) = words.split_at(1);
@@ -94,4 +100,28 @@ fn restore_command(session: &Session, cluster: &str) -> Result<String, CliError>
     }
     command.push_str(" %f \"%p\"");
     Ok(command)
+}
+
+/// Whether an option of a store holds what nobody may see, and not only its name or where it is.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let names = ["secret", "password", "token", "_key"].iter().any(|part| key.contains(part));
+    names && !["_id", "_file", "_command"].iter().any(|end| key.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_store_are_told_from_its_other_options() {
+        for key in ["secret_access_key", "AWS_SESSION_TOKEN", "token", "azure_client_secret", "sas_key"] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in
+            ["region", "endpoint", "access_key_id", "https.token_file", "https.token_command", "ssh.command"]
+        {
+            assert!(!is_secret(key), "{key}");
+        }
+    }
 }

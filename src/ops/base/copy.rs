@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
 
 use super::super::backup::{NodeMaker, file_time};
+use super::owner::Owner;
 use super::session::Started;
 use super::spill::Spill;
 use crate::cancel::Cancel;
@@ -80,24 +81,6 @@ pub(super) struct Copied {
     pub manifest: Manifest<Spill>,
     pub wrong: Vec<WrongPage>,
     pub wrong_count: u64,
-}
-
-/// Whom an entry belongs to, by numbers and names.
-#[derive(Default)]
-pub(super) struct Owner {
-    ids: (u32, u32),
-    names: (Vec<u8>, Vec<u8>),
-}
-
-impl Owner {
-    /// A new entry of this owner, which nobody else reads.
-    pub(super) fn entry(&self, name: &[u8], kind: NodeKind) -> Node {
-        let mut node = Node::new(name.to_vec(), kind);
-        node.mode = if kind == NodeKind::Directory { 0o700 } else { 0o600 };
-        (node.uid, node.gid) = self.ids;
-        (node.user, node.group) = self.names.clone();
-        node
-    }
 }
 
 /// Reads a data directory; for a thread that may wait.
@@ -261,7 +244,7 @@ impl Copier {
     fn enter(&mut self, entry: &Entry, names: &[Vec<u8>]) -> Result<(), Error> {
         let Some(name) = names.last() else {
             let node = self.nodes.make(entry.name(), entry.stat(), 0);
-            self.owner = Owner { ids: (node.uid, node.gid), names: (node.user, node.group) };
+            self.owner = Owner::of(node);
             return Ok(());
         };
         let (mut node, failures) = self.nodes.make_directory(entry, 0);
@@ -314,13 +297,14 @@ impl Copier {
         names: &[Vec<u8>],
         manifest: &mut Manifest<Spill>,
     ) -> Result<(), Error> {
-        if names == [WAL] {
-            // A link to where the log really is becomes a directory, as all that is in it is left out.
-            self.made(WAL)?;
-            return self.end_empty(names);
-        }
-        if self.fate(names) != Fate::Keep {
-            return Ok(());
+        match self.fate(names) {
+            Fate::Keep => {}
+            Fate::Leave => return Ok(()),
+            // A link to where the log really is, for one, becomes a directory that the server expects: all in it is left out.
+            Fate::Empty => {
+                self.made(entry.name())?;
+                return self.end_empty(names);
+            }
         }
         if entry.stat().is_file() {
             return self.file(entry, names, manifest);
@@ -453,9 +437,14 @@ impl Copier {
             let Some(reader) = open(entry)? else { break };
             let mut content = vec![0; usize::try_from(reader.stat().size.min(1 << 16)).unwrap_or(0)];
             let read = fill(&reader, &mut content, 0)?;
+            let begun = (self.started.start, self.started.timeline);
             match Control::parse(&content[..read]) {
-                Ok(control) if control.system == self.layout.system => return Ok(content),
-                Ok(_) => return Err(BaseError::OtherServer.into()),
+                Ok(control) if control.has_begun(self.layout.system, begun) => return Ok(content),
+                Ok(_) => {
+                    let (path, fault) =
+                        (self.layout.directory.clone(), "its control file knows of no such backup");
+                    return Err(BaseError::NotItsDirectory { path, fault }.into());
+                }
                 Err(error) => fault = error,
             }
         }

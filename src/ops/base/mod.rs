@@ -13,6 +13,7 @@
 
 mod archive;
 mod copy;
+mod owner;
 pub mod restore;
 mod session;
 mod spill;
@@ -138,6 +139,7 @@ impl Foreign for Base<'_> {
         if !facts.same_server(&self.facts) {
             return Err(BaseError::OtherServer.into());
         }
+        facts.check()?;
         let started = session.start(&facts, self.options.fast).await?;
         self.check_early(&started).await?;
         let copied = self.copy(feed, &mut session, &started).await?;

@@ -79,11 +79,14 @@ impl Session {
         for setting in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
             connection.query(&format!("SET {setting} = 0")).await?;
         }
-        // Only PostgreSQL 14 and later end idle sessions.
-        match connection.query("SET idle_session_timeout = 0").await {
-            Ok(_) | Err(PgError::Server { .. }) => Ok(Self { connection }),
-            Err(error) => Err(error.into()),
+        // Only PostgreSQL 14 and later end idle sessions, and only 17 and later long transactions.
+        for setting in ["idle_session_timeout", "transaction_timeout"] {
+            match connection.query(&format!("SET {setting} = 0")).await {
+                Ok(_) | Err(PgError::Server { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(Self { connection })
     }
 
     /// Ends it.
@@ -113,6 +116,9 @@ impl Session {
         for name in AT_LEAST {
             settings.push((name.to_owned(), known.number(name)?));
         }
+        // Whoever started the server may have named a link to it, and links are not followed.
+        let directory = PathBuf::from(known.text("data_directory")?);
+        let directory = directory.canonicalize().unwrap_or(directory);
         // The system identifier is shown as a signed number.
         let system = system.parse::<i64>().map_err(|_| answer("system identifier"))? as u64;
         Ok(Facts {
@@ -120,7 +126,7 @@ impl Session {
             version: version.parse().map_err(|_| answer("version"))?,
             catalog: catalog.parse().map_err(|_| answer("catalog version"))?,
             standby: standby != "f",
-            directory: PathBuf::from(known.text("data_directory")?),
+            directory,
             segment_size: known.number("wal_segment_size")?,
             page_size: known.number("block_size")?,
             file_pages: known.number("segment_size")?,
@@ -255,8 +261,14 @@ impl Facts {
             Ok(bytes) => bytes,
         };
         // A file that is just being written is read again by the copy, which is what counts.
-        if Control::parse(&bytes).is_ok_and(|control| control.system != self.system) {
-            return Err(other("it is another server's").into());
+        if let Ok(control) = Control::parse(&bytes) {
+            if control.system != self.system {
+                return Err(other("it is another server's").into());
+            }
+            // A standby of this server on this machine has the same identifier.
+            if !control.in_production {
+                return Err(other("it is that of a standby, or of a server that does not run").into());
+            }
         }
         for name in REAL {
             let path = self.directory.join(name);

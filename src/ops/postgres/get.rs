@@ -161,9 +161,26 @@ async fn absent(
     };
     let archived = archived(repo, (cluster, history), timeline).await?;
     match judge(file, &archived) {
+        Absence::Gap { .. } if began_later(repo, (cluster, history), file).await? => Ok(Got::Absent),
         Absence::Gap { later } if !allow_gap => Err(LogError::Gap { file, later }.into()),
         Absence::Gap { .. } | Absence::End => Ok(Got::Absent),
     }
+}
+
+/// Whether this is the history of a timeline, and nothing is archived of any before it: then it is older than the archive. A server
+/// that goes on to a later timeline asks for it all the same; one that looks for the newest began on a timeline before it.
+async fn began_later(
+    repo: &Repository,
+    (cluster, history): (&StoredCluster, &History),
+    file: LogFile,
+) -> Result<bool, Error> {
+    let LogFile::History(asked) = file else { return Ok(false) };
+    let listed = repo.list_logs(&LogName::history_prefix(cluster.id, history.number)).await?;
+    let timelines = listed.iter().filter_map(|listed| match listed.name.file {
+        LogFile::History(timeline) => Some(timeline),
+        other => other.segment().map(|name| name.timeline),
+    });
+    Ok(timelines.min().is_none_or(|first| first >= asked))
 }
 
 /// What is archived of one timeline, and the histories of all.

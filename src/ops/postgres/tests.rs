@@ -162,6 +162,20 @@ async fn what_is_absent_and_what_is_missing_are_told_apart() {
 }
 
 #[tokio::test]
+async fn an_archive_that_began_on_a_later_timeline_has_no_history_of_it() {
+    let world = World::new().await;
+    let later = name(7).replacen("00000001", "00000003", 1);
+    world.write(&later, &sample(7).1);
+    world.push(&later).await.unwrap();
+    world.write("00000004.history", b"1\t0/100000\tx\n2\t0/200000\tx\n3\t0/8365B8\tx\n");
+    world.push("00000004.history").await.unwrap();
+    assert_eq!(world.get("00000003.history").await.unwrap(), Got::Absent);
+    world.push(&name(7)).await.unwrap();
+    let hole = world.get("00000003.history").await;
+    assert!(matches!(hole, Err(Error::Log(LogError::Gap { .. }))), "{hole:?}");
+}
+
+#[tokio::test]
 async fn another_server_is_another_history_if_somebody_says_so() {
     let world = World::new().await;
     world.push(&name(7)).await.unwrap();

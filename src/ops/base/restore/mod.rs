@@ -136,7 +136,7 @@ async fn choose(
     let archive: Option<HistoryInfo> = { archives }.find(|one| one.history.number == history);
     let archive = archive.ok_or(BaseError::NoBase)?;
     let known: Vec<&PostgresBackup> = backups.iter().map(|(_, base)| base).collect();
-    let plan = plan::plan(&known, &archive, (&options.target, options.follow))?;
+    let plan = plan::plan(&known, &archive, (&options.target, options.exclusive, options.follow))?;
     let (snapshot, base) = backups.swap_remove(plan.backup);
     // Its confirmation is checked when it is named.
     let snapshot = resolve(repo, &snapshot.id.to_string(), &SnapshotFilter::default()).await?;
@@ -175,6 +175,8 @@ fn settings(
     };
     let timeline = match options.follow {
         Follow::Latest if options.standby => "latest".to_owned(),
+        // By its number the server demands its history, which no archive has that began on it.
+        _ if plan.timeline == base.timeline => "current".to_owned(),
         _ => plan.timeline.to_string(),
     };
     let mut lines = vec![
@@ -183,18 +185,10 @@ fn settings(
         // The archive is the other server's until somebody says so.
         ("archive_mode", "off".to_owned()),
     ];
-    let moment = match &options.target {
-        Target::Time(time) => Some(("recovery_target_time", place::moment(*time))),
-        Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
-        Target::Name(name) => Some(("recovery_target_name", name.clone())),
-        Target::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
-        Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
-        Target::Latest => None,
-    };
-    if let Some(moment) = moment {
+    lines.extend(targets(&options.target));
+    if options.target != Target::Latest {
         let inclusive = if options.exclusive { "off" } else { "on" };
         lines.extend([
-            moment,
             ("recovery_target_inclusive", inclusive.to_owned()),
             ("recovery_target_action", action.to_owned()),
         ]);
@@ -209,6 +203,30 @@ fn settings(
         text.push_str(&format!("# the server had {name} = {value}; recovery needs no less\n"));
     }
     Ok(text)
+}
+
+/// All settings of the server that say where recovery ends. Those that are not meant are empty: one that an earlier restore has
+/// left in the directory would end it there, and two are an error. The one that counts comes last, because the server checks
+/// them in turn.
+fn targets(target: &Target) -> Vec<(&'static str, String)> {
+    const ALL: [&str; 5] = [
+        "recovery_target",
+        "recovery_target_lsn",
+        "recovery_target_name",
+        "recovery_target_time",
+        "recovery_target_xid",
+    ];
+    let counts = match target {
+        Target::Time(time) => Some((ALL[3], place::moment(*time))),
+        Target::Lsn(lsn) => Some((ALL[1], lsn.to_string())),
+        Target::Name(name) => Some((ALL[2], name.clone())),
+        Target::Xid(xid) => Some((ALL[4], xid.to_string())),
+        Target::Immediate => Some((ALL[0], "immediate".to_owned())),
+        Target::Latest => None,
+    };
+    let name = counts.as_ref().map(|(name, _)| *name);
+    let empty = ALL.into_iter().filter(|other| Some(*other) != name).map(|other| (other, String::new()));
+    empty.chain(counts).collect()
 }
 
 /// Writes everything, what makes it a data directory last.
@@ -275,4 +293,21 @@ fn without() -> Result<Filter, Error> {
     }
     rules.exclude(&[b"/", TABLESPACES, b"/*"].concat(), false)?;
     Ok(rules.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::Lsn;
+
+    #[test]
+    fn a_target_that_an_earlier_restore_has_left_does_not_count() {
+        let lsn = targets(&Target::Lsn(Lsn(0x10_0000_0000)));
+        assert_eq!(lsn.len(), 5);
+        assert_eq!(lsn[4], ("recovery_target_lsn", "10/0".to_owned()));
+        assert!(lsn[..4].iter().all(|(_, value)| value.is_empty()));
+        let latest = targets(&Target::Latest);
+        assert_eq!(latest.len(), 5);
+        assert!(latest.iter().all(|(_, value)| value.is_empty()));
+    }
 }

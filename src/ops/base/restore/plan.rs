@@ -68,7 +68,7 @@ struct Leg<'a> {
 pub(super) fn plan(
     backups: &[&PostgresBackup],
     history: &HistoryInfo,
-    (target, follow): (&Target, Follow),
+    (target, exclusive, follow): (&Target, bool, Follow),
 ) -> Result<Plan, BaseError> {
     if backups.is_empty() {
         return Err(BaseError::NoBase);
@@ -81,7 +81,8 @@ pub(super) fn plan(
         if too_late_for(base, target) {
             continue;
         }
-        match reach(base, history, follow).and_then(|reached| judge(reached, (at, base), target)) {
+        match reach(base, history, follow).and_then(|reached| judge(reached, (at, base), (target, exclusive)))
+        {
             Ok(plan) => return Ok(plan),
             // What the newest backup lacks is the nearest to what was asked for.
             Err(error) => refused = refused.or(Some(error)),
@@ -199,7 +200,7 @@ fn check_contents(
 fn judge(
     Reached { timeline, end, last_commit, hole }: Reached,
     (backup, base): (usize, &PostgresBackup),
-    target: &Target,
+    (target, exclusive): (&Target, bool),
 ) -> Result<Plan, BaseError> {
     let nearest = |at: u64| BaseError::Hole { at: Lsn(at), last_commit };
     if end < base.stop {
@@ -211,7 +212,10 @@ fn judge(
         (Target::Lsn(lsn), None) if lsn.0 > end => {
             return Err(BaseError::TooLate { end: Lsn(end), last_commit });
         }
-        (Target::Time(time), hole) if last_commit.is_none_or(|last| last < *time) => {
+        // A server that is to stop behind a time knows that it is there by a commit after it, and ends with an error without one.
+        (Target::Time(time), hole)
+            if last_commit.is_none_or(|last| last < *time || (last == *time && !exclusive)) =>
+        {
             return Err(hole.map_or(BaseError::TooLate { end: Lsn(end), last_commit }, nearest));
         }
         _ => {}
@@ -288,7 +292,7 @@ mod tests {
         target: Target,
         follow: Follow,
     ) -> Result<Plan, BaseError> {
-        plan(&backups.iter().collect::<Vec<_>>(), history, (&target, follow))
+        plan(&backups.iter().collect::<Vec<_>>(), history, (&target, false, follow))
     }
 
     #[test]
@@ -304,6 +308,9 @@ mod tests {
         assert_eq!(taken(Target::Latest).unwrap(), 2);
         assert!(matches!(taken(Target::Time(2)), Err(BaseError::TooEarly { earliest: 3 })));
         assert!(matches!(taken(Target::Time(31)), Err(BaseError::TooLate { last_commit: Some(30), .. })));
+        assert!(matches!(taken(Target::Time(30)), Err(BaseError::TooLate { last_commit: Some(30), .. })));
+        let before = plan(&backups.each_ref(), &whole, (&Target::Time(30), true, Follow::Latest));
+        assert_eq!(before.unwrap().backup, 2, "just before the last commit");
         assert!(matches!(taken(Target::Lsn(Lsn(at(31) + 1))), Err(BaseError::TooLate { .. })));
         assert!(matches!(found(&[], &whole, Target::Latest, Follow::Latest), Err(BaseError::NoBase)));
     }
