@@ -166,8 +166,11 @@ impl SftpStore {
                 Err(error) => return Err(error),
             }
         }
-        if line.link_stat(target).await.is_ok() {
-            return Err(SftpError::Exists { path: target.to_owned() });
+        match line.link_stat(target).await {
+            Ok(_) => return Err(SftpError::Exists { path: target.to_owned() }),
+            Err(error) if error.is_missing() => {}
+            // Not every server keeps to the protocol: what may be there must not be renamed over.
+            Err(error) => return Err(error),
         }
         // Its directory is gone, or it may not be written to: renaming is no better.
         if let Some(error) = refused.filter(|error| error.is_missing()) {

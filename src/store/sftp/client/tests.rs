@@ -146,6 +146,15 @@ async fn a_name_is_given_once() {
 }
 
 #[tokio::test]
+async fn nothing_is_renamed_to_a_name_that_may_be_taken() {
+    let extensions = &[("fsync@openssh.com", "1")];
+    let (place, store, asked) = made(Manner { extensions, fails: Some((7, 4)), ..Manner::default() });
+    assert!(store.put(&key("a"), body("x")).await.is_err());
+    assert!(!asked.lock().unwrap().iter().any(|noted| noted.starts_with("rename")));
+    assert!(!place.path().join("store/a").exists());
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_sync_stores_nothing_unless_it_may() {
     for manner in [
         Manner { extensions: &[("hardlink@openssh.com", "1")], ..Manner::default() },
