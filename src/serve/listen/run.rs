@@ -126,8 +126,7 @@ async fn watch(keeper: &Keeper, mut known: State, again: &Notify, env: &StoreEnv
         let found = state(keeper.options());
         if asked || found != known {
             // Taken before they are read: what changes meanwhile is seen the next time.
-            known = found;
-            keeper.reload();
+            known = if keeper.reload() { found } else { State::new() };
         }
     }
 }
