@@ -153,6 +153,15 @@ async fn a_store_behind_a_door_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_begun_and_then_left_alone_holds_up_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let store = store(options(place.path(), Role::Writer));
+    let mut alone = std::pin::pin!(store.list(""));
+    let _ = futures::poll!(alone.as_mut());
+    assert!(store.list("").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_are_all_answered() {
     let place = tempfile::tempdir().unwrap();
     let store = store(options(place.path(), Role::Writer));

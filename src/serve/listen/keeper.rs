@@ -158,11 +158,15 @@ impl Keeper {
         &self.options
     }
 
-    /// Reads the files again, and ends the connections of those whose lines are gone or others now.
-    pub(super) fn reload(&self) {
+    /// Reads the files again, and ends the connections of those whose lines are gone or others now. `false` if it must be tried
+    /// again though no file changes.
+    pub(super) fn reload(&self) -> bool {
         let files = match load(&self.options) {
             Ok(files) => files,
-            Err(error) => return self.log(&Happening::NotReloaded { error: &error }),
+            Err(error) => {
+                self.log(&Happening::NotReloaded { error: &error });
+                return !error.may_pass();
+            }
         };
         let tokens = files.tokens.len();
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
@@ -174,6 +178,7 @@ impl Keeper {
         let ended = gone.map(|one| one.end.raise()).count();
         drop((here, files));
         self.log(&Happening::Reloaded { tokens, ended });
+        true
     }
 
     /// Ends all connections; says how many.

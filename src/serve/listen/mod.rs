@@ -272,6 +272,13 @@ impl ListenError {
             Self::Store(error) => error.class(),
         }
     }
+
+    /// Whether the same files may do the next time: the system had no descriptor or no memory.
+    fn may_pass(&self) -> bool {
+        let Self::File { source, .. } = self else { return false };
+        let lasts = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+        source.raw_os_error().is_some() && !lasts
+    }
 }
 
 /// Lets clients in until `env.cancel` is raised; then finishes what was begun. A notification of `again` makes it read the
@@ -311,4 +318,18 @@ pub fn add_token(path: &Path, grant: &Grant) -> Result<(), ListenError> {
 fn parse(path: &Path, text: &str) -> Result<Tokens, ListenError> {
     let failed = |(line, source)| ListenError::Tokens { path: path.to_owned(), line, source };
     Tokens::parse(text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_only_could_not_be_read_now_are_tried_again() {
+        let of = |source| ListenError::File { path: PathBuf::from("tokens"), source };
+        assert!(of(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())).may_pass());
+        assert!(!of(io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error())).may_pass());
+        assert!(!of(io::ErrorKind::InvalidData.into()).may_pass());
+        assert!(!ListenError::from(NewTokenError::Grant(GrantError::Words)).may_pass());
+    }
 }

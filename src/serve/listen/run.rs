@@ -101,12 +101,12 @@ impl Listener {
     }
 }
 
-/// What tells one state of the files from the next.
+/// What tells one state of the files from the next; also a right to read them that was given later.
 type State = Vec<Option<(u64, u64, i64, i64)>>;
 
 fn state(options: &ListenOptions) -> State {
     let tls = options.tls.iter().flat_map(|files| [&files.cert, &files.key]);
-    let of = |meta: Metadata| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    let of = |meta: Metadata| (meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec());
     [&options.tokens].into_iter().chain(tls).map(|path| std::fs::metadata(path).ok().map(of)).collect()
 }
 
@@ -126,8 +126,7 @@ async fn watch(keeper: &Keeper, mut known: State, again: &Notify, env: &StoreEnv
         let found = state(keeper.options());
         if asked || found != known {
             // Taken before they are read: what changes meanwhile is seen the next time.
-            known = found;
-            keeper.reload();
+            known = if keeper.reload() { found } else { State::new() };
         }
     }
 }
@@ -185,4 +184,30 @@ pub(super) async fn run(
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_rights_change_is_read_again() {
+        let place = tempfile::tempdir().unwrap();
+        let tokens = place.path().join("tokens");
+        std::fs::write(&tokens, "").unwrap();
+        let options = ListenOptions {
+            top: place.path().to_owned(),
+            address: Address::Unix(place.path().join("socket")),
+            tls: None,
+            tokens: tokens.clone(),
+            most: 1,
+            most_of_token: 1,
+        };
+        let before = state(&options);
+        // Clocks of file systems are coarse.
+        while state(&options) == before {
+            std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o640)).unwrap();
+            std::thread::yield_now();
+        }
+    }
 }

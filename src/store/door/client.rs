@@ -64,7 +64,14 @@ impl DoorStore {
         Self(Arc::new(Inner { connect, path, place, current: Mutex::default() }))
     }
 
+    /// In a task of its own: whoever wants it may not be polled for long, and must not hold up the others then.
     async fn line(&self) -> Result<Arc<Line>, DoorError> {
+        let store = self.clone();
+        let made = tokio::spawn(async move { store.connected().await }).await;
+        made.unwrap_or_else(|error| Err(DoorError::Lost { said: error.to_string() }))
+    }
+
+    async fn connected(&self) -> Result<Arc<Line>, DoorError> {
         let mut current = self.0.current.lock().await;
         if let Some(line) = current.line.as_ref().filter(|line| !line.has_ended()) {
             return Ok(Arc::clone(line));

@@ -255,7 +255,10 @@ async fn ask(
             async { while rest.len() < TEXT_MAX && matches!(stream.read_buf(&mut rest).await, Ok(1..)) {} };
         // What has come by then is enough.
         let _ = tokio::time::timeout(SAYING, text).await;
-        return Err(refused(answer.status, &rest));
+        // Some repeat what they were asked.
+        let repeats = rest.windows(token.len()).any(|part| part == token.as_bytes());
+        let shown: &[u8] = if repeats { &[] } else { &rest };
+        return Err(refused(answer.status, shown));
     }
 }
 
@@ -340,6 +343,16 @@ mod tests {
         let web = |name: &str, port| Web { name: name.to_owned(), port, path: String::new(), pin: None };
         assert_eq!(web("host", None).authority(), "host");
         assert_eq!(web("::1", Some(8443)).authority(), "[::1]:8443");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_an_answer_repeats_is_not_shown() {
+        let web = Web { name: "host".to_owned(), port: None, path: String::new(), pin: None };
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        far.write_all(b"HTTP/1.1 400 x\r\n\r\nodd: Bearer lbt_secret\n").await.unwrap();
+        far.shutdown().await.unwrap();
+        let error = ask(&mut near, &web, "lbt_secret").await.unwrap_err().to_string();
+        assert!(error.contains("HTTP 400") && !error.contains("secret"), "{error}");
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
@@ -17,7 +17,7 @@ use object_store::{
 };
 use tokio::sync::Mutex;
 
-use super::super::door::Connect;
+use super::super::door::{Connect, DoorError};
 use super::super::local::{cut, meta};
 use super::super::objects::delete_each;
 use super::super::options::StoreEnv;
@@ -46,7 +46,9 @@ pub(super) struct Inner {
     /// Directories known to be there and to be durable.
     pub(super) known: SyncMutex<HashSet<String>>,
     /// Directories that were listed since something was last written; what was found there may not be durable.
-    pub(super) listed: Mutex<BTreeSet<String>>,
+    pub(super) listed: SyncMutex<BTreeSet<String>>,
+    /// Held while that is made durable.
+    pub(super) settling: Mutex<()>,
     /// Makes names of temporary files unique across processes.
     pub(super) nonce: u64,
     pub(super) counter: AtomicU64,
@@ -78,6 +80,15 @@ fn root_of(path: &str) -> String {
     if path.is_empty() { ".".to_owned() } else { path.to_owned() }
 }
 
+/// Does in a task of its own what is done under a lock: whoever wants it may not be polled for long, and must not hold up the
+/// others then.
+pub(super) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, SftpError>> + Send + 'static,
+) -> Result<T, SftpError> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|error| Err(DoorError::Lost { said: error.to_string() }.into()))
+}
+
 impl SftpStore {
     /// Connects to nothing yet. `path` is what the address says of the directory; `place` is the address, for messages.
     pub(in crate::store) fn new(
@@ -93,7 +104,8 @@ impl SftpStore {
             options,
             current: Mutex::default(),
             known: SyncMutex::default(),
-            listed: Mutex::default(),
+            listed: SyncMutex::default(),
+            settling: Mutex::default(),
             nonce: u64::from_le_bytes(random_array(env.random.as_ref())?),
             counter: AtomicU64::new(0),
             observer: Arc::clone(&env.observer),
@@ -101,6 +113,11 @@ impl SftpStore {
     }
 
     pub(super) async fn line(&self) -> Result<Arc<Line>, SftpError> {
+        let store = self.clone();
+        detached(async move { store.connected().await }).await
+    }
+
+    async fn connected(&self) -> Result<Arc<Line>, SftpError> {
         let mut current = self.0.current.lock().await;
         if let Some(line) = current.as_ref().filter(|line| !line.has_ended()) {
             return Ok(Arc::clone(line));
@@ -121,6 +138,10 @@ impl SftpStore {
     /// Forgets which directories are there: one of them is gone.
     pub(super) fn learn_anew(&self) {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(super) fn listed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn check_root(&self, line: &Line) -> Result<(), SftpError> {

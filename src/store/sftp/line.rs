@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::super::door::{Connect, DoorError, Far, Wires, said};
 use super::error::{At, SftpError, code};
@@ -33,15 +33,10 @@ const TICK: Duration = Duration::from_secs(20);
 /// Ticks without an answer to anything after which a connection is given up. A slow disk may take its time to sync.
 const SILENT: u32 = 15;
 
-/// A request that is open.
-struct Pending {
-    answer: oneshot::Sender<Reply>,
-    _slot: OwnedSemaphorePermit,
-}
-
 #[derive(Default)]
 struct State {
-    pending: HashMap<u32, Pending>,
+    /// Requests that are open.
+    pending: HashMap<u32, oneshot::Sender<Reply>>,
     last: u32,
     /// Why there is no connection any more.
     ended: Option<SftpError>,
@@ -51,7 +46,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     out: mpsc::UnboundedSender<Frame>,
-    slots: Arc<Semaphore>,
+    /// Told when there is room for another request. Room is kept for nobody: whoever waits for it may not be polled for long.
+    freed: Notify,
     /// Grows with every frame that comes.
     moved: AtomicU64,
     far: Arc<dyn Far>,
@@ -77,7 +73,7 @@ impl Shared {
         state.pending.clear();
         state.greeted = None;
         drop(state);
-        self.slots.close();
+        self.freed.notify_waiters();
     }
 
     fn ended(&self) -> SftpError {
@@ -107,13 +103,32 @@ impl Shared {
         }
         let pending = state.pending.remove(&id);
         drop(state);
+        self.freed.notify_waiters();
         // Requests for whose answer nobody waits have no place here.
-        if let Some(Pending { answer, .. }) = pending
+        if let Some(answer) = pending
             && let Err(Reply::Handle(handle)) = answer.send(reply)
         {
             self.tell(&Ask::Close { handle: &handle });
         }
         Ok(())
+    }
+
+    /// Sends a request, if there is room for one, and gives where the answer will come.
+    fn begin(&self, ask: &Ask<'_>) -> Result<Option<oneshot::Receiver<Reply>>, SftpError> {
+        let mut state = self.state();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
+        }
+        if state.pending.len() >= REQUESTS {
+            return Ok(None);
+        }
+        // The number is spent: this connection has done its work.
+        let next = state.last.checked_add(1).ok_or_else(lost)?;
+        let (answer, answered) = oneshot::channel();
+        state.last = next;
+        state.pending.insert(next, answer);
+        let _ = self.out.send(ask.frame(next));
+        Ok(Some(answered))
     }
 
     /// Sends a request whose answer says nothing.
@@ -243,7 +258,7 @@ impl Line {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { greeted: Some(greeted), ..State::default() }),
             out,
-            slots: Arc::new(Semaphore::new(REQUESTS)),
+            freed: Notify::new(),
             moved: AtomicU64::new(0),
             far: Arc::clone(&far),
         });
@@ -276,19 +291,14 @@ impl Line {
     /// Sends a request when there is room for one, and waits for the answer.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Reply, SftpError> {
         let shared = &self.held.0;
-        let slot = Arc::clone(&shared.slots).acquire_owned().await.map_err(|_| shared.ended())?;
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut state = shared.state();
-            if let Some(error) = &state.ended {
-                return Err(error.clone());
+        let answered = loop {
+            // Before it is looked, so that no room is missed that there is between the two.
+            let freed = shared.freed.notified();
+            if let Some(answered) = shared.begin(ask)? {
+                break answered;
             }
-            // The number is spent: this connection has done its work.
-            let next = state.last.checked_add(1).ok_or_else(lost)?;
-            state.last = next;
-            state.pending.insert(next, Pending { answer, _slot: slot });
-            let _ = shared.out.send(ask.frame(next));
-        }
+            freed.await;
+        };
         answered.await.map_err(|_| shared.ended())
     }
 

@@ -55,15 +55,16 @@ impl SftpStore {
             while reading.len() < DIRECTORIES
                 && let Some(key) = waiting.pop()
             {
-                let path = self.path_of(&key);
-                if !all_packs || key == prefix {
-                    self.0.listed.lock().await.insert(path.clone());
-                }
-                let line = Arc::clone(&line);
+                let (path, line) = (self.path_of(&key), Arc::clone(&line));
                 reading.push(async move { (self.rows(&line, &path).await, key) });
             }
             let Some((rows, key)) = reading.next().await else { break };
-            for (name, attributes) in rows? {
+            let rows = rows?;
+            // Now, and not before it was read: what is synced in between may have got another name since.
+            if !all_packs || key == prefix {
+                self.listed().insert(self.path_of(&key));
+            }
+            for (name, attributes) in rows {
                 match look(&name, &attributes, &key) {
                     Entry::Object(meta) => found.push(meta),
                     // A name that comes twice is not gone through twice.

@@ -13,7 +13,7 @@ use object_store::PutPayload;
 
 use super::super::door::FarKind;
 use super::super::key::RESERVED;
-use super::client::SftpStore;
+use super::client::{SftpStore, detached};
 use super::error::{At, SftpError};
 use super::line::{Handle, Line, ahead};
 use super::walk::plain;
@@ -166,8 +166,11 @@ impl SftpStore {
                 Err(error) => return Err(error),
             }
         }
-        if line.link_stat(target).await.is_ok() {
-            return Err(SftpError::Exists { path: target.to_owned() });
+        match line.link_stat(target).await {
+            Ok(_) => return Err(SftpError::Exists { path: target.to_owned() }),
+            Err(error) if error.is_missing() => {}
+            // Not every server keeps to the protocol: what may be there must not be renamed over.
+            Err(error) => return Err(error),
         }
         // Its directory is gone, or it may not be written to: renaming is no better.
         if let Some(error) = refused.filter(|error| error.is_missing()) {
@@ -180,12 +183,17 @@ impl SftpStore {
 
     /// Makes what was listed durable, present and absent. Nobody writes meanwhile. Reading alone never syncs.
     async fn settle(&self, line: &Arc<Line>) -> Result<(), SftpError> {
-        let mut listed = self.0.listed.lock().await;
-        if listed.is_empty() || !self.0.options.fsync {
+        if !self.0.options.fsync {
             return Ok(());
         }
-        let directories: Vec<String> = listed.iter().cloned().collect();
-        let synced = stream::iter(directories)
+        let (store, line) = (self.clone(), Arc::clone(line));
+        detached(async move { store.settle_alone(&line).await }).await
+    }
+
+    async fn settle_alone(&self, line: &Arc<Line>) -> Result<(), SftpError> {
+        let _settling = self.0.settling.lock().await;
+        let listed = std::mem::take(&mut *self.listed());
+        let synced = stream::iter(listed.clone())
             .map(|directory| async move {
                 match self.sync_directory(line, &directory).await {
                     Err(error) if error.is_missing() => Ok(()),
@@ -193,9 +201,11 @@ impl SftpStore {
                 }
             })
             .buffer_unordered(SYNCS);
-        synced.try_for_each(|()| async { Ok(()) }).await?;
-        listed.clear();
-        Ok(())
+        let synced = synced.try_for_each(|()| async { Ok(()) }).await;
+        if synced.is_err() {
+            self.listed().extend(listed);
+        }
+        synced
     }
 
     /// A server opens a directory as it does a file, where its system does.

@@ -96,6 +96,43 @@ async fn what_was_listed_is_durable_before_anything_rests_on_it() {
 }
 
 #[tokio::test]
+async fn what_is_begun_and_then_left_alone_holds_up_nobody() {
+    let (_place, store, _) = made(Manner::default());
+    // While a connection is made.
+    let mut connecting = std::pin::pin!(store.list(""));
+    let _ = futures::poll!(connecting.as_mut());
+    store.put(&key("a"), body("x")).await.unwrap();
+    // While what was listed is made durable.
+    store.list("").await.unwrap();
+    let name = key("b");
+    let mut settling = std::pin::pin!(store.put(&name, body("x")));
+    for _ in 0..2 {
+        let _ = futures::poll!(settling.as_mut());
+        tokio::task::yield_now().await;
+    }
+    store.put(&key("c"), body("x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_room_and_is_left_alone_keeps_none() {
+    let place = tempfile::tempdir().unwrap();
+    let (env, _) = env_with(SystemClock::new());
+    let server = Arc::new(Server::new(Manner::default(), place.path()));
+    let address = (".", "sftp://test".to_owned());
+    let store = SftpStore::new(server, address, SftpOptions { fsync: true }, &env).unwrap();
+    let line = store.line().await.unwrap();
+    // Many more than may wait for an answer.
+    let mut waiting: Vec<_> = (0..2000).map(|_| Box::pin(line.link_stat("."))).collect();
+    let all = async {
+        for one in &mut waiting {
+            let _ = futures::poll!(one.as_mut());
+        }
+    };
+    tokio::task::unconstrained(all).await;
+    line.link_stat(".").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_name_is_given_once() {
     for extensions in [OPENSSH, &[("fsync@openssh.com", "1")]] {
         let (place, store, _) = made(Manner { extensions, ..Manner::default() });
@@ -106,6 +143,15 @@ async fn a_name_is_given_once() {
         assert_eq!(fs::read(place.path().join("store/a")).unwrap(), b"one");
         assert_eq!(fs::read_dir(place.path().join("store/tmp")).unwrap().count(), 0);
     }
+}
+
+#[tokio::test]
+async fn nothing_is_renamed_to_a_name_that_may_be_taken() {
+    let extensions = &[("fsync@openssh.com", "1")];
+    let (place, store, asked) = made(Manner { extensions, fails: Some((7, 4)), ..Manner::default() });
+    assert!(store.put(&key("a"), body("x")).await.is_err());
+    assert!(!asked.lock().unwrap().iter().any(|noted| noted.starts_with("rename")));
+    assert!(!place.path().join("store/a").exists());
 }
 
 #[tokio::test]
