@@ -473,5 +473,6 @@ async fn a_client_that_never_reads_is_not_read_either() {
     assert!(before < 10 * REQUESTS, "{before} requests were read of a client that takes no answer");
     cancel.raise();
     drop(release);
-    assert!(server.await.unwrap().is_err());
+    // Whichever is noticed first, the wish to stop or that nothing can be said any more.
+    assert!(matches!(server.await.unwrap(), Ok(()) | Err(ServeError::Stopped)));
 }
