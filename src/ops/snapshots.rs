@@ -101,7 +101,7 @@ impl SnapshotInfo {
     }
 
     /// What tells which of two snapshots is newer.
-    fn age(&self) -> Age {
+    pub(in crate::ops) fn age(&self) -> Age {
         (self.counted(), self.writer, self.sequence, self.id)
     }
 }
@@ -274,7 +274,7 @@ async fn by_time(
 }
 
 /// What tells which of two snapshots is newer: the time that counts before all else.
-type Age = (Timestamp, WriterId, u64, SnapshotId);
+pub(in crate::ops) type Age = (Timestamp, WriterId, u64, SnapshotId);
 
 /// The age of one of which only the name is known.
 fn age(listed: &Listed) -> Age {

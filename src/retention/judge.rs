@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::{Bucket, Limit, Policy, Rule, TagList};
 use crate::clock::Timestamp;
-use crate::id::SnapshotId;
+use crate::id::{SnapshotId, WriterId};
 
 /// How far, in nanoseconds, a writer's clock may differ from the time that counts: one day.
 pub const CLOCK_TOLERANCE: i64 = 86_400_000_000_000;
@@ -28,6 +28,8 @@ pub struct Group {
 pub struct Candidate {
     /// Its name; each stands in a list once.
     pub id: SnapshotId,
+    /// Its writer and its number there: of two that a store whose clock counts seconds got at the same time the later one is newer.
+    pub place: (WriterId, u64),
     /// Where it belongs.
     pub group: Group,
     /// When the store got it.
@@ -48,6 +50,11 @@ impl Candidate {
     /// The time that retention counts by.
     pub fn counted(&self) -> Timestamp {
         self.brought.unwrap_or(self.stored)
+    }
+
+    /// What tells which of two is newer.
+    fn age(&self) -> (Timestamp, (WriterId, u64), SnapshotId) {
+        (self.counted(), self.place, self.id)
     }
 
     /// What is to be said of it whatever the policy is.
@@ -155,7 +162,7 @@ pub fn group(candidates: &[Candidate]) -> BTreeMap<&Group, Vec<&Candidate>> {
 }
 
 impl Policy {
-    /// Judges all candidates, each within its group, newest first; equally old ones by id, the largest first.
+    /// Judges all candidates, each within its group, newest first; equally old ones by writer and number, the largest first.
     ///
     /// `now` is the store's time, as near as the caller can have it, and `zone` says when hours, days and weeks begin.
     /// Durations are measured from the newest snapshot of the group that counts, but never from later than `now`.
@@ -170,7 +177,7 @@ impl Policy {
     }
 
     fn judge_group(&self, mut group: Vec<&Candidate>, now: Timestamp, zone: &TimeZone) -> Vec<Verdict> {
-        group.sort_by_key(|candidate| Reverse((candidate.counted(), candidate.id)));
+        group.sort_by_key(|candidate| Reverse(candidate.age()));
         let mut verdicts = Vec::with_capacity(group.len());
         let mut counted = Vec::with_capacity(group.len());
         for (at, candidate) in group.iter().enumerate() {
@@ -263,6 +270,7 @@ mod tests {
     fn candidate(number: u8, time: Timestamp) -> Candidate {
         Candidate {
             id: SnapshotId::new([number; 32]),
+            place: (WriterId::new([1; 16]), number.into()),
             group: Group { host: b"host".to_vec(), job: b"job".to_vec() },
             stored: time,
             claimed: time,
@@ -473,6 +481,19 @@ mod tests {
         assert!(Policy::new().judge(&[], at(NOW), &TimeZone::UTC).is_empty());
     }
 
+    /// Ids say nothing of age.
+    #[test]
+    fn of_equally_old_ones_the_later_one_of_a_writer_is_newer() {
+        let mut two = [candidate(0, at("2026-03-01T12:00:00Z")), candidate(1, at("2026-03-01T12:00:00Z"))];
+        two[0].id = SnapshotId::new([9; 32]);
+        let policy = policy(&[(Every::Snapshot, "1")]);
+        let judged = policy.judge(&two, at("2026-03-02T12:00:00Z"), &TimeZone::UTC);
+        let verdicts = judged.values().next().unwrap();
+        let kept: Vec<_> =
+            verdicts.iter().filter(|verdict| verdict.is_kept()).map(|verdict| verdict.id).collect();
+        assert_eq!(kept, [two[1].id]);
+    }
+
     // Properties. Times lie close together, so that buckets are shared, or anywhere at all.
 
     fn time() -> impl Strategy<Value = i64> {
@@ -508,6 +529,7 @@ mod tests {
         prop::collection::vec(some_candidate(), least..40).prop_map(|mut list| {
             for (number, candidate) in (0..).zip(&mut list) {
                 candidate.id = SnapshotId::new([number; 32]);
+                candidate.place.1 = number.into();
             }
             list
         })

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{Candidate, Every, Group, Policy, Verdict};
 use crate::clock::Timestamp;
-use crate::id::SnapshotId;
+use crate::id::{SnapshotId, WriterId};
 
 /// The snapshots that restic's tests use, newest first: days of a month at 10:20:30, `+` for a tenth of a second more,
 /// then tags; or whole times.
@@ -96,6 +96,7 @@ fn candidate(place: usize, time: &str, tags: &str) -> Candidate {
     id[0] = 255 - u8::try_from(place).unwrap();
     Candidate {
         id: SnapshotId::new(id),
+        place: (WriterId::new([1; 16]), 0),
         group: Group { host: b"mopped".to_vec(), job: b"/home/user".to_vec() },
         stored: time,
         claimed: time,

@@ -131,7 +131,7 @@ impl World<'_> {
             groups.entry(group_of(&info)).or_default().push(Planned { info, fate });
         }
         for planned in groups.values_mut() {
-            planned.sort_by_key(|planned| Reverse((planned.info.counted(), planned.info.id)));
+            planned.sort_by_key(|planned| Reverse(planned.info.age()));
         }
         Ok(groups)
     }
@@ -170,6 +170,7 @@ impl World<'_> {
         let finished = began.saturating_add(duration);
         Candidate {
             id: info.id,
+            place: (info.writer, info.sequence),
             group: group_of(info),
             stored: info.stored,
             // Another tool says when a run began, not when its store got the snapshot: any moment of the run fits.
