@@ -32,19 +32,7 @@ use crate::repo::{Env, Limits, Places, Repository};
 use crate::store::{Key, Store, StoreOptions};
 
 /// Removes everything that can be removed, without any delay.
-pub(crate) const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: Some(Duration::ZERO),
-    max_unused: 0,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    fold_from: 16,
-    dry_run: false,
-};
+pub(crate) const NOW: PruneOptions = PruneOptions::AT_ONCE;
 
 /// A source, a place for local state, and a store in memory; the directory is gone when the test ends.
 pub(crate) struct World {

@@ -134,19 +134,7 @@ async fn save(repo: &Repository, source: &Path, seed: u8) -> SnapshotId {
     backup(repo, options).await.unwrap().snapshot.unwrap()
 }
 
-const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: Some(Duration::ZERO),
-    max_unused: 0,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    fold_from: 16,
-    dry_run: false,
-};
+const NOW: PruneOptions = PruneOptions::AT_ONCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_key_meets_a_nonce_twice_in_a_repository_that_has_lived() {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use lifeboat::chunk::ChunkParams;
@@ -26,19 +25,7 @@ pub type Objects = BTreeMap<String, Bytes>;
 pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Collects without any delay.
-pub const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: Some(Duration::ZERO),
-    max_unused: 0,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    fold_from: 16,
-    dry_run: false,
-};
+pub const NOW: PruneOptions = PruneOptions::AT_ONCE;
 
 /// A repository, and what it was.
 pub struct Story {

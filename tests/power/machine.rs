@@ -50,19 +50,7 @@ pub struct Leaving {
 }
 
 /// Everything at once, and as much of it as there can be: the second removal is folded with the first.
-const NOW: PruneOptions = PruneOptions {
-    grace: Duration::ZERO,
-    undo_window: Duration::ZERO,
-    young: None,
-    max_unused: 0,
-    max_repack: u64::MAX,
-    reserve: 0,
-    yes: true,
-    force: true,
-    accept_missing: false,
-    fold_from: 2,
-    dry_run: false,
-};
+const NOW: PruneOptions = PruneOptions { young: None, fold_from: 2, ..PruneOptions::AT_ONCE };
 
 /// How far a run has come: different for different facts of one run.
 pub type Stage = (bool, [usize; 3], Vec<bool>, BTreeMap<String, Option<Vec<u8>>>);

@@ -55,6 +55,21 @@ impl Default for PruneOptions {
 }
 
 impl PruneOptions {
+    /// Removes everything that can be removed, without any delay and without asking: for repositories that nobody else uses.
+    pub const AT_ONCE: Self = Self {
+        grace: Duration::ZERO,
+        undo_window: Duration::ZERO,
+        young: Some(Duration::ZERO),
+        max_unused: 0,
+        max_repack: u64::MAX,
+        reserve: 0,
+        yes: true,
+        force: true,
+        accept_missing: false,
+        fold_from: 16,
+        dry_run: false,
+    };
+
     pub(super) fn rules(&self) -> Rules {
         Rules {
             young: self.young.unwrap_or(self.grace.saturating_mul(2)),
