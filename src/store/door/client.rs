@@ -10,30 +10,23 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use tokio::sync::Mutex;
 
+use super::current::Current;
 use super::error::DoorError;
 use super::line::{Call, Connect, Line};
 use super::wire::{Answer, Ask, DATA_MAX, OBJECT_MAX, Row, WINDOW, cost};
-use crate::store::objects::delete_each;
+use crate::store::objects::{delete_each, given, not_implemented, stored};
 
 const NAME: &str = "door";
-
-#[derive(Default)]
-struct Current {
-    line: Option<Arc<Line>>,
-    /// There was one before.
-    again: bool,
-}
 
 struct Inner {
     connect: Arc<dyn Connect>,
     path: String,
     place: String,
-    current: Mutex<Current>,
+    current: Current<Line>,
 }
 
 /// A store behind a door. Clones share its connection.
@@ -61,27 +54,16 @@ fn meta(location: ObjectPath, size: u64, modified: i64) -> ObjectMeta {
 impl DoorStore {
     /// Connects to nothing yet. `path` is what the address says of the directory; `place` is the address, for messages.
     pub(in crate::store) fn new(connect: Arc<dyn Connect>, path: String, place: String) -> Self {
-        Self(Arc::new(Inner { connect, path, place, current: Mutex::default() }))
+        Self(Arc::new(Inner { connect, path, place, current: Current::default() }))
     }
 
-    /// In a task of its own: whoever wants it may not be polled for long, and must not hold up the others then.
     async fn line(&self) -> Result<Arc<Line>, DoorError> {
         let store = self.clone();
-        let made = tokio::spawn(async move { store.connected().await }).await;
-        made.unwrap_or_else(|error| Err(DoorError::Lost { said: error.to_string() }))
-    }
-
-    async fn connected(&self) -> Result<Arc<Line>, DoorError> {
-        let mut current = self.0.current.lock().await;
-        if let Some(line) = current.line.as_ref().filter(|line| !line.has_ended()) {
-            return Ok(Arc::clone(line));
-        }
-        current.line = None;
-        let hello = Ask::Open { again: current.again, path: self.0.path.clone() };
-        let line = Arc::new(Line::open(self.0.connect.as_ref(), hello).await?);
-        current.again = true;
-        current.line = Some(Arc::clone(&line));
-        Ok(line)
+        let make = |again| async move {
+            let hello = Ask::Open { again, path: store.0.path.clone() };
+            Line::open(store.0.connect.as_ref(), hello).await
+        };
+        self.0.current.line(make).await
     }
 
     async fn ask(&self, ask: Ask) -> Result<Call, DoorError> {
@@ -212,12 +194,8 @@ fn wanted(range: Option<&GetRange>) -> Result<Range<u64>> {
         None => Ok(0..u64::MAX),
         Some(GetRange::Bounded(range)) => Ok(range.clone()),
         Some(GetRange::Offset(start)) => Ok(*start..u64::MAX),
-        Some(GetRange::Suffix(_)) => not_implemented("reading the end of an object"),
+        Some(GetRange::Suffix(_)) => not_implemented(NAME, "reading the end of an object"),
     }
-}
-
-fn not_implemented<T>(operation: &str) -> Result<T> {
-    Err(Error::NotImplemented { operation: operation.to_owned(), implementer: NAME.to_owned() })
 }
 
 #[async_trait::async_trait]
@@ -229,11 +207,11 @@ impl ObjectStore for DoorStore {
         opts: PutOptions,
     ) -> Result<PutResult> {
         if opts.mode != PutMode::Create {
-            return not_implemented("replacing an object");
+            return not_implemented(NAME, "replacing an object");
         }
         let key = location.as_ref();
         self.put(key, &payload).await.map_err(|error| error.into_store(key))?;
-        Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        Ok(stored())
     }
 
     async fn put_multipart_opts(
@@ -241,7 +219,7 @@ impl ObjectStore for DoorStore {
         _: &ObjectPath,
         _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        not_implemented("a put in parts")
+        not_implemented(NAME, "a put in parts")
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> Result<GetResult> {
@@ -266,15 +244,7 @@ impl ObjectStore for DoorStore {
             let content = content.map_err(move |error| error.into_store(&key)).boxed();
             (content, size, modified, range)
         };
-        let meta = meta(location.clone(), size, modified);
-        options.check_preconditions(&meta)?;
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(content),
-            meta,
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+        given(&options, meta(location.clone(), size, modified), range, content)
     }
 
     fn delete_stream(
@@ -304,10 +274,10 @@ impl ObjectStore for DoorStore {
     }
 
     async fn list_with_delimiter(&self, _: Option<&ObjectPath>) -> Result<ListResult> {
-        not_implemented("a listing by level")
+        not_implemented(NAME, "a listing by level")
     }
 
     async fn copy_opts(&self, _: &ObjectPath, _: &ObjectPath, _: CopyOptions) -> Result<()> {
-        not_implemented("a copy")
+        not_implemented(NAME, "a copy")
     }
 }

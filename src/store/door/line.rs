@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::current::Ends;
 use super::error::{DoorError, said};
 use super::wire::{
     Answer, Ask, Frame, REQUESTS, Role, WAITING, WINDOW, WireError, cost, read_preamble, write_preamble,
@@ -236,6 +237,12 @@ impl Drop for Line {
     }
 }
 
+impl Ends for Line {
+    fn has_ended(&self) -> bool {
+        self.0.open().ended.is_some()
+    }
+}
+
 impl Line {
     /// Makes one and waits until the other side has let us in.
     pub(super) async fn open(connect: &dyn Connect, hello: Ask) -> Result<Self, DoorError> {
@@ -265,10 +272,6 @@ impl Line {
         }
         tokio::spawn(watch(Arc::downgrade(&shared)));
         Ok(line)
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.0.open().ended.is_some()
     }
 
     /// Sends a request when there is room for one.

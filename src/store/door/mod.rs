@@ -1,6 +1,6 @@
 //! A directory on another machine, reached through a door that its owner opens: the client side of `serve`.
 //!
-//! `wire` is what travels, for both sides, and `message` what it says; `line` is one connection; `client` is the store; `ssh` and `https`
+//! `wire` is what travels, for both sides, and `message` what it says; `line` is one connection, and `current` the one that there is; `client` is the store; `ssh` and `https`
 //! make connections, the latter with `trust` for the server and `token` for itself.
 //!
 //! # Invariants
@@ -8,6 +8,7 @@
 //! requests. A reply that breaks the rules ends the connection, never the program.
 
 mod client;
+mod current;
 mod error;
 mod https;
 mod line;
@@ -18,6 +19,7 @@ mod trust;
 pub mod wire;
 
 pub(super) use client::DoorStore;
+pub(super) use current::{Current, Ends, detached};
 pub(crate) use error::DoorError;
 pub(super) use error::{FarKind, said};
 pub(super) use https::{Https, Web};

@@ -32,14 +32,14 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use self::disk::{Disk, Kind, RealDisk};
 pub(super) use self::read::{cut, meta};
 pub use self::shelf::{Incoming, Listing, Reading, Shelf};
-use super::objects::delete_each;
+use super::objects::{delete_each, given, not_implemented, stored};
 use super::options::StoreEnv;
 use super::pool::Pool;
 use crate::event::{Event, Observer};
@@ -335,10 +335,6 @@ impl<D> fmt::Display for LocalStore<D> {
     }
 }
 
-fn not_implemented<T>(operation: &str) -> Result<T> {
-    Err(Error::NotImplemented { operation: operation.to_owned(), implementer: NAME.to_owned() })
-}
-
 #[async_trait::async_trait]
 impl<D: Disk> ObjectStore for LocalStore<D> {
     async fn put_opts(
@@ -348,11 +344,11 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
         opts: PutOptions,
     ) -> Result<PutResult> {
         if opts.mode != PutMode::Overwrite {
-            return not_implemented("a conditional put");
+            return not_implemented(NAME, "a conditional put");
         }
         let path = self.0.path_of(location);
         self.blocking(location.as_ref(), move |inner| inner.put(&path, &payload)).await?;
-        Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        Ok(stored())
     }
 
     async fn put_multipart_opts(
@@ -360,7 +356,7 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
         _: &ObjectPath,
         _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        not_implemented("a put in parts")
+        not_implemented(NAME, "a put in parts")
     }
 
     /// A range is read at once; a whole object only when its content is polled, so that its size can be judged first.
@@ -371,7 +367,6 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
         let read =
             self.blocking(&key, move |inner| inner.open_and_read(&path, wanted.as_ref(), head)).await?;
         let meta = read.meta(location);
-        options.check_preconditions(&meta)?;
         let range = read.range.clone();
         let store = self.clone();
         let content = async move {
@@ -384,13 +379,7 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
         };
         let stream: BoxStream<'static, Result<bytes::Bytes>> =
             if head { futures::stream::empty().boxed() } else { futures::stream::once(content).boxed() };
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(stream),
-            meta,
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+        given(&options, meta, range, stream)
     }
 
     fn delete_stream(
@@ -429,11 +418,11 @@ impl<D: Disk> ObjectStore for LocalStore<D> {
     }
 
     async fn list_with_delimiter(&self, _: Option<&ObjectPath>) -> Result<ListResult> {
-        not_implemented("a listing by level")
+        not_implemented(NAME, "a listing by level")
     }
 
     async fn copy_opts(&self, _: &ObjectPath, _: &ObjectPath, _: CopyOptions) -> Result<()> {
-        not_implemented("a copy")
+        not_implemented(NAME, "a copy")
     }
 }
 

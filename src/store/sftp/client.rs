@@ -12,14 +12,14 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::Mutex;
 
-use super::super::door::{Connect, DoorError};
+use super::super::door::{Connect, Current};
 use super::super::local::{cut, meta};
-use super::super::objects::delete_each;
+use super::super::objects::{delete_each, given, not_implemented, stored};
 use super::super::options::StoreEnv;
 use super::error::SftpError;
 use super::line::{Handle, Line, ahead};
@@ -42,7 +42,7 @@ pub(super) struct Inner {
     pub(super) root: String,
     place: String,
     pub(super) options: SftpOptions,
-    current: Mutex<Option<Arc<Line>>>,
+    current: Current<Line>,
     /// Directories known to be there and to be durable.
     pub(super) known: SyncMutex<HashSet<String>>,
     /// Directories that were listed since something was last written; what was found there may not be durable.
@@ -80,15 +80,6 @@ fn root_of(path: &str) -> String {
     if path.is_empty() { ".".to_owned() } else { path.to_owned() }
 }
 
-/// Does in a task of its own what is done under a lock: whoever wants it may not be polled for long, and must not hold up the
-/// others then.
-pub(super) async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, SftpError>> + Send + 'static,
-) -> Result<T, SftpError> {
-    let ended = tokio::spawn(work).await;
-    ended.unwrap_or_else(|error| Err(DoorError::Lost { said: error.to_string() }.into()))
-}
-
 impl SftpStore {
     /// Connects to nothing yet. `path` is what the address says of the directory; `place` is the address, for messages.
     pub(in crate::store) fn new(
@@ -102,7 +93,7 @@ impl SftpStore {
             root: root_of(path),
             place,
             options,
-            current: Mutex::default(),
+            current: Current::default(),
             known: SyncMutex::default(),
             listed: SyncMutex::default(),
             settling: Mutex::default(),
@@ -114,18 +105,8 @@ impl SftpStore {
 
     pub(super) async fn line(&self) -> Result<Arc<Line>, SftpError> {
         let store = self.clone();
-        detached(async move { store.connected().await }).await
-    }
-
-    async fn connected(&self) -> Result<Arc<Line>, SftpError> {
-        let mut current = self.0.current.lock().await;
-        if let Some(line) = current.as_ref().filter(|line| !line.has_ended()) {
-            return Ok(Arc::clone(line));
-        }
-        *current = None;
-        let line = Arc::new(Line::open(self.0.connect.as_ref()).await?);
-        *current = Some(Arc::clone(&line));
-        Ok(line)
+        let make = |_| async move { Line::open(store.0.connect.as_ref()).await };
+        self.0.current.line(make).await
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
@@ -290,10 +271,6 @@ impl Opened {
     }
 }
 
-fn not_implemented<T>(operation: &str) -> Result<T> {
-    Err(Error::NotImplemented { operation: operation.to_owned(), implementer: NAME.to_owned() })
-}
-
 #[async_trait::async_trait]
 impl ObjectStore for SftpStore {
     async fn put_opts(
@@ -303,11 +280,11 @@ impl ObjectStore for SftpStore {
         opts: PutOptions,
     ) -> Result<PutResult> {
         if opts.mode != PutMode::Create {
-            return not_implemented("replacing an object");
+            return not_implemented(NAME, "replacing an object");
         }
         let key = location.as_ref();
         self.put(key, &payload).await.map_err(|error| error.into_store(key))?;
-        Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        Ok(stored())
     }
 
     async fn put_multipart_opts(
@@ -315,7 +292,7 @@ impl ObjectStore for SftpStore {
         _: &ObjectPath,
         _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        not_implemented("a put in parts")
+        not_implemented(NAME, "a put in parts")
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> Result<GetResult> {
@@ -331,15 +308,7 @@ impl ObjectStore for SftpStore {
             let content = opened.content(range.clone()).map_err(move |error| error.into_store(&key));
             (content.boxed(), size, modified, range)
         };
-        let meta = meta(location.clone(), size, modified);
-        options.check_preconditions(&meta)?;
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(content),
-            meta,
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+        given(&options, meta(location.clone(), size, modified), range, content)
     }
 
     fn delete_stream(
@@ -367,11 +336,11 @@ impl ObjectStore for SftpStore {
     }
 
     async fn list_with_delimiter(&self, _: Option<&ObjectPath>) -> Result<ListResult> {
-        not_implemented("a listing by level")
+        not_implemented(NAME, "a listing by level")
     }
 
     async fn copy_opts(&self, _: &ObjectPath, _: &ObjectPath, _: CopyOptions) -> Result<()> {
-        not_implemented("a copy")
+        not_implemented(NAME, "a copy")
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::super::door::{Connect, DoorError, Far, Wires, said};
+use super::super::door::{Connect, DoorError, Ends, Far, Wires, said};
 use super::error::{At, SftpError, code};
 use super::wire::{
     Ask, Attributes, Features, Frame, Hello, Mode, PIECE, Reply, Row, VERSION, WireError, parse_limits,
@@ -249,6 +249,12 @@ pub(super) fn ahead(piece: u32) -> usize {
     (WINDOW / piece.max(1)).clamp(4, 64) as usize
 }
 
+impl Ends for Line {
+    fn has_ended(&self) -> bool {
+        self.held.0.state().ended.is_some()
+    }
+}
+
 impl Line {
     /// Makes one and waits until the other side has let us in and has said what it can.
     pub(super) async fn open(connect: &dyn Connect) -> Result<Self, SftpError> {
@@ -282,10 +288,6 @@ impl Line {
             (line.read_max, line.write_max) = parse_limits(answer).ok_or_else(|| line.odd())?;
         }
         Ok(line)
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.held.0.state().ended.is_some()
     }
 
     /// Sends a request when there is room for one, and waits for the answer.

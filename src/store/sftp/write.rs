@@ -11,9 +11,9 @@ use futures::stream::{self, FuturesUnordered};
 use futures::{StreamExt, TryStreamExt};
 use object_store::PutPayload;
 
-use super::super::door::FarKind;
+use super::super::door::{FarKind, detached};
 use super::super::key::RESERVED;
-use super::client::{SftpStore, detached};
+use super::client::SftpStore;
 use super::error::{At, SftpError};
 use super::line::{Handle, Line, ahead};
 use super::walk::plain;
