@@ -181,6 +181,25 @@ pub(crate) async fn transfer(
     Ok(Transferred { brought, root: done.root, base: Base { packs: done.packs } })
 }
 
+/// Stores what `foreign` sends; `loose` if the entries of its root come in any order.
+async fn gather(
+    repo: &Repository,
+    (index, journal): (&mut LoadedIndex, &Path),
+    (how, base): (How, Option<&[PackId]>),
+    (foreign, loose): (&impl Foreign, bool),
+) -> Result<Gathered, Error> {
+    let pass = Pass::new(repo, how, index, base)?;
+    let (mut feed, messages) = Feed::new(&pass.sink, loose);
+    let counts = feed.counts();
+    let beside = Box::pin(async move {
+        foreign.send(&mut feed).await?;
+        feed.finish().await
+    });
+    let work = move |plan: &_, sink: &_| intake::work((plan, sink), messages, loose);
+    let gathered = Box::pin(pass.run(repo, (index, journal), work, beside)).await?;
+    Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
+}
+
 fn bytes_so_far(repo: &Repository) -> u64 {
     total(&repo.env().observer.counters().bytes)
 }
@@ -215,16 +234,8 @@ impl<F: Foreign> Subject for Arriving<'_, F> {
         let before = bytes_so_far(repo);
         let total = total.map(|total| total.saturating_add(before));
         let how = How { phase: self.phase(), level, dry_run: self.dry_run(), timeless: false, total };
-        let pass = Pass::new(repo, how, index, self.base.map(|base| &base.packs[..]))?;
-        let (mut feed, messages) = Feed::new(&pass.sink, false);
-        let counts = feed.counts();
-        let beside = Box::pin(async move {
-            self.foreign.send(&mut feed).await?;
-            feed.finish().await
-        });
-        let work = |plan: &_, sink: &_| intake::work((plan, sink), messages, false);
-        let gathered = Box::pin(pass.run(repo, (index, journal), work, beside)).await?;
-        Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
+        let base = self.base.map(|base| &base.packs[..]);
+        gather(repo, (index, journal), (how, base), (self.foreign, false)).await
     }
 
     async fn accept(&self, _: &Gathered) -> Result<(), Error> {

@@ -8,11 +8,10 @@ use std::path::Path;
 
 use super::super::job::JobPlace;
 use super::super::options::{BackupOptions, BackupSummary};
-use super::super::run::{Gathered, How, Pass};
+use super::super::run::{Gathered, How};
 use super::super::save::{Subject, save};
 use super::super::state::StateFile;
-use super::feed::Counts;
-use super::{Feed, Foreign, intake};
+use super::{Foreign, gather};
 use crate::error::Error;
 use crate::event::Phase;
 use crate::format::snapshot::Snapshot;
@@ -69,16 +68,7 @@ impl<O: Own> Subject for Owned<'_, O> {
     ) -> Result<Gathered, Error> {
         let (phase, level, total) = (self.phase(), self.options.level, self.own.total());
         let how = How { phase, level, dry_run: self.dry_run(), timeless: false, total };
-        let pass = Pass::new(repo, how, index, None)?;
-        let (mut feed, messages) = Feed::new(&pass.sink, true);
-        let counts = feed.counts();
-        let beside = Box::pin(async move {
-            self.own.send(&mut feed).await?;
-            feed.finish().await
-        });
-        let work = |plan: &_, sink: &_| intake::work((plan, sink), messages, true);
-        let gathered = Box::pin(pass.run(repo, (index, journal), work, beside)).await?;
-        Ok(Gathered { tally: Counts::tally(&counts), ..gathered })
+        gather(repo, (index, journal), (how, None), (self.own, true)).await
     }
 
     async fn accept(&self, _: &Gathered) -> Result<(), Error> {
