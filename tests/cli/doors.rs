@@ -58,22 +58,22 @@ fn made(place: &Place) -> String {
     plain
 }
 
-#[test]
-fn every_verb_works_behind_a_door() {
-    let place = Place::empty();
-    let plain = made(&place);
-    let run = |args: &[&str]| over(&place, &plain, args).exits(0);
+/// Saves `src`, and does with it what there is to do, in a repository that was made.
+pub(crate) fn every_verb_works(place: &Place, run: &dyn Fn(&[&str]) -> Run) {
     run(&["backup", "src"]);
     place.write("src/c", b"third\n");
     run(&["backup", "src"]);
     run(&["verify", "--data"]);
-    run(&["doctor"]);
+    let checks = run(&["doctor", "--json"]).objects();
+    let state = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap()["state"].clone();
+    assert!(state("store") == "ok" && !state("space").is_null(), "{checks:?}");
     let source = place.path("src");
     run(&["restore", &format!("latest:{}", source.display()), "--target", "target"]);
     let differ = std::process::Command::new("diff").arg("-r").args([&source, &place.path("target")]).status();
     assert!(differ.unwrap().success());
     assert_eq!(run(&["cat", &format!("latest:{}", source.join("c").display())]).out, "third\n");
     run(&["hold", "add", "latest"]);
+    run(&["tag", "latest", "--add", "x"]);
     run(&["forget", "--keep-last", "1"]);
     run(&["prune", "--grace", "0s", "--undo-window", "0s", "--force", "--yes"]);
     run(&["verify", "--data"]);
@@ -81,6 +81,14 @@ fn every_verb_works_behind_a_door() {
     let init = place.bare().args(["init", "-q", "--new-key-file", "second.key", "-r"]).arg(&second).output();
     Run::of(init.unwrap()).exits(0);
     run(&["copy", "--to", second.to_str().unwrap(), "--to-key-file", "second.key"]);
+}
+
+#[test]
+fn every_verb_works_behind_a_door() {
+    let place = Place::empty();
+    let plain = made(&place);
+    let run = |args: &[&str]| over(&place, &plain, args).exits(0);
+    every_verb_works(&place, &run);
     // The same directory without a door shows the same repository.
     let near = place.command().env("LIFEBOAT_REPO", place.path("server")).arg("verify").output().unwrap();
     Run::of(near).exits(0);

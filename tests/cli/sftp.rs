@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::doors::every_verb_works;
 use crate::support::{Place, Run, noise};
 
 /// Where systems keep it.
@@ -46,27 +47,7 @@ fn every_verb_works_over_sftp() {
     let run = |args: &[&str]| at(&place, &url, &command, args).exits(0);
     at(&place, &url, &command, &["snapshots"]).exits(10);
     run(&["init", "-q", "--new-key-file", "key"]);
-    run(&["backup", "src"]);
-    place.write("src/c", b"third\n");
-    run(&["backup", "src"]);
-    run(&["verify", "--data"]);
-    let checks = run(&["doctor", "--json"]).objects();
-    let state = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap()["state"].clone();
-    assert!(state("store") == "ok" && !state("space").is_null(), "{checks:?}");
-    let source = place.path("src");
-    run(&["restore", &format!("latest:{}", source.display()), "--target", "target"]);
-    let differ = std::process::Command::new("diff").arg("-r").args([&source, &place.path("target")]).status();
-    assert!(differ.unwrap().success());
-    assert_eq!(run(&["cat", &format!("latest:{}", source.join("c").display())]).out, "third\n");
-    run(&["hold", "add", "latest"]);
-    run(&["tag", "latest", "--add", "x"]);
-    run(&["forget", "--keep-last", "1"]);
-    run(&["prune", "--grace", "0s", "--undo-window", "0s", "--force", "--yes"]);
-    run(&["verify", "--data"]);
-    let second = place.path("second");
-    let init = place.bare().args(["init", "-q", "--new-key-file", "second.key", "-r"]).arg(&second).output();
-    Run::of(init.unwrap()).exits(0);
-    run(&["copy", "--to", second.to_str().unwrap(), "--to-key-file", "second.key"]);
+    every_verb_works(&place, &run);
     // The same directory shows the same repository, and nothing half-written.
     let near = place.path("server/of mine");
     let here = place.command().env("LIFEBOAT_REPO", &near).args(["verify", "--data"]).output().unwrap();
