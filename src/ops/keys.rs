@@ -12,7 +12,7 @@ use crate::crypto::slot::Unlock;
 use crate::error::Error;
 use crate::format::keyslot::{Role, SlotKind};
 use crate::id::ObjectHash;
-use crate::repo::{RepoError, Repository, SlotError, SlotList, StoredSlot, Task};
+use crate::repo::{OpenedSlot, RepoError, Repository, SlotError, SlotList, StoredSlot, Task};
 
 /// What came of replacing slots.
 #[derive(Debug)]
@@ -37,15 +37,19 @@ impl Replaced {
         }
     }
 
-    /// Deletes slots that one secret opens, of which the new one is a copy. One of another role holds what the copy does not: the
-    /// only way in as an admin could be among them.
-    async fn delete_copied(&mut self, repo: &Repository, slots: Vec<(ObjectHash, Role)>) {
-        for (slot, role) in slots {
-            if role == repo.role() {
-                self.delete(repo, slot).await;
-            } else {
-                self.left.push((slot, RepoError::from(SlotError::OtherRole { slot, role }).into()));
-            }
+    /// Deletes slots that one secret opens, of which the new one is a copy. One of another role, or of a rekey that goes on beside
+    /// this, holds what the copy does not: the only way in could be among them.
+    async fn delete_copied(&mut self, repo: &Repository, slots: Vec<OpenedSlot>) {
+        for OpenedSlot { hash: slot, role, newer } in slots {
+            let error = match newer {
+                _ if role != repo.role() => SlotError::OtherRole { slot, role },
+                true => SlotError::Newer { slot },
+                false => {
+                    self.delete(repo, slot).await;
+                    continue;
+                }
+            };
+            self.left.push((slot, RepoError::from(error).into()));
         }
     }
 }
@@ -76,7 +80,7 @@ pub async fn add_key(
 /// Which of two slots one secret opens would be chance.
 async fn not_taken(repo: &Repository, unlock: &Unlock) -> Result<(), Error> {
     match repo.opens(unlock).await?.first() {
-        Some((slot, _)) => Err(RepoError::from(SlotError::Taken { slot: *slot }).into()),
+        Some(slot) => Err(RepoError::from(SlotError::Taken { slot: slot.hash }).into()),
         None => Ok(()),
     }
 }
@@ -95,12 +99,11 @@ pub fn may_replace(repo: &Repository, slots: &SlotList) -> Result<StoredSlot, Er
     }
 }
 
-/// The slots that `own` opens, which opened this run, with their roles: an interrupted [`replace_words`] may have left a second
-/// one.
-async fn opened_by(repo: &Repository, own: &Unlock) -> Result<Vec<(ObjectHash, Role)>, Error> {
+/// The slots that `own` opens, which opened this run: an interrupted [`replace_words`] may have left a second one.
+async fn opened_by(repo: &Repository, own: &Unlock) -> Result<Vec<OpenedSlot>, Error> {
     let mut slots = repo.opens(own).await?;
-    if !slots.iter().any(|(slot, _)| *slot == repo.slot()) {
-        slots.push((repo.slot(), repo.role()));
+    if !slots.iter().any(|slot| slot.hash == repo.slot()) {
+        slots.push(OpenedSlot { hash: repo.slot(), role: repo.role(), newer: false });
     }
     Ok(slots)
 }
@@ -113,9 +116,15 @@ pub async fn replace_secret(repo: &Repository, old: &Unlock, new: &Unlock) -> Re
     repo.allow(Task::OwnKey)?;
     let own = may_replace(repo, &repo.list_slots().await?)?;
     not_taken(repo, new).await?;
-    let old = opened_by(repo, old).await?;
+    let slots = opened_by(repo, old).await?;
     let mut replaced = Replaced::by(repo.copy_slot(new, own.note.label, None).await?);
-    replaced.delete_copied(repo, old).await;
+    replaced.delete_copied(repo, slots).await;
+    // A rekey beside this may have made one since.
+    for OpenedSlot { hash: slot, .. } in repo.opens(old).await?.into_iter().filter(|slot| slot.newer) {
+        if !replaced.left.iter().any(|(left, _)| *left == slot) {
+            replaced.left.push((slot, RepoError::from(SlotError::Newer { slot }).into()));
+        }
+    }
     Ok(replaced)
 }
 

@@ -77,6 +77,6 @@ pub use rekey::{Holder, RekeyError, Renewal};
 pub use removals::{NewRemoval, Removals, StoredRemoval};
 pub use revoke::RegisteredWriter;
 pub use seen::SeenSnapshots;
-pub use slots::{SlotError, SlotList, StoredSlot, check_label};
+pub use slots::{OpenedSlot, SlotError, SlotList, StoredSlot, check_label};
 pub use snapshots::{Listed, StoredSnapshot};
 pub use tree_cache::TreeCache;

@@ -70,6 +70,12 @@ pub enum SlotError {
         /// Its role.
         role: Role,
     },
+    /// The same secret opens a slot that holds keys which came since.
+    #[error("key {slot} has the same secret and was made by a rekey meanwhile, so it was not replaced")]
+    Newer {
+        /// The slot.
+        slot: ObjectHash,
+    },
     /// A passphrase is tried on so many slots; one more might never be reached.
     #[error("the repository has {SLOTS_MAX} passwords, which is as many as are tried")]
     Full,
@@ -85,14 +91,27 @@ impl SlotError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::LastAdmin { .. } | Self::InUse { .. } | Self::OtherRole { .. } | Self::Full => {
-                Class::Refused
-            }
+            Self::LastAdmin { .. }
+            | Self::InUse { .. }
+            | Self::OtherRole { .. }
+            | Self::Newer { .. }
+            | Self::Full => Class::Refused,
             Self::NotFound { .. } => Class::Failed,
             Self::Ambiguous { .. } => Class::Failed,
             Self::Taken { .. } | Self::ByWords | Self::Label => Class::Usage,
         }
     }
+}
+
+/// A slot that a secret opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedSlot {
+    /// The slot.
+    pub hash: ObjectHash,
+    /// Its role.
+    pub role: Role,
+    /// It was made for a configuration that came, or is to come, after the one that this run reads: it may hold other keys.
+    pub newer: bool,
 }
 
 /// A key slot, and what is known of it without opening it.
@@ -214,10 +233,15 @@ impl Repository {
         Ok(StoredSlot { hash, kind: slot.kind, role: slot.role, created, note })
     }
 
-    /// The slots that this opens, and their roles. A passphrase costs its stretching for each slot that has one.
-    pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<(ObjectHash, Role)>, RepoError> {
-        let opened = self.opened_by(unlock).await?;
-        Ok(opened.into_iter().map(|(hash, opened)| (hash, opened.role)).collect())
+    /// The slots that this opens. A passphrase costs its stretching for each slot that has one.
+    pub async fn opens(&self, unlock: &Unlock) -> Result<Vec<OpenedSlot>, RepoError> {
+        let config = self.slot.pins.config;
+        let opened = self.opened_by(unlock).await?.into_iter().map(|(hash, opened)| OpenedSlot {
+            hash,
+            role: opened.role,
+            newer: opened.pins.config > config,
+        });
+        Ok(opened.collect())
     }
 
     /// The same, with what they hold.

@@ -281,3 +281,22 @@ async fn a_key_of_another_role_is_not_taken_away_with_its_secret() {
     assert_eq!((theirs.role(), theirs.slot()), (Role::Writer, other));
     assert_eq!(open(&objects, &file(2)).await.unwrap().role(), Role::Admin);
 }
+
+/// A rekey puts new slots before the configuration that names their keys.
+#[tokio::test]
+async fn a_slot_that_a_rekey_makes_meanwhile_is_not_taken_away() {
+    let objects = Arc::new(InMemory::new());
+    let own = made(&objects).await;
+    let (repo, other) = (open(&objects, &own).await.unwrap(), open(&objects, &own).await.unwrap());
+    let holders = [other.holder(&own).await.unwrap().unwrap()];
+    let renewal = other.renewal(&holders).await.unwrap();
+    let new = other.renew_slot(&renewal, &holders[0], None).await.unwrap();
+    let replaced = replace_secret(&repo, &own, &file(2)).await.unwrap();
+    assert_eq!(replaced.removed, [repo.slot()]);
+    assert!(matches!(
+        &replaced.left[..],
+        [(slot, Error::Repo(RepoError::Slot(SlotError::Newer { .. })))] if *slot == new
+    ));
+    other.put_renewal(&renewal).await.unwrap();
+    assert_eq!(open(&objects, &own).await.unwrap().slot(), new, "whoever has the new keys");
+}
