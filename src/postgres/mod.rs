@@ -17,7 +17,7 @@ mod walk;
 pub(crate) mod testing;
 
 pub use history::{HistoryError, Origin, parse_history};
-pub use page::{FirstPage, first_page};
+pub use page::{FirstPage, LONG_HEADER, first_page, first_page_of};
 pub use walk::{Walked, Walker};
 
 use std::fmt;

@@ -6,7 +6,7 @@ use crate::format::log::SegmentName;
 /// Bytes of a page's header.
 pub(super) const HEADER: usize = 24;
 /// Bytes of the header of a segment's first page.
-pub(super) const LONG_HEADER: usize = 40;
+pub const LONG_HEADER: usize = 40;
 
 /// The page begins with the rest of a record.
 const CONTINUES: u16 = 1;
@@ -35,8 +35,12 @@ pub struct FirstPage {
 
 /// Reads the first page's header, and demands that the file is as long as it says.
 pub fn first_page(bytes: &[u8]) -> Result<FirstPage, WalError> {
-    let found = bytes.len() as u64;
-    let Some(header) = bytes.first_chunk::<LONG_HEADER>() else {
+    first_page_of(bytes, bytes.len() as u64)
+}
+
+/// The same by what a file of `found` bytes begins with, [`LONG_HEADER`] bytes of it at least.
+pub fn first_page_of(start: &[u8], found: u64) -> Result<FirstPage, WalError> {
+    let Some(header) = start.first_chunk::<LONG_HEADER>() else {
         return Err(WalError::Length { expected: LONG_HEADER as u64, found });
     };
     let page = Page::decode(header);

@@ -234,3 +234,22 @@ fn a_machine_that_has_seen_the_new_keys_archives_nothing_under_the_old_ones() {
     assert_eq!(refused.status.code(), Some(15), "{refused:?}");
     assert!(objects(&place, SEGMENTS[1]).is_empty(), "nothing was stored");
 }
+
+/// A server archives the histories of its timelines before all else.
+#[test]
+fn the_history_of_a_timeline_may_be_the_first_file_of_a_cluster() {
+    let place = place();
+    place.write("data/pg_wal/00000002.history", b"1\t0/7000000\tno recovery target specified\n");
+    place.write("elsewhere/pg_wal/00000002.history", b"1\t0/7000000\tno recovery target specified\n");
+    let alone = place
+        .command()
+        .args(["postgres", "archive-push"])
+        .arg(place.path("elsewhere/pg_wal/00000002.history"))
+        .output();
+    assert_eq!(alone.unwrap().status.code(), Some(1), "nothing says whose it is");
+    assert_eq!(code(&place, &["archive-push", "pg_wal/00000002.history"]), 0);
+    push_all(&place);
+    assert_eq!(code(&place, &["archive-get", "00000002.history", "pg_wal/RECOVERYHISTORY"]), 0);
+    let shown = place.run(["postgres", "info", "--json"]).exits(0).last();
+    assert_eq!(shown["histories"].as_array().map(Vec::len), Some(1), "{shown}");
+}

@@ -1,17 +1,19 @@
 //! Which cluster a server is, and which history of it.
 
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
+use crate::database::control;
 use crate::error::{Error, LogError};
 use crate::format::cluster::{Cluster, Engine, History, check_name};
+use crate::format::log::LogFile;
 use crate::id::WriterId;
-use crate::postgres::FirstPage;
+use crate::postgres::{FirstPage, LONG_HEADER, first_page_of};
 use crate::repo::{Repository, StoredCluster};
 
 /// What the first cluster of a repository is called if nobody names it.
 const DEFAULT: &str = "main";
-/// Where a server says what it is, below its data directory.
-const CONTROL: &str = "global/pg_control";
 
 /// What tells one server's log from another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +60,24 @@ impl Server {
 
 /// The system identifier of the server whose data directory this is; `None` if it cannot be read.
 pub(super) fn system_of(data: &Path) -> Option<u64> {
-    let bytes = std::fs::read(data.join(CONTROL)).ok()?;
+    let bytes = fs::read(data.join(control::PATH)).ok()?;
     bytes.first_chunk().map(|system| u64::from_le_bytes(*system))
+}
+
+/// The server whose log lies in this directory, as one of its segments says; `None` if none is what its name says.
+pub(super) fn server_of(log: &Path) -> Option<Server> {
+    let system = log.parent().and_then(system_of);
+    let said = |name: &str| {
+        let LogFile::Segment(segment) = name.parse().ok()? else { return None };
+        let (mut file, mut start) = (File::open(log.join(name)).ok()?, [0; LONG_HEADER]);
+        file.read_exact(&mut start).ok()?;
+        let first = first_page_of(&start, file.metadata().ok()?.len()).ok()?;
+        // One that is kept for later still says what it was before.
+        first.belongs_to(&start, segment).ok()?;
+        Some(Server::from(first)).filter(|server| system.is_none_or(|system| system == server.system))
+    };
+    let names = fs::read_dir(log).ok()?.filter_map(Result::ok);
+    names.filter_map(|entry| said(entry.file_name().to_str()?)).next()
 }
 
 /// The cluster of this name; without a name the only one there is.

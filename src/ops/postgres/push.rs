@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::cluster::{Server, history_of, known_history, system_of};
+use super::cluster::{Server, history_of, known_history, server_of, system_of};
 use crate::error::{Error, LogError};
 use crate::format::cluster::History;
 use crate::format::layout::ObjectName;
@@ -76,7 +76,7 @@ pub async fn push(repo: &Repository, options: &PushOptions) -> Result<Pushed, Er
     let cluster = options.cluster.as_deref();
     let (cluster, history) = match server {
         Some(server) => history_of(repo, cluster, server, options.new_history).await?,
-        None => known_history(repo, cluster, data_directory(&options.path).and_then(system_of)).await?,
+        None => told_elsewhere(repo, options).await?,
     };
     let time = repo.env().clock.now().0;
     let facts = LogFacts { host: options.host.clone(), program: options.program.clone(), time, ..facts };
@@ -93,6 +93,19 @@ pub async fn push(repo: &Repository, options: &PushOptions) -> Result<Pushed, Er
         stored: stored.size,
         fault,
     })
+}
+
+/// The history that a file belongs to which does not say what its server is. It may be the first one of a cluster, since a server
+/// archives histories of timelines before all else: the segments beside it say it then.
+async fn told_elsewhere(repo: &Repository, options: &PushOptions) -> Result<(StoredCluster, History), Error> {
+    let (log, name) = (options.path.parent(), options.cluster.as_deref());
+    match known_history(repo, name, log.and_then(Path::parent).and_then(system_of)).await {
+        Err(Error::Log(error @ (LogError::NoCluster { .. } | LogError::NoClusters))) => {
+            let server = log.and_then(server_of).ok_or(error)?;
+            history_of(repo, name, server, false).await
+        }
+        found => found,
+    }
 }
 
 /// Stores a file unless the same is there, and says which; fails if something else is there.
@@ -141,11 +154,6 @@ async fn among(
         }
     }
     Ok(same)
-}
-
-/// The data directory that a path as the server gives it leads to: `pg_wal/…`, relative to it, or absolute.
-fn data_directory(path: &Path) -> Option<&Path> {
-    path.parent()?.parent()
 }
 
 fn read(path: &Path, file: LogFile) -> Result<Vec<u8>, Error> {
