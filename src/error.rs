@@ -312,6 +312,9 @@ pub enum Error {
     /// A hold would end before it begins.
     #[error("this hold would be over already")]
     HoldIsOver,
+    /// There is nothing that could keep an object for a legal hold.
+    #[error("a legal hold is kept by the store, and this repository has no locks there")]
+    NoLegalHold,
     /// No hold matches.
     #[error("no hold matches {selector:?}")]
     NoHold {
@@ -402,6 +405,7 @@ impl Error {
             | Self::NothingToForget
             | Self::NamedAndPolicy
             | Self::HoldIsOver
+            | Self::NoLegalHold
             | Self::SameRepository { .. }
             | Self::InPlacePolicy
             | Self::NotOnDevice

@@ -7,7 +7,9 @@
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp as Instant};
 
+use super::legal::{is_legal, release};
 use super::snapshots::SnapshotInfo;
+use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ObjectHash, SnapshotId};
@@ -79,6 +81,8 @@ fn end(until: Until, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
 /// A hold and whether it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldInfo {
+    /// Whether the store keeps what it names, as a legal hold; `None` where that may not be asked.
+    pub legal: Option<bool>,
     /// The hold.
     pub stored: StoredHold,
     /// Whether its end is still to come, by the machine's clock; the collector goes by the store's.
@@ -91,23 +95,44 @@ pub async fn list_holds(repo: &Repository) -> Result<Vec<HoldInfo>, Error> {
     let mut holds: Vec<_> = repo.holds().await?.into_iter().collect();
     holds.sort_by_key(|stored| (stored.stored, stored.hash));
     let stands = |stored: &StoredHold| stored.hold.until.is_none_or(|until| now < until);
-    Ok(holds.into_iter().map(|stored| HoldInfo { stands: stands(&stored), stored }).collect())
+    let mut found = Vec::with_capacity(holds.len());
+    for stored in holds {
+        let legal = match is_legal(repo, stored.hash).await {
+            Err(error) if error.class() == Class::Denied => None,
+            legal => Some(legal?),
+        };
+        found.push(HoldInfo { legal, stands: stands(&stored), stored });
+    }
+    Ok(found)
 }
 
-/// Deletes the hold whose id begins so, and gives its whole id.
+/// A hold that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldRemoved {
+    /// Its id.
+    pub hash: ObjectHash,
+    /// How many objects the store keeps no more because of it.
+    pub released: u64,
+}
+
+/// Deletes the hold whose id begins so. Of a legal hold the store first stops to keep what no other one needs; stopped in
+/// between, it is finished by calling this again.
 ///
 /// # Errors
-/// [`Error::NoHold`], [`Error::AmbiguousHold`]; [`crate::repo::RepoError::RoleForbids`] without a maintainer's key.
-pub async fn remove_hold(repo: &Repository, selector: &str) -> Result<ObjectHash, Error> {
+/// [`Error::NoHold`], [`Error::AmbiguousHold`]; [`crate::repo::RepoError::RoleForbids`] without a maintainer's key; what keeps
+/// another legal hold's needs from being known.
+pub async fn remove_hold(repo: &Repository, selector: &str) -> Result<HoldRemoved, Error> {
     repo.maintainer()?;
     let prefix = selector.to_ascii_lowercase();
-    let mut matching: Vec<_> = repo.holds().await?.into_iter().map(|stored| stored.hash).collect();
-    matching.retain(|hash| !prefix.is_empty() && hash.to_string().starts_with(&prefix));
+    let holds = repo.holds().await?;
+    let is_meant = |stored: &&StoredHold| !prefix.is_empty() && stored.hash.to_string().starts_with(&prefix);
+    let matching: Vec<&StoredHold> = holds.iter().filter(is_meant).collect();
     match matching[..] {
         [] => Err(Error::NoHold { selector: selector.to_owned() }),
-        [hash] => {
-            repo.delete_hold(hash).await?;
-            Ok(hash)
+        [meant] => {
+            let released = release(repo, meant, &holds).await?;
+            repo.delete_hold(meant.hash).await?;
+            Ok(HoldRemoved { hash: meant.hash, released })
         }
         _ => Err(Error::AmbiguousHold { selector: selector.to_owned(), count: matching.len() }),
     }
@@ -157,11 +182,13 @@ mod tests {
         assert!(
             listed.len() == 1
                 && listed[0].stands
+                && listed[0].legal == Some(false)
                 && listed[0].stored.hold.until == until.map(|until| until.0)
         );
         assert!(repo.store().list("probe/").await.unwrap().is_empty());
         assert!(matches!(remove_hold(&repo, "").await, Err(Error::NoHold { .. })));
-        assert_eq!(remove_hold(&repo, &hash.to_string()[..8]).await.unwrap(), hash);
+        let removed = remove_hold(&repo, &hash.to_string()[..8]).await.unwrap();
+        assert_eq!(removed, HoldRemoved { hash, released: 0 });
         assert!(matches!(remove_hold(&repo, &hash.to_string()).await, Err(Error::NoHold { .. })));
         let over = hold(&repo, &all, Until::Time(Timestamp(1)), &TimeZone::UTC).await;
         assert!(matches!(over, Err(Error::HoldIsOver)));

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::gc::reach::{Live, Reach};
-use super::snapshots::{SnapshotFilter, list};
+use super::gc::reach::{Broken, Live, Reach};
+use super::snapshots::{SnapshotFilter, SnapshotInfo, list};
 use crate::clock::{Timestamp, later};
 use crate::error::Error;
 use crate::format::layout::ObjectName;
@@ -45,10 +45,29 @@ pub async fn protection(repo: &Repository) -> Result<Option<Protection>, Error> 
     if recent.is_empty() {
         return Ok(Some(Protection { snapshots, older, first: None, exact: true }));
     }
+    let recent: Vec<&SnapshotInfo> = recent.into_iter().copied().collect();
+    let needed = needed(repo, &recent).await?;
+    let (first, exact) = first_end(repo, needed.objects).await?;
+    Ok(Some(Protection { snapshots, older, first, exact }))
+}
+
+/// What snapshots need.
+pub(super) struct Needed {
+    /// The objects, none twice.
+    pub(super) objects: Vec<Locked>,
+    /// What could not be reached: objects may be missing.
+    pub(super) broken: Broken,
+}
+
+/// The objects that snapshots need: they themselves, packs, index objects, and what the repository is opened with.
+pub(super) async fn needed(repo: &Repository, snapshots: &[&SnapshotInfo]) -> Result<Needed, Error> {
     let index = repo.load_index().await?;
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
-    for info in &recent {
-        reach.snapshot(info.snapshot.root).await?;
+    let mut broken = Broken::default();
+    for info in snapshots {
+        let found = reach.snapshot(info.snapshot.root).await?;
+        broken.count += found.count;
+        broken.first = broken.first.or(found.first);
     }
     let live = reach.marker.set;
     let mut packs: HashSet<PackId> = HashSet::new();
@@ -58,10 +77,8 @@ pub async fn protection(repo: &Repository) -> Result<Option<Protection>, Error> 
             packs.insert(row.id);
         }
     }
-    let ids: HashSet<SnapshotId> = recent.iter().map(|info| info.id).collect();
-    let locked = repo.locked(&packs, &ids).await?;
-    let (first, exact) = first_end(repo, locked).await?;
-    Ok(Some(Protection { snapshots, older, first, exact }))
+    let ids: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
+    Ok(Needed { objects: repo.locked(&packs, &ids).await?, broken })
 }
 
 /// The first end of these locks, and whether it is known: those that could be the first are asked for, the earliest first.

@@ -18,6 +18,7 @@ pub mod hold;
 pub mod import;
 pub mod init;
 pub mod keys;
+pub mod legal;
 pub mod lock;
 pub mod ls;
 pub mod postgres;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{CREATE_ONLY, Grant, Policy, only_adds, reads_versions, root};
 use crate::format::keyslot::Role;
-use crate::format::rights::{deleted_by, locked_by, put_by};
+use crate::format::layout;
+use crate::format::rights::{LOCKED_ANEW, deleted_by, locked_by, put_by};
 use crate::store::Bucket;
 
 /// Whose language.
@@ -157,6 +158,13 @@ impl Author<'_> {
         let days = json!({ "s3:object-lock-remaining-retention-days": lock.days().to_string() });
         let condition = (self.dialect != Dialect::Ceph).then(|| json!({ "NumericLessThanEquals": days }));
         self.add("Lock", "Allow", (vec!["s3:PutObjectRetention"], places), condition);
+        if deleted_by(self.grant.role).next().is_some() {
+            // Who holds a snapshot may have the store keep what it needs, and the hold itself.
+            let places =
+                LOCKED_ANEW.into_iter().chain([layout::HOLDS]).map(|prefix| self.below(prefix)).collect();
+            let hold = vec!["s3:GetObjectLegalHold", "s3:PutObjectLegalHold"];
+            self.add("LegalHold", "Allow", (hold, places), None);
+        }
     }
 
     fn delete(&mut self) {

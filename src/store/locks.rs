@@ -37,7 +37,7 @@ pub struct Hidden {
 pub enum Swept {
     /// It is gone.
     Gone,
-    /// The store keeps it until then; `None` where nothing is known of locks.
+    /// The store keeps it until then; `None` where that is not known, as under a legal hold.
     Locked(Option<Timestamp>),
 }
 
@@ -98,6 +98,41 @@ impl Store {
         }
     }
 
+    /// Keeps an object, whatever the time, until the same is called to keep it no more: a legal hold. It may be called again.
+    /// Nothing happens in a store without locks.
+    pub async fn set_legal_hold(&self, key: &Key, on: bool) -> Result<(), StoreError> {
+        let Some(vault) = &self.0.vault else { return Ok(()) };
+        let path = self.path(key.as_str());
+        let ask = || async {
+            self.sorted(Operation::Lock, key.as_str(), vault.set_legal_hold(&path, None, on).await)
+        };
+        self.attempts(Operation::Lock, key.as_str(), ask).await
+    }
+
+    /// Whether a legal hold keeps an object.
+    pub async fn has_legal_hold(&self, key: &Key) -> Result<bool, StoreError> {
+        let Some(vault) = &self.0.vault else { return Ok(false) };
+        let path = self.path(key.as_str());
+        let ask =
+            || async { self.sorted(Operation::Get, key.as_str(), vault.has_legal_hold(&path, None).await) };
+        self.attempts(Operation::Get, key.as_str(), ask).await
+    }
+
+    /// Takes the legal hold off what is left of a deleted object, if one keeps it; says whether one did.
+    pub async fn release_hidden(&self, hidden: &Hidden) -> Result<bool, StoreError> {
+        let Some(vault) = &self.0.vault else { return Ok(false) };
+        let (key, version) = (hidden.key.as_str(), Some(hidden.version.as_str()));
+        let path = self.path(key);
+        let ask = || async {
+            let held = self.sorted(Operation::Get, key, vault.has_legal_hold(&path, version).await)?;
+            if held {
+                self.sorted(Operation::Lock, key, vault.set_legal_hold(&path, version, false).await)?;
+            }
+            Ok(held)
+        };
+        self.attempts(Operation::Lock, key, ask).await
+    }
+
     /// Whether the store really keeps what is locked: an object is stored under a lock of a minute, and the store is asked to
     /// delete it for good. What is left of it goes with a later collection.
     pub async fn try_lock(&self, key: &Key) -> Result<bool, StoreError> {
@@ -156,7 +191,7 @@ impl Store {
             Ok(()) => {}
             Err(error) => {
                 let until = self.refused_until(vault, (&hidden.key, &hidden.version), error).await?;
-                return Ok(Swept::Locked(Some(until)));
+                return Ok(Swept::Locked(until));
             }
         }
         // A later version may be kept for longer than this one was. Without the marks it would be there again.
@@ -173,7 +208,8 @@ impl Store {
         Ok(Swept::Gone)
     }
 
-    /// Until when the lock lasts for which a version was not deleted. Stores refuse in different ways, so the lock is looked at.
+    /// Until when the lock lasts for which a version was not deleted; `None` if a legal hold keeps it. Stores refuse in
+    /// different ways, so the lock is looked at.
     ///
     /// # Errors
     /// The refusal itself, if no lock explains it: a right is missing, or the store does not answer.
@@ -182,13 +218,19 @@ impl Store {
         vault: &Vault,
         (key, version): (&Key, &str),
         error: StoreError,
-    ) -> Result<Timestamp, StoreError> {
+    ) -> Result<Option<Timestamp>, StoreError> {
         if !matches!(error, StoreError::Denied { .. } | StoreError::Failed { .. }) {
             return Err(error);
         }
-        let until = vault.locked_until(&self.path(key.as_str()), Some(version)).await;
-        let until = self.sorted(Operation::Get, key.as_str(), until)?;
-        until.filter(|until| later(*until, SKEW) > self.0.env.clock.now()).ok_or(error)
+        let path = self.path(key.as_str());
+        let until =
+            self.sorted(Operation::Get, key.as_str(), vault.locked_until(&path, Some(version)).await)?;
+        match until.filter(|until| later(*until, SKEW) > self.0.env.clock.now()) {
+            Some(until) => Ok(Some(until)),
+            // Whoever may not ask has learned nothing that explains it.
+            None if vault.has_legal_hold(&path, Some(version)).await.unwrap_or(false) => Ok(None),
+            None => Err(error),
+        }
     }
 
     fn sorted<T>(

@@ -200,3 +200,80 @@ fn restores_elsewhere(owner: &Client<'_>, source: &Path, as_of: &[&str]) {
         std::process::Command::new("diff").args(["-r", "--no-dereference"]).args([source, &target]).output();
     assert!(same.unwrap().status.success());
 }
+
+/// Whether the store keeps an object by a legal hold.
+fn is_kept(client: &Client<'_>, key: &str) -> bool {
+    let (status, body) = client.request("GET", &format!("/{BUCKET}/{key}?legal-hold"), b"");
+    assert!(status == 200 || body.contains("ObjectLockConfigurationNotFound"), "{key}: {status} {body}");
+    body.contains("<Status>ON</Status>")
+}
+
+#[test]
+fn a_legal_hold_keeps_what_a_snapshot_needs_and_no_more() {
+    if skipped() {
+        return;
+    }
+    let server = Server::ceph();
+    let (owner, source) = start(&server, "governance:15s");
+    let text = source.to_str().unwrap();
+    owner.exits(0, &["backup", text]);
+    let first: Vec<String> = owner.keys("packs/");
+    let more = source.join("more");
+    fs::write(&more, (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    owner.exits(0, &["backup", text]);
+    let held = owner.json(&["hold", "add", "--legal", "latest~1"]);
+    assert!(held["legal"] == true && held["objects"].as_u64().unwrap() > first.len() as u64, "{held}");
+    let later: Vec<String> = owner.keys("packs/").into_iter().filter(|key| !first.contains(key)).collect();
+    assert!(!later.is_empty() && first.iter().all(|key| is_kept(&owner, key)));
+    assert!(!later.iter().any(|key| is_kept(&owner, key)), "the other snapshot alone needs these");
+    // Again, it is the same hold.
+    assert_eq!(owner.json(&["hold", "add", "--legal", "latest~1"])["id"], held["id"]);
+    assert_eq!(owner.json(&["hold", "list"])["legal"], true);
+    let both = owner.json(&["hold", "add", "--legal", "latest~1", "latest"]);
+    assert!(both["id"] != held["id"] && later.iter().all(|key| is_kept(&owner, key)));
+
+    // The lock is over, and the store keeps it all the same, from whoever may do everything.
+    wait_for(everything(&owner).iter().map(|key| end(&owner, key)).max().unwrap() + Duration::from_secs(1));
+    for (_, key, id) in versions(&owner, "packs/") {
+        let status = owner.request("DELETE", &format!("/{BUCKET}/{key}?versionId={id}"), b"").0;
+        assert_eq!(status, 403, "{key}");
+    }
+
+    // What the other hold needs stays.
+    let id = |hold: &Value| hold["id"].as_str().unwrap().to_owned();
+    let removed = owner.json(&["hold", "remove", &id(&both)]);
+    assert!(removed["released"].as_u64().unwrap() >= later.len() as u64, "{removed}");
+    assert!(first.iter().all(|key| is_kept(&owner, key)) && !later.iter().any(|key| is_kept(&owner, key)));
+
+    // A collection counts what a legal hold keeps, whoever set that, as locked: nobody knows until when.
+    let body = b"<LegalHold><Status>ON</Status></LegalHold>";
+    assert_eq!(owner.request("PUT", &format!("/{BUCKET}/{}?legal-hold", later[0]), body).0, 200);
+    owner.exits(0, &["forget", "latest"]);
+    let line = ["prune", "--grace", "0", "--undo-window", "0s", "--yes", "--force"];
+    let report = owner.json(&line);
+    assert!(report["packs_deleted"].as_u64().unwrap() >= later.len() as u64, "{report}");
+    wait_for(report["free_at"].as_str().unwrap().parse::<Timestamp>().unwrap() + Duration::from_secs(1));
+    assert!(owner.json(&line)["bytes_locked"].as_u64().unwrap() > 0);
+    let left = |key: &str| {
+        let of_key = versions(&owner, "packs/").into_iter().filter(|(deleted, k, _)| !deleted && k == key);
+        of_key.count()
+    };
+    assert_eq!([left(&later[0]), left(&later[1])], [1, 0], "its lock is over");
+    fs::remove_file(&more).unwrap();
+    owner.restores(&source, &[]);
+
+    let removed = owner.json(&["hold", "remove", &id(&held)]);
+    assert!(removed["released"].as_u64().unwrap() >= first.len() as u64, "{removed}");
+    assert!(!everything(&owner).iter().any(|key| is_kept(&owner, key)));
+    assert_eq!(left(&later[0]), 1, "below a mark");
+    owner.exits(0, &line);
+    assert_eq!(left(&later[0]), 0);
+
+    // Where nothing is locked there is no such hold.
+    let plain = Client::owner(&server, "bucket");
+    let key = plain.path("key");
+    plain.exits(0, &["init", "--new-key-file", key.to_str().unwrap()]);
+    plain.exits(0, &["backup", text]);
+    let said = plain.exits(2, &["hold", "add", "--legal", "latest"]);
+    assert!(said.contains("has no locks") && plain.keys("holds/").is_empty(), "{said}");
+}

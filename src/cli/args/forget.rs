@@ -172,6 +172,10 @@ pub(crate) struct HoldAddArgs {
     /// When the hold ends: a date, a time, or a duration from now such as 90d or 7y [default: when it is removed]
     #[arg(long, value_name = "WHEN", value_parser = until)]
     pub(crate) until: Option<Until>,
+
+    /// Have the store itself keep what the snapshots need, until the hold is removed: in a bucket with locks
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) legal: bool,
 }
 
 /// Reads `2026-12-31`, `2026-12-31T12:00` or `90d`.

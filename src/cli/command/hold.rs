@@ -1,7 +1,9 @@
 //! `hold`: snapshots that nothing removes.
 
 use jiff::tz::TimeZone;
+use lifeboat::class::Class;
 use lifeboat::ops::hold::{HoldInfo, Until, hold, list_holds, remove_hold};
+use lifeboat::ops::legal::hold_legally;
 use lifeboat::ops::snapshots::resolve_all;
 use lifeboat::repo::Task;
 use serde_json::{Value, json};
@@ -25,9 +27,22 @@ async fn add(session: &mut Session, args: HoldAddArgs) -> Result<Exit, CliError>
     let filter = args.select.filter(&session.directory);
     let repository = session.repository(Task::Hold).await?;
     let snapshots = resolve_all(&repository, &args.snapshots, &filter).await?;
-    let until = args.until.unwrap_or(Until::Removed);
-    let (hash, until) = hold(&repository, &snapshots, until, &TimeZone::system()).await?;
+    let (hash, until, legal) = if args.legal {
+        let legal = hold_legally(&repository, &snapshots).await?;
+        (legal.hash, None, Some(legal))
+    } else {
+        let until = args.until.unwrap_or(Until::Removed);
+        let (hash, until) = hold(&repository, &snapshots, until, &TimeZone::system()).await?;
+        (hash, until, None)
+    };
     session.clear();
+    let missing = legal.as_ref().and_then(|legal| legal.missing.as_ref());
+    if let Some((count, error)) = missing {
+        session.warn(&format!(
+            "{count} of what the snapshots need could not be found, and is not kept: {error}"
+        ));
+    }
+    let objects = legal.as_ref().map(|legal| legal.objects);
     let ids: Vec<String> = snapshots.iter().map(|info| info.id.to_string()).collect();
     if session.voice().json {
         session.output.json(&json!({
@@ -35,16 +50,19 @@ async fn add(session: &mut Session, args: HoldAddArgs) -> Result<Exit, CliError>
             "id": hash.to_string(),
             "snapshots": ids,
             "until": until.map(|until| time::utc(until.0)),
+            "legal": objects.is_some(),
+            "objects": objects,
         }))?;
     } else if !session.voice().quiet {
         let what = if ids.len() == 1 { "1 snapshot".to_owned() } else { format!("{} snapshots", ids.len()) };
+        let kept = objects.map_or(String::new(), |count| format!(", the store keeps {count} objects for it"));
         session.output.text(&format!(
-            "hold {}: {what}, {}\n",
+            "hold {}: {what}, {}{kept}\n",
             hash.short(),
             end(until.map(|until| until.0))
         ))?;
     }
-    Ok(Exit::Done)
+    Ok(if missing.is_some() { Exit::Class(Class::Damage) } else { Exit::Done })
 }
 
 async fn list(session: &mut Session) -> Result<Exit, CliError> {
@@ -59,8 +77,12 @@ async fn list(session: &mut Session) -> Result<Exit, CliError> {
         session.say("there are no holds");
     } else {
         let mut table = Table::new(&["ID", "SINCE", "END", "SNAPSHOTS"], &[false; 4]);
-        for HoldInfo { stored, stands } in &holds {
-            let over = if *stands { "" } else { " (over)" };
+        for HoldInfo { stored, stands, legal } in &holds {
+            let over = match (stands, legal) {
+                (false, _) => " (over)",
+                (true, Some(true)) => " (legal)",
+                (true, _) => "",
+            };
             let snapshots: Vec<String> = stored.hold.snapshots.iter().map(|id| id.short()).collect();
             table.row(vec![
                 stored.hash.short(),
@@ -76,12 +98,17 @@ async fn list(session: &mut Session) -> Result<Exit, CliError> {
 
 async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError> {
     let repository = session.repository(Task::Hold).await?;
-    let hash = remove_hold(&repository, selector).await?;
+    let removed = remove_hold(&repository, selector).await?;
     session.clear();
+    let (id, released) = (removed.hash.to_string(), removed.released);
     if session.voice().json {
-        session.output.json(&json!({ "type": "hold_removed", "id": hash.to_string() }))?;
+        session.output.json(&json!({ "type": "hold_removed", "id": id, "released": released }))?;
     } else if !session.voice().quiet {
-        session.output.text(&format!("removed hold {}\n", hash.short()))?;
+        let freed = match released {
+            0 => String::new(),
+            count => format!(", the store keeps {count} objects no more because of it"),
+        };
+        session.output.text(&format!("removed hold {}{freed}\n", removed.hash.short()))?;
     }
     Ok(Exit::Done)
 }
@@ -90,7 +117,7 @@ fn end(until: Option<i64>) -> String {
     until.map_or("until it is removed".to_owned(), |until| format!("until {}", time::local(until)))
 }
 
-fn object(HoldInfo { stored, stands }: &HoldInfo) -> Value {
+fn object(HoldInfo { stored, stands, legal }: &HoldInfo) -> Value {
     let snapshots: Vec<String> = stored.hold.snapshots.iter().map(ToString::to_string).collect();
     json!({
         "type": "hold",
@@ -99,5 +126,6 @@ fn object(HoldInfo { stored, stands }: &HoldInfo) -> Value {
         "since": time::utc(stored.stored.0),
         "until": stored.hold.until.map(time::utc),
         "stands": stands,
+        "legal": legal,
     })
 }

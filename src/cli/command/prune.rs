@@ -111,9 +111,10 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
     if report.given_back_bytes > 0 {
         line(format!("{} given back whose locks are over", ByteSize(report.given_back_bytes)));
     }
-    if let Some(free) = report.free_at {
-        let (size, free) = (ByteSize(report.locked_bytes), time::local(free.0));
-        line(format!("{size} deleted and still locked, free after {free} at the earliest"));
+    if report.locked_bytes > 0 || report.free_at.is_some() {
+        let free = report.free_at.map(|free| format!("free after {} at the earliest", time::local(free.0)));
+        let free = free.unwrap_or_else(|| "by a legal hold".to_owned());
+        line(format!("{} deleted and still locked, {free}", ByteSize(report.locked_bytes)));
     }
     if let Some(text) = planned(&report.plan, dry_run) {
         line(text);

@@ -172,6 +172,10 @@ fn library(error: &Error, context: &Context) -> Option<String> {
             "see what there is: lifeboat hold list".to_owned()
         }
         Error::HoldIsOver => "give --until a time to come".to_owned(),
+        Error::NoLegalHold => {
+            "without --legal nobody's `forget` or `prune` removes it; for more, a new repository: lifeboat init --lock"
+                .to_owned()
+        }
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }

@@ -63,7 +63,9 @@ async fn give_back(
             }
             match store.sweep(&hidden).await? {
                 Swept::Gone => report.given_back_bytes += hidden.size,
-                Swept::Locked(until) => report.keep(hidden.size, until.unwrap_or(due)),
+                Swept::Locked(Some(until)) => report.keep(hidden.size, until),
+                // Under a legal hold, which ends when somebody removes it.
+                Swept::Locked(None) => report.locked_bytes += hidden.size,
             }
         }
     }

@@ -116,7 +116,7 @@ pub struct PruneReport {
     pub pack_bytes: u64,
     /// Bytes of objects that were deleted, now or before, and that the store still keeps because they are locked.
     pub locked_bytes: u64,
-    /// When the last of them becomes free, at the earliest.
+    /// When the last of them becomes free, at the earliest; of those that only a legal hold keeps nobody knows.
     pub free_at: Option<Timestamp>,
     /// Bytes of such objects that the store gave back, because their locks were over.
     pub given_back_bytes: u64,

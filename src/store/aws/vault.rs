@@ -161,6 +161,32 @@ impl Vault {
         self.ask(Method::PUT, path, &[("retention", "")], Some(body)).await.map(drop)
     }
 
+    /// Whether a legal hold keeps an object, or a version of it.
+    pub(in crate::store) async fn has_legal_hold(&self, path: &Path, version: Option<&str>) -> Result<bool> {
+        let mut query = vec![("legal-hold", "")];
+        query.extend(version.map(|id| ("versionId", id)));
+        let answer = self.ask(Method::GET, path, &query, None).await;
+        // Amazon says the first of an object without one, Ceph the second.
+        let body = or_none(answer, &["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFound"])?;
+        Ok(body.is_some_and(|body| xml::text(&body, "Status").as_deref() == Some("ON")))
+    }
+
+    /// Keeps an object, or a version of it, until the same is called to keep it no more.
+    pub(in crate::store) async fn set_legal_hold(
+        &self,
+        path: &Path,
+        version: Option<&str>,
+        on: bool,
+    ) -> Result<()> {
+        let mut query = vec![("legal-hold", "")];
+        query.extend(version.map(|id| ("versionId", id)));
+        let body = format!(
+            "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{}</Status></LegalHold>",
+            if on { "ON" } else { "OFF" }
+        );
+        self.ask(Method::PUT, path, &query, Some(body)).await.map(drop)
+    }
+
     /// Deletes a version for good. The store refuses it while it is locked.
     pub(in crate::store) async fn delete_version(&self, path: &Path, version: &str) -> Result<()> {
         self.ask(Method::DELETE, path, &[("versionId", version)], None).await.map(drop)
