@@ -13,6 +13,7 @@ mod lock;
 mod postgres;
 mod postgres_backup;
 mod rights;
+mod roles;
 mod server;
 mod sftp;
 mod ssh;

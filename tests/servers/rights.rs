@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::{fill, lock, skipped};
 
 /// Puts the generated permissions of these roles, each for a user of that name, on the bucket.
-fn permit(owner: &Client<'_>, bucket: &str, (roles, more): (&[&str], &[&str])) {
+pub(crate) fn permit(owner: &Client<'_>, bucket: &str, (roles, more): (&[&str], &[&str])) {
     let mut statements = Vec::new();
     for role in roles {
         let line = ["policy", "generate", "ceph", "--role", role, "--principal", role];
