@@ -30,14 +30,8 @@ use crate::random::random_array;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlotError {
-    /// Without this one nobody could manage the repository any more.
-    #[error("key {slot} is the only one of role admin, so it was not removed")]
-    LastAdmin {
-        /// The slot.
-        slot: ObjectHash,
-    },
-    /// The slot that opened this run was named by a part of its id.
-    #[error("key {slot} opened this run, so it is removed only if its whole id is given")]
+    /// The slot that opened this run: that another one opens as much is not known.
+    #[error("key {slot} opened this run, so it was not removed")]
     InUse {
         /// The slot.
         slot: ObjectHash,
@@ -91,11 +85,7 @@ impl SlotError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::LastAdmin { .. }
-            | Self::InUse { .. }
-            | Self::OtherRole { .. }
-            | Self::Newer { .. }
-            | Self::Full => Class::Refused,
+            Self::InUse { .. } | Self::OtherRole { .. } | Self::Newer { .. } | Self::Full => Class::Refused,
             Self::NotFound { .. } => Class::Failed,
             Self::Ambiguous { .. } => Class::Failed,
             Self::Taken { .. } | Self::ByWords | Self::Label => Class::Usage,
@@ -151,22 +141,6 @@ impl SlotList {
             [slot] => Ok(slot),
             ref several => Err(SlotError::Ambiguous { selector: selector.to_owned(), count: several.len() }),
         }
-    }
-
-    /// Whether a slot may go that `selector` names, in a run that `own` opened.
-    ///
-    /// # Errors
-    /// [`SlotError::LastAdmin`], [`SlotError::InUse`].
-    pub fn may_go(&self, slot: &StoredSlot, selector: &str, own: ObjectHash) -> Result<(), SlotError> {
-        let hash = slot.hash;
-        let admins = self.slots.iter().filter(|slot| slot.role == Role::Admin).count();
-        if slot.role == Role::Admin && admins < 2 {
-            return Err(SlotError::LastAdmin { slot: hash });
-        }
-        if hash == own && !selector.eq_ignore_ascii_case(&hash.to_string()) {
-            return Err(SlotError::InUse { slot: hash });
-        }
-        Ok(())
     }
 }
 
@@ -344,30 +318,22 @@ impl Repository {
 mod tests {
     use super::*;
 
-    fn slot(byte: u8, role: Role) -> StoredSlot {
+    fn slot(byte: u8) -> StoredSlot {
         StoredSlot {
             hash: ObjectHash::new([byte; 32]),
             kind: SlotKind::KeyFile,
-            role,
+            role: Role::Admin,
             created: Timestamp(0),
             note: SlotNote::default(),
         }
     }
 
     #[test]
-    fn the_last_admin_stays_and_the_one_in_use_goes_by_its_whole_id() {
-        let (a, b, w) = (slot(0xaa, Role::Admin), slot(0xab, Role::Admin), slot(0xcc, Role::Writer));
-        let list = SlotList { slots: vec![a.clone(), w.clone()], ..SlotList::default() };
-        let whole = a.hash.to_string();
-        assert!(matches!(list.may_go(&a, &whole, a.hash), Err(SlotError::LastAdmin { .. })));
-        assert!(list.may_go(&w, "cc", a.hash).is_ok());
-        let list = SlotList { slots: vec![a.clone(), b.clone(), w], ..SlotList::default() };
-        assert!(matches!(list.may_go(&a, &whole[..63], a.hash), Err(SlotError::InUse { .. })));
-        assert!(list.may_go(&a, &whole.to_uppercase(), a.hash).is_ok());
-        assert!(list.may_go(&b, "ab", a.hash).is_ok());
+    fn a_slot_is_found_by_the_beginning_of_its_id_if_no_other_begins_so() {
+        let list = SlotList { slots: vec![slot(0xaa), slot(0xab)], ..SlotList::default() };
         assert!(matches!(list.find("a"), Err(SlotError::Ambiguous { count: 2, .. })));
         assert!(matches!(list.find(""), Err(SlotError::NotFound { .. })));
-        assert_eq!(list.find("AB").unwrap().hash, b.hash);
+        assert_eq!(list.find("AB").unwrap().hash, slot(0xab).hash);
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub(crate) enum KeyVerb {
     Add(KeyAddArgs),
     /// Replace the secret that opened this run by another one
     Passwd(NewSecretArgs),
-    /// Take a key away; the last one of role admin stays
+    /// Take a key away; the one that opened this run stays
     Remove {
-        /// Its id or the beginning of it; of the key that opened this run the whole id
+        /// Its id or the beginning of it
         #[arg(value_name = "KEY")]
         key: String,
     },

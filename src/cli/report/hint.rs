@@ -406,12 +406,10 @@ fn rekey(error: &RekeyError) -> Option<String> {
 
 fn slot(error: &SlotError) -> Option<String> {
     let step = match error {
-        SlotError::LastAdmin { .. } => {
-            "make another one first: lifeboat key add --role admin; to replace its secret: lifeboat key passwd"
+        SlotError::InUse { .. } => {
+            "open the repository with another admin's key to remove this one; to replace its secret: lifeboat key passwd"
         }
-        SlotError::InUse { .. } | SlotError::NotFound { .. } | SlotError::Ambiguous { .. } => {
-            "see the ids: lifeboat key list --json"
-        }
+        SlotError::NotFound { .. } | SlotError::Ambiguous { .. } => "see the ids: lifeboat key list --json",
         SlotError::Taken { .. } => "choose another secret",
         SlotError::ByWords => {
             "for new words: lifeboat key recovery; for a password: lifeboat key add --role admin"
