@@ -25,6 +25,7 @@ mod reading;
 mod rekeying;
 mod restoring;
 mod roles;
+mod runbook;
 mod secrets;
 mod sftp;
 mod sources;
