@@ -1,4 +1,4 @@
-//! Amounts that people read and write: bytes in binary multiples.
+//! Amounts that people read and write: bytes in binary multiples, and how many of a thing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +32,21 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// How many of a thing, which is named in the singular: prints as `1 entry`, `2 entries`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted<'a>(pub u64, pub &'a str);
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, one) = self;
+        match (count, one.strip_suffix('y')) {
+            (1, _) => write!(f, "1 {one}"),
+            (_, Some(stem)) => write!(f, "{count} {stem}ies"),
+            (_, None) => write!(f, "{count} {one}s"),
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = ParseByteSizeError;
 
@@ -56,6 +71,12 @@ impl FromStr for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        let texts = [0, 1, 2].map(|count| format!("{}, {}", Counted(count, "file"), Counted(count, "entry")));
+        assert_eq!(texts, ["0 files, 0 entries", "1 file, 1 entry", "2 files, 2 entries"]);
+    }
 
     #[test]
     fn sizes_read_well_at_every_boundary() {

@@ -99,7 +99,7 @@ fn policies_and_removal_are_options() {
     assert!(refused.err.contains("--yes"), "{}", refused.err);
     assert_eq!(restore(&["--delete", "--yes"]).exits(0).last()["removed"], 21);
     let strip = place.run(["restore", &stored, "--target", "stripped", "--strip", "1"]).exits(0);
-    assert!(strip.out.contains("1 files"), "{}", strip.out);
+    assert!(strip.out.contains("1 file,"), "{}", strip.out);
     assert_eq!(fs::read(place.path("stripped/b")).unwrap(), b"second\n");
 }
 

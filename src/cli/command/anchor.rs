@@ -2,6 +2,7 @@
 
 use lifeboat::ops::anchor::{accept_missing, anchor, watch};
 use lifeboat::repo::Task;
+use lifeboat::units::Counted;
 use serde_json::json;
 
 use super::super::args::AnchorArgs;
@@ -32,8 +33,8 @@ pub(super) async fn run(session: &mut Session, args: &AnchorArgs) -> Result<Exit
     let newest =
         info.newest.map(|(id, stored)| format!(", the newest {} of {}", id.short(), time::local(stored.0)));
     session.say(&format!(
-        "covers {} snapshots{}; keep it where the backups are not, and give it to --require-anchor",
-        info.snapshots,
+        "covers {}{}; keep it where the backups are not, and give it to --require-anchor",
+        Counted(info.snapshots as u64, "snapshot"),
         newest.unwrap_or_default()
     ));
     Ok(Exit::Done)

@@ -6,6 +6,7 @@ use lifeboat::ops::hold::{HoldInfo, Until, hold, list_holds, remove_hold};
 use lifeboat::ops::legal::hold_legally;
 use lifeboat::ops::snapshots::resolve_all;
 use lifeboat::repo::Task;
+use lifeboat::units::Counted;
 use serde_json::{Value, json};
 
 use super::super::args::{HoldAddArgs, HoldArgs, HoldVerb};
@@ -54,8 +55,9 @@ async fn add(session: &mut Session, args: HoldAddArgs) -> Result<Exit, CliError>
             "objects": objects,
         }))?;
     } else if !session.voice().quiet {
-        let what = if ids.len() == 1 { "1 snapshot".to_owned() } else { format!("{} snapshots", ids.len()) };
-        let kept = objects.map_or(String::new(), |count| format!(", the store keeps {count} objects for it"));
+        let what = Counted(ids.len() as u64, "snapshot");
+        let kept = objects.map(|count| format!(", the store keeps {} for it", Counted(count, "object")));
+        let kept = kept.unwrap_or_default();
         session.output.text(&format!(
             "hold {}: {what}, {}{kept}\n",
             hash.short(),
@@ -106,7 +108,7 @@ async fn remove(session: &mut Session, selector: &str) -> Result<Exit, CliError>
     } else if !session.voice().quiet {
         let freed = match released {
             0 => String::new(),
-            count => format!(", the store keeps {count} objects no more because of it"),
+            count => format!(", the store keeps {} no more because of it", Counted(count, "object")),
         };
         session.output.text(&format!("removed hold {}{freed}\n", removed.hash.short()))?;
     }

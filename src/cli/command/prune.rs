@@ -3,7 +3,7 @@
 use lifeboat::class::Class;
 use lifeboat::ops::gc::{Plan, PruneOptions, PruneReport, prune};
 use lifeboat::repo::{Repository, Task};
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::json;
 
 use super::super::args::PruneArgs;
@@ -91,21 +91,24 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
     };
     let removed = if dry_run { "would be removed" } else { "removed" };
     if report.removed > 0 {
-        line(format!("{} {removed}", forgotten(report.removed)));
+        line(format!("{} {removed}", Counted(report.removed, "forgotten snapshot")));
     }
     if report.waiting > 0 {
-        line(format!("{} can still be taken back with undelete", forgotten(report.waiting)));
+        line(format!(
+            "{} can still be taken back with undelete",
+            Counted(report.waiting, "forgotten snapshot")
+        ));
     }
     if report.spared > 0 {
-        line(format!("{} spared: held, or taken back in time", forgotten(report.spared)));
+        line(format!("{} spared: held, or taken back in time", Counted(report.spared, "forgotten snapshot")));
     }
     if report.deleted > 0 {
         line(format!(
             "{} deleted, {}; {} moved into {}",
-            packs(report.deleted),
+            Counted(report.deleted, "pack"),
             ByteSize(report.deleted_bytes),
             ByteSize(report.moved_bytes),
-            packs(report.written),
+            Counted(report.written, "pack"),
         ));
     }
     if report.given_back_bytes > 0 {
@@ -123,14 +126,14 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
         let due = report.due.map_or_else(String::new, |due| format!(" after {}", time::local(due.0)));
         line(format!(
             "{} with {} condemned; a prune{due} deletes them",
-            packs(report.condemned),
+            Counted(report.condemned, "pack"),
             ByteSize(report.condemned_bytes),
         ));
     }
     if report.plan.young > 0 {
         line(format!(
             "{} with {} not needed and too young to go",
-            packs(report.plan.young),
+            Counted(report.plan.young, "pack"),
             ByteSize(report.plan.young_bytes)
         ));
     }
@@ -149,18 +152,10 @@ fn planned(plan: &Plan, dry_run: bool) -> Option<String> {
     let verb = if dry_run { "would be condemned" } else { "condemned" };
     Some(format!(
         "{} to drop and {} to rewrite {verb}: {} to free, {} to move, about {} requests",
-        packs(plan.drop.len() as u64),
-        packs(plan.rewrite.len() as u64),
+        Counted(plan.drop.len() as u64, "pack"),
+        Counted(plan.rewrite.len() as u64, "pack"),
         ByteSize(plan.freed_bytes()),
         ByteSize(plan.moved_bytes),
         plan.requests(),
     ))
-}
-
-fn packs(count: u64) -> String {
-    if count == 1 { "1 pack".to_owned() } else { format!("{count} packs") }
-}
-
-fn forgotten(count: u64) -> String {
-    if count == 1 { "1 forgotten snapshot".to_owned() } else { format!("{count} forgotten snapshots") }
 }

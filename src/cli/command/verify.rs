@@ -3,7 +3,7 @@
 use lifeboat::class::Class;
 use lifeboat::ops::verify::{Depth, Finding, Severity, VerifyReport, verify, verify_packs_without_key};
 use lifeboat::repo::Task;
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::super::args::VerifyArgs;
@@ -56,23 +56,22 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
     if voice.quiet {
         return Ok(());
     }
-    let verdict = if report.findings.is_empty() {
-        "no findings".to_owned()
-    } else {
-        format!("{} findings", report.findings.len())
+    let verdict = match report.findings.len() {
+        0 => "no findings".to_owned(),
+        count => Counted(count as u64, "finding").to_string(),
     };
     session.output.text(&format!(
-        "{verdict}: {} objects, {}, {} chunks, {} snapshots checked in {}\n",
-        report.objects,
+        "{verdict}: {}, {}, {}, {} checked in {}\n",
+        Counted(report.objects, "object"),
         ByteSize(report.bytes),
-        report.chunks,
-        report.snapshots,
+        Counted(report.chunks, "chunk"),
+        Counted(report.snapshots, "snapshot"),
         time::duration(report.elapsed),
     ))?;
     if report.closed > 0 {
         session.say(&format!(
-            "of {} snapshots the signatures were checked and nothing below them: this key does not open them",
-            report.closed
+            "of {} the signatures were checked and nothing below them: this key does not open them",
+            Counted(report.closed, "snapshot")
         ));
     }
     Ok(())

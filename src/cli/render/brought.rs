@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lifeboat::ops::backup::Brought;
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value};
 
 use super::time;
@@ -91,10 +91,7 @@ pub(crate) fn summary_json(words: &Words, sums: &Sums, dry_run: bool, more: &[(&
 /// One line, and one for each thing that is out of the ordinary, `more` first.
 pub(crate) fn summary_text(words: &Words, sums: &Sums, dry_run: bool, more: &[(u64, &str)]) -> String {
     let Words { bring, brought, place } = words;
-    let snapshots = match sums.brought {
-        1 => "1 snapshot".to_owned(),
-        count => format!("{count} snapshots"),
-    };
+    let snapshots = Counted(sums.brought, "snapshot");
     let mut out = match dry_run {
         true => format!("would {bring} {snapshots}"),
         false => format!("{brought} {snapshots}"),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lifeboat::ops::backup::BackupSummary;
 use lifeboat::ops::restore::{Forecast, RestoreSummary};
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::json::put_list;
@@ -41,8 +41,8 @@ pub(crate) fn backup_line(done: &BackupSummary) -> String {
         failed => format!(", {failed} failed"),
     };
     format!(
-        "{what}: {} files, {}, {} new, {} stored, {}{trouble}\n",
-        done.files,
+        "{what}: {}, {}, {} new, {} stored, {}{trouble}\n",
+        Counted(done.files, "file"),
         ByteSize(done.bytes),
         ByteSize(done.new_bytes),
         ByteSize(done.stored_bytes),
@@ -59,13 +59,13 @@ pub(crate) fn backup_text(done: &BackupSummary, restore: Option<&str>) -> String
     let size = |bytes| ByteSize(bytes).to_string();
     let mut out = format!(
         "{head}\n\
-         \x20 sources   {} files and {} other entries, {}\n\
+         \x20 sources   {} and {}, {}\n\
          \x20 changes   {} new, {} changed, {} unchanged\n\
          \x20 read      {}\n\
          \x20 new       {}{}\n\
          \x20 stored    {}{}\n",
-        done.files,
-        done.entries.saturating_sub(done.files),
+        Counted(done.files, "file"),
+        Counted(done.entries.saturating_sub(done.files), "other entry"),
         size(done.bytes),
         done.new_files,
         done.changed_files,
@@ -80,13 +80,13 @@ pub(crate) fn backup_text(done: &BackupSummary, restore: Option<&str>) -> String
         out.push_str(&format!("  resumed   {} of an interrupted run\n", size(done.resumed_bytes)));
     }
     if done.excluded > 0 {
-        out.push_str(&format!("  excluded  {} entries\n", done.excluded));
+        out.push_str(&format!("  excluded  {}\n", Counted(done.excluded, "entry")));
     }
     for path in &done.missing {
         out.push_str(&format!("  missing   {}\n", sanitize::path(path)));
     }
     if done.failed > 0 {
-        out.push_str(&format!("  failed    {} entries, named above\n", done.failed));
+        out.push_str(&format!("  failed    {}, named above\n", Counted(done.failed, "entry")));
     }
     if let Some(command) = restore {
         out.push_str(&format!("restore with: {command}\n"));
@@ -151,9 +151,9 @@ pub(crate) fn archive_text(done: &RestoreSummary, place: &Path) -> String {
         trouble.push_str(&format!(", {} left out as damaged", done.damaged_count));
     }
     format!(
-        "wrote {} entries, {} files, {} to {} in {}{trouble}\n",
-        done.entries,
-        done.files,
+        "wrote {}, {}, {} to {} in {}{trouble}\n",
+        Counted(done.entries, "entry"),
+        Counted(done.files, "file"),
         ByteSize(done.bytes),
         sanitize::path(place),
         time::duration(done.elapsed),
@@ -183,10 +183,10 @@ pub(crate) fn restore_text(done: &RestoreSummary, target: &Path) -> String {
         more.push_str(&format!(", {} left out as damaged", done.damaged_count));
     }
     format!(
-        "{} {} entries, {} files, {} to {} in {}{more}\n",
+        "{} {}, {}, {} to {} in {}{more}\n",
         if dry_run { "would restore" } else { "restored" },
-        done.entries,
-        done.files,
+        Counted(done.entries, "entry"),
+        Counted(done.files, "file"),
         ByteSize(done.bytes),
         sanitize::path(target),
         time::duration(done.elapsed),
@@ -198,24 +198,24 @@ pub(crate) fn plan_text(done: &RestoreSummary, forecast: &Forecast, target: &Pat
     let size = |bytes| ByteSize(bytes).to_string();
     let mut out = format!(
         "would restore to {}\n\
-         \x20 entries   {} files and {} other entries\n\
-         \x20 write     {} in {} chunks\n",
+         \x20 entries   {} and {}\n\
+         \x20 write     {} in {}\n",
         sanitize::path(target),
-        done.files,
-        done.entries.saturating_sub(done.files),
+        Counted(done.files, "file"),
+        Counted(done.entries.saturating_sub(done.files), "other entry"),
         size(done.bytes),
-        done.chunks,
+        Counted(done.chunks, "chunk"),
     );
     let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<9} {text}\n"));
     if done.kept > 0 {
         line("keep", size(done.kept));
     }
-    line("fetch", format!("{} in {} requests", size(done.fetched), forecast.requests));
+    line("fetch", format!("{} in {}", size(done.fetched), Counted(forecast.requests, "request")));
     if done.left > 0 {
-        line("leave", format!("{} entries as they are", done.left));
+        line("leave", format!("{} as found", Counted(done.left, "entry")));
     }
     if done.removed > 0 {
-        line("remove", format!("{} entries", done.removed));
+        line("remove", Counted(done.removed, "entry").to_string());
     }
     line("memory", format!("about {}", size(forecast.memory)));
     let room = match forecast.space_free {
@@ -232,10 +232,10 @@ pub(crate) fn plan_text(done: &RestoreSummary, forecast: &Forecast, target: &Pat
         },
     );
     if done.failed > 0 {
-        line("failed", format!("{} entries, named above", done.failed));
+        line("failed", format!("{}, named above", Counted(done.failed, "entry")));
     }
     if done.damaged_count > 0 {
-        line("damaged", format!("{} entries, which will be left out", done.damaged_count));
+        line("damaged", format!("{}, to be left out", Counted(done.damaged_count, "entry")));
     }
     out
 }
