@@ -165,17 +165,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         }
         Error::NamedAndPolicy => "leave the names out, or every --keep option and --unconfirmed".to_owned(),
         Error::NothingLeft { .. } => "if that is right, run it again with --allow-empty".to_owned(),
-        Error::Held { hold, .. } => {
-            format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
-        }
-        Error::NoHold { .. } | Error::AmbiguousHold { .. } => {
-            "see what there is: lifeboat hold list".to_owned()
-        }
-        Error::HoldIsOver => "give --until a time to come".to_owned(),
-        Error::NoLegalHold => {
-            "without --legal nobody's `forget` or `prune` removes it; for more, a new repository: lifeboat init --lock"
-                .to_owned()
-        }
         Error::NoSuchPath { .. } | Error::NotAFile { .. } => {
             "see what it holds: lifeboat ls SNAPSHOT".to_owned()
         }
@@ -203,7 +192,25 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::ChunkLost { .. } | Error::Damaged { .. } => {
             "see how much is damaged: lifeboat verify --data".to_owned()
         }
-        _ => return selector(error).or_else(|| target(error)).or_else(|| mount(error)),
+        _ => return hold(error).or_else(|| selector(error)).or_else(|| target(error)).or_else(|| mount(error)),
+    })
+}
+
+/// What to do where a hold is in the way, or none is made.
+fn hold(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Held { hold, .. } => {
+            format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
+        }
+        Error::NoHold { .. } | Error::AmbiguousHold { .. } => {
+            "see what there is: lifeboat hold list".to_owned()
+        }
+        Error::HoldIsOver => "give --until a time to come".to_owned(),
+        Error::NoLegalHold => {
+            "without --legal nobody's `forget` or `prune` removes it; for more, a new repository: lifeboat init --lock"
+                .to_owned()
+        }
+        _ => return None,
     })
 }
 
