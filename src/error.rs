@@ -92,8 +92,14 @@ pub enum Error {
         paths: Vec<PathBuf>,
     },
     /// The command whose output was to be saved failed.
-    #[error("the command failed, so nothing was saved")]
-    CommandFailed(#[source] SourceError),
+    #[error("the command for {} failed, so nothing was saved", name.display())]
+    CommandFailed {
+        /// What its output was to be called.
+        name: PathBuf,
+        /// How it failed.
+        #[source]
+        source: Box<SourceError>,
+    },
     /// Most of what the last run saw is gone.
     #[error("the sources hold {now} entries, last time they held {before}: nothing was saved")]
     Shrunk {
@@ -423,7 +429,7 @@ impl Error {
             | Self::MarkDamaged { .. }
             | Self::SnapshotUnreadable { .. } => Class::Damage,
             Self::NoSource { .. }
-            | Self::CommandFailed(_)
+            | Self::CommandFailed { .. }
             | Self::NoSnapshot { .. }
             | Self::AmbiguousSnapshot { .. }
             | Self::NoSuchPath { .. }

@@ -69,6 +69,13 @@ pub enum Event<'a> {
         /// A full sentence without a period.
         message: &'a str,
     },
+    /// A command whose output is saved wrote a line to standard error.
+    Said {
+        /// What its output is called.
+        name: &'a Path,
+        /// The line, without its end.
+        line: &'a str,
+    },
     /// A request to the store failed and will be tried again.
     Retrying {
         /// The object.

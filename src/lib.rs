@@ -21,6 +21,7 @@
 //! | 1 | [`compress`] | zstd, and telling what cannot be compressed |
 //! | 1 | [`filter`] | include and exclude rules |
 //! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
+//! | 1 | [`dumps`] | how dumps of databases end |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
@@ -37,6 +38,7 @@ pub mod units;
 pub mod chunk;
 pub mod compress;
 pub mod crypto;
+pub mod dumps;
 pub mod filter;
 pub mod format;
 pub mod postgres;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use lifeboat::store::Environment;
@@ -42,6 +43,19 @@ impl Surroundings {
         self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
+    /// The variables that hold a secret of this program, or say where one is: nobody else needs to see them.
+    pub(crate) fn secrets(&self) -> Vec<OsString> {
+        let of_secret = |name: &&OsString| {
+            let name = name.as_bytes().strip_prefix(b"LIFEBOAT_").unwrap_or_default();
+            [&b"PASSWORD"[..], b"KEY", b"WORDS", b"TOKEN"].iter().any(|word| {
+                [&b""[..], b"_FILE", b"_COMMAND"]
+                    .iter()
+                    .any(|end| name.strip_suffix(*end).is_some_and(|rest| rest.ends_with(word)))
+            })
+        };
+        self.variables.keys().filter(of_secret).cloned().collect()
+    }
+
     /// What the chains of cloud credentials may look at.
     pub(crate) fn for_store(&self) -> Environment {
         let utf8 = |(name, value): (&OsString, &OsString)| {
@@ -58,5 +72,26 @@ impl Surroundings {
     pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { variables, is_root: false, directory: PathBuf::from("/somewhere") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_is_known_and_nothing_else() {
+        let secret = [
+            "LIFEBOAT_FROM_PASSWORD_COMMAND",
+            "LIFEBOAT_KEY_FILE",
+            "LIFEBOAT_PASSWORD",
+            "LIFEBOAT_PASSWORD_FILE",
+            "LIFEBOAT_TOKEN",
+            "LIFEBOAT_TO_TOKEN_FILE",
+            "LIFEBOAT_WORDS_FILE",
+        ];
+        let other = ["LIFEBOAT_REPO", "LIFEBOAT_SSH_COMMAND", "PGPASSWORD", "PATH", "MYLIFEBOAT_PASSWORD"];
+        let all: Vec<_> = secret.iter().chain(&other).map(|name| (*name, "x")).collect();
+        assert_eq!(Surroundings::of(&all).secrets(), secret);
     }
 }

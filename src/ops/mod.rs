@@ -11,6 +11,7 @@ pub mod cat;
 pub mod copy;
 pub mod diff;
 pub mod doctor;
+pub mod dump;
 pub mod find;
 pub mod forget;
 pub mod gc;

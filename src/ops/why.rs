@@ -92,7 +92,7 @@ pub async fn why(repo: &Repository, options: WhyOptions) -> Result<Why, Error> {
         _ => sources(&known.snapshots, &path),
     };
     backup.source = BackupSource::Paths(sources.clone());
-    let Explanation { fate, stat } = explain(walk(repo, backup, &sources)?, &path)?;
+    let Explanation { fate, stat } = explain(walk(repo, backup)?, &path)?;
     let (saved, damaged) = last_saved(repo, &known, &path).await?;
     let saved = saved.map(|Held { snapshot, node, is_newest, is_dropped }| {
         let since = match (&node, &stat) {
@@ -106,10 +106,10 @@ pub async fn why(repo: &Repository, options: WhyOptions) -> Result<Why, Error> {
 }
 
 /// As a backup walks; where one would refuse to begin, so does this.
-fn walk(repo: &Repository, backup: BackupOptions, sources: &[PathBuf]) -> Result<WalkOptions, Error> {
+fn walk(repo: &Repository, backup: BackupOptions) -> Result<WalkOptions, Error> {
     // Where a path is stored has no part in whether it is.
     let plain = BackupOptions { stored_as: None, ..backup };
-    walk_options(repo, &plain)?.ok_or_else(|| Error::NoSource { paths: sources.to_vec() })
+    walk_options(repo, &plain)
 }
 
 /// The sources of the newest snapshot that tells of the path, or else of the newest.

@@ -104,7 +104,7 @@ pub enum SourceError {
         source: io::Error,
     },
     /// A command that should produce data failed, so that what it wrote cannot be trusted.
-    #[error("{} ended with {}", .program.display(), .end)]
+    #[error("{} ended with {}{}", .program.display(), .end, last_line(.stderr))]
     CommandFailed {
         /// The program.
         program: PathBuf,
@@ -113,9 +113,29 @@ pub enum SourceError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// A command ended well, and something that it started still holds its output open and writes nothing.
+    #[error("{} ended, and something that it started still holds its output open", .program.display())]
+    OutputHeld {
+        /// The program.
+        program: PathBuf,
+    },
+    /// A command was stopped by the system because it wants to use the terminal.
+    #[error("{} wants to ask at the terminal, which it cannot", .program.display())]
+    WantsTerminal {
+        /// The program.
+        program: PathBuf,
+    },
+    /// A command ended well, and its output is not what a whole dump is.
+    #[error("the dump breaks off before its end, though the command says that it succeeded")]
+    BrokenOff,
     /// The run was asked to stop.
     #[error("stopped while reading")]
     Cancelled,
+}
+
+/// The last line of what a command wrote to standard error, as the end of a message.
+fn last_line(stderr: &str) -> String {
+    stderr.lines().next_back().map_or_else(String::new, |line| format!(": {line}"))
 }
 
 /// How a command ended.
@@ -152,7 +172,12 @@ impl SourceError {
             | Self::Collision { .. }
             | Self::BadStoredPath { .. }
             | Self::NotAnImage { .. } => Class::Usage,
-            Self::NoInput | Self::CommandStart { .. } | Self::CommandFailed { .. } => Class::Failed,
+            Self::NoInput
+            | Self::CommandStart { .. }
+            | Self::CommandFailed { .. }
+            | Self::OutputHeld { .. }
+            | Self::WantsTerminal { .. }
+            | Self::BrokenOff => Class::Failed,
             Self::Cancelled => Class::Cancelled,
         }
     }
@@ -172,8 +197,11 @@ impl SourceError {
             | Self::Rules { path, .. }
             | Self::AttributesTooLarge { path } => Some(path),
             Self::Collision { first, .. } => Some(first),
-            Self::CommandStart { program, .. } | Self::CommandFailed { program, .. } => Some(program),
-            Self::NoInput | Self::Cancelled => None,
+            Self::CommandStart { program, .. }
+            | Self::CommandFailed { program, .. }
+            | Self::OutputHeld { program }
+            | Self::WantsTerminal { program } => Some(program),
+            Self::NoInput | Self::BrokenOff | Self::Cancelled => None,
         }
     }
 

@@ -204,6 +204,7 @@ mod tests {
 
     fn entries(dir: &Path) -> Vec<Entry> {
         let options = WalkOptions {
+            streams: Vec::new(),
             roots: vec![Root { path: dir.to_owned(), stored: Vec::new() }],
             filter: Arc::default(),
             one_file_system: false,

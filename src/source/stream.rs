@@ -1,63 +1,154 @@
-//! Sources without a name in the file system: standard input, and what a command writes.
+//! Sources without a name in the file system: standard input, and what commands write.
 //!
 //! # Invariants
-//! The output of a command counts only after [`CommandStream::finish`] has said that the command succeeded: a dump that
-//! broke off looks complete from here. A command never outlives its stream; it is always waited for.
+//! The output of a command counts only after [`Step::End`] has said that the command succeeded: a dump that broke off looks
+//! complete from here. A command runs in a process group of its own, which never outlives a stream that did not come to its
+//! end; it is always waited for.
 //!
 //! # Must not
-//! Go through a shell.
+//! Wait: what there is is taken by [`Stream::step`], and [`wait_for`] waits for all streams together.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
 use super::error::{CommandEnd, SourceError};
 use super::sys::file as sys;
 use super::sys::stat::{Kind, stat_open};
-use crate::cancel::Cancel;
 
 /// How much of a command's standard error is kept for the message.
 const STDERR_TAIL: usize = 4096;
+/// A longer line of it is shown in parts.
+const LINE_MAX: usize = 4096;
 
-/// How long a wait lasts before the wish to stop is looked at again, and before a command that was told to end is killed.
+/// How long a wait lasts before the wish to stop is looked at again, one for the end of a command, and before a command that
+/// was told to end is killed.
 const TICK_MS: i64 = 100;
+const END_TICK_MS: i64 = 10;
 const PATIENCE_MS: i64 = 2000;
+/// How long something that a command left behind may hold its output open without a byte.
+const HELD: Duration = Duration::from_secs(10);
+
+/// What a look at a stream brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes, now in the buffer.
+    Bytes(usize),
+    /// Nothing yet.
+    Nothing,
+    /// All of it was given, and can be trusted.
+    End,
+}
+
+/// A stream that is read.
+#[derive(Debug)]
+pub enum Stream {
+    /// Standard input.
+    Stdin(StdinStream),
+    /// The output of a command.
+    Command(CommandStream),
+}
+
+impl Stream {
+    /// Takes what there is, after [`wait_for`] has said what that is; `now` is monotonic. Lines that a command writes to
+    /// standard error go to `say`, without their ends.
+    pub fn step(
+        &mut self,
+        ready: Ready,
+        now: Duration,
+        buffer: &mut [u8],
+        say: &mut dyn FnMut(&[u8]),
+    ) -> Result<Step, SourceError> {
+        match self {
+            Self::Stdin(stream) => stream.step(ready, buffer),
+            Self::Command(stream) => stream.step(ready, now, buffer, say),
+        }
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        match self {
+            Self::Stdin(_) => [Some(rustix::stdio::stdin()), None],
+            Self::Command(stream) => {
+                [stream.stdout.as_ref().map(AsFd::as_fd), stream.stderr.as_ref().map(AsFd::as_fd)]
+            }
+        }
+    }
+
+    /// Whether only the end of its command is to come, of which no descriptor tells.
+    fn is_ending(&self) -> bool {
+        matches!(self, Self::Command(stream) if stream.stdout.is_none())
+    }
+}
+
+/// Asks the commands of all streams to end, and waits for them together, but not for long: dropped, a stream ends what is
+/// left of its own.
+pub fn end_all<'s>(streams: impl Iterator<Item = &'s mut Stream>) {
+    let mut left: Vec<OwnedFd> = streams
+        .filter_map(|stream| match stream {
+            Stream::Command(stream) => stream.tell_to_end(),
+            Stream::Stdin(_) => None,
+        })
+        .collect();
+    for _ in 0..PATIENCE_MS / TICK_MS {
+        let fds: Vec<_> = left.iter().map(|fd| [Some(fd.as_fd()), None]).collect();
+        let Ok(ended) = ready_within(&fds, TICK_MS) else { return };
+        let mut ended = ended.into_iter();
+        left.retain(|_| !ended.next().unwrap_or_default().output);
+        if left.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Whether output can be read, or has ended, and whether messages can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ready {
+    output: bool,
+    messages: bool,
+}
+
+/// Waits until one of the streams has something, but only for a moment.
+pub fn wait_for<'s>(streams: impl Iterator<Item = &'s Stream> + Clone) -> Result<Vec<Ready>, SourceError> {
+    let ending = streams.clone().any(Stream::is_ending);
+    let fds: Vec<_> = streams.map(Stream::fds).collect();
+    let ready = ready_within(&fds, if ending { END_TICK_MS } else { TICK_MS });
+    ready.map_err(|source| SourceError::Io { action: "wait for", path: PathBuf::from("a stream"), source })
+}
 
 /// Standard input.
 #[derive(Debug)]
-pub struct StdinStream {
-    cancel: Cancel,
-}
+pub struct StdinStream(());
 
 impl StdinStream {
     /// Refuses an input that cannot hold anything, because an empty backup would look like a good one.
-    pub fn new(cancel: &Cancel) -> Result<Self, SourceError> {
+    pub fn new() -> Result<Self, SourceError> {
         let stat = stat_open(rustix::stdio::stdin()).map_err(|_| SourceError::NoInput)?;
         let null = rustix::fs::makedev(1, 3);
         if stat.is_dir() || (stat.kind() == Kind::CharDevice && stat.rdev == null) {
             return Err(SourceError::NoInput);
         }
-        Ok(Self { cancel: cancel.clone() })
+        Ok(Self(()))
     }
 
-    /// Reads what there is; zero is the end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+    fn step(&mut self, ready: Ready, buffer: &mut [u8]) -> Result<Step, SourceError> {
+        if !ready.output {
+            return Ok(Step::Nothing);
+        }
         let failed =
             |source| SourceError::Io { action: "read", path: PathBuf::from("standard input"), source };
-        loop {
-            if self.cancel.is_raised() {
-                return Err(SourceError::Cancelled);
-            }
-            if ready_within([Some(rustix::stdio::stdin()), None], TICK_MS).map_err(failed)?[0] {
-                return sys::read(rustix::stdio::stdin(), buffer).map_err(failed);
-            }
+        match sys::read(rustix::stdio::stdin(), buffer).map_err(failed)? {
+            0 => Ok(Step::End),
+            len => Ok(Step::Bytes(len)),
         }
     }
 }
@@ -69,174 +160,252 @@ pub struct CommandStream {
     child: Child,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// What was written to standard error since the last line ended.
+    line: Vec<u8>,
     tail: VecDeque<u8>,
-    status: Option<ExitStatus>,
-    cancel: Cancel,
-}
-
-/// What becomes of a command's standard error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stderr {
-    /// It goes where ours goes.
-    Inherit,
-    /// Its end is kept for the error message.
-    Keep,
+    /// How it ended, if it has.
+    end: Option<Result<(), CommandEnd>>,
+    /// Since when there is no output, though it has ended.
+    silent: Option<Duration>,
+    /// It came to a good end, and what it left running is no concern of ours.
+    whole: bool,
+    /// It was asked to end.
+    told: bool,
 }
 
 impl CommandStream {
-    /// Starts a program with its arguments; standard input is empty.
-    pub fn start(
-        program: &Path,
-        args: &[OsString],
-        stderr: Stderr,
-        cancel: &Cancel,
-    ) -> Result<Self, SourceError> {
+    /// Starts a program with its arguments, without the variables that are `withheld`; standard input is empty.
+    pub fn start(program: &Path, args: &[OsString], withheld: &[OsString]) -> Result<Self, SourceError> {
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(if stderr == Stderr::Keep { Stdio::piped() } else { Stdio::inherit() });
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        for name in withheld {
+            command.env_remove(name);
+        }
         let started = command.spawn();
         let mut child =
             started.map_err(|source| SourceError::CommandStart { program: program.to_owned(), source })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (program, cancel) = (program.to_owned(), cancel.clone());
-        Ok(Self { program, child, stdout, stderr, tail: VecDeque::new(), status: None, cancel })
+        Ok(Self {
+            program: program.to_owned(),
+            child,
+            stdout,
+            stderr,
+            line: Vec::new(),
+            tail: VecDeque::new(),
+            end: None,
+            silent: None,
+            whole: false,
+            told: false,
+        })
     }
 
-    /// Reads what there is; zero is the end of the output, after which [`CommandStream::finish`] must be asked.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        while self.stdout.is_some() {
-            if self.cancel.is_raised() {
-                return Err(SourceError::Cancelled);
-            }
-            let [output, errors] = self.wait(TICK_MS).map_err(|error| self.failure(error))?;
-            if errors {
-                self.drain_stderr();
-            }
-            let Some(stdout) = self.stdout.as_ref().filter(|_| output) else { continue };
-            let len = sys::read(stdout, buffer).map_err(|error| self.failure(error))?;
-            if len > 0 || buffer.is_empty() {
-                return Ok(len);
-            }
-            self.stdout = None;
+    fn step(
+        &mut self,
+        ready: Ready,
+        now: Duration,
+        buffer: &mut [u8],
+        say: &mut dyn FnMut(&[u8]),
+    ) -> Result<Step, SourceError> {
+        if ready.messages {
+            self.take_messages(say);
         }
-        Ok(0)
+        self.look()?;
+        if let Some(Err(end)) = self.end {
+            self.take_last_messages(say);
+            let tail: Vec<u8> = std::mem::take(&mut self.tail).into();
+            let stderr = String::from_utf8_lossy(&tail).trim().to_owned();
+            return Err(SourceError::CommandFailed { program: self.program.clone(), end, stderr });
+        }
+        if let Some(stdout) = self.stdout.as_ref().filter(|_| ready.output) {
+            match sys::read(stdout, buffer).map_err(|error| self.failure(error))? {
+                0 => self.stdout = None,
+                len => {
+                    self.silent = None;
+                    return Ok(Step::Bytes(len));
+                }
+            }
+        }
+        if self.end.is_none() {
+            return Ok(Step::Nothing);
+        }
+        if self.stdout.is_none() {
+            self.take_last_messages(say);
+            self.whole = true;
+            return Ok(Step::End);
+        }
+        // Something that it started may still write, and what it has written so far may be half of it.
+        if now.saturating_sub(*self.silent.get_or_insert(now)) < HELD {
+            return Ok(Step::Nothing);
+        }
+        Err(SourceError::OutputHeld { program: self.program.clone() })
     }
 
-    /// Waits for the command and tells whether its output can be trusted.
-    pub fn finish(mut self) -> Result<(), SourceError> {
-        self.stdout = None;
-        let status = loop {
-            if self.cancel.is_raised() {
-                return Err(SourceError::Cancelled);
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Looks whether it has ended. It is not taken away from the system by that, so its number still means it and its group.
+    fn look(&mut self) -> Result<(), SourceError> {
+        let Some(pid) = self.pid().filter(|_| self.end.is_none()) else { return Ok(()) };
+        let options =
+            WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(pid), options).map_err(|error| self.failure(error.into()))?;
+        let Some(status) = status else { return Ok(()) };
+        if status.stopped() {
+            let terminal = [Signal::TTIN, Signal::TTOU].map(|signal| Some(signal.as_raw()));
+            if terminal.contains(&status.stopping_signal()) {
+                return Err(SourceError::WantsTerminal { program: self.program.clone() });
             }
-            if let Some(status) = self.child.try_wait().map_err(|error| self.failure(error))? {
-                break status;
-            }
-            if self.wait(TICK_MS / 10).map_err(|error| self.failure(error))?[1] {
-                self.drain_stderr();
-            }
-        };
-        self.status = Some(status);
-        // What the command wrote last; something it left behind may hold the pipe open, so there is no wait for the end.
-        while self.stderr.is_some() && self.wait(0).is_ok_and(|[_, errors]| errors) {
-            self.drain_stderr();
-        }
-        if status.success() {
             return Ok(());
         }
-        let end = match (status.code(), status.signal()) {
-            (Some(code), _) => CommandEnd::Code(code),
-            (None, signal) => CommandEnd::Signal(signal.unwrap_or(0)),
-        };
-        let tail: Vec<u8> = std::mem::take(&mut self.tail).into();
-        let stderr = String::from_utf8_lossy(&tail).trim().to_owned();
-        Err(SourceError::CommandFailed { program: self.program.clone(), end, stderr })
+        self.end = Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(code), _) => Err(CommandEnd::Code(code)),
+            (None, signal) => Err(CommandEnd::Signal(signal.unwrap_or(0))),
+        });
+        Ok(())
     }
 
-    fn wait(&self, millis: i64) -> io::Result<[bool; 2]> {
-        let (stdout, stderr) = (self.stdout.as_ref(), self.stderr.as_ref());
-        ready_within([stdout.map(AsFd::as_fd), stderr.map(AsFd::as_fd)], millis)
-    }
-
-    fn drain_stderr(&mut self) {
+    fn take_messages(&mut self, say: &mut dyn FnMut(&[u8])) {
         let mut buffer = [0; 4096];
         let Some(stderr) = &self.stderr else { return };
-        match sys::read(stderr, &mut buffer) {
-            Ok(0) | Err(_) => self.stderr = None,
-            Ok(len) => {
-                self.tail.extend(&buffer[..len]);
-                let excess = self.tail.len().saturating_sub(STDERR_TAIL);
-                self.tail.drain(..excess);
+        let len = match sys::read(stderr, &mut buffer) {
+            Ok(0) | Err(_) => {
+                self.stderr = None;
+                return;
+            }
+            Ok(len) => len,
+        };
+        self.tail.extend(&buffer[..len]);
+        let excess = self.tail.len().saturating_sub(STDERR_TAIL);
+        self.tail.drain(..excess);
+        for &byte in &buffer[..len] {
+            if byte != b'\n' {
+                self.line.push(byte);
+            }
+            if byte == b'\n' || self.line.len() == LINE_MAX {
+                self.end_line(say);
             }
         }
+    }
+
+    /// What it wrote last; something it left behind may hold the pipe open, so there is no wait for the end.
+    fn take_last_messages(&mut self, say: &mut dyn FnMut(&[u8])) {
+        while let Some(stderr) = &self.stderr {
+            if !ready_within(&[[Some(stderr.as_fd()), None]], 0).is_ok_and(|ready| ready[0].output) {
+                break;
+            }
+            self.take_messages(say);
+        }
+        self.end_line(say);
+    }
+
+    fn end_line(&mut self, say: &mut dyn FnMut(&[u8])) {
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        if !line.is_empty() {
+            say(line);
+        }
+        self.line.clear();
     }
 
     fn failure(&self, source: io::Error) -> SourceError {
         SourceError::Io { action: "read from", path: self.program.clone(), source }
     }
 
-    /// Asks the command to end, then ends it.
-    fn end(&mut self) {
-        self.stdout = None;
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Not reaped yet, so the number still means this process.
-            let _ = kill_process(pid, Signal::TERM);
-            if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
-                let _ = ready_within([Some(fd.as_fd()), None], PATIENCE_MS);
-            }
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Asks it to end, if it has not come to a good end, and was not asked before; what is given tells when it has.
+    fn tell_to_end(&mut self) -> Option<OwnedFd> {
+        // Not waited for yet, so the number still means this group.
+        let pid = self.pid().filter(|_| !self.whole && !self.told)?;
+        (self.stdout, self.told) = (None, true);
+        let _ = kill_process_group(pid, Signal::TERM);
+        pidfd_open(pid, PidfdFlags::empty()).ok()
     }
 }
 
 impl Drop for CommandStream {
+    /// Asks the command and what it started to end, then ends them.
     fn drop(&mut self) {
-        if self.status.is_none() {
-            self.end();
+        if let Some(fd) = self.tell_to_end() {
+            let _ = ready_within(&[[Some(fd.as_fd()), None]], PATIENCE_MS);
         }
+        if let Some(pid) = self.pid().filter(|_| !self.whole) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
     }
 }
 
+/// A shell in which a pipe fails if any part of it does, and the arguments before the command's text; `None` where there is
+/// none, and [`PLAIN_SHELL`] must do.
+pub fn pipefail_shell() -> Option<(PathBuf, Vec<OsString>)> {
+    let args = || ["-o", "pipefail", "-c"].map(OsString::from).to_vec();
+    ["/bin/sh", "/bin/bash", "/usr/bin/bash"].into_iter().map(PathBuf::from).find_map(|shell| {
+        let mut probe = Command::new(&shell);
+        probe.args(args()).arg(":").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success()).then(|| (shell, args()))
+    })
+}
+
+/// The shell that every system has.
+pub const PLAIN_SHELL: &str = "/bin/sh";
+
 /// Which of the descriptors can be read, ended or failed; waits at most as long as told.
-fn ready_within(fds: [Option<BorrowedFd<'_>>; 2], millis: i64) -> io::Result<[bool; 2]> {
-    let mut polled = Vec::with_capacity(2);
-    polled.extend(fds.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
+fn ready_within(fds: &[[Option<BorrowedFd<'_>>; 2]], millis: i64) -> io::Result<Vec<Ready>> {
+    let mut polled: Vec<_> =
+        fds.iter().flatten().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let timeout = Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
     match poll(&mut polled, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut answers = polled.iter().map(|fd| !fd.revents().is_empty());
-    Ok(fds.map(|fd| fd.is_some() && answers.next().unwrap_or(false)))
+    let mut answer = |fd: &Option<BorrowedFd<'_>>| fd.is_some() && answers.next().unwrap_or(false);
+    Ok(fds
+        .iter()
+        .map(|[output, messages]| Ready { output: answer(output), messages: answer(messages) })
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn start(script: &str, cancel: &Cancel) -> CommandStream {
+    fn start(script: &str) -> Stream {
         let args = ["-c", script].map(OsString::from);
-        CommandStream::start(Path::new("/bin/sh"), &args, Stderr::Keep, cancel).unwrap()
+        Stream::Command(CommandStream::start(Path::new("/bin/sh"), &args, &["HIDDEN".into()]).unwrap())
     }
 
-    fn read_all(stream: &mut CommandStream) -> Result<Vec<u8>, SourceError> {
-        let (mut all, mut buffer) = (Vec::new(), [0; 5000]);
-        loop {
-            match stream.read(&mut buffer)? {
-                0 => return Ok(all),
-                len => all.extend_from_slice(&buffer[..len]),
+    /// What a stream gives and says until it ends; time passes a second a step.
+    fn read_all(stream: &mut Stream) -> (Vec<u8>, Vec<String>, Result<(), SourceError>) {
+        let (mut all, mut said, mut buffer) = (Vec::new(), Vec::new(), [0; 5000]);
+        for now in (0..).map(Duration::from_secs) {
+            let ready = wait_for(std::iter::once(&*stream)).unwrap()[0];
+            let mut say = |line: &[u8]| said.push(String::from_utf8_lossy(line).into_owned());
+            match stream.step(ready, now, &mut buffer, &mut say) {
+                Ok(Step::Bytes(len)) => all.extend_from_slice(&buffer[..len]),
+                Ok(Step::Nothing) => {}
+                Ok(Step::End) => return (all, said, Ok(())),
+                Err(error) => return (all, said, Err(error)),
             }
         }
+        unreachable!("time has no end")
+    }
+
+    fn pid_of(stream: &Stream) -> Pid {
+        let Stream::Command(command) = stream else { panic!() };
+        command.pid().unwrap()
     }
 
     #[test]
     fn output_is_delivered_in_full_and_success_is_told() {
-        let mut stream = start("head -c 300000 /dev/zero; echo end", &Cancel::new());
-        let all = read_all(&mut stream).unwrap();
+        let (all, said, end) = read_all(&mut start("head -c 300000 /dev/zero; echo end; echo done >&2"));
         assert!(all.len() == 300_004 && all.ends_with(b"end\n"));
-        stream.finish().unwrap();
+        assert!(end.is_ok() && said == ["done"]);
     }
 
     #[test]
@@ -244,10 +413,10 @@ mod tests {
         for (script, expected) in [
             ("echo data; echo lost connection >&2; exit 3", CommandEnd::Code(3)),
             ("kill -9 $$", CommandEnd::Signal(9)),
+            // Though what it started goes on for ever.
+            ("yes & exit 7", CommandEnd::Code(7)),
         ] {
-            let mut stream = start(script, &Cancel::new());
-            read_all(&mut stream).unwrap();
-            match stream.finish().unwrap_err() {
+            match read_all(&mut start(script)).2.unwrap_err() {
                 SourceError::CommandFailed { end, stderr, .. } => {
                     assert_eq!(end, expected);
                     assert!(expected != CommandEnd::Code(3) || stderr == "lost connection");
@@ -258,36 +427,68 @@ mod tests {
     }
 
     #[test]
-    fn much_on_standard_error_blocks_nothing_and_only_its_end_is_kept() {
+    fn what_it_says_comes_line_by_line_and_only_the_end_is_kept() {
         let script =
-            "i=0; while [ $i -lt 20000 ]; do echo 0123456789 >&2; i=$((i+1)); done; echo last >&2; exit 1";
-        let mut stream = start(script, &Cancel::new());
-        assert!(read_all(&mut stream).unwrap().is_empty());
-        let SourceError::CommandFailed { stderr, .. } = stream.finish().unwrap_err() else { panic!() };
+            "i=0; while [ $i -lt 20000 ]; do echo 0123456789 >&2; i=$((i+1)); done; printf last >&2; exit 1";
+        let (all, said, end) = read_all(&mut start(script));
+        assert!(all.is_empty() && said.len() == 20_001 && said[7] == "0123456789" && said[20_000] == "last");
+        let Err(SourceError::CommandFailed { stderr, .. }) = end else { panic!("{end:?}") };
         assert!(stderr.len() <= STDERR_TAIL && stderr.ends_with("last"));
+        let (_, said, end) = read_all(&mut start("head -c 10000 /dev/zero | tr '\\0' x >&2"));
+        assert!(end.is_ok() && said.iter().map(String::len).eq([LINE_MAX, LINE_MAX, 10_000 - 2 * LINE_MAX]));
     }
 
     #[test]
-    fn output_left_unread_does_not_hang_the_end() {
-        let stream = start("yes", &Cancel::new());
-        assert!(matches!(stream.finish(), Err(SourceError::CommandFailed { .. })));
+    fn output_that_ends_before_its_command_counts_only_with_it() {
+        assert!(read_all(&mut start("echo data; exec >&-; sleep 0.1")).2.is_ok());
+        assert!(read_all(&mut start("echo data; exec >&-; sleep 0.1; exit 1")).2.is_err());
     }
 
     #[test]
-    fn a_wish_to_stop_ends_the_command_and_leaves_no_zombie() {
-        let cancel = Cancel::new();
-        let mut stream = start("exec sleep 1000", &cancel);
-        let pid = Pid::from_raw(i32::try_from(stream.child.id()).unwrap()).unwrap();
-        cancel.raise();
-        assert!(matches!(stream.read(&mut [0; 10]), Err(SourceError::Cancelled)));
+    fn what_a_command_left_behind_is_waited_for_while_it_writes_and_no_longer() {
+        let (all, _, end) = read_all(&mut start("(sleep 0.2; echo late) & echo early"));
+        assert!(end.is_ok() && all == b"early\nlate\n", "{end:?}");
+        let mut stream = start("sleep 1000 & echo $!");
+        let (all, _, end) = read_all(&mut stream);
+        assert!(matches!(end, Err(SourceError::OutputHeld { .. })), "{end:?}");
         drop(stream);
-        assert!(rustix::process::test_kill_process(pid).is_err());
+        let left = Pid::from_raw(String::from_utf8(all).unwrap().trim().parse().unwrap()).unwrap();
+        assert!(is_gone(left), "it goes with its group");
+    }
+
+    /// Whether a process has ended, or does so in a moment; a zombie that nobody waits for has.
+    fn is_gone(pid: Pid) -> bool {
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        (0..1000).any(|_| {
+            let _ = ready_within(&[], 10);
+            std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z"))
+        })
+    }
+
+    #[test]
+    fn a_stream_that_is_dropped_ends_its_command_and_all_that_it_started() {
+        let mut stream = start("trap '' TERM; sleep 1000 & sleep 1000; sleep 1000");
+        let pid = pid_of(&stream);
+        end_all(std::iter::once(&mut stream));
+        drop(stream);
+        assert!(rustix::process::test_kill_process(pid).is_err(), "no zombie");
+        assert!(rustix::process::test_kill_process_group(pid).is_err());
+    }
+
+    #[test]
+    fn a_pipe_fails_with_any_part_of_it_where_a_shell_can_tell() {
+        let (shell, args) = pipefail_shell().expect("bash, at least");
+        for (script, whole) in [("false | cat", false), ("true | cat", true), ("cat </dev/null | cat", true)]
+        {
+            let args: Vec<_> = args.iter().cloned().chain([script.into()]).collect();
+            let mut stream = Stream::Command(CommandStream::start(&shell, &args, &[]).unwrap());
+            assert_eq!(read_all(&mut stream).2.is_ok(), whole, "{script}");
+        }
     }
 
     #[test]
     fn a_program_that_is_not_there_does_not_start() {
-        let error =
-            CommandStream::start(Path::new("/no/such"), &[], Stderr::Keep, &Cancel::new()).unwrap_err();
+        let error = CommandStream::start(Path::new("/no/such"), &[], &[]).unwrap_err();
         assert!(matches!(error, SourceError::CommandStart { .. }));
     }
 }

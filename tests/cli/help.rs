@@ -24,6 +24,9 @@ const VERBS: [(&str, &[&str]); 24] = [
         "backup",
         &[
             "--command",
+            "--stream",
+            "--dump",
+            "--dump-option",
             "--read-holes",
             "--as",
             "--job",

@@ -30,6 +30,7 @@ mod secrets;
 mod sftp;
 mod sources;
 mod status;
+mod streams;
 mod support;
 mod trusting;
 mod wire;

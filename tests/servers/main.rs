@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod dumps;
 mod lock;
 mod postgres;
 mod postgres_backup;
@@ -72,6 +73,34 @@ fn a_base_backup_of_postgresql_is_whole_or_none() {
 fn the_page_about_postgresql_holds() {
     if !skipped() {
         postgres::the_page_holds();
+    }
+}
+
+#[test]
+fn dumps_of_postgresql_come_back_whole_or_not_at_all() {
+    if !skipped() {
+        dumps::of_postgresql();
+    }
+}
+
+#[test]
+fn dumps_of_mariadb_come_back_whole_or_not_at_all() {
+    if !skipped() {
+        dumps::of_mariadb();
+    }
+}
+
+#[test]
+fn dumps_of_redis_come_back_whole_or_not_at_all() {
+    if !skipped() {
+        dumps::of_redis();
+    }
+}
+
+#[test]
+fn the_page_about_dumps_holds() {
+    if !skipped() {
+        dumps::page_holds();
     }
 }
 

@@ -23,7 +23,7 @@ mod status;
 mod trust;
 mod verbs;
 
-pub(crate) use backup::BackupArgs;
+pub(crate) use backup::{BackupArgs, Server};
 pub(crate) use base::{BaseBackupArgs, ConnectArgs};
 pub(crate) use base_restore::{ActionArg, BaseRestoreArgs, EndArg, TimelineArg};
 pub(crate) use copy::{CopyArgs, ToArgs};

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat::class::Class;
-use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
+use lifeboat::ops::backup::{BackupOptions, BackupSource, StreamSource, backup};
+use lifeboat::ops::dump::{self, DumpKind, DumpOptions};
 use lifeboat::repo::Task;
 
-use super::super::args::BackupArgs;
+use super::super::args::{BackupArgs, Server};
 use super::super::error::CliError;
 use super::super::exit::Exit;
 use super::super::render::{sanitize, summary};
@@ -18,9 +19,18 @@ use super::super::session::Session;
 use super::super::{filter, paths};
 use super::default;
 
+/// How many databases are dumped side by side: each reads a server from one end to the other, which has other work, too.
+const DUMPS_AT_ONCE: usize = 2;
+
 pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
     // What is wrong with the arguments is said before anything is made or asked.
-    let options = options(args, &session.directory)?;
+    let dump = args.dump.map(|server| dump_options(server, args.dump_option.clone(), session));
+    let mut options = options(args, session)?;
+    if let Some(dump) = dump {
+        options.streams.extend(dump::streams(&session.env, dump).await?);
+        options.streams_at_once = DUMPS_AT_ONCE;
+        options.check()?;
+    }
     if !options.dry_run {
         default::ensure(session).await?;
     }
@@ -46,11 +56,26 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
 }
 
-fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError> {
+/// What is run for a kind of server.
+fn dump_options(server: Server, arguments: Vec<OsString>, session: &Session) -> DumpOptions {
+    let kind = match server {
+        Server::Postgres => DumpKind::Postgres,
+        Server::Mariadb => DumpKind::Mariadb,
+        Server::Redis => DumpKind::Redis,
+    };
+    DumpOptions { kind, arguments, withheld: session.around.secrets() }
+}
+
+fn options(args: BackupArgs, session: &Session) -> Result<BackupOptions, CliError> {
     let filter = filter::of_backup(&args.rules)?;
-    Ok(BackupOptions {
+    let directory = &session.directory;
+    let streams: Vec<_> = args.stream.into_iter().map(|s| StreamSource::shell(&s.name, s.command)).collect();
+    let beside = !args.image.is_empty() || !streams.is_empty() || args.dump.is_some();
+    let options = BackupOptions {
         images: args.image.iter().map(|path| paths::absolute(path, directory)).collect(),
-        source: source((args.paths, !args.image.is_empty()), args.command, directory)?,
+        source: source((args.paths, beside), args.command, directory)?,
+        streams,
+        withheld: session.around.secrets(),
         stored_as: args.stored_as,
         job: args.job,
         host: args.host.map_or_else(host, String::into_bytes),
@@ -64,12 +89,14 @@ fn options(args: BackupArgs, directory: &Path) -> Result<BackupOptions, CliError
         read_holes: args.read_holes,
         allow_shrink: args.allow_shrink,
         dry_run: args.dry_run,
-        timeless: false,
-    })
+        ..BackupOptions::new(BackupSource::Paths(Vec::new()))
+    };
+    options.check()?;
+    Ok(options)
 }
 
 fn source(
-    (paths, images): (Vec<PathBuf>, bool),
+    (paths, beside): (Vec<PathBuf>, bool),
     mut command: Vec<OsString>,
     directory: &Path,
 ) -> Result<BackupSource, CliError> {
@@ -81,7 +108,7 @@ fn source(
     }
     let stdin = |path: &Path| path == Path::new("-");
     match paths.as_slice() {
-        all if images && all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),
+        all if beside && all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),
         [only] if stdin(only) && std::io::stdin().is_terminal() => Err(CliError::StdinIsTerminal),
         [only] if stdin(only) => Ok(BackupSource::Stdin),
         all if all.iter().any(|path| stdin(path)) => Err(CliError::StdinNotAlone),

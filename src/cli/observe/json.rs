@@ -79,6 +79,11 @@ fn object(event: &Event<'_>) -> Value {
             put("type", "warning".into());
             put("message", (*message).into());
         }
+        Event::Said { name, line } => {
+            put("type", "said".into());
+            put("line", (*line).into());
+            put_bytes(&mut out, "name", name.as_os_str().as_bytes());
+        }
         Event::Retrying { key, attempt, error } => {
             put("type", "retry".into());
             put("key", (*key).into());

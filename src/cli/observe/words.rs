@@ -14,6 +14,9 @@ pub(super) fn line(event: &Event<'_>) -> Option<(bool, String)> {
             Some((true, format!("error: {}: {}", sanitize::path(path), chain(*error))))
         }
         Event::Warning { message } => Some((false, format!("warning: {}", sanitize::line(message)))),
+        Event::Said { name, line } => {
+            Some((false, format!("{}: {}", sanitize::path(name), sanitize::line(line))))
+        }
         Event::Retrying { key, attempt, error } => {
             let key = sanitize::line(key);
             Some((false, format!("warning: attempt {attempt} for {key} failed: {}", chain(*error))))
@@ -132,6 +135,8 @@ mod tests {
     #[test]
     fn warnings_are_no_errors() {
         assert!(!line(&Event::Warning { message: "m" }).unwrap().0);
+        let said = line(&Event::Said { name: Path::new("db/a.sql"), line: "\u{1b}[2Jno\rsuch" }).unwrap();
+        assert_eq!(said, (false, "db/a.sql: \\x1b[2Jno\\rsuch".to_owned()));
         assert!(line(&Event::PhaseFinished { phase: Phase::Open }).is_none());
     }
 }

@@ -1,13 +1,14 @@
 //! What a run did, for people and for scripts.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lifeboat::ops::backup::BackupSummary;
+use lifeboat::ops::backup::{BackupSummary, SavedStream};
 use lifeboat::ops::restore::{Forecast, RestoreSummary};
 use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
-use super::json::put_list;
+use super::json::{put_bytes, put_list};
 use super::{sanitize, time};
 
 /// The last object of `backup --json`.
@@ -29,19 +30,31 @@ pub(crate) fn backup_json(done: &BackupSummary) -> Value {
         "excluded": done.excluded,
         "failed": done.failed,
         "missing": missing,
+        "streams": done.streams.iter().map(stream_json).collect::<Vec<_>>(),
         "seconds": done.elapsed.as_secs_f64(),
     })
 }
 
-/// One line for logs.
+fn stream_json(stream: &SavedStream) -> Value {
+    let mut out = Map::new();
+    put_bytes(&mut out, "path", stream.path.as_os_str().as_bytes());
+    out.insert("bytes".to_owned(), stream.bytes.into());
+    Value::Object(out)
+}
+
+/// One line for logs; after a dry run one more for each stream.
 pub(crate) fn backup_line(done: &BackupSummary) -> String {
     let what = done.snapshot.map_or_else(|| "dry run".to_owned(), |id| format!("snapshot {}", id.short()));
     let trouble = match done.failed + done.missing.len() as u64 {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
+    let streams = done.streams.iter().filter(|_| done.snapshot.is_none());
+    let streams: String = streams
+        .map(|stream| format!("stream {} {}\n", sanitize::path(&stream.path), ByteSize(stream.bytes)))
+        .collect();
     format!(
-        "{what}: {}, {}, {} new, {} stored, {}{trouble}\n",
+        "{what}: {}, {}, {} new, {} stored, {}{trouble}\n{streams}",
         Counted(done.files, "file"),
         ByteSize(done.bytes),
         ByteSize(done.new_bytes),
@@ -78,6 +91,9 @@ pub(crate) fn backup_text(done: &BackupSummary, restore: Option<&str>) -> String
     );
     if done.resumed_bytes > 0 {
         out.push_str(&format!("  resumed   {} of an interrupted run\n", size(done.resumed_bytes)));
+    }
+    for stream in done.streams.iter().filter(|_| done.snapshot.is_none()) {
+        out.push_str(&format!("  stream    {} {}\n", sanitize::path(&stream.path), size(stream.bytes)));
     }
     if done.excluded > 0 {
         out.push_str(&format!("  excluded  {}\n", Counted(done.excluded, "entry")));

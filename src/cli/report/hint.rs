@@ -146,6 +146,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Base(error) => base(error)?.to_owned(),
         Error::Log(error) => return log(error),
         Error::Source(error) => source(error)?.to_owned(),
+        Error::CommandFailed { source: error, .. } => source(error)?.to_owned(),
         Error::Policy(error) => policy(error)?.to_owned(),
         Error::NoKeySlot => "give --new-key-file FILE, or a password".to_owned(),
         Error::WeakStore { .. } => {
@@ -315,6 +316,13 @@ fn source(error: &SourceError) -> Option<&'static str> {
         SourceError::NotAnImage { .. } => {
             Some("give --image block devices and files; directories are saved without it")
         }
+        SourceError::WantsTerminal { .. } => {
+            Some("give it what it asks for in a file or the environment, as ~/.pgpass or ~/.my.cnf")
+        }
+        SourceError::OutputHeld { .. } => {
+            Some("wait in the command for what it starts, or let that write elsewhere")
+        }
+        SourceError::BrokenOff => Some("see what the server says, and run it again"),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ use super::last::{LastRun, Remembered};
 use super::node::NodeMaker;
 use super::sink::Sink;
 use super::state::Fingerprint;
+use super::stream::StreamFile;
 use super::worker::{Body, FileJob, FileOutcome, Job, Outcome, SavedFile, next_answer};
 use crate::chunk::SPAN;
 use crate::crypto::SecretKey;
@@ -73,6 +74,7 @@ pub(super) struct Parts<'a> {
     pub hard_links: Arc<SecretKey>,
     pub holes: Holes,
     pub images: Images,
+    pub streams: Vec<StreamFile>,
     pub jobs: SyncSender<Job>,
     pub answers: Receiver<Outcome>,
     pub assembler: Assembler<'a>,
@@ -88,7 +90,7 @@ pub(super) struct Merge<'a> {
     pub(super) next_job: u64,
     pub(super) in_flight: u64,
     answered: HashMap<u64, VecDeque<FileOutcome>>,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 impl<'a> Merge<'a> {
@@ -202,6 +204,10 @@ impl<'a> Merge<'a> {
 
     fn entry(&mut self, entry: Entry) -> Result<(), Error> {
         Counters::add(&self.counters().entries, 1);
+        if let Some(number) = entry.stream() {
+            self.stream(&entry, number);
+            return Ok(());
+        }
         let stat = *entry.stat();
         // Asked for every entry, changed or not: the numbers must come out as they did last time.
         let mount = self.mounts.index(stat.dev);

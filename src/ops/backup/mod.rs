@@ -38,7 +38,7 @@ use std::path::Path;
 
 use job::JobPlace;
 pub(in crate::ops) use node::{NodeMaker, file_time, node_kind};
-pub use options::{BackupOptions, BackupSource, BackupSummary};
+pub use options::{BackupOptions, BackupSource, BackupSummary, Input, SavedStream, StreamSource};
 use run::Gathered;
 pub(in crate::ops) use run::walk_options;
 use save::{Subject, save};
@@ -82,7 +82,7 @@ impl Subject for Sources {
     }
 
     fn repeatable(&self) -> bool {
-        matches!(self.0.source, BackupSource::Paths(_))
+        matches!(self.0.source, BackupSource::Paths(_)) && self.0.streams.is_empty()
     }
 
     async fn gather(

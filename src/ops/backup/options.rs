@@ -1,18 +1,25 @@
 //! What a backup is asked to do, and what it says it did.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dumps::Ending;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::format::node::NAME_MAX;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::TreeRef;
 use crate::id::{PackId, SnapshotId};
+use crate::source::SourceError;
 #[cfg(test)]
 use crate::source::walk::Tuning;
+
+/// How many streams are read side by side, if nobody says.
+const STREAMS_AT_ONCE: usize = 8;
 
 /// What is saved.
 #[derive(Debug, Clone)]
@@ -25,6 +32,50 @@ pub enum BackupSource {
     Command(Vec<OsString>),
 }
 
+/// Something without a name in the file system that is saved as one file.
+#[derive(Debug, Clone)]
+pub struct StreamSource {
+    /// What it is called among the sources; several streams may be parts of one.
+    pub source: Vec<u8>,
+    /// Where it stands in the snapshot.
+    pub stored: PathBuf,
+    /// Where its content comes from.
+    pub input: Input,
+    /// How it ends if it is whole.
+    pub ending: Ending,
+}
+
+impl StreamSource {
+    /// The output of a command for the shell, under a path in the snapshot, which is what it is called.
+    pub fn shell(name: &Path, command: OsString) -> Self {
+        // No path of a file is called so: those of sources are absolute.
+        let name = name.strip_prefix("/").unwrap_or(name);
+        let (source, stored) = (name.as_os_str().as_bytes().to_vec(), Path::new("/").join(name));
+        let input = Input::Shell(command);
+        Self { source, stored, input, ending: Ending::Any }
+    }
+}
+
+/// Where the content of a stream comes from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Standard input.
+    Stdin,
+    /// What a program writes to standard output, given with its arguments; the backup fails if it does.
+    Command(Vec<OsString>),
+    /// The same of a command for the shell, in which a pipe fails if a part of it does.
+    Shell(OsString),
+}
+
+/// A stream in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedStream {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// How to save it.
 #[derive(Debug)]
 pub struct BackupOptions {
@@ -32,6 +83,12 @@ pub struct BackupOptions {
     pub source: BackupSource,
     /// Block devices and files that are saved as images, beside paths; absolute, links are followed.
     pub images: Vec<PathBuf>,
+    /// Streams that are saved beside paths.
+    pub streams: Vec<StreamSource>,
+    /// How many streams are read side by side; at least one.
+    pub streams_at_once: usize,
+    /// Names of variables that no command gets to see.
+    pub withheld: Vec<OsString>,
     /// The path it is stored under, if not its own.
     pub stored_as: Option<PathBuf>,
     /// The job; by default the sorted sources.
@@ -97,6 +154,8 @@ pub struct BackupSummary {
     pub missing: Vec<PathBuf>,
     /// Entries left out by rules.
     pub excluded: u64,
+    /// What was read of standard input and commands.
+    pub streams: Vec<SavedStream>,
     /// How long it took.
     pub elapsed: Duration,
     /// A snapshot of this run that a collector interfered with.
@@ -113,6 +172,9 @@ impl BackupOptions {
         Self {
             source,
             images: Vec::new(),
+            streams: Vec::new(),
+            streams_at_once: STREAMS_AT_ONCE,
+            withheld: Vec::new(),
             stored_as: None,
             job: None,
             host: Vec::new(),
@@ -142,8 +204,13 @@ impl BackupOptions {
         parts.join(&b' ')
     }
 
-    /// Demands that a reader will accept what the snapshot says of this run: better now than after hours.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Demands that a reader will accept what the snapshot says of this run, and that everything has a place in it: better
+    /// now than after hours.
+    ///
+    /// # Errors
+    /// [`Error::DescriptionTooLong`], [`Error::StoredPathTooLong`], [`SourceError::BadStoredPath`] and
+    /// [`SourceError::Collision`] of streams.
+    pub fn check(&self) -> Result<(), Error> {
         let described = Snapshot {
             host: self.host.clone(),
             user: self.user.clone(),
@@ -155,17 +222,57 @@ impl BackupOptions {
             ..Snapshot::empty()
         };
         described.check().map_err(Error::DescriptionTooLong)?;
-        let stored = self.stored_as.clone().unwrap_or_else(|| self.stream_path());
-        if stored.components().any(|part| part.as_os_str().len() > NAME_MAX) {
-            return Err(Error::StoredPathTooLong { path: stored });
+        let streams = self.all_streams();
+        for stored in self.stored_as.iter().chain(streams.iter().map(|stream| &stream.stored)) {
+            if stored.components().any(|part| part.as_os_str().len() > NAME_MAX) {
+                return Err(Error::StoredPathTooLong { path: stored.clone() });
+            }
+        }
+        self.check_places(&streams)
+    }
+
+    /// Demands that nothing is stored where a stream is, above or below it.
+    fn check_places(&self, streams: &[StreamSource]) -> Result<(), Error> {
+        let mut taken = BTreeMap::new();
+        let paths = if let BackupSource::Paths(paths) = &self.source { &paths[..] } else { &[] };
+        let (several, stored_as) = (paths.len() + self.images.len() > 1, self.stored_as.as_deref());
+        for path in paths.iter().chain(&self.images) {
+            let own = stored_parts(path, None);
+            let parts = match stored_as {
+                Some(stored) => stored_parts(stored, own.last().cloned().filter(|_| several)),
+                None => own,
+            };
+            taken.insert(parts, path);
+        }
+        for stream in streams {
+            let bad = || SourceError::BadStoredPath { path: stream.stored.clone() };
+            let parts = named_parts(&stream.stored).ok_or_else(bad)?;
+            let above = (0..=parts.len()).find_map(|len| taken.get(&parts[..len]));
+            let below = || taken.range(parts.clone()..).next().filter(|(other, _)| other.starts_with(&parts));
+            if let Some(other) = above.or_else(|| below().map(|(_, other)| other)) {
+                let (first, second) = ((*other).clone(), stream.stored.clone());
+                return Err(SourceError::Collision { first, second }.into());
+            }
+            taken.insert(parts, &stream.stored);
         }
         Ok(())
     }
 
+    /// All streams: standard input or a command, if that is the source, or those beside paths.
+    pub(super) fn all_streams(&self) -> Vec<StreamSource> {
+        let input = match &self.source {
+            BackupSource::Paths(_) => return self.streams.clone(),
+            BackupSource::Stdin => Input::Stdin,
+            BackupSource::Command(argv) => Input::Command(argv.clone()),
+        };
+        let source = self.source_names().swap_remove(0);
+        let (stored, ending) = (self.stream_path(), Ending::Any);
+        std::iter::once(StreamSource { source, stored, input, ending }).chain(self.streams.clone()).collect()
+    }
+
     /// The sources as given.
     pub fn source_names(&self) -> Vec<Vec<u8>> {
-        use std::os::unix::ffi::OsStrExt;
-        match &self.source {
+        let mut names: Vec<Vec<u8>> = match &self.source {
             BackupSource::Paths(paths) => {
                 paths.iter().chain(&self.images).map(|p| p.as_os_str().as_bytes().to_vec()).collect()
             }
@@ -173,7 +280,13 @@ impl BackupOptions {
             BackupSource::Command(argv) => {
                 vec![argv.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>().join(&b' ')]
             }
+        };
+        for stream in &self.streams {
+            if !names.contains(&stream.source) {
+                names.push(stream.source.clone());
+            }
         }
+        names
     }
 
     /// The path a stream is stored under.
@@ -186,5 +299,91 @@ impl BackupOptions {
             }
             (None, _) => PathBuf::from("/stdin"),
         }
+    }
+}
+
+/// The parts of the path that a source is stored under; with several sources each keeps its last name.
+pub(super) fn stored_parts(stored: &Path, name: Option<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> = stored
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.as_bytes().to_vec()),
+            _ => None,
+        })
+        .collect();
+    parts.extend(name);
+    parts
+}
+
+/// The parts of the path of a stream; `None` for one that names no file, or climbs.
+pub(super) fn named_parts(stored: &Path) -> Option<Vec<Vec<u8>>> {
+    let bytes = stored.as_os_str().as_bytes();
+    let ends_well = !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") && !bytes.contains(&0);
+    let climbs = stored.components().any(|part| part == Component::ParentDir);
+    let parts = stored_parts(stored, None);
+    (ends_well && !climbs && !parts.is_empty()).then_some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::Class;
+
+    fn checked(paths: &[&str], streams: &[&str], stored_as: Option<&str>) -> Result<(), Error> {
+        let stream = |name: &&str| StreamSource::shell(Path::new(name), "true".into());
+        let options = BackupOptions {
+            streams: streams.iter().map(stream).collect(),
+            stored_as: stored_as.map(PathBuf::from),
+            ..BackupOptions::new(BackupSource::Paths(paths.iter().map(PathBuf::from).collect()))
+        };
+        options.check()
+    }
+
+    #[test]
+    fn a_stream_has_a_place_of_its_own() {
+        for (paths, streams) in [
+            (&["/etc", "/srv/a"][..], &["db/a.sql", "db/b.sql", "srv/b", "/etcetera", "x./.y/..z"][..]),
+            (&[], &["a"]),
+            (&["/srv/db/x"], &["srv/db/xy"]),
+        ] {
+            checked(paths, streams, None).unwrap();
+        }
+        let long = "n".repeat(NAME_MAX + 1);
+        for (paths, streams, stored_as) in [
+            (&[][..], &["a", "a"][..], None),
+            (&[], &["a", "/a"], None),
+            (&[], &["a//b", "a/./b"], None),
+            (&[], &["a/b", "a"], None),
+            (&[], &["a", "a/b"], None),
+            (&["/etc"], &["etc/dump.sql"], None),
+            (&["/srv/db/x"], &["srv/db"], None),
+            (&["/"], &["a"], None),
+            (&["/home/ann"], &["stored"], Some("/stored")),
+            (&["/home/ann", "/home/bob"], &["stored/bob"], Some("/stored")),
+            (&[], &[""], None),
+            (&[], &["/"], None),
+            (&[], &["a/"], None),
+            (&[], &["a/."], None),
+            (&[], &["../a"], None),
+            (&[], &["a/../b"], None),
+            (&[], &["a\0b"], None),
+            (&[], &[long.as_str()], None),
+        ] {
+            let error = checked(paths, streams, stored_as).unwrap_err();
+            assert_eq!(error.class(), Class::Usage, "{paths:?} {streams:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_job_goes_by_names_and_not_by_commands() {
+        let stream = |name: &str, command: &str| StreamSource::shell(Path::new(name), command.into());
+        let parts = |command| vec![stream("b.sql", command), stream("a.sql", command)];
+        let job = |command| {
+            let source = BackupSource::Paths(vec!["/etc".into()]);
+            BackupOptions { streams: parts(command), ..BackupOptions::new(source) }.job_name()
+        };
+        assert_eq!(job("dump --password=x"), b"/etc a.sql b.sql");
+        assert_eq!(stream("/a", "").source, stream("a", "").source);
+        assert_eq!(job("dump"), job("other"));
     }
 }

@@ -16,8 +16,8 @@ const CUT: usize = 2 << 20;
 /// Bytes of all buffers together, unless they are so large that two are more.
 const BUFFERED: usize = 32 << 20;
 
-/// Takes over a row whose turn has come.
-pub(super) type Take<'t> = dyn FnMut(ChunkRow) -> Result<(), Error> + 't;
+/// Takes over a row of a lane whose turn has come.
+pub(super) type Take<'t> = dyn FnMut(usize, ChunkRow) -> Result<(), Error> + 't;
 
 /// The buffers on their way round.
 pub(super) struct Round<'r> {
@@ -28,9 +28,10 @@ pub(super) struct Round<'r> {
     /// Buffers that may still be made.
     left: usize,
     free: Vec<Cut>,
-    /// The number of the first part whose rows are still to be taken over, and what is known of it and those after it.
+    /// The number of the first part whose rows are still to be taken over, and what is known of it and those after it: whose
+    /// they are, and what they are.
     first: u64,
-    parts: VecDeque<Option<Vec<ChunkRow>>>,
+    parts: VecDeque<(usize, Option<Vec<ChunkRow>>)>,
 }
 
 impl<'r> Round<'r> {
@@ -60,10 +61,20 @@ impl<'r> Round<'r> {
         }
     }
 
-    /// Gives a buffer to the workers.
-    pub(super) fn send(&mut self, cut: Cut) -> Result<(), Error> {
+    /// How many buffers may be held outside so that there is still one to be had.
+    pub(super) fn most_held(&self) -> usize {
+        self.left + self.free.len() + self.parts.len() - 1
+    }
+
+    /// Takes back a buffer that is not needed.
+    pub(super) fn give_back(&mut self, cut: Cut) {
+        self.free.push(cut);
+    }
+
+    /// Gives a buffer of this lane to the workers.
+    pub(super) fn send(&mut self, lane: usize, cut: Cut) -> Result<(), Error> {
         let number = self.first + self.parts.len() as u64;
-        self.parts.push_back(None);
+        self.parts.push_back((lane, None));
         self.jobs.send(Job::Cut(number, cut)).map_err(|_| self.broken())
     }
 
@@ -86,12 +97,14 @@ impl<'r> Round<'r> {
         self.free.push(cut);
         let place = number.checked_sub(self.first).and_then(|at| self.parts.get_mut(at as usize));
         if let Some(part) = place {
-            *part = Some(rows);
+            part.1 = Some(rows);
         }
-        while let Some(rows) = self.parts.front_mut().and_then(Option::take) {
+        while let Some((lane, rows)) =
+            self.parts.front_mut().and_then(|(lane, rows)| rows.take().map(|rows| (*lane, rows)))
+        {
             self.parts.pop_front();
             self.first += 1;
-            rows.into_iter().try_for_each(&mut *take)?;
+            rows.into_iter().try_for_each(|row| take(lane, row))?;
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! One pass over the sources: threads, the bridge to the store, and what they leave to be committed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,9 +13,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::image::Images;
 use super::last::LastRun;
 use super::merge::Tally;
-use super::options::{BackupOptions, BackupSource};
+use super::options::{BackupOptions, BackupSource, SavedStream, stored_parts};
 use super::sink::{Sink, SinkParts};
 use super::state::{StateFile, StateReader, StateWriter};
+use super::stream::StreamPlan;
 use super::threads::{Built, Files, ThreadPlan};
 use super::total;
 use super::upload::{Place, Uploaded, Uploader};
@@ -48,6 +48,7 @@ pub(super) struct Gathered {
     pub entries_before: Option<u64>,
     pub missing: Vec<PathBuf>,
     pub excluded: u64,
+    pub streams: Vec<SavedStream>,
     pub bytes_read: u64,
     pub new_bytes: u64,
     pub stored_bytes: u64,
@@ -74,22 +75,18 @@ pub(super) async fn gather(
     };
     let pass = Pass::new(repo, how, index, last.trailer().map(|trailer| &trailer.packs[..]))?;
     let holes = if options.read_holes { Holes::Read } else { Holes::Skip };
-    let gathered = match walk {
-        Some(walk) => {
-            let writer = (!options.dry_run).then(|| StateWriter::create(&state, &*repo.env().random));
-            let (writer, walk, last) = (writer.transpose()?, Box::new(walk), Box::new(last));
-            let work = move |plan: &ThreadPlan, sink: &Sink| {
-                let files = Files { walk: *walk, images, last: *last, holes };
-                plan.files(sink, files, writer)
-            };
-            pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?
-        }
-        None => {
-            let (source, path) = (options.source.clone(), options.stream_path());
-            let work = move |plan: &ThreadPlan, sink: &Sink| plan.stream(sink, &source, &path);
-            pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?
-        }
+    let writer = (!options.dry_run).then(|| StateWriter::create(&state, &*repo.env().random));
+    let (writer, walk, last) = (writer.transpose()?, Box::new(walk), Box::new(last));
+    let streams = StreamPlan {
+        sources: options.all_streams(),
+        at_once: options.streams_at_once,
+        withheld: options.withheld.clone(),
     };
+    let work = move |plan: &ThreadPlan, sink: &Sink| {
+        let files = Files { walk: *walk, images, last: *last, holes, streams };
+        plan.files(sink, files, writer)
+    };
+    let gathered = pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?;
     Ok(Gathered { entries_before, missing, ..gathered })
 }
 
@@ -214,6 +211,7 @@ fn collect(
         entries_before: None,
         missing: Vec::new(),
         excluded: built.excluded,
+        streams: built.streams,
         bytes_read: total(&sink.observer.counters().bytes_read) - read_before,
         new_bytes: total(&sink.new_bytes),
         stored_bytes: uploaded.bytes,
@@ -290,21 +288,18 @@ async fn adopt(uploader: &mut Uploader<'_>, orphans: Vec<(PackId, u64)>) -> Resu
     Ok(adopted)
 }
 
-/// How the sources are walked; `None` if they are no files.
-pub(in crate::ops) fn walk_options(
-    repo: &Repository,
-    options: &BackupOptions,
-) -> Result<Option<WalkOptions>, Error> {
-    walk_with(repo, options, Vec::new())
+/// How the sources that are files are walked.
+pub(in crate::ops) fn walk_options(repo: &Repository, options: &BackupOptions) -> Result<WalkOptions, Error> {
+    walk_with(repo, options, (Vec::new(), Vec::new()))
 }
 
-/// The same with images among the sources.
+/// The same with images among the sources, and streams in their places.
 fn walk_with(
     repo: &Repository,
     options: &BackupOptions,
-    images: Vec<Root>,
-) -> Result<Option<WalkOptions>, Error> {
-    let BackupSource::Paths(paths) = &options.source else { return Ok(None) };
+    (images, streams): (Vec<Root>, Vec<Vec<Vec<u8>>>),
+) -> Result<WalkOptions, Error> {
+    let paths = if let BackupSource::Paths(paths) = &options.source { &paths[..] } else { &[] };
     if let Some(root) = repo.store().local_root() {
         refuse_inside(root, paths.iter().chain(&options.images))?;
     }
@@ -319,8 +314,9 @@ fn walk_with(
     let (threads, tuning) = (repo.env().limits.workers, Tuning::default());
     #[cfg(test)]
     let (threads, tuning) = options.tuning.clone().map_or((threads, tuning), |tuning| (0, tuning));
-    Ok(Some(WalkOptions {
+    Ok(WalkOptions {
         roots,
+        streams,
         filter: Arc::clone(&options.filter),
         one_file_system: options.one_file_system,
         exclude_caches: options.exclude_caches,
@@ -330,17 +326,13 @@ fn walk_with(
         threads,
         cancel: repo.env().cancel.clone(),
         tuning,
-    }))
+    })
 }
 
-fn begin_walk(
-    repo: &Repository,
-    options: &BackupOptions,
-) -> Result<(Option<Walk>, Images, Vec<PathBuf>), Error> {
+fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Walk, Images, Vec<PathBuf>), Error> {
     let (images, roots) = Images::find(options, &*repo.env().observer)?;
-    let Some(walk) = walk_with(repo, options, roots)? else {
-        return Ok((None, Images::default(), Vec::new()));
-    };
+    let streams = options.all_streams().iter().map(|stream| stored_parts(&stream.stored, None)).collect();
+    let walk = walk_with(repo, options, (roots, streams))?;
     let paths = options.source_names();
     let (walk, failures) = Walk::new(walk)?;
     let mut missing = Vec::new();
@@ -358,7 +350,7 @@ fn begin_walk(
     if missing.len() == paths.len() {
         return Err(Error::NoSource { paths: missing });
     }
-    Ok((Some(walk), images, missing))
+    Ok((walk, images, missing))
 }
 
 fn refuse_inside<'p>(root: &Path, paths: impl Iterator<Item = &'p PathBuf>) -> Result<(), Error> {
@@ -369,17 +361,4 @@ fn refuse_inside<'p>(root: &Path, paths: impl Iterator<Item = &'p PathBuf>) -> R
         }
     }
     Ok(())
-}
-
-/// The parts of the path that a source is stored under; with several sources each keeps its last name.
-fn stored_parts(stored: &Path, name: Option<Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut parts: Vec<Vec<u8>> = stored
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(name.as_bytes().to_vec()),
-            _ => None,
-        })
-        .collect();
-    parts.extend(name);
-    parts
 }

@@ -226,6 +226,7 @@ impl BackupSummary {
         self.root = gathered.root;
         self.missing.clone_from(&gathered.missing);
         self.excluded = gathered.excluded;
+        self.streams.clone_from(&gathered.streams);
         self.bytes_read += gathered.bytes_read;
         self.new_bytes += gathered.new_bytes;
         self.stored_bytes += gathered.stored_bytes;

@@ -137,6 +137,11 @@ impl Sink {
         self.cancel.is_raised()
     }
 
+    /// Monotonic time.
+    pub(super) fn now(&self) -> std::time::Duration {
+        self.clock.monotonic()
+    }
+
     /// Whether a file's last change lies far enough back that a further one would show: within one tick of the file
     /// system's clock it would not, and the file would look unchanged for ever.
     pub(super) fn is_settled(&self, print: &Fingerprint) -> bool {

@@ -227,7 +227,7 @@ async fn a_command_that_fails_leaves_no_snapshot() {
         ..world.options()
     };
     let failed = backup(&repo, run("echo half; exit 3")).await.unwrap_err();
-    assert!(matches!(failed, Error::CommandFailed(_)), "{failed}");
+    assert!(matches!(failed, Error::CommandFailed { .. }), "{failed}");
     assert!(repo.list_snapshots().await.unwrap().is_empty());
     let saved = backup(&repo, run("echo whole")).await.unwrap();
     assert_eq!((saved.files, saved.bytes), (1, 6));

@@ -1,6 +1,5 @@
 //! The threads of a pass: the workers, and the one that gives them work and puts the tree together.
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -8,10 +7,10 @@ use super::assemble::Assembler;
 use super::image::Images;
 use super::last::LastRun;
 use super::merge::{Merge, Parts, Tally};
-use super::options::BackupSource;
+use super::options::SavedStream;
 use super::sink::{Segmenter, Sink};
 use super::state::StateWriter;
-use super::stream;
+use super::stream::{self, StreamPlan, Streams};
 use super::worker::{self, Cutters, Job, Outcome};
 use crate::crypto::context;
 use crate::error::Error;
@@ -30,6 +29,7 @@ pub(super) struct Built {
     pub tally: Tally,
     pub state: Option<StateWriter>,
     pub excluded: u64,
+    pub streams: Vec<SavedStream>,
 }
 
 /// Files that are to be saved.
@@ -38,6 +38,7 @@ pub(super) struct Files {
     pub images: Images,
     pub last: LastRun,
     pub holes: Holes,
+    pub streams: StreamPlan,
 }
 
 /// Closes the bridge also when a thread panics: the other side waits until it is closed.
@@ -55,7 +56,6 @@ pub(super) struct ThreadPlan {
     pub cutters: Cutters,
     pub boundary: crate::crypto::SecretKey,
     hard_links: Arc<crate::crypto::SecretKey>,
-    cancel: crate::cancel::Cancel,
 }
 
 impl ThreadPlan {
@@ -65,7 +65,6 @@ impl ThreadPlan {
             cutters: Cutters { files: repo.cutter()?, images: repo.image_cutter()? },
             hard_links: Arc::new(repo.dedup_key(context::HARD_LINK)?),
             boundary: repo.dedup_key(context::PAGE_BOUNDARY)?,
-            cancel: repo.env().cancel.clone(),
         })
     }
 
@@ -90,27 +89,24 @@ impl ThreadPlan {
     pub(super) fn files(
         &self,
         sink: &Sink,
-        Files { walk, images, last, holes }: Files,
+        Files { walk, images, last, holes, streams }: Files,
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
-            let assembler =
+            let mut assembler =
                 Assembler::new(self.boundary.clone(), Segmenter::new(sink, ChunkKind::Tree), state);
             let hard_links = Arc::clone(&self.hard_links);
-            let parts = Parts { sink, walk, last, hard_links, holes, images, jobs, answers, assembler };
+            let (cutter, workers) = (self.cutters.files.clone(), self.workers);
+            let reading = Streams { sink, cutter, workers, jobs: &jobs, answers: &answers };
+            let streams = reading.save(&streams, assembler.pages())?;
+            let saved = stream::summaries(&streams);
+            let parts =
+                Parts { sink, walk, last, hard_links, holes, images, streams, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             let excluded = walk.stats();
             let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
-            Ok((Built { root, totals, tally, state, excluded }, answers))
-        })
-    }
-
-    pub(super) fn stream(&self, sink: &Sink, source: &BackupSource, path: &Path) -> Result<Built, Error> {
-        self.with_workers(sink, |jobs, answers| {
-            let (cutter, cancel, workers) = (self.cutters.files.clone(), &self.cancel, self.workers);
-            let stream = stream::Stream { sink, cutter, cancel, workers, jobs, answers };
-            stream.save(source, path, self.boundary.clone())
+            Ok((Built { root, totals, tally, state, excluded, streams: saved }, answers))
         })
     }
 

@@ -219,6 +219,7 @@ impl Copier {
     fn walk(&self, path: &Path) -> Result<Walk, Error> {
         let (walk, failures) = Walk::new(WalkOptions {
             roots: vec![Root { path: path.to_owned(), stored: Vec::new() }],
+            streams: Vec::new(),
             filter: Arc::new(Filter::default()),
             one_file_system: false,
             exclude_caches: false,

@@ -31,6 +31,7 @@ pub(super) struct Foreign {
     pub(super) dir: Arc<Dir>,
     pub(super) source: Box<[u8]>,
     pub(super) synthetic: bool,
+    pub(super) stream: Option<usize>,
 }
 
 /// One entry of the source. Cheap to clone and to send; keeps the facts of its neighbours and its directory alive, so it
@@ -77,6 +78,11 @@ impl Entry {
     /// neither attributes nor flags to read.
     pub fn is_synthetic(&self) -> bool {
         self.foreign().is_some_and(|foreign| foreign.synthetic)
+    }
+
+    /// Which of [`super::WalkOptions::streams`] it is, if it is one. Nothing stands there in the source.
+    pub fn stream(&self) -> Option<usize> {
+        self.foreign().and_then(|foreign| foreign.stream)
     }
 
     fn record(&self) -> &Record {

@@ -53,6 +53,9 @@ impl Root {
 pub struct WalkOptions {
     /// Several roots may overlap or lie in each other; they become one tree.
     pub roots: Vec<Root>,
+    /// Places of files that stand nowhere in the source, and whose content comes from elsewhere: the parts of their paths. They
+    /// are entries with [`Entry::stream`], no rule leaves them out, and while there are some nothing is listed ahead.
+    pub streams: Vec<Vec<Vec<u8>>>,
     /// Rules on absolute source paths.
     pub filter: Arc<Filter>,
     /// Do not enter directories on another file system or mount than their root's; they are shown empty.

@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::process::{getegid, geteuid};
 
 use super::Root;
 use super::dir::{Dir, Window};
@@ -18,6 +20,7 @@ use crate::source::error::SourceError;
 use crate::source::sys::stat::{Stat, stat_at, stat_target};
 
 const DIRECTORY: u32 = 0o040_755;
+const STREAM: u32 = 0o100_600;
 
 /// One place of the tree.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Node {
     pub(super) stat: Stat,
     /// Asked for, with all below it; otherwise it only leads to such places.
     pub(super) selected: bool,
+    /// Its content comes from elsewhere.
+    stream: Option<usize>,
     pub(super) children: BTreeMap<Box<[u8]>, usize>,
 }
 
@@ -53,7 +58,7 @@ struct Resolved {
 impl Roots {
     /// Looks at every root. Those that cannot be looked at come back as errors; the others are walked.
     pub(super) fn new(
-        roots: &[Root],
+        (roots, streams): (&[Root], &[Vec<Vec<u8>>]),
         filter: &Filter,
         window: &Arc<Window>,
     ) -> Result<(Self, Vec<SourceError>), SourceError> {
@@ -62,7 +67,7 @@ impl Roots {
         tree.nodes[0].stat.mode = DIRECTORY;
         let mut failed = Vec::new();
         for root in roots {
-            check_stored(root)?;
+            check_parts(&root.stored, || root.path.clone())?;
             match tree.resolve(&root.path) {
                 Ok(resolved) => {
                     check_rules(root, &resolved, filter)?;
@@ -70,6 +75,9 @@ impl Roots {
                 }
                 Err(error) => failed.push(error),
             }
+        }
+        for (number, parts) in streams.iter().enumerate() {
+            tree.insert_stream(number, parts)?;
         }
         tree.check_files()?;
         Ok((tree, failed))
@@ -90,7 +98,8 @@ impl Roots {
             Some(origin) => (Arc::clone(&origin.dir), origin.name.clone(), false),
             None => (Arc::clone(&self.slash), Box::from(&b"."[..]), true),
         };
-        Foreign { index, stored: stored.into(), dir, source, synthetic }
+        let stream = self.nodes[node].stream;
+        Foreign { index, stored: stored.into(), dir, source, synthetic, stream }
     }
 
     /// The directory that a place stands for, to be listed or to hold further places.
@@ -174,8 +183,36 @@ impl Roots {
             origin: Some(origin),
             stat,
             selected: true,
+            stream: None,
             children: std::mem::take(&mut place.children),
         };
+        Ok(())
+    }
+
+    /// A stream stands where nothing else does, and not below a path that was asked for: that may hold the same name. It belongs
+    /// to whoever runs this, who can then restore it.
+    fn insert_stream(&mut self, number: usize, parts: &[Vec<u8>]) -> Result<(), SourceError> {
+        let path = || std::path::PathBuf::from(std::ffi::OsString::from_vec(parts.join(&b'/')));
+        check_parts(parts, path)?;
+        let owned = Stat { uid: geteuid().as_raw(), gid: getegid().as_raw(), ..Stat::default() };
+        let mut node = 0;
+        for part in parts {
+            let place = &mut self.nodes[node];
+            if place.origin.is_none() && place.children.is_empty() {
+                // It is made for this one, and belongs to whom this belongs to.
+                place.stat = Stat { mode: DIRECTORY, ..owned };
+            }
+            if place.selected {
+                return Err(SourceError::Collision { first: self.path(&self.nodes[node]), second: path() });
+            }
+            node = self.child(node, part);
+        }
+        let place = &self.nodes[node];
+        if node == 0 || place.selected || !place.children.is_empty() {
+            return Err(SourceError::Collision { first: self.path(place), second: path() });
+        }
+        let stat = Stat { mode: STREAM, ..owned };
+        self.nodes[node] = Node { stat, selected: true, stream: Some(number), ..Node::default() };
         Ok(())
     }
 
@@ -213,14 +250,11 @@ pub(super) fn parts(path: &Path) -> impl Iterator<Item = &[u8]> {
     path.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b"."))
 }
 
-fn check_stored(root: &Root) -> Result<(), SourceError> {
+fn check_parts(parts: &[Vec<u8>], path: impl FnOnce() -> std::path::PathBuf) -> Result<(), SourceError> {
     let bad = |part: &Vec<u8>| {
         matches!(part.as_slice(), b"" | b"." | b"..") || part.iter().any(|&byte| byte == b'/' || byte == 0)
     };
-    if root.stored.iter().any(bad) {
-        return Err(SourceError::BadStoredPath { path: root.path.clone() });
-    }
-    Ok(())
+    if parts.iter().any(bad) { Err(SourceError::BadStoredPath { path: path() }) } else { Ok(()) }
 }
 
 fn check_rules(root: &Root, resolved: &Resolved, filter: &Filter) -> Result<(), SourceError> {

@@ -41,7 +41,7 @@ pub(super) fn work(
         let most = plan.cutters.files.params().max() as usize;
         let mut line = Line { assembler, waiting: VecDeque::new(), bytes: 0 };
         let mut round = Round::new(sink, (&jobs, &answers), (plan.workers, most));
-        let cut = round.buffer(&mut |row| line.row(row))?;
+        let cut = round.buffer(&mut |_, row| line.row(row))?;
         let cutter = plan.cutters.files.clone();
         let knife = Knife { cutter, most, cut, start: 0, filled: 0, file: None };
         let root = Node::new(b"/".to_vec(), NodeKind::Directory);
@@ -51,7 +51,7 @@ pub(super) fn work(
         }
         Intake { sink, line: &mut line, round, knife }.run(messages)?;
         let (root, totals, state) = line.assembler.finish()?;
-        let built = Built { root, totals, tally: Tally::default(), state, excluded: 0 };
+        let built = Built { root, totals, tally: Tally::default(), state, excluded: 0, streams: Vec::new() };
         drop(jobs);
         Ok::<(Built, Answers<Outcome>), Error>((built, answers))
     })
@@ -83,7 +83,7 @@ impl Intake<'_, '_> {
             }
             self.line.drain()?;
             while self.line.is_full() && self.flush()? {
-                self.round.receive(&mut |row| self.line.row(row))?;
+                self.round.receive(&mut |_, row| self.line.row(row))?;
                 self.line.drain()?;
             }
         }
@@ -95,7 +95,7 @@ impl Intake<'_, '_> {
     /// Waits until all that is cut is stored, so that the next transfer need not store it again.
     fn settle(&mut self) -> Result<(), Error> {
         while self.flush()? {
-            self.round.receive(&mut |row| self.line.row(row))?;
+            self.round.receive(&mut |_, row| self.line.row(row))?;
         }
         Ok(())
     }
@@ -126,8 +126,8 @@ impl Intake<'_, '_> {
         while !content.is_empty() {
             content = self.knife.take(content);
             if self.knife.is_full() {
-                let next = self.round.buffer(&mut |row| self.line.row(row))?;
-                self.round.send(self.knife.change(next))?;
+                let next = self.round.buffer(&mut |_, row| self.line.row(row))?;
+                self.round.send(0, self.knife.change(next))?;
             }
         }
         Ok(())
@@ -136,8 +136,8 @@ impl Intake<'_, '_> {
     /// Gives the workers what is cut. False if they have nothing to do.
     fn flush(&mut self) -> Result<bool, Error> {
         if self.knife.has_chunks() {
-            let next = self.round.buffer(&mut |row| self.line.row(row))?;
-            self.round.send(self.knife.change(next))?;
+            let next = self.round.buffer(&mut |_, row| self.line.row(row))?;
+            self.round.send(0, self.knife.change(next))?;
         }
         Ok(!self.round.is_idle())
     }

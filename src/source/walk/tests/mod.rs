@@ -19,6 +19,7 @@ use crate::source::Kind;
 fn options(roots: Vec<Root>) -> WalkOptions {
     WalkOptions {
         roots,
+        streams: Vec::new(),
         filter: Arc::default(),
         one_file_system: false,
         exclude_caches: false,
@@ -377,4 +378,30 @@ fn caches_large_files_and_the_repository_are_left_out_and_counted() {
     assert_eq!(lines(&mut walk), expected);
     let stats = walk.stats();
     assert_eq!((stats.in_caches, stats.too_large, stats.skipped), (2, 1, 1));
+}
+
+#[test]
+fn streams_stand_in_order_where_nothing_else_does() {
+    let dir = tree(&["d/b", "d/x"]);
+    let parts = |path: &str| path.split('/').map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
+    let streams = |paths: &[&str]| paths.iter().map(|path| parts(path)).collect::<Vec<_>>();
+    let root = || vec![Root { path: dir.path().join("d"), stored: parts("m/d") }];
+    let with = |paths: &[&str]| WalkOptions { streams: streams(paths), ..options(root()) };
+    let rules = FilterBuilder::new().build().unwrap();
+    let all = WalkOptions { filter: Arc::new(rules), ..with(&["z", "m/c", "a/b/c", "m/e"]) };
+    let expected = ["/", "a/", "b/", "c", "^", "^", "m/", "c", "d/", "b", "x", "^", "e", "^", "z", "^"];
+    assert_eq!(walked(all), expected);
+    let alone = WalkOptions { streams: streams(&["only"]), ..options(Vec::new()) };
+    let (mut walk, _) = Walk::new(alone).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(item) = walk.next().unwrap() {
+        if let Item::Entry(entry) = item {
+            numbers.push((entry.name().to_vec(), entry.stream()));
+        }
+    }
+    assert_eq!(numbers, [(b"only".to_vec(), Some(0))]);
+    for bad in [&["m/d"][..], &["m/d/new"], &["m"], &["a", "a"], &["a", "a/b"], &["a/b", "a"], &["a/../b"]] {
+        let error = Walk::new(with(bad)).unwrap_err();
+        assert_eq!(error.class(), crate::class::Class::Usage, "{bad:?}: {error}");
+    }
 }
