@@ -85,6 +85,11 @@ impl Subject for Sources {
         matches!(self.0.source, BackupSource::Paths(_)) && self.0.streams.is_empty()
     }
 
+    fn can_begin_anew(&self) -> bool {
+        // Commands run once more; of standard input only the rest would come.
+        !matches!(self.0.source, BackupSource::Stdin)
+    }
+
     async fn gather(
         &self,
         repo: &Repository,

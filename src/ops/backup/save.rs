@@ -30,8 +30,13 @@ pub(super) trait Subject {
     /// Whether nothing is to be stored.
     fn dry_run(&self) -> bool;
 
-    /// Whether it can be read again.
+    /// Whether it can be read again, and is then what it was.
     fn repeatable(&self) -> bool;
+
+    /// Whether a reading that broke off, of which nothing was stored, can begin anew.
+    fn can_begin_anew(&self) -> bool {
+        self.repeatable()
+    }
 
     /// Reads it once, and stores what is new.
     async fn gather(
@@ -76,7 +81,11 @@ pub(super) async fn save(
         report_problems(repo, &index);
         let mut gathered = match subject.gather(repo, &mut index, (state, &journal)).await {
             // The cache drops what is damaged, and the run begins again with what the store has.
-            Err(Error::Index(IndexError::CacheDamaged { .. })) if attempt < HEALS => continue,
+            Err(Error::Index(IndexError::CacheDamaged { .. }))
+                if attempt < HEALS && subject.can_begin_anew() =>
+            {
+                continue;
+            }
             other => other?,
         };
         summary.add(&gathered);
