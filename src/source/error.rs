@@ -125,9 +125,24 @@ pub enum SourceError {
         /// The program.
         program: PathBuf,
     },
+    /// A command has a pipe, and there is no shell that fails if its first part does.
+    #[error("{} does not tell whether the first part of a pipe fails, and there is no bash", .program.display())]
+    NoPipefail {
+        /// The shell there is.
+        program: PathBuf,
+    },
     /// A command ended well, and its output is not what a whole dump is.
     #[error("the dump breaks off before its end, though the command says that it succeeded")]
     BrokenOff,
+    /// A server was asked for its databases, and what came is no list, or not a whole one.
+    #[error("what it wrote is not a whole list")]
+    BadList,
+    /// The account at a server may not read everything that is to be saved, and the server would leave it out without a word.
+    #[error("the account may not see everything: it lacks {rights} on *.*")]
+    MissingRights {
+        /// The rights, as they are granted.
+        rights: String,
+    },
     /// The run was asked to stop.
     #[error("stopped while reading")]
     Cancelled,
@@ -177,6 +192,9 @@ impl SourceError {
             | Self::CommandFailed { .. }
             | Self::OutputHeld { .. }
             | Self::WantsTerminal { .. }
+            | Self::NoPipefail { .. }
+            | Self::BadList
+            | Self::MissingRights { .. }
             | Self::BrokenOff => Class::Failed,
             Self::Cancelled => Class::Cancelled,
         }
@@ -200,8 +218,13 @@ impl SourceError {
             Self::CommandStart { program, .. }
             | Self::CommandFailed { program, .. }
             | Self::OutputHeld { program }
+            | Self::NoPipefail { program }
             | Self::WantsTerminal { program } => Some(program),
-            Self::NoInput | Self::BrokenOff | Self::Cancelled => None,
+            Self::NoInput
+            | Self::BrokenOff
+            | Self::BadList
+            | Self::MissingRights { .. }
+            | Self::Cancelled => None,
         }
     }
 

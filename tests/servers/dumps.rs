@@ -195,7 +195,20 @@ pub(crate) fn of_postgresql() {
     });
     let asked = lifeboat(&world, &["backup", "-n", "--dump", "postgres"]);
     assert!(String::from_utf8_lossy(&asked.stdout).contains("stream /postgres/globals.sql"), "{asked:?}");
+    leaves_out_what_is_half_dropped(&world);
     lies_and_dies(&world);
+}
+
+/// A server that is stopped while it drops a database marks it so, and lets nobody in.
+fn leaves_out_what_is_half_dropped(world: &World) {
+    world.sql("create database \"half gone\"");
+    world.sql("update pg_database set datconnlimit = -2 where datname = 'half gone'");
+    let output = lifeboat(world, &["backup", "--json", "--dump", "postgres", "--job", "pg"]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{err}");
+    assert!(err.contains("database half gone is left out") && err.contains("warning"), "{err}");
+    assert!(out.contains("template1.sql") && !out.contains("half gone"), "{out}");
+    world.sql("drop database \"half gone\"");
 }
 
 /// The server is another one while `look` looks at it.
@@ -276,6 +289,9 @@ create procedure twice(i int) select 2 * i;
 create trigger shouts before insert on items for each row set new.name = upper(new.name);
 create event never on schedule every 1 year do delete from items where id < 0;
 grant select on `-my/shop ö`.* to team;
+create database `SYS`;
+create table `SYS`.kept as select 'kept' as name;
+create database `sýs`;
 ";
 
 fn my_shop(world: &World, query: &str) -> String {
@@ -327,10 +343,13 @@ pub(crate) fn of_mariadb() {
     drop(loading);
     let names: Vec<&str> =
         under_load["streams"].as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
-    assert_eq!(names, ["/mariadb/users.sql", "/mariadb/databases/-my%2Fshop ö.sql"], "{under_load}");
+    let expected = ["users.sql", "databases/-my%2Fshop ö.sql", "databases/SYS.sql", "databases/sýs.sql"];
+    assert_eq!(names, expected.map(|name| format!("/mariadb/{name}")), "{under_load}");
     let bring_back = |world: &World| {
         does(world, "./lifeboat cat latest:/mariadb/users.sql | mariadb");
         does(world, "./lifeboat cat 'latest:/mariadb/databases/-my%2Fshop ö.sql' | mariadb");
+        does(world, "./lifeboat cat latest:/mariadb/databases/SYS.sql | mariadb");
+        assert_eq!(world.good("mariadb", &["-NBe", "select name from `SYS`.kept"]), "kept");
     };
     let checks = |world: &World, look: &dyn Fn(&World)| {
         let other = mariadb(world, "other");
@@ -351,6 +370,7 @@ pub(crate) fn of_mariadb() {
     let again = saved(&world, &["--dump", "mariadb"]);
     let (bytes, new) = (again["bytes"].as_u64().unwrap(), again["new_bytes"].as_u64().unwrap());
     assert!(new < bytes / 3, "{new} of {bytes} bytes are new");
+    sees_everything_or_nothing(&world);
     mariadb_ends(&world, server);
     checks(&world, &|world| assert_eq!(my_shop_as_a_whole(world), before));
 
@@ -361,6 +381,56 @@ pub(crate) fn of_mariadb() {
         drop(server);
     }
     fails_interrupted(&world, &["--dump", "mariadb"], "the list of databases");
+}
+
+const RIGHTS: &str = "SELECT, SHOW DATABASES, SHOW VIEW, TRIGGER, EVENT";
+
+/// Accounts with few rights, option files that cut answers short, and a `sys` that is not only the server's own.
+fn sees_everything_or_nothing(world: &World) {
+    let as_root = does(world, "./lifeboat cat 'latest:/mariadb/databases/-my%2Fshop ö.sql'");
+    let account = |name: &str, grants: &[&str]| {
+        world.good("mariadb", &["-e", &format!("create user {name}@localhost")]);
+        for grant in grants {
+            world.good("mariadb", &["-e", &format!("grant {grant} to {name}@localhost")]);
+        }
+        let (file, socket) = (format!("{name}.cnf"), world.path("my.sock"));
+        let settings = format!("[client]\nsocket={}\nuser={name}\n", socket.display());
+        fs::write(world.path(&file), settings).unwrap();
+        format!("--dump-option=--defaults-file={file}")
+    };
+    let no_triggers = account("no_triggers", &["SELECT, SHOW DATABASES, SHOW VIEW, EVENT on *.*"]);
+    let few = account("few", &["SELECT on mysql.*", "ALL PRIVILEGES on `-my/shop ö`.*"]);
+    let before = snapshots(world);
+    for (option, lacks) in [(&no_triggers, "lacks TRIGGER on *.*"), (&few, &format!("lacks {RIGHTS} on *.*"))]
+    {
+        let output = lifeboat(world, &["backup", "--dump", "mariadb", "--job", "few", option]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(lacks) && said.contains("next step"), "{said}");
+    }
+    assert_eq!(snapshots(world), before);
+    assert!(include_str!("../../docs/dumps.md").contains(&format!("GRANT {RIGHTS} ON *.*")));
+    let enough = account("enough", &[&format!("{RIGHTS} on *.*")]);
+    saved(world, &["--dump", "mariadb", "--job", "enough", &enough]);
+    let as_them = does(world, "./lifeboat cat 'latest:/mariadb/databases/-my%2Fshop ö.sql'");
+    assert!(as_them == as_root, "the same dump");
+
+    let socket = format!("[client]\nsocket={}\nuser=root\n", world.path("my.sock").display());
+    let settings = "[mysql]\nsafe-updates\nselect-limit=1\ninit-command=set sql_select_limit=1\n";
+    fs::write(world.path("cut.cnf"), format!("{socket}{settings}")).unwrap();
+    let options = ["--dump", "mariadb", "--job", "cut", "--dump-option=--defaults-file=cut.cnf"];
+    let count = |done: Value| done["streams"].as_array().unwrap().len();
+    assert_eq!(count(saved(world, &options)), 4);
+    world.good("mariadb", &["-e", "create table sys.mine select 'mine' as name"]);
+    assert_eq!(count(saved(world, &options)), 5);
+    let sys = does(world, "./lifeboat cat latest:/mariadb/databases/sys.sql");
+    assert!(sys.contains("'mine'"));
+    world.good(
+        "mariadb",
+        &["-e", "drop table sys.mine; drop user no_triggers@localhost, few@localhost, enough@localhost"],
+    );
+    // The newest is again one of everything.
+    saved(world, &["--dump", "mariadb"]);
 }
 
 /// A server of Redis that the world's user runs.

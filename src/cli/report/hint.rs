@@ -322,6 +322,13 @@ fn source(error: &SourceError) -> Option<&'static str> {
         SourceError::OutputHeld { .. } => {
             Some("wait in the command for what it starts, or let that write elsewhere")
         }
+        SourceError::NoPipefail { .. } => Some("install bash, or give a command without a pipe"),
+        SourceError::MissingRights { .. } => {
+            Some("grant them on *.* to the account, or to a role that is its default one")
+        }
+        SourceError::BadList => {
+            Some("see what the option files of the server's tools change in their output")
+        }
         SourceError::BrokenOff => Some("see what the server says, and run it again"),
         _ => None,
     }

@@ -7,11 +7,13 @@
 //! # Must not
 //! Ask for a password, or put one into an argument.
 
+mod listing;
 mod plan;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use listing::Listed;
 pub use plan::DumpKind;
 
 use super::backup::StreamSource;
@@ -40,19 +42,26 @@ pub struct DumpOptions {
 /// Asks the server which databases there are, and gives the streams that hold all of them.
 ///
 /// # Errors
-/// [`Error::CommandFailed`] if the server cannot be asked, or gives no list.
+/// [`Error::CommandFailed`] if the server cannot be asked, gives no list, or does not let its account read everything.
 pub async fn streams(env: &Env, options: DumpOptions) -> Result<Vec<StreamSource>, Error> {
     let env = env.clone();
     let work = tokio::task::spawn_blocking(move || {
         let DumpOptions { kind, arguments, withheld } = &options;
-        let databases = match plan::listing(*kind, arguments) {
+        let listed = match listing::question(*kind, arguments) {
             Some(command) => {
-                let listed = read_list(&env, &command, withheld)?;
-                plan::parse(&listed).ok_or_else(|| failed(SourceError::BrokenOff))?
+                let answer = read_list(&env, &command, withheld)?;
+                listing::answer(*kind, &answer).map_err(failed)?
             }
-            None => Vec::new(),
+            None => Listed::default(),
         };
-        Ok(plan::streams(*kind, arguments, &databases))
+        for name in &listed.broken {
+            let name = String::from_utf8_lossy(name);
+            let message = format!(
+                "database {name} is left out: the server was stopped while it dropped it, and nothing can be read of it; drop it again"
+            );
+            env.observer.observe(&Event::Warning { message: &message });
+        }
+        Ok(plan::streams(*kind, arguments, &listed.databases))
     });
     work.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?
 }
@@ -80,7 +89,7 @@ fn read_list(env: &Env, command: &[OsString], withheld: &[OsString]) -> Result<V
         let ready = wait_for(std::iter::once(&stream))?.pop().unwrap_or_default();
         match stream.step(ready, env.clock.monotonic(), &mut buffer, &mut say).map_err(failed)? {
             Step::Bytes(len) if listed.len() + len <= LIST_MAX => listed.extend_from_slice(&buffer[..len]),
-            Step::Bytes(_) => return Err(failed(SourceError::BrokenOff)),
+            Step::Bytes(_) => return Err(failed(SourceError::BadList)),
             Step::Nothing => {}
             Step::End => return Ok(listed),
         }

@@ -29,12 +29,6 @@ impl DumpKind {
     }
 }
 
-/// Names in hexadecimal digits, one a line, whatever characters they are of.
-const POSTGRES_LIST: &str =
-    "select encode(textsend(datname::text), 'hex') from pg_database where datallowconn order by datname";
-const MARIADB_LIST: &str = "select hex(schema_name) from information_schema.schemata where schema_name not in \
-     ('information_schema', 'performance_schema', 'sys', 'mysql') order by schema_name";
-
 /// Databases that every server has: they are filled and not made.
 const POSTGRES_OWN: [&[u8]; 2] = [b"postgres", b"template1"];
 
@@ -42,61 +36,14 @@ const POSTGRES_OWN: [&[u8]; 2] = [b"postgres", b"template1"];
 const MARIADB: [&str; 5] =
     ["--skip-force", "--comments", "--skip-dump-date", "--default-character-set=utf8mb4", "--quick"];
 
-fn command<'a>(
+/// A tool with the arguments that were given, and those that it always gets.
+pub(super) fn command<'a>(
     program: &str,
     given: &[OsString],
     args: impl IntoIterator<Item = &'a (impl AsRef<OsStr> + ?Sized + 'a)>,
 ) -> Vec<OsString> {
     let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
     std::iter::once(OsString::from(program)).chain(given.iter().cloned()).chain(args).collect()
-}
-
-/// The command that lists databases; `None` where there are none to choose from.
-pub(super) fn listing(kind: DumpKind, given: &[OsString]) -> Option<Vec<OsString>> {
-    match kind {
-        DumpKind::Postgres => Some(command(
-            "psql",
-            given,
-            // As the names are stored, not as this machine would write them.
-            [
-                "-XAtqw",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                "postgres",
-                "-c",
-                "set client_encoding to sql_ascii",
-                "-c",
-                POSTGRES_LIST,
-            ],
-        )),
-        DumpKind::Mariadb => Some(command(
-            "mariadb",
-            given,
-            [
-                "--batch",
-                "--skip-column-names",
-                "--skip-force",
-                "--default-character-set=utf8mb4",
-                "-e",
-                MARIADB_LIST,
-            ],
-        )),
-        DumpKind::Redis => None,
-    }
-}
-
-/// The names in a list; `None` if it is none.
-pub(super) fn parse(listed: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let byte = |pair: &[u8]| match *pair {
-        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-        _ => None,
-    };
-    let name = |line: &[u8]| line.chunks(2).map(byte).collect::<Option<Vec<u8>>>();
-    let lines = listed.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let names: Option<Vec<_>> = lines.map(name).collect();
-    names.filter(|_| listed.is_empty() || listed.ends_with(b"\n"))
 }
 
 /// The streams of a server with these databases.
@@ -177,15 +124,6 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_names_or_nothing() {
-        assert_eq!(parse(b"617070\n2D6D\n"), Some(vec![b"app".to_vec(), b"-m".to_vec()]));
-        assert_eq!(parse(b""), Some(vec![]));
-        for bad in [&b"617070\n61"[..], b"61707\n", b"x\n", b"ERROR\n", b"6\xff\n"] {
-            assert_eq!(parse(bad), None);
-        }
-    }
-
-    #[test]
     fn no_name_of_a_database_is_an_option_a_path_or_a_string_of_a_connection() {
         let names = [
             &b"app"[..],
@@ -234,6 +172,6 @@ mod tests {
         let all = streams(DumpKind::Redis, &given, &[]);
         assert_eq!(argv(&all[0]), ["redis-cli", "-p", "6380", "--rdb", "-"]);
         assert_eq!((&all[0].source[..], all[0].ending), (&b"dump:redis"[..], Ending::Rdb));
-        assert_eq!(listing(DumpKind::Mariadb, &given).unwrap()[1], "-p");
+        assert_eq!(super::super::listing::question(DumpKind::Mariadb, &given).unwrap()[1], "-p");
     }
 }
