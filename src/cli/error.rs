@@ -132,6 +132,9 @@ pub(crate) enum CliError {
     /// Standard input together with something else.
     #[error("`-` for standard input must be the only source")]
     StdinNotAlone,
+    /// A dump of a server that is not the one of this machine, and no name for the job.
+    #[error("{by} says which server is dumped, so the job needs a name: two servers would be one job")]
+    UnnamedServer { by: String },
     /// Standard input is a terminal.
     #[error("standard input is a terminal, so there is nothing to save")]
     StdinIsTerminal,
@@ -180,6 +183,7 @@ impl CliError {
             | Self::NoWordsToCheck
             | Self::BadWords(_)
             | Self::StdinNotAlone
+            | Self::UnnamedServer { .. }
             | Self::StdinIsTerminal
             | Self::NoPath
             | Self::NoFileName { .. }

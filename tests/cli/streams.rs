@@ -56,7 +56,8 @@ fn several_commands_and_paths_become_one_snapshot() {
     assert_eq!(cat(&place, "/empty"), "");
     assert_eq!(cat(&place, &place.path("src/a").display().to_string()), "first\n");
     let listed = place.run(["snapshots", "--json"]).exits(0).last();
-    let expected = format!("{} db/large db/sub/b.sql empty", place.path("src").display());
+    let streams = "stream:db/large stream:db/sub/b.sql stream:empty";
+    let expected = format!("{streams} {}", place.path("src").display());
     assert_eq!(listed["job"], expected.as_str(), "the commands are not in it");
     place.run(["restore", "latest:/db", "--target", "back", "--verify"]).exits(0);
     assert!(fs::read(place.path("back/large")).unwrap() == large);
@@ -294,6 +295,61 @@ fn standard_input_is_never_begun_in_the_middle() {
     assert_eq!(fs::read(place.path("runs")).unwrap(), b"x\nx\n");
     assert_eq!(place.run(["ls", "latest:/", "--json"]).exits(0).last()["size"], bytes.len());
     place.run(["verify", "--data"]).exits(0);
+}
+
+/// A tool that says that it ran.
+fn tool(place: &Place, name: &str) {
+    place.write(&format!("tools/{name}"), b"#!/bin/sh\necho ran >ran\nexit 9\n");
+    let path = place.path(&format!("tools/{name}"));
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn dump(place: &Place, args: &[&str], variables: &[(&str, &str)]) -> Run {
+    let path = format!("{}:{}", place.path("tools").display(), std::env::var("PATH").unwrap());
+    let mut command = place.command();
+    command.env("PATH", path).envs(variables.iter().copied()).args(["backup", "--dump"]).args(args);
+    Run::of(command.output().unwrap())
+}
+
+#[test]
+fn a_dump_of_a_server_elsewhere_needs_a_name_for_its_job() {
+    let place = Place::with_repository();
+    ["psql", "mariadb", "redis-cli"].iter().for_each(|name| tool(&place, name));
+    for (args, variables, by) in [
+        (&["redis", "--dump-option=-h", "--dump-option=cache1"][..], &[][..], "--dump-option"),
+        (&["postgres"], &[("PGHOST", "db1")], "PGHOST"),
+        (&["postgres", "-n"], &[("PGSERVICE", "db1")], "PGSERVICE"),
+        (&["mariadb"], &[("MYSQL_TCP_PORT", "3307")], "MYSQL_TCP_PORT"),
+    ] {
+        let run = dump(&place, args, variables).exits(2);
+        assert!(run.err.contains(&format!("error: {by} says")) && run.err.contains("--job db1"), "{run:?}");
+        assert!(!place.path("ran").exists(), "nobody was asked");
+        dump(&place, &[args, &["--job=db1"]].concat(), variables).exits(1);
+        fs::remove_file(place.path("ran")).unwrap();
+    }
+    for server in ["postgres", "mariadb", "redis"] {
+        let others = [("PGHOST", ""), ("PGDATABASE", "x"), ("REDISCLI_AUTH", "x"), ("MYSQL_PWD", "x")];
+        dump(&place, &[server], &others).exits(1);
+    }
+}
+
+#[test]
+fn what_stands_where_a_dump_will_is_found_before_anybody_is_asked() {
+    let place = Place::with_repository();
+    ["psql", "mariadb", "redis-cli"].iter().for_each(|name| tool(&place, name));
+    for args in [
+        &["postgres", "--stream=postgres=echo x"][..],
+        &["postgres", "--stream=postgres/globals.sql=echo x"],
+        &["postgres", "--stream=postgres/databases=echo x"],
+        &["mariadb", "--stream=mariadb/users.sql/x=echo x"],
+        &["redis", "--stream=redis/dump.rdb=echo x"],
+    ] {
+        let run = dump(&place, args, &[]).exits(2);
+        assert!(run.err.contains("cannot be stored in the same place"), "{run:?}");
+    }
+    assert!(!place.path("ran").exists(), "nobody was asked");
+    dump(&place, &["redis", "--stream=redis/other=echo x"], &[]).exits(1);
+    assert!(place.path("ran").exists());
 }
 
 fn pid(file: &Path) -> Option<Pid> {

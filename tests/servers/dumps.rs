@@ -172,7 +172,7 @@ pub(crate) fn of_postgresql() {
         }
         pause();
     }
-    let under_load = saved(&world, &["--dump", "postgres"]);
+    let under_load = saved(&world, &["--dump", "postgres", "--job", "pg"]);
     drop(loading);
     let names: Vec<&str> =
         under_load["streams"].as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
@@ -183,17 +183,17 @@ pub(crate) fn of_postgresql() {
         assert!(one == two && one.parse::<u32>().unwrap() > 20, "one consistent state: {one} and {two}");
     });
 
-    let again = saved(&world, &["--dump", "postgres"]);
+    let again = saved(&world, &["--dump", "postgres", "--job", "pg"]);
     let (bytes, new) = (again["bytes"].as_u64().unwrap(), again["new_bytes"].as_u64().unwrap());
     assert!(new < bytes / 3, "{new} of {bytes} bytes are new");
     let before = shop_as_a_whole(&world);
-    saved(&world, &["--dump", "postgres", "--stream", "why.txt=echo beside"]);
+    saved(&world, &["--dump", "postgres", "--job", "pg", "--stream", "why.txt=echo beside"]);
     fresh_server_holds(&world, |world| {
         // What the comparison takes of the sequence it took here once more before the dump.
         shop(world, "select setval('items_id_seq', (select last_value - 1 from items_id_seq))");
         assert_eq!(shop_as_a_whole(world), before);
     });
-    let asked = lifeboat(&world, &["backup", "-n", "--dump", "postgres"]);
+    let asked = lifeboat(&world, &["backup", "-n", "--dump", "postgres", "--job", "pg"]);
     assert!(String::from_utf8_lossy(&asked.stdout).contains("stream /postgres/globals.sql"), "{asked:?}");
     leaves_out_what_is_half_dropped(&world);
     lies_and_dies(&world);
@@ -225,16 +225,16 @@ fn fresh_server_holds(world: &World, look: impl Fn(&World)) {
 /// A tool that says that all is well, a server that dies, and one that is not there.
 fn lies_and_dies(world: &World) {
     interrupt(world, "pg_dump", (100_000, "exit 0"), false);
-    fails_interrupted(world, &["--dump", "postgres"], "breaks off before its end");
+    fails_interrupted(world, &["--dump", "postgres", "--job", "pg"], "breaks off before its end");
     for (honest, words) in [(false, "breaks off before its end"), (true, "exit code 1")] {
         let deed = "pg_ctl -s -D data -m immediate stop >/dev/null 2>&1";
         interrupt(world, "pg_dump", (100_000, deed), honest);
-        fails_interrupted(world, &["--dump", "postgres"], words);
+        fails_interrupted(world, &["--dump", "postgres", "--job", "pg"], words);
         assert!(world.start("data", false), "{}", world.log("data"));
     }
     world.stop("data");
     fs::remove_dir_all(world.path("between")).unwrap();
-    fails_interrupted(world, &["--dump", "postgres"], "the list of databases");
+    fails_interrupted(world, &["--dump", "postgres", "--job", "pg"], "the list of databases");
 }
 
 /// A server of MariaDB that the world's user runs, and what its tools need to find it.
@@ -483,7 +483,7 @@ pub(crate) fn of_redis() {
     let digest = redis_says(&world, &["debug", "digest"]);
     let socket = world.path("redis.sock").display().to_string();
     let options = [format!("--dump-option={}", "-s"), format!("--dump-option={socket}")];
-    let dump = ["--dump", "redis", &options[0], &options[1]];
+    let dump = ["--dump", "redis", "--job", "cache", &options[0], &options[1]];
     let done = saved(&world, &dump);
     assert_eq!(done["streams"][0]["path"], "/redis/dump.rdb", "{done}");
     let again = saved(&world, &dump);
@@ -525,7 +525,8 @@ pub(crate) fn page_holds() {
             .replace("backup /etc", &format!("backup {dir}/etc"));
         // The homes of this machine are nobody's concern, and the server has a socket of its own.
         let script = script.replace("tar -C /home", &format!("tar -C {dir}/etc"));
-        let socket = format!("--dump redis --dump-option=-s --dump-option={dir}/redis.sock");
+        let script = script.replace("--dump postgres", "--dump postgres --job here");
+        let socket = format!("--dump redis --job cache --dump-option=-s --dump-option={dir}/redis.sock");
         let script = script.replace("--dump redis", &socket);
         // The first block makes the repository and names it, for all that come after it.
         let named = match number {

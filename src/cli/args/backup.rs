@@ -42,7 +42,7 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "SERVER")]
     pub(crate) dump: Option<Server>,
 
-    /// Give this argument to the tools of --dump, such as --dump-option=--host=db1; may be given several times
+    /// Give this argument to the tools of --dump, such as --dump-option=--host=db1; may be given several times. Needs --job
     #[arg(long, value_name = "ARG", requires = "dump", allow_hyphen_values = true)]
     pub(crate) dump_option: Vec<OsString>,
 
@@ -77,7 +77,7 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     pub(crate) allow_shrink: bool,
 
-    /// Say what would be saved, and store nothing
+    /// Say what would be saved, and store nothing; files are read, and commands run to their end
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 }

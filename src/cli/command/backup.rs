@@ -12,6 +12,7 @@ use lifeboat::ops::dump::{self, DumpKind, DumpOptions};
 use lifeboat::repo::Task;
 
 use super::super::args::{BackupArgs, Server};
+use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
 use super::super::render::{sanitize, summary};
@@ -25,8 +26,13 @@ const DUMPS_AT_ONCE: usize = 2;
 pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
     // What is wrong with the arguments is said before anything is made or asked.
     let dump = args.dump.map(|server| dump_options(server, args.dump_option.clone(), session));
+    require_job(&args, &session.around)?;
     let mut options = options(args, session)?;
     if let Some(dump) = dump {
+        let others = options.streams.len();
+        options.streams.extend(dump::places(dump.kind));
+        options.check()?;
+        options.streams.truncate(others);
         options.streams.extend(dump::streams(&session.env, dump).await?);
         options.streams_at_once = DUMPS_AT_ONCE;
         options.check()?;
@@ -54,6 +60,24 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     }
     let partial = done.failed > 0 || !done.missing.is_empty();
     Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
+}
+
+/// Variables that say where a server is, if it is not where its tools look first.
+fn place_variables(server: Server) -> &'static [&'static str] {
+    match server {
+        Server::Postgres => &["PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGCLUSTER"],
+        Server::Mariadb => &["MARIADB_HOST", "MYSQL_HOST", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"],
+        // `redis-cli` is told by arguments only.
+        Server::Redis => &[],
+    }
+}
+
+/// Demands a name for the job of a server that is one of several: the sources do not tell them apart.
+fn require_job(args: &BackupArgs, around: &Surroundings) -> Result<(), CliError> {
+    let Some(server) = args.dump.filter(|_| args.job.is_none()) else { return Ok(()) };
+    let variable = place_variables(server).iter().find(|name| around.get(name).is_some());
+    let by = args.dump_option.first().map(|_| "--dump-option").or(variable.copied());
+    by.map_or(Ok(()), |by| Err(CliError::UnnamedServer { by: by.to_owned() }))
 }
 
 /// What is run for a kind of server.

@@ -46,6 +46,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::NoWordsToCheck => "name a file with --words-file, or run it at a terminal".to_owned(),
         CliError::KeyFileExists { .. } => "choose another name, or move the file away".to_owned(),
         CliError::KeyLost { place, .. } => format!("delete {place}, which nobody can open, and make it again"),
+        CliError::UnnamedServer { .. } => "name it after the server, as in --job db1".to_owned(),
         CliError::StdinNotAlone => "make a backup of its own of standard input".to_owned(),
         CliError::StdinIsTerminal => "pipe into it, or use --command".to_owned(),
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),

@@ -46,11 +46,12 @@ pub struct StreamSource {
 }
 
 impl StreamSource {
-    /// The output of a command for the shell, under a path in the snapshot, which is what it is called.
+    /// The output of a command for the shell, under a path in the snapshot, after which it is called.
     pub fn shell(name: &Path, command: OsString) -> Self {
-        // No path of a file is called so: those of sources are absolute.
+        // Nothing else is called so: paths are absolute, and a command has no such name.
         let name = name.strip_prefix("/").unwrap_or(name);
-        let (source, stored) = (name.as_os_str().as_bytes().to_vec(), Path::new("/").join(name));
+        let source = [b"stream:", name.as_os_str().as_bytes()].concat();
+        let stored = Path::new("/").join(name);
         let input = Input::Shell(command);
         Self { source, stored, input, ending: Ending::Any }
     }
@@ -194,13 +195,18 @@ impl BackupOptions {
         }
     }
 
-    /// The job this run belongs to.
+    /// The job this run belongs to: if it has no other name, that of its sources. With streams among them these come first,
+    /// which no path could, and every space is one between two sources: other sources are another job.
     pub fn job_name(&self) -> Vec<u8> {
         if let Some(job) = &self.job {
             return job.clone().into_bytes();
         }
         let mut parts: Vec<Vec<u8>> = self.source_names();
         parts.sort();
+        if !self.streams.is_empty() {
+            parts.sort_by_key(|part| !self.streams.iter().any(|stream| stream.source == *part));
+            parts = parts.iter().map(|part| without_spaces(part)).collect();
+        }
         parts.join(&b' ')
     }
 
@@ -302,6 +308,16 @@ impl BackupOptions {
     }
 }
 
+/// Each space, and what stands for one, as `%` and two digits.
+fn without_spaces(part: &[u8]) -> Vec<u8> {
+    let escaped = part.iter().flat_map(|byte| match byte {
+        b' ' => b"%20",
+        b'%' => b"%25",
+        other => std::slice::from_ref(other),
+    });
+    escaped.copied().collect()
+}
+
 /// The parts of the path that a source is stored under; with several sources each keeps its last name.
 pub(super) fn stored_parts(stored: &Path, name: Option<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = stored
@@ -382,8 +398,36 @@ mod tests {
             let source = BackupSource::Paths(vec!["/etc".into()]);
             BackupOptions { streams: parts(command), ..BackupOptions::new(source) }.job_name()
         };
-        assert_eq!(job("dump --password=x"), b"/etc a.sql b.sql");
+        assert_eq!(job("dump --password=x"), b"stream:a.sql stream:b.sql /etc");
         assert_eq!(stream("/a", "").source, stream("a", "").source);
         assert_eq!(job("dump"), job("other"));
+    }
+
+    #[test]
+    fn other_sources_are_another_job() {
+        let paths = |paths: &[&str]| BackupSource::Paths(paths.iter().map(PathBuf::from).collect());
+        let with = |source, names: &[&str]| {
+            let streams = names.iter().map(|name| StreamSource::shell(Path::new(name), "x".into())).collect();
+            BackupOptions { streams, ..BackupOptions::new(source) }.job_name()
+        };
+        let command = |argv: &[&str]| BackupSource::Command(argv.iter().map(OsString::from).collect());
+        let jobs = [
+            with(BackupSource::Stdin, &[]),
+            with(paths(&[]), &["-"]),
+            with(command(&["pg_dump", "db"]), &[]),
+            with(paths(&[]), &["pg_dump db"]),
+            with(paths(&[]), &["pg_dump", "db"]),
+            with(paths(&[]), &["pg_dump stream:db"]),
+            with(paths(&[]), &["pg_dump%20db"]),
+            with(paths(&["/etc"]), &["a"]),
+            with(paths(&["/etc stream:a"]), &[]),
+            with(paths(&[]), &["a /etc"]),
+            with(paths(&["/etc", "/srv"]), &["a"]),
+            with(paths(&["/etc /srv"]), &["a"]),
+            with(paths(&[]), &["dump:redis"]),
+            b"dump:redis".to_vec(),
+        ];
+        let different: std::collections::BTreeSet<_> = jobs.iter().collect();
+        assert_eq!(different.len(), jobs.len(), "{jobs:?}");
     }
 }

@@ -66,6 +66,13 @@ pub async fn streams(env: &Env, options: DumpOptions) -> Result<Vec<StreamSource
     work.await.map_err(|_| Error::from(crate::repo::RepoError::Task))?
 }
 
+/// Streams in the places that a dump of this kind takes whatever the server holds, to be compared with other places before
+/// anybody is asked.
+pub fn places(kind: DumpKind) -> Vec<StreamSource> {
+    // No database is called so.
+    plan::streams(kind, &[], &[vec![0]])
+}
+
 fn failed(source: SourceError) -> Error {
     match source {
         SourceError::Cancelled => Error::Cancelled,
