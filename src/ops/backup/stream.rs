@@ -7,7 +7,6 @@
 //! If one of them fails, all do: nothing of the run becomes a snapshot.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -26,9 +25,7 @@ use crate::event::{Counters, EntryChange, Event};
 use crate::format::content::Content;
 use crate::format::node::{Node, NodeKind};
 use crate::source::SourceError;
-use crate::source::stream::{
-    CommandStream, PLAIN_SHELL, StdinStream, Step, Stream, end_all, pipefail_shell, wait_for,
-};
+use crate::source::stream::{CommandStream, Shell, StdinStream, Step, Stream, end_all, wait_for};
 use crate::source::walk::Entry;
 
 /// The streams of a run.
@@ -39,6 +36,23 @@ pub(super) struct StreamPlan {
     pub at_once: usize,
     /// Variables that no command gets to see.
     pub withheld: Vec<OsString>,
+}
+
+impl StreamPlan {
+    /// The shell of all commands for one, which each of them can be given to; better known before the first one runs.
+    fn shell(&self) -> Result<Option<Shell>, Error> {
+        let mut found = None;
+        for source in &self.sources {
+            let Input::Shell(text) = &source.input else { continue };
+            let shell = match found.take() {
+                Some(shell) => shell,
+                None => Shell::find(&self.withheld).map_err(|error| source.failed(error))?,
+            };
+            shell.command(text).map_err(|error| source.failed(error))?;
+            found = Some(shell);
+        }
+        Ok(found)
+    }
 }
 
 /// A stream that was read to its end.
@@ -93,13 +107,14 @@ impl Streams<'_> {
         let workers = self.workers + plan.at_once.min(plan.sources.len()).saturating_sub(1);
         let mut round = Round::new(self.sink, (self.jobs, self.answers), (workers, most));
         let at_once = plan.at_once.min(round.most_held()).max(1);
+        let shell = plan.shell()?;
         let mut waiting = plan.sources.iter().enumerate();
         let mut lanes = Lanes(Vec::new());
         loop {
             while lanes.0.len() < at_once
                 && let Some(next) = waiting.next()
             {
-                let stream = self.open(next.1, &plan.withheld)?;
+                let stream = next.1.open(shell.as_ref(), &plan.withheld)?;
                 lanes.0.push(Lane::new(next, stream, round.buffer(&mut take)?));
             }
             if lanes.0.is_empty() {
@@ -132,29 +147,6 @@ impl Streams<'_> {
             Ok(StreamFile { stored, size, content: content.finish(pages)? })
         })
         .collect()
-    }
-
-    fn open(&self, source: &StreamSource, withheld: &[OsString]) -> Result<Stream, Error> {
-        let (program, args) = match &source.input {
-            Input::Stdin => return Ok(Stream::Stdin(StdinStream::new()?)),
-            Input::Command(argv) => {
-                let (program, args) = argv.split_first().ok_or(SourceError::NoInput)?;
-                (PathBuf::from(program), args.to_vec())
-            }
-            Input::Shell(text) => {
-                let shell = pipefail_shell();
-                if shell.is_none() && text.as_bytes().contains(&b'|') {
-                    let message =
-                        "no shell here can tell whether the first part of a pipe fails: install bash";
-                    self.sink.observer.observe(&Event::Warning { message });
-                }
-                let (shell, mut args) = shell.unwrap_or_else(|| (PLAIN_SHELL.into(), vec!["-c".into()]));
-                args.push(text.clone());
-                (shell, args)
-            }
-        };
-        let started = CommandStream::start(&program, &args, withheld);
-        started.map(Stream::Command).map_err(|error| source.failed(error))
     }
 
     /// Cuts what is filled, and gives it to the workers; what is left begins the next buffer.
@@ -219,6 +211,21 @@ impl StreamSource {
     /// What it is called in messages: its place in the snapshot, without the slash.
     pub(super) fn name(&self) -> &Path {
         self.stored.strip_prefix("/").unwrap_or(&self.stored)
+    }
+
+    fn open(&self, shell: Option<&Shell>, withheld: &[OsString]) -> Result<Stream, Error> {
+        let started = match (&self.input, shell) {
+            (Input::Stdin, _) => return Ok(Stream::Stdin(StdinStream::new()?)),
+            (Input::Command(argv), _) => {
+                let (program, args) = argv.split_first().ok_or(SourceError::NoInput)?;
+                CommandStream::start(Path::new(program), args, withheld)
+            }
+            (Input::Shell(_), None) => Err(SourceError::NoInput),
+            (Input::Shell(text), Some(shell)) => {
+                shell.command(text).and_then(|(program, args)| CommandStream::start(program, &args, withheld))
+            }
+        };
+        started.map(Stream::Command).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: SourceError) -> Error {
