@@ -352,6 +352,25 @@ fn what_stands_where_a_dump_will_is_found_before_anybody_is_asked() {
     assert!(place.path("ran").exists());
 }
 
+#[test]
+fn paths_are_saved_as_the_commands_left_them() {
+    let place = Place::with_repository();
+    let file = place.path("src/a").display().to_string();
+    let args = ["backup", &file, "--stream=x=cat next >src/a; mv moved src/moved 2>/dev/null; echo x"];
+    for content in ["one\n", "two\n", "six\n"] {
+        place.write("next", content.as_bytes());
+        place.run(args).exits(0);
+        assert_eq!(cat(&place, &file), content);
+    }
+    // One that takes another's place, and one that was not there.
+    let moved = place.path("src/moved").display().to_string();
+    place.write("moved", b"there");
+    let renames = "--stream=x=echo new >src/n && mv src/n src/a; mv moved src/moved; echo x";
+    let done = place.run(["backup", "--json", &file, &moved, renames]).exits(0).last();
+    assert_eq!((&done["failed"], &done["missing"]), (&0.into(), &serde_json::json!([])), "{done}");
+    assert_eq!((cat(&place, &file), cat(&place, &moved)), ("new\n".to_owned(), "there".to_owned()));
+}
+
 fn pid(file: &Path) -> Option<Pid> {
     Pid::from_raw(fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok()?)
 }

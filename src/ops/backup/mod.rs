@@ -35,6 +35,7 @@ mod upload;
 mod worker;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use job::JobPlace;
 pub(in crate::ops) use node::{NodeMaker, file_time, node_kind};
@@ -66,11 +67,11 @@ const SHRINK_LEAST: u64 = 10;
 pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupSummary, Error> {
     options.check()?;
     let place = JobPlace::lock(repo.env(), repo.id(), &options.job_name()).await?;
-    save(repo, &place, &Sources(options)).await
+    save(repo, &place, &Sources(Arc::new(options))).await
 }
 
 /// What a backup saves.
-struct Sources(BackupOptions);
+struct Sources(Arc<BackupOptions>);
 
 impl Subject for Sources {
     fn phase(&self) -> Phase {

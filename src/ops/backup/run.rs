@@ -22,7 +22,7 @@ use super::total;
 use super::upload::{Place, Uploaded, Uploader};
 use crate::class::Class;
 use crate::error::Error;
-use crate::event::{Event, Phase};
+use crate::event::{CountingObserver, Event, Phase};
 use crate::format::layout::ObjectName;
 use crate::format::node::Totals;
 use crate::format::tree::TreeRef;
@@ -58,11 +58,11 @@ pub(super) struct Gathered {
 /// Reads the sources and stores what is new; returns when every pack and index object is durable.
 pub(super) async fn gather(
     repo: &Repository,
-    options: &BackupOptions,
+    options: &Arc<BackupOptions>,
     index: &mut LoadedIndex,
     (state, journal): (StateFile<'_>, &Path),
 ) -> Result<Gathered, Error> {
-    let (walk, images, missing) = begin_walk(repo, options)?;
+    let begin = begin_walk(repo, options)?;
     let reader = StateReader::open(&state);
     let entries_before = reader.as_ref().map(|reader| reader.trailer().totals.entries);
     let last = LastRun::new(reader);
@@ -76,18 +76,18 @@ pub(super) async fn gather(
     let pass = Pass::new(repo, how, index, last.trailer().map(|trailer| &trailer.packs[..]))?;
     let holes = if options.read_holes { Holes::Read } else { Holes::Skip };
     let writer = (!options.dry_run).then(|| StateWriter::create(&state, &*repo.env().random));
-    let (writer, walk, last) = (writer.transpose()?, Box::new(walk), Box::new(last));
+    let (writer, last) = (writer.transpose()?, Box::new(last));
     let streams = StreamPlan {
         sources: options.all_streams(),
         at_once: options.streams_at_once,
         withheld: options.withheld.clone(),
     };
     let work = move |plan: &ThreadPlan, sink: &Sink| {
-        let files = Files { walk: *walk, images, last: *last, holes, streams };
+        let files = Files { begin, last: *last, holes, streams };
         plan.files(sink, files, writer)
     };
     let gathered = pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?;
-    Ok(Gathered { entries_before, missing, ..gathered })
+    Ok(Gathered { entries_before, ..gathered })
 }
 
 /// How a pass goes about its work, whatever it reads.
@@ -209,7 +209,7 @@ fn collect(
         lost,
         horizon: index.horizon,
         entries_before: None,
-        missing: Vec::new(),
+        missing: built.missing,
         excluded: built.excluded,
         streams: built.streams,
         bytes_read: total(&sink.observer.counters().bytes_read) - read_before,
@@ -329,28 +329,63 @@ fn walk_with(
     })
 }
 
-fn begin_walk(repo: &Repository, options: &BackupOptions) -> Result<(Walk, Images, Vec<PathBuf>), Error> {
+/// A walk that has begun.
+pub(super) struct Begun {
+    pub walk: Walk,
+    pub images: Images,
+    /// Sources that are not there.
+    pub missing: Vec<PathBuf>,
+}
+
+/// Begins a walk, when it is time to.
+pub(super) type Begin = Box<dyn FnOnce() -> Result<Begun, Error> + Send>;
+
+/// Finds mistakes at once, and gives the walk: it begins after the streams, because what is looked at before their commands
+/// run is not what is there afterwards.
+fn begin_walk(repo: &Repository, options: &Arc<BackupOptions>) -> Result<Begin, Error> {
+    let streams = !options.all_streams().is_empty();
     let (images, roots) = Images::find(options, &*repo.env().observer)?;
-    let streams = options.all_streams().iter().map(|stream| stored_parts(&stream.stored, None)).collect();
-    let walk = walk_with(repo, options, (roots, streams))?;
-    let paths = options.source_names();
-    let (walk, failures) = Walk::new(walk)?;
-    let mut missing = Vec::new();
-    for failure in failures {
-        match failure {
-            SourceError::Missing { path } => missing.push(path),
-            other => {
-                let class = other.class();
-                let path = other.path().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-                repo.env().observer.observe(&Event::EntryFailed { path: &path, error: &other, class });
-                missing.push(path);
-            }
-        }
+    let how = walk_with_streams(repo, options, roots)?;
+    if streams {
+        Walk::new(WalkOptions { threads: 0, ..how })?;
+        let (repo, options) = (repo.clone(), Arc::clone(options));
+        return Ok(Box::new(move || {
+            // What there is to warn of was said.
+            let (images, roots) = Images::find(&options, &CountingObserver::default())?;
+            let (walk, failures) = Walk::new(walk_with_streams(&repo, &options, roots)?)?;
+            let missing = missing(&repo, failures);
+            Ok(Begun { walk, images, missing })
+        }));
     }
-    if missing.len() == paths.len() {
+    let (walk, failures) = Walk::new(how)?;
+    let missing = missing(repo, failures);
+    if missing.len() == options.source_names().len() {
         return Err(Error::NoSource { paths: missing });
     }
-    Ok((walk, images, missing))
+    Ok(Box::new(move || Ok(Begun { walk, images, missing })))
+}
+
+fn walk_with_streams(
+    repo: &Repository,
+    options: &BackupOptions,
+    images: Vec<Root>,
+) -> Result<WalkOptions, Error> {
+    let streams = options.all_streams().iter().map(|stream| stored_parts(&stream.stored, None)).collect();
+    walk_with(repo, options, (images, streams))
+}
+
+/// The sources that are not there, or cannot be looked at.
+fn missing(repo: &Repository, failures: Vec<SourceError>) -> Vec<PathBuf> {
+    let one = |failure| match failure {
+        SourceError::Missing { path } => path,
+        other => {
+            let class = other.class();
+            let path = other.path().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+            repo.env().observer.observe(&Event::EntryFailed { path: &path, error: &other, class });
+            path
+        }
+    };
+    failures.into_iter().map(one).collect()
 }
 
 fn refuse_inside<'p>(root: &Path, paths: impl Iterator<Item = &'p PathBuf>) -> Result<(), Error> {

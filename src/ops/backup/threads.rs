@@ -1,13 +1,14 @@
 //! The threads of a pass: the workers, and the one that gives them work and puts the tree together.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use super::assemble::Assembler;
-use super::image::Images;
 use super::last::LastRun;
 use super::merge::{Merge, Parts, Tally};
 use super::options::SavedStream;
+use super::run::{Begin, Begun};
 use super::sink::{Segmenter, Sink};
 use super::state::StateWriter;
 use super::stream::{self, StreamPlan, Streams};
@@ -20,7 +21,6 @@ use crate::format::tree::TreeRef;
 use crate::repo::Repository;
 use crate::source::SourceError;
 use crate::source::file::Holes;
-use crate::source::walk::Walk;
 
 /// What the threads of a pass give back.
 pub(super) struct Built {
@@ -28,14 +28,14 @@ pub(super) struct Built {
     pub totals: Totals,
     pub tally: Tally,
     pub state: Option<StateWriter>,
+    pub missing: Vec<PathBuf>,
     pub excluded: u64,
     pub streams: Vec<SavedStream>,
 }
 
 /// Files that are to be saved.
 pub(super) struct Files {
-    pub walk: Walk,
-    pub images: Images,
+    pub begin: Begin,
     pub last: LastRun,
     pub holes: Holes,
     pub streams: StreamPlan,
@@ -89,7 +89,7 @@ impl ThreadPlan {
     pub(super) fn files(
         &self,
         sink: &Sink,
-        Files { walk, images, last, holes, streams }: Files,
+        Files { begin, last, holes, streams }: Files,
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
@@ -100,13 +100,14 @@ impl ThreadPlan {
             let reading = Streams { sink, cutter, workers, jobs: &jobs, answers: &answers };
             let streams = reading.save(&streams, assembler.pages())?;
             let saved = stream::summaries(&streams);
+            let Begun { walk, images, missing } = begin()?;
             let parts =
                 Parts { sink, walk, last, hard_links, holes, images, streams, jobs, answers, assembler };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             let excluded = walk.stats();
             let excluded = excluded.by_rules + excluded.too_large + excluded.in_caches;
-            Ok((Built { root, totals, tally, state, excluded, streams: saved }, answers))
+            Ok((Built { root, totals, tally, state, missing, excluded, streams: saved }, answers))
         })
     }
 

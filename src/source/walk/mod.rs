@@ -54,7 +54,7 @@ pub struct WalkOptions {
     /// Several roots may overlap or lie in each other; they become one tree.
     pub roots: Vec<Root>,
     /// Places of files that stand nowhere in the source, and whose content comes from elsewhere: the parts of their paths. They
-    /// are entries with [`Entry::stream`], no rule leaves them out, and while there are some nothing is listed ahead.
+    /// are entries with [`Entry::stream`], and no rule leaves them out.
     pub streams: Vec<Vec<Vec<u8>>>,
     /// Rules on absolute source paths.
     pub filter: Arc<Filter>,

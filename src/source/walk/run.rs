@@ -18,8 +18,6 @@ use crate::source::error::SourceError;
 pub struct Walk {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
-    /// Helpers to be started when the first item is asked for.
-    late_helpers: usize,
     stack: Vec<Frame>,
     /// How many directories at the top of the stack have not been shown, because nothing in them is included so far.
     unshown: usize,
@@ -119,18 +117,12 @@ impl Walk {
     /// what a missing root means. An error is a mistake in the options.
     pub fn new(options: WalkOptions) -> Result<(Self, Vec<SourceError>), SourceError> {
         let (cancel, threads) = (options.cancel.clone(), options.threads);
-        // What is looked at now is old when the streams have ended.
-        let late = !options.streams.is_empty();
         let (context, failed) = context(options)?;
         let mut walk = Self::over(context, cancel);
         if !walk.shared.context.roots.is_empty() {
             let first = walk.shared.queue.begin(list::first(&walk.shared.context));
             walk.stack.push(Frame::new(None, Some(first)));
-            if late {
-                walk.late_helpers = threads;
-            } else {
-                walk.start_helpers(threads);
-            }
+            walk.start_helpers(threads);
         }
         Ok((walk, failed))
     }
@@ -141,7 +133,6 @@ impl Walk {
         Self {
             shared: Arc::new(Shared { queue, context }),
             helpers: Vec::new(),
-            late_helpers: 0,
             stack: Vec::new(),
             unshown: 0,
             due: std::collections::VecDeque::new(),
@@ -169,10 +160,6 @@ impl Walk {
     /// that was stopped cannot be taken for a complete one.
     #[expect(clippy::should_implement_trait, reason = "an iterator would invite to drop the error")]
     pub fn next(&mut self) -> Result<Option<Item>, SourceError> {
-        if self.late_helpers > 0 {
-            let threads = std::mem::take(&mut self.late_helpers);
-            self.start_helpers(threads);
-        }
         loop {
             if self.cancel.is_raised() {
                 return Err(SourceError::Cancelled);

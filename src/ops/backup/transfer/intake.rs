@@ -51,7 +51,8 @@ pub(super) fn work(
         }
         Intake { sink, line: &mut line, round, knife }.run(messages)?;
         let (root, totals, state) = line.assembler.finish()?;
-        let built = Built { root, totals, tally: Tally::default(), state, excluded: 0, streams: Vec::new() };
+        let (missing, streams) = (Vec::new(), Vec::new());
+        let built = Built { root, totals, tally: Tally::default(), state, missing, excluded: 0, streams };
         drop(jobs);
         Ok::<(Built, Answers<Outcome>), Error>((built, answers))
     })
