@@ -1,4 +1,4 @@
-//! Signals: the first asks for a clean end, the second ends at once. A signal that was ignored when the program started,
+//! Signals: the first asks for a clean end, the second ends at once, as does `SIGQUIT`; what was started ends, too. A signal that was ignored when the program started,
 //! as `nohup` has it, stays ignored.
 
 use std::io;
@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use lifeboat::cancel::Cancel;
+use lifeboat::source::stream::kill_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 
 const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
+const SIGQUIT: u8 = 3;
 const SIGTERM: u8 = 15;
 
 /// Which signal came first; zero for none.
@@ -49,6 +51,7 @@ fn listen_for(cancel: Cancel, say: impl Fn(&str) + Send + 'static, hang_up: bool
     };
     let mut interrupt = watch(SIGINT, SignalKind::interrupt())?;
     let mut terminate = watch(SIGTERM, SignalKind::terminate())?;
+    let mut quit = watch(SIGQUIT, SignalKind::quit())?;
     let mut hang_up = if hang_up { watch(SIGHUP, SignalKind::hangup())? } else { None };
     let received = Received::default();
     let first = received.clone();
@@ -58,6 +61,7 @@ fn listen_for(cancel: Cancel, say: impl Fn(&str) + Send + 'static, hang_up: bool
                 () = next(&mut interrupt) => SIGINT,
                 () = next(&mut terminate) => SIGTERM,
                 () = next(&mut hang_up) => SIGHUP,
+                () = next(&mut quit) => end_at_once(SIGQUIT),
             };
             if first.0.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 end_at_once(number);
@@ -91,5 +95,7 @@ fn ignored() -> u64 {
     reason = "the second signal means now, whatever other threads do"
 )]
 fn end_at_once(signal: u8) -> ! {
+    // Groups of their own: no signal of the terminal reaches them.
+    kill_all();
     std::process::exit(Exit::Signal(signal).code().into())
 }

@@ -8,6 +8,7 @@
 //! # Must not
 //! Wait: what there is is taken by [`Stream::step`], and [`wait_for`] waits for all streams together.
 
+mod groups;
 mod shell;
 
 pub use shell::Shell;
@@ -15,16 +16,14 @@ pub use shell::Shell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::error::{CommandEnd, SourceError};
 use super::sys::file as sys;
@@ -40,6 +39,9 @@ const LINE_MAX: usize = 4096;
 const TICK_MS: i64 = 100;
 const END_TICK_MS: i64 = 10;
 const PATIENCE_MS: i64 = 2000;
+/// Reads of what a command wrote last to standard error: as much as a pipe holds, however much still comes.
+const LAST_READS: usize = (1 << 20) / MESSAGES;
+const MESSAGES: usize = 4096;
 /// How long something that a command left behind may hold its output open without a byte.
 const HELD: Duration = Duration::from_secs(10);
 
@@ -97,21 +99,16 @@ impl Stream {
 /// Asks the commands of all streams to end, and waits for them together, but not for long: dropped, a stream ends what is
 /// left of its own.
 pub fn end_all<'s>(streams: impl Iterator<Item = &'s mut Stream>) {
-    let mut left: Vec<OwnedFd> = streams
-        .filter_map(|stream| match stream {
-            Stream::Command(stream) => stream.tell_to_end(),
-            Stream::Stdin(_) => None,
-        })
-        .collect();
-    for _ in 0..PATIENCE_MS / TICK_MS {
-        let fds: Vec<_> = left.iter().map(|fd| [Some(fd.as_fd()), None]).collect();
-        let Ok(ended) = ready_within(&fds, TICK_MS) else { return };
-        let mut ended = ended.into_iter();
-        left.retain(|_| !ended.next().unwrap_or_default().output);
-        if left.is_empty() {
-            return;
-        }
-    }
+    let told = streams.filter_map(|stream| match stream {
+        Stream::Command(stream) => stream.tell_to_end(),
+        Stream::Stdin(_) => None,
+    });
+    groups::wait_until_empty(told.collect(), PATIENCE_MS);
+}
+
+/// Kills every command that still runs with all that it started, for a process that ends at once.
+pub fn kill_all() {
+    groups::kill_all();
 }
 
 /// Whether output can be read, or has ended, and whether messages can.
@@ -194,7 +191,7 @@ impl CommandStream {
         let mut child =
             started.map_err(|source| SourceError::CommandStart { program: program.to_owned(), source })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        Ok(Self {
+        let stream = Self {
             program: program.to_owned(),
             child,
             stdout,
@@ -205,7 +202,9 @@ impl CommandStream {
             silent: None,
             whole: false,
             told: false,
-        })
+        };
+        stream.pid().into_iter().for_each(groups::note);
+        Ok(stream)
     }
 
     fn step(
@@ -246,7 +245,12 @@ impl CommandStream {
         if now.saturating_sub(*self.silent.get_or_insert(now)) < HELD {
             return Ok(Step::Nothing);
         }
-        Err(SourceError::OutputHeld { program: self.program.clone() })
+        // Whoever asks may have been held up since it looked.
+        let comes = match &self.stdout {
+            Some(stdout) => ready_within(&[[Some(stdout.as_fd()), None]], 0).is_ok_and(|now| now[0].output),
+            None => false,
+        };
+        if comes { Ok(Step::Nothing) } else { Err(SourceError::OutputHeld { program: self.program.clone() }) }
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -276,7 +280,7 @@ impl CommandStream {
     }
 
     fn take_messages(&mut self, say: &mut dyn FnMut(&[u8])) {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; MESSAGES];
         let Some(stderr) = &self.stderr else { return };
         let len = match sys::read(stderr, &mut buffer) {
             Ok(0) | Err(_) => {
@@ -298,9 +302,11 @@ impl CommandStream {
         }
     }
 
-    /// What it wrote last; something it left behind may hold the pipe open, so there is no wait for the end.
+    /// What it wrote last; something it left behind may hold the pipe open, or fill it again and again, so there is no wait for
+    /// the end.
     fn take_last_messages(&mut self, say: &mut dyn FnMut(&[u8])) {
-        while let Some(stderr) = &self.stderr {
+        for _ in 0..LAST_READS {
+            let Some(stderr) = &self.stderr else { break };
             if !ready_within(&[[Some(stderr.as_fd()), None]], 0).is_ok_and(|ready| ready[0].output) {
                 break;
             }
@@ -321,24 +327,28 @@ impl CommandStream {
         SourceError::Io { action: "read from", path: self.program.clone(), source }
     }
 
-    /// Asks it to end, if it has not come to a good end, and was not asked before; what is given tells when it has.
-    fn tell_to_end(&mut self) -> Option<OwnedFd> {
+    /// Asks it to end, if it has not come to a good end, and was not asked before; gives its group.
+    fn tell_to_end(&mut self) -> Option<Pid> {
         // Not waited for yet, so the number still means this group.
         let pid = self.pid().filter(|_| !self.whole && !self.told)?;
         (self.stdout, self.told) = (None, true);
         let _ = kill_process_group(pid, Signal::TERM);
-        pidfd_open(pid, PidfdFlags::empty()).ok()
+        Some(pid)
     }
 }
 
 impl Drop for CommandStream {
     /// Asks the command and what it started to end, then ends them.
     fn drop(&mut self) {
-        if let Some(fd) = self.tell_to_end() {
-            let _ = ready_within(&[[Some(fd.as_fd()), None]], PATIENCE_MS);
+        if let Some(pid) = self.tell_to_end() {
+            groups::wait_until_empty(vec![pid], PATIENCE_MS);
         }
         if let Some(pid) = self.pid().filter(|_| !self.whole) {
             let _ = kill_process_group(pid, Signal::KILL);
+        }
+        // From here on the number may mean another one.
+        if let Some(pid) = self.pid() {
+            groups::forget(pid);
         }
         let _ = self.child.wait();
     }
@@ -405,6 +415,7 @@ mod tests {
             ("kill -9 $$", CommandEnd::Signal(9)),
             // Though what it started goes on for ever.
             ("yes & exit 7", CommandEnd::Code(7)),
+            ("yes >&2 & exit 7", CommandEnd::Code(7)),
         ] {
             match read_all(&mut start(script)).2.unwrap_err() {
                 SourceError::CommandFailed { end, stderr, .. } => {
@@ -446,6 +457,28 @@ mod tests {
         assert!(is_gone(left), "it goes with its group");
     }
 
+    #[test]
+    fn output_that_came_while_nobody_looked_is_not_missing() {
+        let mut stream = start("(sleep 0.3; echo late) & echo early");
+        let mut buffer = [0; 100];
+        let mut step = |stream: &mut Stream, ready, now| {
+            stream.step(ready, Duration::from_secs(now), &mut buffer, &mut |_| {}).unwrap()
+        };
+        let Stream::Command(command) = &mut stream else { panic!() };
+        while command.end.is_none() {
+            command.look().unwrap();
+        }
+        let output = Ready { output: true, messages: false };
+        assert_eq!(step(&mut stream, output, 0), Step::Bytes(6));
+        assert_eq!(step(&mut stream, Ready::default(), 1), Step::Nothing);
+        // Long after it was looked whether there is any.
+        ready_within(&[[stream.fds()[0], None]], 60_000).unwrap();
+        assert_eq!(step(&mut stream, Ready::default(), 1000), Step::Nothing);
+        assert_eq!(step(&mut stream, output, 1001), Step::Bytes(5));
+        assert_eq!(step(&mut stream, output, 1002), Step::Nothing);
+        assert_eq!(step(&mut stream, output, 1002), Step::End);
+    }
+
     /// Whether a process has ended, or does so in a moment; a zombie that nobody waits for has.
     fn is_gone(pid: Pid) -> bool {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
@@ -453,6 +486,33 @@ mod tests {
             let _ = ready_within(&[], 10);
             std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z"))
         })
+    }
+
+    #[test]
+    fn what_a_shell_started_has_time_to_end_though_the_shell_has_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let end = temp.path().join("end");
+        let tidy = format!(
+            "sh -c 'trap \"sleep 0.3; echo tidy >{}; exit\" TERM; echo on; while :; do sleep 0.05; done'",
+            end.display()
+        );
+        for script in [format!("{tidy} | cat"), format!("{tidy} & sleep 0.2; exit 5")] {
+            let mut stream = start(&script);
+            let mut buffer = [0; 100];
+            let mut now = 0;
+            loop {
+                let ready = wait_for(std::iter::once(&stream)).unwrap()[0];
+                now += 1;
+                match stream.step(ready, Duration::from_millis(now), &mut buffer, &mut |_| {}) {
+                    Ok(Step::Bytes(_)) if script.ends_with("cat") => break,
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+            drop(stream);
+            assert_eq!(std::fs::read(&end).unwrap(), b"tidy\n", "{script}");
+            std::fs::remove_file(&end).unwrap();
+        }
     }
 
     #[test]

@@ -371,6 +371,29 @@ fn paths_are_saved_as_the_commands_left_them() {
     assert_eq!((cat(&place, &file), cat(&place, &moved)), ("new\n".to_owned(), "there".to_owned()));
 }
 
+#[test]
+fn a_second_signal_ends_the_commands_too() {
+    for signals in [&[Signal::INT, Signal::INT][..], &[Signal::QUIT]] {
+        let place = Place::with_repository();
+        let deaf = "--stream=a=trap '' TERM INT QUIT; echo $$ >one; while :; do sleep 0.1; done";
+        let child = place.start(["backup", deaf, "--stream=b=echo $$ >two; sleep 1000 | cat"]);
+        until("the commands", || ["one", "two"].iter().all(|name| pid(&place.path(name)).is_some()));
+        let pids = ["one", "two"].map(|name| pid(&place.path(name)).unwrap());
+        let own = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        for signal in signals {
+            kill_process(own, *signal).unwrap();
+            // Two that wait together are one.
+            assert!(Command::new("sleep").arg("0.3").status().unwrap().success());
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(128 + signals[0].as_raw()), "{output:?}");
+        for pid in pids {
+            until("the end of the command", || is_gone(pid));
+        }
+        saved_nothing(&place);
+    }
+}
+
 fn pid(file: &Path) -> Option<Pid> {
     Pid::from_raw(fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok()?)
 }
