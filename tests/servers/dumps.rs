@@ -98,6 +98,8 @@ create table two (id int references one);
 create view newest as select max(id) from items;
 create function twice(i int) returns int language sql as 'select 2 * i';
 grant select on items to team;
+\c template1
+create table in_template as select 'kept' as name;
 "#;
 
 /// Adds to two tables together, again and again.
@@ -155,8 +157,13 @@ fn bring_back(world: &World) {
     does(world, &format!("{cat} | psql -Xq -v ON_ERROR_STOP=1 -d postgres"));
     does(
         world,
-        "./lifeboat cat latest:/postgres/databases/postgres.sql | psql -Xq -v ON_ERROR_STOP=1 -d postgres",
+        "for own in postgres template1; do \
+         ./lifeboat cat latest:/postgres/databases/$own.sql | psql -Xq -v ON_ERROR_STOP=1 -d $own; done",
     );
+    let kept = does(world, "psql -XAtq -d template1 -c 'select name from in_template'");
+    assert_eq!(kept, "kept\n");
+    let astray = does(world, "psql -XAtq -d postgres -c \"select to_regclass('in_template') is null\"");
+    assert_eq!(astray, "t\n", "each in its own place");
 }
 
 pub(crate) fn of_postgresql() {
