@@ -353,6 +353,13 @@ impl Cache {
     }
 }
 
+impl Drop for Cache {
+    /// Whoever met damage may only begin again with another cache, which must not find the same file.
+    fn drop(&mut self) {
+        self.drop_damaged();
+    }
+}
+
 /// A level and the sources in it that count.
 type LiveLevel = (Arc<Level>, Bits);
 
@@ -499,6 +506,28 @@ mod tests {
         assert!(!file.exists());
         listed.iter().for_each(|object| cache.add(*object, model.objects[object].tables.clone()).unwrap());
         model.compare(cache.view(&listed).unwrap(), 1, 1).unwrap();
+    }
+
+    #[test]
+    fn damage_that_was_met_is_gone_with_the_cache() {
+        let temp = tempfile::tempdir().unwrap();
+        let object = Object::numbered(2);
+        let mut cache = Cache::open(Some(temp.path()));
+        cache.add(object.hash, object.tables.clone()).unwrap();
+        cache.view(&[object.hash]).unwrap();
+        drop(cache);
+        let file = fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[70] ^= 4;
+        fs::write(&file, bytes).unwrap();
+
+        let mut cache = Cache::open(Some(temp.path()));
+        let view = cache.view(&[object.hash]).unwrap();
+        assert!(file.exists(), "nobody has looked at it");
+        assert!(matches!(view.locate(&all_ids()[0]).next(), Some(Err(_))));
+        drop(cache);
+        assert!(!file.exists());
+        assert_eq!(Cache::open(Some(temp.path())).missing(&[object.hash]).len(), 1);
     }
 
     #[test]

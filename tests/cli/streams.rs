@@ -255,18 +255,21 @@ fn a_dry_run_names_the_streams_and_stores_nothing() {
     place.run(["backup", "-n", "--stream=db/a=exit 1"]).exits(1);
 }
 
-/// Damages every level of the local index: a byte that is looked at first when something is looked up.
+/// Damages every level of the local index where chunks are looked up: in all of its pieces but the first, which is read when
+/// it is loaded, and the last, whose damage shows when it is opened.
 fn damage_index(place: &Place) {
     let mut damaged = 0;
     for file in place.files("cache") {
         let mut bytes = fs::read(&file).unwrap();
         if bytes.len() > 64 && bytes[bytes.len() - 64..].windows(8).any(|word| word == b"LBLEVEL1") {
-            bytes[70] ^= 4;
+            for piece in 1..bytes.len() >> 16 {
+                bytes[(piece << 16) + 70] ^= 4;
+                damaged += 1;
+            }
             fs::write(&file, bytes).unwrap();
-            damaged += 1;
         }
     }
-    assert!(damaged > 0, "there is one");
+    assert!(damaged > 1, "there are large ones");
 }
 
 #[test]
@@ -274,26 +277,32 @@ fn standard_input_is_never_begun_in_the_middle() {
     let place = Place::with_repository();
     let bytes = noise(20 << 20, 7);
     place.write("bytes", &bytes);
+    // So that there is something to look up in.
+    (0..12_000).for_each(|n| place.write(&format!("many/{n}"), format!("file {n}").as_bytes()));
     let save = || {
         let mut command = place.command();
         command.args(["backup", "-"]).stdin(fs::File::open(place.path("bytes")).unwrap());
         Run::of(command.output().unwrap())
     };
-    save().exits(0);
-    save().exits(0);
+    let size = || place.run(["ls", "latest:/", "--json"]).exits(0).last()["size"].as_u64().unwrap();
+    let count = || place.run(["snapshots", "--json"]).exits(0).out.lines().count();
+    place.run(["backup", "many"]).exits(0);
+    for _ in 0..2 {
+        save().exits(0);
+    }
     damage_index(&place);
     // What was read before the damage was met does not come again.
     let run = save().exits(1);
     assert!(run.err.contains("index cache is damaged"), "{run:?}");
-    assert_eq!(place.run(["snapshots", "--json"]).exits(0).out.lines().count(), 2, "no third one");
+    assert_eq!(count(), 3, "and no fourth one");
     save().exits(0);
-    assert_eq!(place.run(["ls", "latest:/", "--json"]).exits(0).last()["size"], bytes.len());
+    assert_eq!(size(), 20 << 20, "the damage is gone");
 
     // A command runs once more, and is whole.
     damage_index(&place);
     place.run(["backup", "--stream=bytes=echo x >>runs; cat bytes"]).exits(0);
     assert_eq!(fs::read(place.path("runs")).unwrap(), b"x\nx\n");
-    assert_eq!(place.run(["ls", "latest:/", "--json"]).exits(0).last()["size"], bytes.len());
+    assert_eq!(size(), 20 << 20);
     place.run(["verify", "--data"]).exits(0);
 }
 
