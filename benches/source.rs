@@ -72,6 +72,7 @@ fn walked(tree: &Path, threads: usize) -> usize {
         one_file_system: false,
         exclude_caches: false,
         exclude_larger_than: None,
+        streams: Vec::new(),
         skip_dirs: Vec::new(),
         temp_dir: place().to_owned(),
         threads,

@@ -98,7 +98,7 @@ pub(super) fn answer(kind: DumpKind, text: &[u8]) -> Result<Listed, SourceError>
         answer
             .listed
             .databases
-            .retain(|name| !MARIADB_OWN.contains(&&name[..]) && !(own_sys && name == b"sys"));
+            .retain(|name| !(MARIADB_OWN.contains(&&name[..]) || own_sys && name == b"sys"));
     } else {
         let count = answer.listed.databases.len() + answer.listed.broken.len();
         answer.end.filter(|&end| end == count).ok_or(SourceError::BadList)?;
