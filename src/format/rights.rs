@@ -40,12 +40,13 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::HORIZON, MAINTAINERS, MAINTAINERS),
     rights(layout::REMOVED, MAINTAINERS, MAINTAINERS),
     rights(layout::UNDONE, MAINTAINERS, MAINTAINERS),
+    rights(layout::TRIMMED, MAINTAINERS, MAINTAINERS),
     rights(layout::TOMBS, MAINTAINERS, MAINTAINERS),
     rights(layout::HOLDS, MAINTAINERS, MAINTAINERS),
     rights(layout::LABELS, MAINTAINERS, MAINTAINERS),
     rights(layout::ANCHORS, SIGNERS, NOBODY),
     rights(layout::CLUSTERS, WRITERS, NOBODY),
-    rights(layout::STREAMS, WRITERS, NOBODY),
+    rights(layout::STREAMS, WRITERS, MAINTAINERS),
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
 ];
 

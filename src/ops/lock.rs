@@ -107,8 +107,9 @@ async fn first_end(repo: &Repository, mut locked: Vec<Locked>) -> Result<(Option
 pub(super) fn may_go(name: Option<ObjectName>, removed: &HashSet<SnapshotId>) -> bool {
     match name {
         Some(ObjectName::Snapshot(_, _, id) | ObjectName::Confirmation(_, _, id)) => removed.contains(&id),
+        // That of a base backup that is missing tells nobody that it was meant to go.
+        Some(ObjectName::Log(_)) | None => false,
         Some(_) => true,
-        None => false,
     }
 }
 

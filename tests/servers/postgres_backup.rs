@@ -253,3 +253,59 @@ fn wrong_page(world: &World) {
     assert_eq!(done["postgres"]["wrong"][0]["file"], file);
     assert_eq!(done["postgres"]["state"], "complete");
 }
+
+/// Names of the archived segments.
+fn archived(world: &World) -> Vec<String> {
+    let names = world.segments("repo").into_iter();
+    names.map(|path| path.file_name().unwrap().to_str().unwrap()[..24].to_owned()).collect()
+}
+
+/// What no base backup needs goes, what one needs stays, and a server that asks for what is gone does not take it for the end.
+pub(crate) fn log_goes_with_its_backups() {
+    let world = served();
+    let more = |mark: &str| {
+        world.sql(&format!("insert into marks values ('{mark}')"));
+        world.sql("select pg_switch_wal()");
+    };
+    more("b");
+    let first = backup(&world, &[], 0);
+    more("c");
+    more("d");
+    backup(&world, &[], 0);
+    more("e");
+    world.stop("data");
+    let before = archived(&world);
+    let prune = |more: &[&str]| {
+        let fixed = ["-r", "repo", "--json", "prune", "--grace", "0s", "--force", "-y"];
+        let output = world.run("./lifeboat", &[&fixed, more].concat());
+        ends(&output, 0)
+    };
+    let waiting = world.good("./lifeboat", &["-r", "repo", "--json", "prune"]);
+    let waiting: Value = serde_json::from_str(waiting.lines().last().unwrap()).unwrap();
+    assert_eq!(waiting["logs"]["files_deleted"], 0);
+    assert!(waiting["logs"]["files_condemned"].as_u64().unwrap() > 0, "{waiting}");
+    assert_eq!(archived(&world), before, "the grace is not over");
+    let gone = prune(&[]);
+    assert!(gone["logs"]["files_deleted"].as_u64().unwrap() > 0, "{gone}");
+    let left = archived(&world);
+    assert!(before.ends_with(&left) && left.len() < before.len(), "{before:?} {left:?}");
+    world.good("./lifeboat", &["-r", "repo", "postgres", "verify"]);
+    let asked = world.run("./lifeboat", &["-r", "repo", "postgres", "archive-get", &before[0], "target"]);
+    assert_eq!(asked.status.code(), Some(200), "{}", String::from_utf8_lossy(&asked.stderr));
+    let promote = ["--target-action", "promote"];
+    assert_eq!(marks(&world, "all", &["--target", "latest"]), "a,b,c,d,e", "from the second");
+    // Only what the first one needs itself is kept of what lies before the window.
+    prune(&["--keep-log", "0s"]);
+    let islands = archived(&world);
+    assert!(islands.len() < left.len(), "{left:?} {islands:?}");
+    let verified = world.good("./lifeboat", &["-r", "repo", "--json", "postgres", "verify"]);
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!(
+        (verified["gaps"].as_array().unwrap().len(), verified["removed"].as_array().unwrap().len()),
+        (0, 1)
+    );
+    let id = first["snapshot"].as_str().unwrap();
+    let to = [&["--target", "immediate", "--snapshot", id][..], &promote].concat();
+    assert_eq!(marks(&world, "island", &to), "a,b");
+    assert_eq!(marks(&world, "again", &["--target", "latest"]), "a,b,c,d,e");
+}

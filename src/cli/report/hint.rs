@@ -239,6 +239,9 @@ fn log(error: &LogError) -> Option<String> {
         LogError::Gap { .. } => {
             "archive it from where it still is; --allow-gap stops replaying there, and loses what was committed later".to_owned()
         }
+        LogError::Trimmed { .. } => {
+            "see from where on the log is whole: lifeboat postgres info; a newer base backup needs no more".to_owned()
+        }
         LogError::Unreadable { .. } => {
             "see what is damaged: lifeboat postgres verify".to_owned()
         }

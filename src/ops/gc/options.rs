@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::logs::LogReport;
 use super::mover::MovedTotals;
 use super::plan::{Plan, Rules};
 use crate::clock::Timestamp;
@@ -32,6 +33,9 @@ pub struct PruneOptions {
     pub accept_missing: bool,
     /// With so many removals that are older than the grace and of which nothing is there, they are folded.
     pub fold_from: usize,
+    /// The recovery window of databases: their log since the newest base backup that is older than this is kept, and of older ones
+    /// only what they need themselves; `None` to keep all since the oldest base backup.
+    pub keep_log: Option<Duration>,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -49,6 +53,7 @@ impl Default for PruneOptions {
             force: false,
             accept_missing: false,
             fold_from: 16,
+            keep_log: None,
             dry_run: false,
         }
     }
@@ -67,6 +72,7 @@ impl PruneOptions {
         force: true,
         accept_missing: false,
         fold_from: 16,
+        keep_log: None,
         dry_run: false,
     };
 
@@ -114,6 +120,8 @@ pub struct PruneReport {
     pub left: Vec<(String, String)>,
     /// Bytes of all packs when the run ended.
     pub pack_bytes: u64,
+    /// What became of the logs of databases.
+    pub logs: LogReport,
     /// Bytes of objects that were deleted, now or before, and that the store still keeps because they are locked.
     pub locked_bytes: u64,
     /// When the last of them becomes free, at the earliest; of those that only a legal hold keeps nobody knows.

@@ -277,6 +277,8 @@ mod tests {
             timeline: number,
             origin: origin.map(|(timeline, at)| Origin { timeline, left_at: Lsn(at) }),
             ranges: ranges.iter().map(|(first, last)| range(number, *first, *last)).collect(),
+            trimmed: None,
+            gaps: Vec::new(),
             partial: None,
         }
     }

@@ -1,0 +1,56 @@
+//! What was removed of a log in good order, and what is missing of it.
+//!
+//! # Invariants
+//! A stretch is called removed only if a maintainer's trim covers all of it and no base backup in the store needs a part of it.
+
+use crate::error::Error;
+use crate::format::cluster::History;
+use crate::format::log::SegmentName;
+use crate::format::postgres::PostgresBackup;
+use crate::ops::snapshots::{SnapshotFilter, list};
+use crate::repo::{Repository, StoredCluster, StoredTrim, trimmed};
+
+/// What trims say of one log, and the base backups that hold against it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trimmed {
+    segment_size: u32,
+    trims: Vec<StoredTrim>,
+    bases: Vec<PostgresBackup>,
+}
+
+impl Trimmed {
+    /// Reads trims, and, if there are any, the snapshots of base backups.
+    pub(super) async fn of(
+        repo: &Repository,
+        (cluster, history): (&StoredCluster, &History),
+    ) -> Result<Self, Error> {
+        let trims = repo.trims_of(cluster.id, history.number).await?;
+        let mut bases = Vec::new();
+        if !trims.is_empty() {
+            let found = list(repo, &SnapshotFilter::default()).await?.snapshots;
+            let all = found.into_iter().filter_map(|info| info.snapshot.postgres);
+            bases.extend(all.filter(|base| (base.cluster, base.history) == (cluster.id, history.number)));
+        }
+        Ok(Self { segment_size: history.segment_size, trims, bases })
+    }
+
+    /// The position up to which a timeline may be gone.
+    pub(super) fn below(&self, timeline: u32) -> Option<u64> {
+        trimmed(&self.trims, timeline)
+    }
+
+    /// Whether all segments between these two were removed in good order.
+    pub(super) fn between(&self, last: SegmentName, next: SegmentName) -> bool {
+        let size = u64::from(self.segment_size);
+        let (Some(last), Some(end)) = (last.start(self.segment_size), next.start(self.segment_size)) else {
+            return false;
+        };
+        let first = last.saturating_add(size);
+        // Of a base backup that ends where a segment begins that one is not needed.
+        let needs = |base: &PostgresBackup| {
+            base.timeline == next.timeline && base.start / size * size < end && base.stop > first
+        };
+        let covered = self.below(next.timeline).is_some_and(|below| end <= below);
+        covered && !self.bases.iter().any(needs)
+    }
+}
