@@ -132,7 +132,9 @@ pub(super) async fn collect(
         world = run.look().await?;
         logs = judge(run, &world, &known).await?;
     }
-    if logs.iter().any(|log| !log.split.go.is_empty()) {
+    let rules = rules(run);
+    let outdated = outdated(&known.trims, &rules);
+    if !outdated.is_empty() || logs.iter().any(|log| !log.split.go.is_empty()) {
         still_counts(repo).await?;
     }
     for log in &logs {
@@ -145,7 +147,7 @@ pub(super) async fn collect(
         }
         account(log, (run, false), &mut report.logs);
     }
-    for trim in outdated(&known.trims, &rules(run)) {
+    for trim in outdated {
         delete(repo, ObjectName::Trimmed(trim.hash)).await?;
     }
     Ok(Judged { logs, trims: known.trims })

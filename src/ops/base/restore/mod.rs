@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use self::place::Owner;
-pub use self::plan::{Follow, Plan, Target};
+pub use self::plan::{Follow, Plan, Reach, Target, reachable};
 use super::super::postgres::{HistoryInfo, find_cluster, info};
 use super::super::restore::{RestoreOptions, RestoreSummary, check_place, restore};
 use super::super::snapshots::{SnapshotFilter, SnapshotInfo, list, resolve};
@@ -37,6 +37,8 @@ use crate::source::target::OwnerPolicy;
 
 /// The file without which no server starts.
 const VERSION: &str = "PG_VERSION";
+/// Servers from this major version on ask for segments ahead of what they replay.
+const PREFETCHING: u32 = 15;
 /// What the server does at a target, if nobody says.
 const ACTIONS: [&str; 3] = ["pause", "promote", "shutdown"];
 
@@ -208,6 +210,10 @@ fn settings(
         // The archive is the other server's until somebody says so.
         ("archive_mode", "off".to_owned()),
     ];
+    if plan.hole && base.major() >= PREFETCHING {
+        // It would ask for what is missing behind the target, and be stopped by that before it is there.
+        lines.push(("recovery_prefetch", "off".to_owned()));
+    }
     lines.extend(targets(&options.target));
     if options.target != Target::Latest {
         let inclusive = if options.exclusive { "off" } else { "on" };

@@ -109,6 +109,27 @@ struct Reached {
     hole: Option<u64>,
 }
 
+/// How far the log leads on from a base backup: along the newest timeline, or along its own if it is on no way to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The timeline at the end.
+    pub timeline: u32,
+    /// How far the archive goes without a gap.
+    pub end: Lsn,
+    /// Time of the last commit before that, as far as the archive tells; nanoseconds since 1970.
+    pub last_commit: Option<i64>,
+    /// A segment is missing behind that.
+    pub hole: bool,
+}
+
+/// How far the log leads on from a base backup; `None` if it cannot be restored from this archive.
+pub fn reachable(base: &PostgresBackup, history: &HistoryInfo) -> Option<Reach> {
+    let reached =
+        reach(base, history, Follow::Latest).or_else(|_| reach(base, history, Follow::Current)).ok()?;
+    let Reached { timeline, end, last_commit, hole } = reached;
+    (end >= base.stop).then_some(Reach { timeline, end: Lsn(end), last_commit, hole: hole.is_some() })
+}
+
 fn reach(base: &PostgresBackup, history: &HistoryInfo, follow: Follow) -> Result<Reached, BaseError> {
     let timeline = match follow {
         Follow::Current => base.timeline,
