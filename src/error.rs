@@ -301,6 +301,16 @@ pub enum Error {
         /// Which.
         groups: Vec<Group>,
     },
+    /// Forgetting would take times away that a database cluster can be brought back to, and that are to be kept.
+    #[error(
+        "without snapshot {snapshot} database cluster {cluster} could not be brought back to all times that are to be kept: nothing was forgotten"
+    )]
+    RecoveryShortened {
+        /// The cluster.
+        cluster: String,
+        /// A base backup that is needed for it.
+        snapshot: SnapshotId,
+    },
     /// A hold stands on a snapshot.
     #[error("snapshot {snapshot} is held by {hold}: nothing was forgotten")]
     Held {
@@ -448,6 +458,7 @@ impl Error {
             | Self::WeakStore { .. }
             | Self::NotListed { .. }
             | Self::NothingLeft { .. }
+            | Self::RecoveryShortened { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }
             | Self::ManyDeleted { .. }

@@ -101,7 +101,8 @@ def names():
            f"streams/{w}/0000000001/00000000/00000002/00000000000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/history/0000000A.history-{w}-{h}",
-           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}"]
+           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}",
+           f"gc/trimmed/{h[2:]}", f"gc/trimmed/x{h}", f"gc/trimmed/{h}-{h}", f"gc/trimmed/{w}/{h}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 

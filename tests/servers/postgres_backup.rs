@@ -271,7 +271,7 @@ pub(crate) fn log_goes_with_its_backups() {
     let first = backup(&world, &[], 0);
     more("c");
     more("d");
-    backup(&world, &[], 0);
+    let second = backup(&world, &[], 0);
     more("e");
     world.stop("data");
     let before = archived(&world);
@@ -308,4 +308,75 @@ pub(crate) fn log_goes_with_its_backups() {
     let to = [&["--target", "immediate", "--snapshot", id][..], &promote].concat();
     assert_eq!(marks(&world, "island", &to), "a,b");
     assert_eq!(marks(&world, "again", &["--target", "latest"]), "a,b,c,d,e");
+    forgets(&world, (id, second["snapshot"].as_str().unwrap()));
+}
+
+/// Who forgets base backups is told what that takes away, and refused what is to be kept.
+fn forgets(world: &World, (first, second): (&str, &str)) {
+    let fixed = ["-r", "repo", "--json", "forget"];
+    let run = |more: &[&str]| world.run("./lifeboat", &[&fixed, more].concat());
+    let dry = String::from_utf8(run(&[first, "--dry-run"]).stdout).unwrap();
+    let shown = dry.lines().find(|line| line.contains("\"recovery\"")).expect("what can be recovered");
+    let shown: Value = serde_json::from_str(shown).unwrap();
+    assert_eq!(shown["before"].as_array().unwrap().len(), 2, "{shown}");
+    assert_eq!(shown["after"].as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(run(&[first, "--keep-recovery", "30d"]).status.code(), Some(7));
+    assert_eq!(run(&["--keep-last", "1", "--keep-recovery", "30d"]).status.code(), Some(0));
+    assert_eq!(run(&[second, "--keep-recovery", "30d"]).status.code(), Some(7));
+    assert_eq!(run(&[first, "--keep-recovery", "30d", "--allow-shorter-recovery"]).status.code(), Some(0));
+    let left = world.good("./lifeboat", &["-r", "repo", "snapshots", "--json"]);
+    assert!(left.contains(second), "{left}");
+}
+
+/// What a check says of a server that archives, of one whose archive is silent, and of one that archives elsewhere.
+pub(crate) fn is_checked() {
+    let world = served();
+    let dir = world.dir.path().display().to_string();
+    let check = |role: &str, more: &[&str]| {
+        let fixed =
+            ["-r", "repo", "--json", "postgres", "check", "main", "--pg-host", &dir, "--pg-user", role];
+        let output = world.run("./lifeboat", &[&fixed, more].concat());
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{said}"));
+        let missed = found["points"].as_array().unwrap().iter().filter(|point| point["verdict"] == "missed");
+        let names: Vec<String> = missed.map(|point| point["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(output.status.code(), Some(if names.is_empty() { 0 } else { 5 }), "{found}");
+        (names, found)
+    };
+    world.sql("select pg_switch_wal()");
+    let first = (0..300).any(|_| {
+        pause();
+        world.sql("select last_archived_wal is not null from pg_stat_archiver") == "t"
+    });
+    assert!(first, "{}", world.log("data"));
+    assert_eq!(check("keeper", &[]).0, ["base"], "there is none");
+    backup(&world, &[], 0);
+    let (missed, found) = check("keeper", &[]);
+    assert!(missed.is_empty(), "{found}");
+    assert_eq!((found["good"].clone(), found["gaps"].clone()), (true.into(), 0.into()));
+    assert!(found["newest_base_seconds"].is_u64() && found["last_archived"].is_string(), "{found}");
+    assert_eq!(check("keeper", &["--max-age", "0s"]).0, ["base"]);
+    assert_eq!(check("keeper", &["--archive-test"]).0, ["archive_test"], "it may not switch");
+    world.sql("insert into marks values ('w')");
+    assert!(check("postgres", &["--archive-test=60s"]).0.is_empty());
+    fs::write(world.path("limit"), "0").unwrap();
+    let failed = world.sql("select failed_count from pg_stat_archiver");
+    for mark in ["x", "y", "z"] {
+        world.sql(&format!("insert into marks values ('{mark}')"));
+        world.sql("select pg_switch_wal()");
+    }
+    let fails = (0..600).any(|_| {
+        pause();
+        world.sql("select failed_count from pg_stat_archiver") != failed
+    });
+    assert!(fails, "{}", world.log("data"));
+    let (missed, found) = check("postgres", &["--max-lag", "1", "--archive-test=1s"]);
+    assert_eq!(missed, ["archiver", "lag", "archive_test"], "{found}");
+    assert!(found["lag_segments"].as_u64().unwrap() >= 3, "{found}");
+    // What the server says it archived is not there.
+    fs::remove_file(world.segments("repo").pop().unwrap()).unwrap();
+    assert!(check("postgres", &["--max-lag", "99"]).0.contains(&"reached".to_owned()));
+    fs::remove_file(world.path("limit")).unwrap();
+    world.stop("data");
 }

@@ -31,6 +31,7 @@ pub(super) async fn run(session: &mut Session, args: PostgresArgs) -> Result<Exi
         PostgresVerb::Restore(args) => base_restore::run(session, args).await,
         PostgresVerb::ArchivePush(args) => archive_push(session, args).await,
         PostgresVerb::ArchiveGet(args) => archive_get(session, args).await,
+        PostgresVerb::Check(args) => base::check(session, args).await,
         PostgresVerb::Info(args) => show(session, &args).await,
         PostgresVerb::Verify(args) => check(session, args).await,
         PostgresVerb::Allow(args) => let_in(session, &args).await,

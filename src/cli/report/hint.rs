@@ -198,9 +198,12 @@ fn library(error: &Error, context: &Context) -> Option<String> {
     })
 }
 
-/// What to do where a hold is in the way, or none is made.
+/// What to do where a hold or a wish to keep is in the way, or no hold is made.
 fn hold(error: &Error) -> Option<String> {
     Some(match error {
+        Error::RecoveryShortened { .. } => {
+            "see which times those are: --dry-run without --keep-recovery; to forget it all the same: --allow-shorter-recovery".to_owned()
+        }
         Error::Held { hold, .. } => {
             format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
         }

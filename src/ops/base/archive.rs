@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::postgres::{Server, history_of};
 use super::session::Facts;
 use crate::error::Error;
+use crate::format::cluster::History;
 use crate::format::log::{LogFile, LogName, SegmentName};
 use crate::id::ClusterId;
 use crate::repo::Repository;
@@ -32,6 +33,11 @@ impl<'a> Archive<'a> {
         };
         let (stored, history) = history_of(repo, Some(name), server, false).await?;
         Ok(Self { repo, cluster: stored.id, history: history.number, segment_size: facts.segment_size })
+    }
+
+    /// The archive of a cluster that is known.
+    pub(super) fn known(repo: &'a Repository, (cluster, history): (ClusterId, &History)) -> Self {
+        Self { repo, cluster, history: history.number, segment_size: history.segment_size }
     }
 
     /// Waits until these segments are in the archive; gives the names of those that are not when `patience` has passed. Asks at

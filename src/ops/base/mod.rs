@@ -12,6 +12,7 @@
 //! Wait for the server's archiver inside the server: a wait that is interrupted there loses the label for ever.
 
 mod archive;
+mod check;
 mod copy;
 mod owner;
 pub mod restore;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::channel;
 
 use self::archive::Archive;
+pub use self::check::{CheckOptions, CheckReport, Point, Verdict, check};
 pub use self::copy::WrongPage;
 use self::copy::{Copied, Copier, Step};
 use self::session::{Facts, Session, Started, Stopped};

@@ -26,6 +26,7 @@ pub use get::{GetOptions, Got, get};
 pub use info::{ClusterInfo, HistoryInfo, RangeInfo, TimelineInfo, info};
 pub use plan::{Absence, Archived, Range, judge, ranges};
 pub use push::{PushOptions, Pushed, WalCheck, push};
+pub(in crate::ops) use trimmed::missing_segments;
 pub use verify::{VerifyOptions, VerifySummary, verify};
 
 #[cfg(test)]

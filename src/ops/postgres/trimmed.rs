@@ -3,6 +3,9 @@
 //! # Invariants
 //! A stretch is called removed only if a maintainer's trim covers all of it and no base backup in the store needs a part of it.
 
+use std::collections::BTreeMap;
+
+use super::plan::ranges;
 use crate::error::Error;
 use crate::format::cluster::History;
 use crate::format::log::SegmentName;
@@ -53,4 +56,22 @@ impl Trimmed {
         let covered = self.below(next.timeline).is_some_and(|below| end <= below);
         covered && !self.bases.iter().any(needs)
     }
+}
+
+/// Pairs of segments between which others are missing that were not removed in good order. A key that cannot see base backups takes all
+/// that a trim covers for that.
+pub(in crate::ops) async fn missing_segments(
+    repo: &Repository,
+    (cluster, history): (&StoredCluster, &History),
+    segments: BTreeMap<u32, Vec<SegmentName>>,
+) -> Result<Vec<(SegmentName, SegmentName)>, Error> {
+    let trimmed = Trimmed::of(repo, (cluster, history)).await?;
+    let mut missing = Vec::new();
+    for mut names in segments.into_values() {
+        names.sort_unstable();
+        let found = ranges(&names, history.segment_size);
+        let pairs = found.windows(2).map(|pair| (pair[0].last, pair[1].first));
+        missing.extend(pairs.filter(|(last, next)| !trimmed.between(*last, *next)));
+    }
+    Ok(missing)
 }

@@ -355,3 +355,22 @@ async fn a_window_leaves_islands_that_are_no_gaps() {
     let shown = info(&world.repo, None).await.unwrap();
     assert_eq!(shown[0].histories[0].timelines[0].gaps, [1]);
 }
+
+/// In a store that keeps versions: what somebody hid is given up only if it was meant to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_is_given_up_only_if_nothing_needs_it() {
+    let world = World::new(1..=9).await;
+    world.back_up(2..=2).await;
+    world.back_up(6..=6).await;
+    let options = PruneOptions { keep_log: Some(Duration::ZERO), ..NOW };
+    world.prune(&options).await;
+    let now = world.repo.env().clock.now();
+    let run = Run { repo: &world.repo, options: &options, now, accepted: HashSet::new() };
+    let judged = run.collect(&mut super::super::PruneReport::default()).await.unwrap();
+    let listed = world.repo.list_logs(layout::STREAMS).await.unwrap();
+    let named = |number| LogName { file: LogFile::Segment(name(1, number)), ..listed[0].name };
+    let gone: Vec<u64> = (1..=9).filter(|number| judged.may_go(&named(*number))).collect();
+    assert_eq!(gone, [1, 3, 4, 5], "not what a base backup needs, nor what came later");
+    assert!(!judged.may_go(&LogName { history: 2, ..named(1) }));
+    assert!(!judged.may_go(&LogName { file: LogFile::History(2), ..named(1) }));
+}
