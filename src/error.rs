@@ -311,6 +311,14 @@ pub enum Error {
         /// A base backup that is needed for it.
         snapshot: SnapshotId,
     },
+    /// Which base backups lead to which timelines is not known, and some are to be forgotten that may be needed.
+    #[error(
+        "which timelines of database cluster {cluster} its base backups lead to is not known, because not all histories of timelines could be read: nothing was forgotten"
+    )]
+    RecoveryUnclear {
+        /// The cluster.
+        cluster: String,
+    },
     /// A hold stands on a snapshot.
     #[error("snapshot {snapshot} is held by {hold}: nothing was forgotten")]
     Held {
@@ -459,6 +467,7 @@ impl Error {
             | Self::NotListed { .. }
             | Self::NothingLeft { .. }
             | Self::RecoveryShortened { .. }
+            | Self::RecoveryUnclear { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }
             | Self::ManyDeleted { .. }

@@ -204,6 +204,9 @@ fn hold(error: &Error) -> Option<String> {
         Error::RecoveryShortened { .. } => {
             "see which times those are: --dry-run without --keep-recovery; to forget it all the same: --allow-shorter-recovery".to_owned()
         }
+        Error::RecoveryUnclear { .. } => {
+            "use a key that reads content, as an admin's; to forget them all the same: --allow-shorter-recovery".to_owned()
+        }
         Error::Held { hold, .. } => {
             format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
         }

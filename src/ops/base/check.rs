@@ -6,17 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::postgres::{find_cluster, missing_segments};
-use super::super::snapshots::{SnapshotFilter, list};
+use super::super::postgres::{find_cluster, info, missing_segments};
+use super::super::snapshots::{SnapshotFilter, SnapshotInfo, check_confirmations, list};
 use super::archive::Archive;
+use super::restore::reachable;
 use super::session::{Archiver, Facts, Session};
 use crate::database::PgError;
 use crate::database::connection::ConnectOptions;
 use crate::error::Error;
 use crate::format::cluster::History;
 use crate::format::log::{LogFile, LogName, SegmentName};
+use crate::format::postgres::PostgresBackup;
 use crate::postgres::Lsn;
-use crate::repo::{Repository, StoredCluster};
+use crate::repo::{Repository, StoredCluster, trimmed};
 
 /// What is to be checked, and what is demanded.
 #[derive(Debug, Clone)]
@@ -120,6 +122,9 @@ pub async fn check(repo: &Repository, options: &CheckOptions) -> Result<CheckRep
         Some(history) => {
             let place = (&cluster, &history);
             archive(repo, place, (options, &archiver), &mut report).await?;
+            if !archiver.standby {
+                ahead(&mut session, &history, &mut report).await?;
+            }
             bases(repo, place, options, &mut report).await?;
             if let Some(patience) = options.archive_test {
                 try_archive(repo, place, (&mut session, patience), &mut report).await?;
@@ -206,7 +211,12 @@ async fn archive(
     report.last_archived = last;
     report.lag = match last.as_ref().and_then(number) {
         Some(last) => written.saturating_sub(last + 1),
-        None => written,
+        // The timeline may have begun just now: what an earlier one has of the archive does not wait.
+        None => {
+            let earlier = segments.iter().filter(|(timeline, _)| **timeline < archiver.timeline);
+            let last = earlier.flat_map(|(_, names)| names).filter_map(number).max();
+            written.saturating_sub(last.map_or(0, |last| last + 1))
+        }
     };
     if report.lag > 0 {
         report.lag_seconds = archiver.archived_ago;
@@ -216,10 +226,11 @@ async fn archive(
         format!("the archive has {named}, the server is at {}: {} segments wait", report.current, report.lag);
     report.demand("lag", report.lag <= options.max_lag, text);
     if let Some(Ok(said)) = archiver.last_archived.as_deref().map(str::parse::<LogFile>) {
-        // What lies further back than the archive may have been removed from it.
-        let removed = last
-            .zip(said.segment())
-            .is_some_and(|(last, said)| last.timeline == said.timeline && said < last);
+        let trims = repo.trims_of(cluster.id, history.number).await?;
+        let removed = said.segment().is_some_and(|said| {
+            let end = said.start(history.segment_size).map(|start| start.saturating_add(size));
+            end.zip(trimmed(&trims, said.timeline)).is_some_and(|(end, below)| end <= below)
+        });
         let there = removed || files.contains(&said);
         let text = match there {
             true => format!("{said}, which the server archived last, is there"),
@@ -241,7 +252,24 @@ async fn archive(
     Ok(())
 }
 
-/// How old base backups are.
+/// An archive cannot be ahead of the server that it is of. It was listed after the server was asked, so that is asked again.
+async fn ahead(session: &mut Session, history: &History, report: &mut CheckReport) -> Result<(), Error> {
+    let Some(last) = report.last_archived else { return Ok(()) };
+    let Some(start) = last.start(history.segment_size).filter(|start| *start > report.current.0) else {
+        return Ok(());
+    };
+    let now = session.archiver().await?;
+    if now.timeline == last.timeline && start > now.current.0 {
+        let text = format!(
+            "the archive has {last}, which this server, at {}, has not written: another server archives into it, or this one was set back",
+            now.current
+        );
+        report.demand("ahead", false, text);
+    }
+    Ok(())
+}
+
+/// How old the base backups are that can be restored, and whether there are others.
 async fn bases(
     repo: &Repository,
     (cluster, history): (&StoredCluster, &History),
@@ -253,17 +281,30 @@ async fn bases(
         return Ok(());
     }
     let now = repo.env().clock.now();
-    let found = list(repo, &SnapshotFilter::default()).await?.snapshots;
-    let counts = found.iter().filter(|info| info.confirmed && info.forgotten.is_none());
-    let of = |base: &crate::format::postgres::PostgresBackup| {
-        (base.cluster, base.history) == (cluster.id, history.number)
+    let mut found = list(repo, &SnapshotFilter::default()).await?.snapshots;
+    found.retain(|info| info.confirmed && info.forgotten.is_none() && repo.archives(cluster, &info.writer));
+    found.retain(|info| {
+        let of = |base: &PostgresBackup| (base.cluster, base.history) == (cluster.id, history.number);
+        info.snapshot.postgres.as_ref().is_some_and(of)
+    });
+    check_confirmations(repo, &mut found).await?;
+    found.retain(|info| info.confirmed);
+    let archives = info(repo, Some(&cluster.cluster.name)).await?.into_iter().flat_map(|one| one.histories);
+    let archive = { archives }.find(|one| one.history.number == history.number);
+    let can_be = |info: &SnapshotInfo| {
+        let base = info.snapshot.postgres.as_ref();
+        base.zip(archive.as_ref()).is_some_and(|(base, archive)| !reachable(base, archive).is_empty())
     };
-    let stored =
-        counts.filter(|info| info.snapshot.postgres.as_ref().is_some_and(of)).map(|info| info.stored);
-    let age = |stored: crate::clock::Timestamp| {
-        Duration::from_nanos(u64::try_from(now.0.saturating_sub(stored.0)).unwrap_or(0))
+    let (good, torn): (Vec<_>, Vec<_>) = found.into_iter().partition(can_be);
+    if let Some(first) = torn.first() {
+        let (count, id) = (torn.len(), first.id.short());
+        let text = format!("of {count} base backups the archive lacks log that they need, the first is {id}");
+        report.demand("base_log", false, text);
+    }
+    let age = |info: &SnapshotInfo| {
+        Duration::from_nanos(u64::try_from(now.0.saturating_sub(info.stored.0)).unwrap_or(0))
     };
-    let ages: Vec<Duration> = stored.map(age).collect();
+    let ages: Vec<Duration> = good.iter().map(age).collect();
     (report.newest_base, report.oldest_base) = (ages.iter().min().copied(), ages.iter().max().copied());
     let hours = |age: Duration| format!("{} h", age.as_secs() / 3600);
     let (good, text) = match (report.newest_base, report.oldest_base) {
@@ -272,7 +313,7 @@ async fn bases(
                 format!("the newest base backup is {} old, the oldest {}", hours(newest), hours(oldest));
             (options.max_age.is_none_or(|most| newest <= most), text)
         }
-        _ => (false, "there is no base backup".to_owned()),
+        _ => (false, "there is no base backup that can be restored".to_owned()),
     };
     report.demand("base", good, text);
     Ok(())

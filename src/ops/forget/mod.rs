@@ -24,6 +24,7 @@ use self::plan::World;
 use self::recovery::Known;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::format::postgres::PostgresBackup;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::ops::anchor::trusted;
 use crate::ops::gc::PruneOptions;
@@ -83,7 +84,7 @@ pub fn undelete_until(stored: Timestamp) -> Timestamp {
 ///
 /// # Errors
 /// [`Error::NothingToForget`], [`Error::NamedAndPolicy`]; [`Error::Held`] if a named snapshot is held;
-/// [`Error::NothingLeft`] and [`Error::RecoveryShortened`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
+/// [`Error::NothingLeft`], [`Error::RecoveryShortened`] and [`Error::RecoveryUnclear`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
 /// run.
 pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<ForgetPlan, Error> {
     let by_name = !options.named.is_empty();
@@ -144,6 +145,11 @@ async fn keep_recovery(
     if !options.allow_shorter {
         let mut needed = HashSet::new();
         if let Some(window) = options.keep_recovery {
+            let of = |base: &PostgresBackup| known.unclear.get(&(base.cluster, base.history));
+            let unclear = plan.dropped().find_map(|(info, _)| info.snapshot.postgres.as_ref().and_then(of));
+            if let Some(cluster) = unclear {
+                return Err(Error::RecoveryUnclear { cluster: cluster.clone() });
+            }
             let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
             needed = recovery::needed(&known.bases, Timestamp(world.now.0.saturating_sub(window)));
         }

@@ -3,13 +3,13 @@
 //! # Invariants
 //! Which base backups a window needs goes by the store's clock, as all of a policy does; what is shown goes by the server's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ClusterId, SnapshotId};
 use crate::ops::base::restore::reachable;
-use crate::ops::postgres::info;
+use crate::ops::postgres::{HistoryInfo, info};
 use crate::ops::snapshots::SnapshotInfo;
 use crate::postgres::Lsn;
 use crate::repo::Repository;
@@ -27,7 +27,7 @@ pub struct End {
     pub lsn: Lsn,
 }
 
-/// A base backup that can be restored.
+/// A base backup that can be restored, along one of the ways that lead on from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Restorable {
     /// The snapshot.
@@ -73,6 +73,8 @@ pub struct Recovery {
 pub(super) struct Known {
     pub(super) bases: Vec<Restorable>,
     pub(super) names: BTreeMap<ClusterId, String>,
+    /// Histories of which it is not known how their timelines hang together, and the names of their clusters.
+    pub(super) unclear: HashMap<(ClusterId, u64), String>,
 }
 
 impl Known {
@@ -87,20 +89,31 @@ impl Known {
             return Ok(found);
         }
         for cluster in info(repo, None).await? {
-            let of = bases.iter().filter(|(_, base)| base.cluster == cluster.id);
+            let may = |snapshot: &SnapshotInfo| {
+                cluster.writers.contains(&snapshot.writer) || repo.is_maintainer(&snapshot.writer)
+            };
+            let of = bases.iter().filter(|(snapshot, base)| base.cluster == cluster.id && may(snapshot));
             for (snapshot, base) in of {
                 let mut histories = cluster.histories.iter();
-                let history = histories.find(|history| history.history.number == base.history);
-                let Some(reached) = history.and_then(|history| reachable(base, history)) else { continue };
-                let (timeline, lsn) = (reached.timeline, reached.end);
-                found.bases.push(Restorable {
+                let Some(history) = histories.find(|history| history.history.number == base.history) else {
+                    continue;
+                };
+                found.bases.extend(reachable(base, history).into_iter().map(|reached| Restorable {
                     snapshot: snapshot.id,
-                    end: End { cluster: cluster.id, history: base.history, timeline, lsn },
+                    end: End {
+                        cluster: cluster.id,
+                        history: base.history,
+                        timeline: reached.timeline,
+                        lsn: reached.end,
+                    },
                     last_commit: reached.last_commit,
                     gap: reached.hole,
                     stopped: base.stopped,
                     stored: snapshot.counted(),
-                });
+                }));
+            }
+            for history in cluster.histories.iter().filter(|history| is_unclear(history)) {
+                found.unclear.insert((cluster.id, history.history.number), cluster.name.clone());
             }
             found.names.insert(cluster.id, cluster.name);
         }
@@ -119,6 +132,12 @@ impl Known {
         let all = self.names.iter().map(|(id, name)| of(id, name));
         all.filter(|recovery| !recovery.before.is_empty()).collect()
     }
+}
+
+/// Whether a timeline has no origin though there is an earlier one: its history is missing, or this key does not read it.
+fn is_unclear(history: &HistoryInfo) -> bool {
+    let first = history.timelines.iter().map(|timeline| timeline.timeline).min();
+    history.timelines.iter().any(|timeline| timeline.origin.is_none() && Some(timeline.timeline) != first)
 }
 
 /// The stretches that base backups lead into, by their beginnings.
@@ -200,11 +219,24 @@ mod tests {
         assert_eq!(ids(&needed(&torn, Timestamp(16))), [2], "what lies before the gap is older than that");
     }
 
+    /// Somebody went back to before the second base backup: the way to the new timeline begins with the first.
+    #[test]
+    fn each_timeline_needs_a_base_backup_that_leads_onto_it() {
+        let on = |number, timeline, end, stored| {
+            let base = base(number, end, stored);
+            Restorable { end: End { timeline, ..base.end }, ..base }
+        };
+        let bases = [on(1, 1, 1000, 10), on(1, 2, 2000, 10), on(2, 1, 1000, 20), on(3, 2, 2000, 30)];
+        assert_eq!(ids(&needed(&bases, Timestamp(25))), [1, 2]);
+        assert_eq!(ids(&needed(&bases, Timestamp(35))), [2, 3]);
+    }
+
     #[test]
     fn ranges_begin_with_the_oldest_that_leads_to_the_same_end() {
         let known = Known {
             bases: vec![base(1, 1000, 10), base(2, 1000, 20), base(3, 15, 5)],
             names: BTreeMap::from([(ClusterId::new([1; 16]), "main".to_owned())]),
+            unclear: HashMap::new(),
         };
         let found = known.without(&[SnapshotId::new([1; 32])].into());
         let froms = |ranges: &[RecoveryRange]| ranges.iter().map(|range| range.from).collect::<Vec<_>>();

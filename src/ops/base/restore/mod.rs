@@ -25,14 +25,11 @@ use super::super::snapshots::{SnapshotFilter, SnapshotInfo, list, resolve};
 use crate::database::conf;
 use crate::database::files::TABLESPACES;
 use crate::database::label::MAP;
-use crate::database::lsn::segments;
 use crate::database::manifest::MANIFEST;
 use crate::error::{BaseError, Error};
-use crate::event::Event;
 use crate::filter::{Filter, FilterBuilder};
 use crate::format::postgres::{PostgresBackup, Tablespace};
-use crate::postgres::Lsn;
-use crate::repo::{Repository, StoredCluster, trimmed};
+use crate::repo::Repository;
 use crate::source::target::OwnerPolicy;
 
 /// The file without which no server starts.
@@ -128,6 +125,8 @@ async fn choose(
     let mut backups: Vec<(SnapshotInfo, PostgresBackup)> = found
         .into_iter()
         .filter(|snapshot| snapshot.confirmed && snapshot.forgotten.is_none())
+        // Whoever may store snapshots does not choose what a server is made of, unless somebody names it.
+        .filter(|snapshot| options.snapshot.is_some() || repo.archives(&cluster, &snapshot.writer))
         .filter_map(|snapshot| snapshot.snapshot.postgres.clone().map(|base| (snapshot, base)))
         .filter(|(_, base)| base.cluster == cluster.id)
         .collect();
@@ -143,29 +142,9 @@ async fn choose(
     let known: Vec<&PostgresBackup> = backups.iter().map(|(_, base)| base).collect();
     let plan = plan::plan(&known, &archive, (&options.target, options.exclusive, options.follow))?;
     let (snapshot, base) = backups.swap_remove(plan.backup);
-    warn_of_trims(repo, (&cluster, &base), (&plan, &options.target)).await?;
     // Its confirmation is checked when it is named.
     let snapshot = resolve(repo, &snapshot.id.to_string(), &SnapshotFilter::default()).await?;
     Ok((snapshot, base, plan))
-}
-
-/// What a base backup needs itself is never removed, but what leads on from it is, after the grace, if it lies before the
-/// recovery window. Whoever goes that way has to know.
-async fn warn_of_trims(
-    repo: &Repository,
-    (cluster, base): (&StoredCluster, &PostgresBackup),
-    (plan, target): (&Plan, &Target),
-) -> Result<(), Error> {
-    let trims = repo.trims_of(cluster.id, base.history).await?;
-    let below = trimmed(&trims, base.timeline).unwrap_or_default();
-    let own = segments(Lsn(base.start), Lsn(base.stop), base.segment_size);
-    let behind = (own.end() + 1).saturating_mul(base.segment_size.into());
-    if *target != Target::Immediate && behind < below.min(plan.end.0) {
-        let message = "the log behind this base backup lies before the recovery window, and the next prune may remove it: \
-                       let none run before the server has recovered";
-        repo.env().observer.observe(&Event::Warning { message });
-    }
-    Ok(())
 }
 
 /// Where each tablespace goes.
@@ -327,6 +306,7 @@ fn without() -> Result<Filter, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::Lsn;
 
     #[test]
     fn a_target_that_an_earlier_restore_has_left_does_not_count() {
