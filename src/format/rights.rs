@@ -52,8 +52,15 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
 
 /// Below these prefixes lies what a snapshot depends on: in a store with locks, who makes one locks that anew. A lock only ever
 /// lengthens, so this is no right to change anything.
-pub const LOCKED_ANEW: [&str; 6] =
-    [layout::CONFIG, layout::KEYS, layout::WRITERS, layout::PACKS, layout::INDEX, layout::SNAPSHOTS];
+pub const LOCKED_ANEW: [&str; 7] = [
+    layout::CONFIG,
+    layout::KEYS,
+    layout::WRITERS,
+    layout::PACKS,
+    layout::INDEX,
+    layout::SNAPSHOTS,
+    layout::STREAMS,
+];
 
 /// The prefixes below which this role stores objects.
 pub fn put_by(role: Role) -> impl Iterator<Item = &'static str> {
