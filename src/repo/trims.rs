@@ -9,6 +9,7 @@ use super::error::RepoError;
 use super::load::Problem;
 use super::marks::refuse_damage;
 use super::open::Repository;
+use super::removals::LOOKS;
 use crate::clock::Timestamp;
 use crate::format::envelope::ObjectKind;
 use crate::format::gc::Trim;
@@ -45,14 +46,25 @@ impl StoredTrim {
 }
 
 impl Repository {
-    /// All trims. One that cannot be read is a problem, not an error: it takes nothing away.
+    /// All trims. One that cannot be read is a problem, not an error: it takes nothing away. If one goes away after it was listed,
+    /// trims are listed again: what it said stands in another one, which was put before that.
     pub async fn trims(&self, problems: &mut Vec<Problem>) -> Result<Vec<StoredTrim>, RepoError> {
-        let said = self.all_said::<Trim>(layout::TRIMMED, problems).await?;
-        let stored = said.into_iter().filter_map(|(name, trim, stored)| match name {
-            ObjectName::Trimmed(hash) => Some(StoredTrim { hash, trim, stored }),
-            _ => None,
-        });
-        Ok(stored.collect())
+        let mut look = 1;
+        loop {
+            let names = self.said_names(layout::TRIMMED).await?;
+            let (listed, mut skipped) = (names.len(), Vec::new());
+            let said = self.said_under::<Trim>(names, &mut skipped).await?;
+            if said.len() + skipped.len() < listed && look < LOOKS {
+                look += 1;
+                continue;
+            }
+            problems.append(&mut skipped);
+            let stored = said.into_iter().filter_map(|(name, trim, stored)| match name {
+                ObjectName::Trimmed(hash) => Some(StoredTrim { hash, trim, stored }),
+                _ => None,
+            });
+            return Ok(stored.collect());
+        }
     }
 
     /// The trims of one log. Damage is an error: it may have said that a file is gone which is missed.

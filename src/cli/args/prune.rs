@@ -35,11 +35,6 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     reserve: ByteSize,
 
-    /// Of databases keep the log that brings them back to any time within this, such as 30d, and of older base backups only their
-    /// own [default: all log since the oldest base backup]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    keep_log: Option<Duration>,
-
     /// Remove snapshots even if they are more than a quarter of all
     #[arg(short, long)]
     yes: bool,
@@ -74,7 +69,6 @@ impl PruneArgs {
             force: self.force,
             accept_missing: self.accept_missing,
             fold_from: default.fold_from,
-            keep_log: self.keep_log,
             dry_run: self.dry_run,
         }
     }

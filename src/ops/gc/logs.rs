@@ -3,7 +3,8 @@
 //! # Invariants
 //! Trims are listed before snapshots, and those before the files of a log. What a trim covers is judged anew by the base backups
 //! that are there then; a file goes only if it was in the store before the trim was. So a snapshot that is undeleted or held in
-//! time keeps its log, and whoever has found a way through the log has the grace to go it. Files go one by one, the oldest first.
+//! time keeps its log, and whoever has found a way through the log has the grace to go it. Files go the oldest first, a few at once, and
+//! no others before those are gone. Every few thousand it is looked whether there are snapshots that were not seen.
 //!
 //! # Crash
 //! A trim without its deletions: the next collection goes on, with what is not needed then. Files that are gone are covered by a
@@ -18,6 +19,8 @@ mod tests;
 
 use std::collections::HashSet;
 
+use futures::{StreamExt, TryStreamExt};
+
 pub use self::plan::{Archive, Base, LogRules, Needs, needs};
 use self::plan::{Split, below, doomed, outdated, split};
 use super::Run;
@@ -31,6 +34,9 @@ use crate::format::layout::ObjectName;
 use crate::format::log::LogName;
 use crate::id::{ClusterId, SnapshotId};
 use crate::repo::{Listed, ListedLog, RepoError, Repository, StoredCluster, StoredTrim};
+
+/// After so many deletions it is looked whether there are snapshots that were not seen.
+const LOOK_EVERY: usize = 4096;
 
 /// What a collection did to logs, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,20 +138,16 @@ pub(super) async fn collect(
         world = run.look().await?;
         logs = judge(run, &world, &known).await?;
     }
+    while !remove(run, &logs, &world, &mut report.logs).await? {
+        known = Known::list(repo).await?;
+        world = run.look().await?;
+        logs = judge(run, &world, &known).await?;
+    }
+    logs.iter().for_each(|log| account(log, (run, false), &mut report.logs));
     let rules = rules(run);
     let outdated = outdated(&known.trims, &rules);
-    if !outdated.is_empty() || logs.iter().any(|log| !log.split.go.is_empty()) {
+    if !outdated.is_empty() {
         still_counts(repo).await?;
-    }
-    for log in &logs {
-        for listed in &log.split.go {
-            run.stop_if_asked()?;
-            delete(repo, ObjectName::Log(listed.name)).await?;
-            report.logs.deleted += 1;
-            report.logs.deleted_bytes += listed.size;
-            Counters::add(&repo.env().observer.counters().bytes, listed.size);
-        }
-        account(log, (run, false), &mut report.logs);
     }
     for trim in outdated {
         delete(repo, ObjectName::Trimmed(trim.hash)).await?;
@@ -153,8 +155,34 @@ pub(super) async fn collect(
     Ok(Judged { logs, trims: known.trims })
 }
 
+/// Deletes what is to go, in order; false if it stopped because snapshots were stored that `world` does not show.
+async fn remove(run: &Run<'_>, logs: &[Log], world: &World, report: &mut LogReport) -> Result<bool, Error> {
+    let repo = run.repo;
+    let seen: HashSet<SnapshotId> = world.snapshots.iter().map(|listed| listed.id).collect();
+    for log in logs {
+        for (number, part) in log.split.go.chunks(LOOK_EVERY).enumerate() {
+            still_counts(repo).await?;
+            let all = if number == 0 { Vec::new() } else { repo.list_snapshots().await? };
+            if all.iter().any(|listed| !seen.contains(&listed.id)) {
+                return Ok(false);
+            }
+            for few in part.chunks(repo.env().limits.requests.max(1)) {
+                run.stop_if_asked()?;
+                let requests = futures::stream::iter(few)
+                    .map(|listed| async move { delete(repo, ObjectName::Log(listed.name)).await });
+                requests.buffer_unordered(few.len()).try_collect::<()>().await?;
+                let bytes = few.iter().map(|listed| listed.size).sum();
+                report.deleted += few.len() as u64;
+                report.deleted_bytes += bytes;
+                Counters::add(&repo.env().observer.counters().bytes, bytes);
+            }
+        }
+    }
+    Ok(true)
+}
+
 fn rules(run: &Run<'_>) -> LogRules {
-    LogRules { now: run.now, grace: run.options.grace, keep: run.options.keep_log }
+    LogRules { now: run.now, grace: run.options.grace }
 }
 
 /// Puts a trim for each log of which something is to go that none covers. Whether there was any.

@@ -33,9 +33,6 @@ pub struct PruneOptions {
     pub accept_missing: bool,
     /// With so many removals that are older than the grace and of which nothing is there, they are folded.
     pub fold_from: usize,
-    /// The recovery window of databases: their log since the newest base backup that is older than this is kept, and of older ones
-    /// only what they need themselves; `None` to keep all since the oldest base backup.
-    pub keep_log: Option<Duration>,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -53,7 +50,6 @@ impl Default for PruneOptions {
             force: false,
             accept_missing: false,
             fold_from: 16,
-            keep_log: None,
             dry_run: false,
         }
     }
@@ -72,7 +68,6 @@ impl PruneOptions {
         force: true,
         accept_missing: false,
         fold_from: 16,
-        keep_log: None,
         dry_run: false,
     };
 

@@ -1,7 +1,8 @@
 //! What was removed of a log in good order, and what is missing of it.
 //!
 //! # Invariants
-//! A stretch is called removed only if a maintainer's trim covers all of it and no base backup in the store needs a part of it.
+//! A stretch is called removed only if a maintainer's trim covers all of it and it lies before every base backup in the store: a
+//! collector takes nothing behind one.
 
 use std::collections::BTreeMap;
 
@@ -44,17 +45,13 @@ impl Trimmed {
 
     /// Whether all segments between these two were removed in good order.
     pub(super) fn between(&self, last: SegmentName, next: SegmentName) -> bool {
-        let size = u64::from(self.segment_size);
-        let (Some(last), Some(end)) = (last.start(self.segment_size), next.start(self.segment_size)) else {
+        let size = u64::from(self.segment_size.max(1));
+        let (Some(_), Some(end)) = (last.start(self.segment_size), next.start(self.segment_size)) else {
             return false;
         };
-        let first = last.saturating_add(size);
-        // Of a base backup that ends where a segment begins that one is not needed.
-        let needs = |base: &PostgresBackup| {
-            base.timeline == next.timeline && base.start / size * size < end && base.stop > first
-        };
+        let before = |base: &PostgresBackup| end <= base.start / size * size;
         let covered = self.below(next.timeline).is_some_and(|below| end <= below);
-        covered && !self.bases.iter().any(needs)
+        covered && self.bases.iter().all(before)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Which files of a cluster's log are needed, and which may go: a pure decision about facts that someone else gathered.
 //!
 //! # Invariants
-//! Every base backup whose snapshot is in the store keeps its own stretch of the log, forgotten or not. From the oldest one
-//! within the recovery window on everything stays, on all timelines. Positions of the log only grow, over timelines too, so what
-//! lies before that is on the way of no recovery from there. Without a base backup that can be restored nothing goes, and neither
-//! does what is not understood, what came since the plan was begun, a file with two contents, or the history of a timeline.
+//! From the oldest base backup whose snapshot is in the store, forgotten or not, everything stays, on all timelines. Positions of
+//! the log only grow, over timelines too, so what lies before that is on the way of no recovery. Without a base backup that can
+//! be restored nothing goes, and neither does what is not understood, what came since the plan was begun, a file with two
+//! contents, or the history of a timeline.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use crate::format::log::{LogFile, SegmentName};
 use crate::id::SnapshotId;
 use crate::postgres::Lsn;
 use crate::repo::{ListedLog, StoredTrim};
+
+/// Nobody takes longer from the listing of a trim to its reading.
+const READ_BY: Duration = Duration::from_secs(24 * 3600);
 
 /// A base backup whose snapshot is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +56,6 @@ pub struct LogRules {
     pub now: Timestamp,
     /// How long something is condemned before it is deleted.
     pub grace: Duration,
-    /// The recovery window: from the newest base backup that is older than this on everything is kept; `None` for the oldest one
-    /// there is.
-    pub keep: Option<Duration>,
 }
 
 /// What is needed of a log.
@@ -64,8 +64,6 @@ pub struct Needs {
     segment_size: u32,
     /// Everything from the segment of this number on.
     from: u64,
-    /// First and last numbers of stretches before that, apart and ascending, by timeline.
-    islands: BTreeMap<u32, Vec<(u64, u64)>>,
     /// Timelines that are before `from` for ever: a base backup that is on its way begins later.
     passed: BTreeSet<u32>,
 }
@@ -94,10 +92,7 @@ impl Needs {
         else {
             return true;
         };
-        let ranges = self.islands.get(&name.timeline).map_or(&[][..], Vec::as_slice);
-        let at = ranges.partition_point(|(_, last)| *last < number);
-        let inside = ranges.get(at).is_some_and(|(first, _)| *first <= number);
-        number >= self.from || inside || !self.passed.contains(&name.timeline)
+        number >= self.from || !self.passed.contains(&name.timeline)
     }
 }
 
@@ -128,12 +123,7 @@ pub fn needs(archive: &Archive<'_>, rules: &LogRules) -> Option<Needs> {
     let anchors: Vec<&Base> =
         archive.bases.iter().filter(|base| base.counts && !base.forgotten).filter(whole).collect();
     let newest = anchors.iter().map(|base| base.stored).max()?;
-    let cutoff = rules.keep.and_then(|keep| {
-        let limit = rules.now.0.saturating_sub(nanos(keep));
-        anchors.iter().map(|base| base.stored).filter(|stored| stored.0 <= limit).max()
-    });
-    let kept = archive.bases.iter().filter(|base| cutoff.is_none_or(|cutoff| base.stored >= cutoff));
-    let from = kept.map(|base| base.numbers(size).0).min()?;
+    let from = archive.bases.iter().map(|base| base.numbers(size).0).min()?;
     let mut passed: BTreeSet<u32> = anchors.iter().map(|base| base.timeline).collect();
     for (timeline, last) in last_stored(archive.files) {
         let silent = rules.has_stood(last);
@@ -141,7 +131,7 @@ pub fn needs(archive: &Archive<'_>, rules: &LogRules) -> Option<Needs> {
             passed.insert(timeline);
         }
     }
-    Some(Needs { segment_size: size, from, islands: islands(archive.bases, size), passed })
+    Some(Needs { segment_size: size, from, passed })
 }
 
 impl LogRules {
@@ -167,22 +157,6 @@ fn last_stored(files: &[ListedLog]) -> BTreeMap<u32, Timestamp> {
         *known = listed.stored.max(*known);
     }
     last
-}
-
-/// The stretches of base backups, those that touch each other put together.
-fn islands(bases: &[Base], size: u32) -> BTreeMap<u32, Vec<(u64, u64)>> {
-    let mut all: Vec<(u32, (u64, u64))> =
-        bases.iter().map(|base| (base.timeline, base.numbers(size))).collect();
-    all.sort_unstable();
-    let mut islands: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
-    for (timeline, (first, last)) in all {
-        let ranges = islands.entry(timeline).or_default();
-        match ranges.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
-            _ => ranges.push((first, last)),
-        }
-    }
-    islands
 }
 
 /// The files that nothing needs, in the order in which they go: the oldest first, so that what an interruption leaves has no hole
@@ -238,8 +212,10 @@ pub(super) fn below(files: &[ListedLog], needs: &Needs) -> Vec<(u32, u64)> {
     timelines.into_iter().map(|timeline| (timeline, needs.floor())).collect()
 }
 
-/// Trims that another one has made useless: it says as much, and has stood for the grace.
+/// Trims that another one has made useless: it says as much. Both have stood for the grace, and for a day at least: who has listed
+/// the one when the other was not there has read it by then.
 pub(super) fn outdated<'a>(trims: &'a [StoredTrim], rules: &LogRules) -> Vec<&'a StoredTrim> {
+    let rules = LogRules { grace: rules.grace.max(READ_BY), ..*rules };
     let old = |one: &StoredTrim| rules.has_stood(one.stored);
     // Of two that say the same one stays.
     let beats = |one: &StoredTrim, other: &StoredTrim| {
@@ -247,7 +223,8 @@ pub(super) fn outdated<'a>(trims: &'a [StoredTrim], rules: &LogRules) -> Vec<&'a
             && one.trim.includes(&other.trim)
             && (one.hash > other.hash || !other.trim.includes(&one.trim))
     };
-    trims.iter().filter(|trim| trims.iter().any(|other| old(other) && beats(other, trim))).collect()
+    let beaten = |trim: &&StoredTrim| trims.iter().any(|other| old(other) && beats(other, trim));
+    trims.iter().filter(|trim| old(trim)).filter(beaten).collect()
 }
 
 #[cfg(test)]

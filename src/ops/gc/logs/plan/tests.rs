@@ -53,8 +53,8 @@ fn base(timeline: u32, number: u64) -> Base {
     }
 }
 
-fn rules(keep: Option<u64>) -> LogRules {
-    LogRules { now: NOW, grace: GRACE, keep: keep.map(|days| Duration::from_secs(days * 86_400)) }
+fn rules() -> LogRules {
+    LogRules { now: NOW, grace: GRACE }
 }
 
 fn gone(files: &[ListedLog], bases: &[Base], rules: &LogRules) -> Vec<(u32, u64)> {
@@ -72,46 +72,28 @@ fn gone(files: &[ListedLog], bases: &[Base], rules: &LogRules) -> Vec<(u32, u64)
 fn what_lies_before_the_oldest_base_backup_goes_the_oldest_first() {
     let mut files = daily(1, 1..=9);
     files.reverse();
-    assert_eq!(gone(&files, &[base(1, 4), base(1, 6)], &rules(None)), [(1, 1), (1, 2), (1, 3)]);
-    assert!(gone(&files, &[], &rules(None)).is_empty(), "nobody knows what it is for");
+    assert_eq!(gone(&files, &[base(1, 4), base(1, 6)], &rules()), [(1, 1), (1, 2), (1, 3)]);
+    assert!(gone(&files, &[], &rules()).is_empty(), "nobody knows what it is for");
     let forgotten = Base { forgotten: true, ..base(1, 2) };
-    assert_eq!(gone(&files, &[forgotten, base(1, 6)], &rules(None)), [(1, 1)], "it can be taken back");
-    assert!(gone(&files, &[forgotten], &rules(None)).is_empty());
+    assert_eq!(gone(&files, &[forgotten, base(1, 6)], &rules()), [(1, 1)], "it can be taken back");
+    assert!(gone(&files, &[forgotten], &rules()).is_empty());
     let foreign = Base { counts: false, ..base(1, 3) };
-    assert_eq!(
-        gone(&files, &[foreign, base(1, 6)], &rules(None)),
-        [(1, 1), (1, 2)],
-        "it may be confirmed yet"
-    );
-    assert!(gone(&files, &[foreign], &rules(None)).is_empty());
+    assert_eq!(gone(&files, &[foreign, base(1, 6)], &rules()), [(1, 1), (1, 2)], "it may be confirmed yet");
+    assert!(gone(&files, &[foreign], &rules()).is_empty());
 }
 
 #[test]
 fn a_base_backup_that_cannot_be_restored_lets_nothing_go() {
     let mut files = daily(1, 1..=9);
     files.retain(|listed| *listed != segment(1, 6, 6));
-    assert!(gone(&files, &[base(1, 6)], &rules(None)).is_empty());
+    assert!(gone(&files, &[base(1, 6)], &rules()).is_empty());
     let mut two = daily(1, 1..=9);
     let mut other = segment(1, 6, 6);
     other.name.plain = LogHash::new([9; 32]);
     two.push(other);
-    assert!(gone(&two, &[base(1, 6)], &rules(None)).is_empty());
-    assert_eq!(gone(&two, &[base(1, 8)], &rules(None)).last(), Some(&(1, 7)));
-    assert!(!gone(&two, &[base(1, 8)], &rules(None)).contains(&(1, 6)), "which one is right is not known");
-}
-
-#[test]
-fn a_window_keeps_older_base_backups_as_islands() {
-    let files = daily(1, 900..=999);
-    let bases = [base(1, 910), base(1, 950), base(1, 969), base(1, 980)];
-    let all = gone(&files, &bases, &rules(Some(30)));
-    let expected: Vec<_> = (900..969).filter(|n| ![910, 950].contains(n)).map(|n| (1, n)).collect();
-    assert_eq!(all, expected);
-    let forgotten = Base { forgotten: true, ..bases[2] };
-    let left = gone(&files, &[bases[0], bases[1], forgotten, bases[3]], &rules(Some(30)));
-    assert_eq!(left.last(), Some(&(1, 949)), "the window does not begin with what was forgotten");
-    let young = gone(&files, &bases[3..], &rules(Some(30)));
-    assert_eq!(young.last(), Some(&(1, 979)), "no base backup is old enough, so the oldest one counts");
+    assert!(gone(&two, &[base(1, 6)], &rules()).is_empty());
+    assert_eq!(gone(&two, &[base(1, 8)], &rules()).last(), Some(&(1, 7)));
+    assert!(!gone(&two, &[base(1, 8)], &rules()).contains(&(1, 6)), "which one is right is not known");
 }
 
 #[test]
@@ -120,12 +102,12 @@ fn a_branch_that_goes_on_below_the_oldest_base_backup_is_left_alone() {
     let mut files = daily(1, 1..=20);
     files.extend((4..=6).map(|number| segment(2, number, 990 + number as i64)));
     let bases = [base(1, 15)];
-    assert!(gone(&files, &bases, &rules(None)).iter().all(|(timeline, _)| *timeline == 1));
+    assert!(gone(&files, &bases, &rules()).iter().all(|(timeline, _)| *timeline == 1));
     let over: Vec<_> =
         daily(1, 1..=20).into_iter().chain((4..=6).map(|number| segment(2, number, 7))).collect();
-    assert!(gone(&over, &bases, &rules(None)).contains(&(2, 5)), "nobody has added to it since");
+    assert!(gone(&over, &bases, &rules()).contains(&(2, 5)), "nobody has added to it since");
     let on_it = [base(1, 15), Base { start: at(5), stop: at(5) + 9, stored: day(996), ..base(2, 5) }];
-    assert_eq!(gone(&files, &on_it, &rules(None)), [(1, 1), (1, 2), (1, 3), (1, 4), (2, 4)]);
+    assert_eq!(gone(&files, &on_it, &rules()), [(1, 1), (1, 2), (1, 3), (1, 4), (2, 4)]);
 }
 
 #[test]
@@ -140,7 +122,7 @@ fn histories_and_what_cannot_be_stay_and_labels_go_with_their_segment() {
     files.push(listed(LogFile::Segment(odd), 1));
     let bases = [base(1, 6)];
     let archive = Archive { segment_size: SIZE, files: &files, bases: &bases };
-    let needs = needs(&archive, &rules(None)).unwrap();
+    let needs = needs(&archive, &rules()).unwrap();
     let doomed: Vec<LogFile> = doomed(&archive, &needs, NOW).iter().map(|listed| listed.name.file).collect();
     assert!(doomed.contains(&LogFile::Backup(name(2), 40)) && doomed.contains(&LogFile::Partial(name(3))));
     for stays in [LogFile::History(2), LogFile::Backup(name(6), 40), LogFile::Segment(odd)] {
@@ -163,14 +145,20 @@ fn what_is_condemned_goes_after_the_grace_unless_it_came_again() {
     };
     let files = vec![segment(1, 1, 1), segment(1, 2, 995), segment(1, 3, 2), segment(2, 1, 1)];
     let trims = [trim(990, &[(1, at(3))], 1), trim(996, &[(1, at(4))], 2)];
-    let found = split(files, &trims, (&rules(None), SIZE));
+    let found = split(files, &trims, (&rules(), SIZE));
     assert_eq!(found.go, [segment(1, 1, 1)]);
     assert_eq!(found.wait, [segment(1, 2, 995), segment(1, 3, 2)]);
     assert_eq!((found.new, found.due), (vec![segment(2, 1, 1)], Some(day(1003))));
-    assert!(outdated(&trims, &rules(None)).is_empty(), "the second one has not stood for the grace");
-    let later = LogRules { now: day(1100), ..rules(None) };
+    assert!(outdated(&trims, &rules()).is_empty(), "the second one has not stood for the grace");
+    let later = LogRules { now: day(1100), ..rules() };
     assert_eq!(outdated(&trims, &later), [&trims[0]]);
     let same = [trim(900, &[(1, 5)], 1), trim(901, &[(1, 5)], 2), trim(902, &[(1, 9)], 0)];
+    let hurried = LogRules { now: Timestamp(day(996).0 + DAY - 1), grace: Duration::ZERO };
+    assert!(
+        outdated(&trims, &hurried).is_empty(),
+        "who has listed the first one may still be about to read it"
+    );
+    assert_eq!(outdated(&trims, &LogRules { now: day(997), ..hurried }), [&trims[0]]);
     assert_eq!(outdated(&same[..2], &later), [&same[0]], "of two that say the same one stays");
     assert_eq!(outdated(&same, &later), [&same[0], &same[1]]);
 }
@@ -265,29 +253,18 @@ impl Story {
 }
 
 proptest! {
-    /// Whatever happened: a base backup that can be restored still can, and from those within the window every timeline can be
-    /// followed as far as before.
+    /// Whatever happened: a base backup that can be restored still can, and every timeline can be followed from it as far as before.
     #[test]
-    fn what_could_be_restored_still_can(story in story(), keep in prop::option::of(0..120_u64)) {
-        let rules = rules(keep);
+    fn what_could_be_restored_still_can(story in story()) {
         let archive = Archive { segment_size: SIZE, files: &story.files, bases: &story.bases };
-        let Some(needs) = needs(&archive, &rules) else { return Ok(()) };
+        let Some(needs) = needs(&archive, &rules()) else { return Ok(()) };
         let doomed = doomed(&archive, &needs, NOW);
         let left: Vec<ListedLog> =
             story.files.iter().filter(|listed| !doomed.contains(listed)).copied().collect();
-        // The window begins with the newest of those that can be restored and are old enough.
-        let begins = |base: &&Base| {
-            base.counts && !base.forgotten && story.reach(&story.files, base, base.timeline).is_some()
-        };
-        let old = |base: &&Base| keep.is_some_and(|days| base.stored.0 <= NOW.0 - days as i64 * DAY);
-        let cutoff = story.bases.iter().filter(begins).filter(old).map(|base| base.stored).max();
         for base in &story.bases {
             for to in 1..=story.branches.len() as u32 + 1 {
                 let (before, after) = (story.reach(&story.files, base, to), story.reach(&left, base, to));
-                prop_assert_eq!(before.is_some(), after.is_some(), "{:?}", base);
-                if cutoff.is_none_or(|cutoff| base.stored >= cutoff) {
-                    prop_assert_eq!(before, after, "{:?} to {}", base, to);
-                }
+                prop_assert_eq!(before, after, "{:?} to {}", base, to);
             }
         }
     }
@@ -296,7 +273,7 @@ proptest! {
     #[test]
     fn an_interruption_leaves_no_hole_before_what_is_needed(story in story(), done in 0..200_usize) {
         let archive = Archive { segment_size: SIZE, files: &story.files, bases: &story.bases };
-        let Some(needs) = needs(&archive, &rules(None)) else { return Ok(()) };
+        let Some(needs) = needs(&archive, &rules()) else { return Ok(()) };
         let doomed = doomed(&archive, &needs, NOW);
         let done = &doomed[..done.min(doomed.len())];
         for gone in done {
@@ -309,11 +286,11 @@ proptest! {
         }
     }
 
-    /// Without a window nothing goes that lies behind the beginning of any base backup, on any timeline.
+    /// Nothing goes that lies behind the beginning of any base backup, on any timeline.
     #[test]
     fn nothing_goes_behind_the_oldest_base_backup(story in story()) {
         let first = story.bases.iter().map(|base| base.numbers(SIZE).0).min().unwrap_or(0);
-        for (_, number) in gone(&story.files, &story.bases, &rules(None)) {
+        for (_, number) in gone(&story.files, &story.bases, &rules()) {
             prop_assert!(number < first);
         }
     }
