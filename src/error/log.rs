@@ -158,6 +158,12 @@ pub enum LogError {
         /// What shows that it was written.
         later: LogFile,
     },
+    /// A file was removed because no base backup needed it.
+    #[error("{file} is not archived any more: no base backup needed it, and a prune has removed it")]
+    Trimmed {
+        /// What was asked for.
+        file: LogFile,
+    },
     /// The writer may archive already.
     #[error("writer {writer} may archive the log of database cluster {cluster} already")]
     AllowedAlready {
@@ -173,7 +179,10 @@ impl LogError {
     pub fn class(&self) -> Class {
         match self {
             Self::Name { .. } | Self::WhichCluster { .. } | Self::FileName { .. } => Class::Usage,
-            Self::NoCluster { .. } | Self::NoClusters | Self::AllowedAlready { .. } => Class::Failed,
+            Self::NoCluster { .. }
+            | Self::NoClusters
+            | Self::Trimmed { .. }
+            | Self::AllowedAlready { .. } => Class::Failed,
             Self::Read { source, .. } | Self::Write { source, .. } => io_class(source),
             Self::TooLong { .. } | Self::Segment { .. } | Self::History { .. } | Self::Gap { .. } => {
                 Class::Damage

@@ -51,6 +51,8 @@ pub enum ObjectKind {
     Cluster = 16,
     /// A file of a database's log.
     Log = 17,
+    /// Parts of a database's log that may be gone.
+    Trim = 18,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -75,6 +77,7 @@ impl ObjectKind {
             Self::Anchor,
             Self::Cluster,
             Self::Log,
+            Self::Trim,
             Self::LocalState,
         ]
         .into_iter()

@@ -1,5 +1,5 @@
 //! `docs/format.md` section 11: what collection says to writers and readers: condemnations, horizons, tombs and their
-//! undoing, removals, holds.
+//! undoing, removals, holds, trims.
 //!
 //! # Invariants
 //! Each value names its author, who signed the object; which authority counts is for the reader to check. Those that may
@@ -7,7 +7,8 @@
 
 use super::FormatError;
 use super::cbor::{Cbor, Out, Written, encode};
-use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
+use super::log::SegmentName;
+use crate::id::{ClusterId, ObjectHash, PackId, SnapshotId, WriterId};
 
 const SECTION: &str = "11";
 
@@ -17,6 +18,9 @@ pub const PACKS_MAX: usize = 400_000;
 pub const SNAPSHOTS_MAX: usize = 400_000;
 /// Most removals that one removal replaces: with as many snapshots as it may name it still fits into an object.
 pub const REPLACED_MAX: usize = 50_000;
+
+/// Most timelines in one trim.
+pub const TIMELINES_MAX: usize = 65_536;
 
 /// Random bytes that make a name unique.
 pub type Nonce = [u8; 16];
@@ -103,6 +107,21 @@ pub struct Hold {
     pub snapshots: Vec<SnapshotId>,
     /// Until when, nanoseconds since 1970 on the store's clock; for ever if there is none.
     pub until: Option<i64>,
+    /// Makes the name unique.
+    pub nonce: Nonce,
+}
+
+/// Parts of a database's log that may be gone: segments that end at or before a position of their timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trim {
+    /// Who trims it; must hold the authority of a maintainer.
+    pub author: WriterId,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Number of its history.
+    pub history: u64,
+    /// Timelines, ascending, each with its position.
+    pub below: Vec<(u32, u64)>,
     /// Makes the name unique.
     pub nonce: Nonce,
 }
@@ -291,6 +310,72 @@ impl Removal {
         let ((author, snapshots), nonce) = whole.ok_or(missing("removal"))?;
         Ok(Self { author, snapshots, nonce, replaces })
     }
+}
+
+impl Trim {
+    /// The position up to which a timeline may be gone; `None` if the trim says nothing of it.
+    pub fn below(&self, timeline: u32) -> Option<u64> {
+        let at = self.below.binary_search_by_key(&timeline, |(timeline, _)| *timeline).ok()?;
+        Some(self.below[at].1)
+    }
+
+    /// Whether a segment of this size may be gone.
+    pub fn covers(&self, name: SegmentName, size: u32) -> bool {
+        let end = name.start(size).and_then(|start| start.checked_add(size.into()));
+        end.is_some_and(|end| self.below(name.timeline).is_some_and(|below| end <= below))
+    }
+
+    /// Whether all that another one of the same log says is said by this one.
+    pub fn includes(&self, other: &Self) -> bool {
+        let further =
+            |(timeline, below): &(u32, u64)| self.below(*timeline).is_some_and(|mine| mine >= *below);
+        (self.cluster, self.history) == (other.cluster, other.history) && other.below.iter().all(further)
+    }
+
+    /// The CBOR value.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(|e| {
+            e.map(5)?.u8(0)?.bytes(self.author.as_bytes())?.u8(1)?.bytes(self.cluster.as_bytes())?;
+            e.u8(2)?.u64(self.history)?.u8(3)?.array(self.below.len() as u64)?;
+            for (timeline, below) in &self.below {
+                e.array(2)?.u32(*timeline)?.u64(*below)?;
+            }
+            e.u8(4)?.bytes(&self.nonce)?;
+            Ok(())
+        })
+    }
+
+    /// Reads the CBOR value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (mut cluster, mut history, mut below, mut nonce) = (None, None, None, None);
+        let author = decode(bytes, "trim", |d, key| {
+            match key {
+                1 => cluster = Some(ClusterId::new(d.fixed()?)),
+                2 => history = Some(d.u64()?),
+                3 => below = Some(d.array(TIMELINES_MAX as u64, trimmed)?),
+                4 => nonce = Some(d.fixed()?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let below = below.filter(|below| below.is_sorted_by(|one, other| one.0 < other.0));
+        let whole = author.zip(cluster).zip(history).zip(below.zip(nonce));
+        let (((author, cluster), history), (below, nonce)) = whole.ok_or(missing("trim"))?;
+        Ok(Self { author, cluster, history, below, nonce })
+    }
+}
+
+fn trimmed(d: &mut Cbor<'_>) -> Result<(u32, u64), FormatError> {
+    let (mut timeline, mut below, mut field) = (0, 0, 0);
+    d.array(2, |d| {
+        match field {
+            0 => timeline = d.u32()?,
+            _ => below = d.u64()?,
+        }
+        field += 1;
+        Ok(())
+    })?;
+    if field == 2 && timeline > 0 { Ok((timeline, below)) } else { Err(missing("timeline of a trim")) }
 }
 
 impl Hold {

@@ -24,6 +24,8 @@ pub const HORIZON: &str = "gc/horizon/";
 pub const REMOVED: &str = "gc/removed/";
 /// Prefix of what takes tombs back.
 pub const UNDONE: &str = "gc/undone/";
+/// Prefix of trims.
+pub const TRIMMED: &str = "gc/trimmed/";
 /// Prefix of tombs.
 pub const TOMBS: &str = "tombs/";
 /// Prefix of holds.
@@ -41,9 +43,9 @@ pub const CLUSTERS: &str = "clusters/";
 pub const STREAMS: &str = "streams/";
 
 /// Every prefix a repository of this version may hold objects under.
-pub const PREFIXES: [&str; 16] = [
-    CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TOMBS, HOLDS,
-    LABELS, ANCHORS, CLUSTERS, STREAMS,
+pub const PREFIXES: [&str; 17] = [
+    CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TRIMMED, TOMBS,
+    HOLDS, LABELS, ANCHORS, CLUSTERS, STREAMS,
 ];
 
 /// The highest number in a name: it has ten digits.
@@ -74,6 +76,8 @@ pub enum ObjectName {
     Removed(ObjectHash),
     /// `gc/undone/<hash>`
     Undone(ObjectHash),
+    /// `gc/trimmed/<hash>`
+    Trimmed(ObjectHash),
     /// `tombs/<snapshot>-<hash>`
     Tomb(SnapshotId, ObjectHash),
     /// `holds/<hash>`
@@ -112,6 +116,7 @@ impl ObjectName {
             Self::Horizon(n, hash) => format!("{HORIZON}{n:010}-{hash}"),
             Self::Removed(hash) => format!("{REMOVED}{hash}"),
             Self::Undone(hash) => format!("{UNDONE}{hash}"),
+            Self::Trimmed(hash) => format!("{TRIMMED}{hash}"),
             Self::Tomb(snapshot, hash) => format!("{TOMBS}{snapshot}-{hash}"),
             Self::Hold(hash) => format!("{HOLDS}{hash}"),
             Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
@@ -182,6 +187,7 @@ impl ObjectName {
             "condemned" => name.parse().ok().map(Self::Condemned),
             "removed" => name.parse().ok().map(Self::Removed),
             "undone" => name.parse().ok().map(Self::Undone),
+            "trimmed" => name.parse().ok().map(Self::Trimmed),
             "horizon" => {
                 let (n, hash) = numbered(name)?;
                 Some(Self::Horizon(n, hash.parse().ok()?))
@@ -209,6 +215,7 @@ impl ObjectName {
             | Self::Horizon(_, hash)
             | Self::Removed(hash)
             | Self::Undone(hash)
+            | Self::Trimmed(hash)
             | Self::Tomb(_, hash)
             | Self::Hold(hash)
             | Self::Labels(_, hash)
@@ -249,6 +256,7 @@ mod tests {
             ObjectName::Horizon(12, hash),
             ObjectName::Removed(hash),
             ObjectName::Undone(hash),
+            ObjectName::Trimmed(hash),
             ObjectName::Tomb(hash.into(), hash),
             ObjectName::Hold(hash),
             ObjectName::Labels(hash.into(), hash),

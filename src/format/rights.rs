@@ -40,19 +40,27 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::HORIZON, MAINTAINERS, MAINTAINERS),
     rights(layout::REMOVED, MAINTAINERS, MAINTAINERS),
     rights(layout::UNDONE, MAINTAINERS, MAINTAINERS),
+    rights(layout::TRIMMED, MAINTAINERS, MAINTAINERS),
     rights(layout::TOMBS, MAINTAINERS, MAINTAINERS),
     rights(layout::HOLDS, MAINTAINERS, MAINTAINERS),
     rights(layout::LABELS, MAINTAINERS, MAINTAINERS),
     rights(layout::ANCHORS, SIGNERS, NOBODY),
     rights(layout::CLUSTERS, WRITERS, NOBODY),
-    rights(layout::STREAMS, WRITERS, NOBODY),
+    rights(layout::STREAMS, WRITERS, MAINTAINERS),
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
 ];
 
 /// Below these prefixes lies what a snapshot depends on: in a store with locks, who makes one locks that anew. A lock only ever
 /// lengthens, so this is no right to change anything.
-pub const LOCKED_ANEW: [&str; 6] =
-    [layout::CONFIG, layout::KEYS, layout::WRITERS, layout::PACKS, layout::INDEX, layout::SNAPSHOTS];
+pub const LOCKED_ANEW: [&str; 7] = [
+    layout::CONFIG,
+    layout::KEYS,
+    layout::WRITERS,
+    layout::PACKS,
+    layout::INDEX,
+    layout::SNAPSHOTS,
+    layout::STREAMS,
+];
 
 /// The prefixes below which this role stores objects.
 pub fn put_by(role: Role) -> impl Iterator<Item = &'static str> {

@@ -3,17 +3,22 @@
 //! A listing says when an object was stored, and so when its lock ends at the earliest. Which one is the first is found by
 //! asking for those that could be it, and for no others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
 use super::gc::reach::{Broken, Live, Reach};
 use super::snapshots::{SnapshotFilter, SnapshotInfo, list};
 use crate::clock::{Timestamp, later};
+use crate::database::lsn::segments;
 use crate::error::Error;
 use crate::format::layout::ObjectName;
+use crate::format::log::{LogFile, LogName, SegmentName};
+use crate::format::postgres::PostgresBackup;
 use crate::id::{PackId, SnapshotId};
+use crate::postgres::Lsn;
 use crate::repo::{Locked, Repository};
+use crate::store::{Key, StoreError};
 
 /// Most objects that are asked for.
 const ASKED_MAX: usize = 4096;
@@ -59,7 +64,8 @@ pub(super) struct Needed {
     pub(super) broken: Broken,
 }
 
-/// The objects that snapshots need: they themselves, packs, index objects, and what the repository is opened with.
+/// The objects that snapshots need: they themselves, packs, index objects, of base backups their own log, and what the repository is
+/// opened with.
 pub(super) async fn needed(repo: &Repository, snapshots: &[&SnapshotInfo]) -> Result<Needed, Error> {
     let index = repo.load_index().await?;
     let mut reach = Reach::new(repo, index.view.clone(), Live::new(index.view.clone()))?;
@@ -78,7 +84,43 @@ pub(super) async fn needed(repo: &Repository, snapshots: &[&SnapshotInfo]) -> Re
         }
     }
     let ids: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
-    Ok(Needed { objects: repo.locked(&packs, &ids).await?, broken })
+    let mut objects = repo.locked(&packs, &ids).await?;
+    objects.extend(logs(repo, snapshots).await?);
+    Ok(Needed { objects, broken })
+}
+
+/// The files of logs without which base backups among these cannot be opened, none twice: their own segments, and the histories of
+/// timelines.
+async fn logs(repo: &Repository, snapshots: &[&SnapshotInfo]) -> Result<Vec<Locked>, Error> {
+    let Some(lock) = repo.store().lock() else { return Ok(Vec::new()) };
+    let mut found = BTreeMap::new();
+    for base in snapshots.iter().filter_map(|info| info.snapshot.postgres.as_ref()) {
+        for prefix in [
+            LogName::timelines_prefix(base.cluster, base.history),
+            LogName::timeline_prefix(base.cluster, base.history, base.timeline),
+        ] {
+            for listed in
+                repo.list_logs(&prefix).await?.into_iter().filter(|listed| is_own(base, listed.name.file))
+            {
+                let key = Key::new(ObjectName::Log(listed.name).key()).map_err(StoreError::from)?;
+                found.insert(key, later(listed.stored, lock.period()));
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(key, end)| Locked { key, end }).collect())
+}
+
+fn is_own(base: &PostgresBackup, file: LogFile) -> bool {
+    let size = base.segment_size;
+    let number = |name: SegmentName| Some(name.start(size)? / u64::from(size.max(1)));
+    match file {
+        LogFile::Segment(name) => {
+            let own = segments(Lsn(base.start), Lsn(base.stop), size);
+            name.timeline == base.timeline && number(name).is_some_and(|number| own.contains(&number))
+        }
+        LogFile::History(_) => true,
+        LogFile::Partial(_) | LogFile::Backup(..) => false,
+    }
 }
 
 /// The first end of these locks, and whether it is known: those that could be the first are asked for, the earliest first.
@@ -107,8 +149,9 @@ async fn first_end(repo: &Repository, mut locked: Vec<Locked>) -> Result<(Option
 pub(super) fn may_go(name: Option<ObjectName>, removed: &HashSet<SnapshotId>) -> bool {
     match name {
         Some(ObjectName::Snapshot(_, _, id) | ObjectName::Confirmation(_, _, id)) => removed.contains(&id),
+        // That of a base backup that is missing tells nobody that it was meant to go.
+        Some(ObjectName::Log(_)) | None => false,
         Some(_) => true,
-        None => false,
     }
 }
 
@@ -126,5 +169,32 @@ mod tests {
         assert!(!may_go(Some(ObjectName::Confirmation(writer, 1, id)), &HashSet::new()));
         assert!(may_go(Some(ObjectName::Pack(ObjectHash::new([1; 32]).into())), &HashSet::new()));
         assert!(!may_go(None, &HashSet::new()));
+    }
+
+    #[test]
+    fn a_base_backup_needs_its_own_segments_and_all_histories() {
+        let size = 1 << 20;
+        let base = PostgresBackup {
+            cluster: crate::id::ClusterId::new([1; 16]),
+            history: 1,
+            system: 7,
+            version: 150_000,
+            segment_size: size,
+            timeline: 2,
+            start: (4 << 20) + 40,
+            stop: 6 << 20,
+            started: 1,
+            stopped: 2,
+            complete: true,
+            checksums: true,
+            wrong_pages: 0,
+            settings: Vec::new(),
+            tablespaces: Vec::new(),
+        };
+        let segment = |timeline, number: u64| SegmentName::at(timeline, number << 20, size);
+        let own = |number| is_own(&base, LogFile::Segment(segment(2, number)));
+        assert_eq!([3, 4, 5, 6].map(own), [false, true, true, false]);
+        assert!(!is_own(&base, LogFile::Segment(segment(1, 4))));
+        assert!(is_own(&base, LogFile::History(3)) && !is_own(&base, LogFile::Partial(segment(2, 4))));
     }
 }

@@ -75,6 +75,8 @@ pub enum Task {
     ShowLogs,
     /// `postgres allow`.
     AllowWriter,
+    /// `postgres check`: a key that cannot open snapshots tells nothing of base backups.
+    CheckServer,
 }
 
 /// What a task needs.
@@ -89,7 +91,7 @@ struct Needs {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Backup,
         Self::Snapshots,
         Self::Status,
@@ -120,6 +122,7 @@ impl Task {
         Self::ReadLog,
         Self::ShowLogs,
         Self::AllowWriter,
+        Self::CheckServer,
     ];
 
     /// The table.
@@ -155,6 +158,7 @@ impl Task {
             Self::ArchiveLog => ("archive a database's log", &[Dedup, Index, Writer], false),
             Self::ReadLog => ("read a database's log", &[Dedup, Index, Metadata, Data], false),
             Self::ShowLogs => ("show the logs of databases", &[Index, Metadata], false),
+            Self::CheckServer => ("check a server's archive", &[Index], false),
             Self::AllowWriter => ("let a writer archive a database's log", &[Index, Writer], true),
         };
         Needs { name, parts, removes }
@@ -215,15 +219,29 @@ mod tests {
     fn the_table_gives_each_role_what_it_is_for_and_no_more() {
         let of = |role| Task::ALL.into_iter().filter(|task| task.is_for(role)).collect::<Vec<_>>();
         use Task::{
-            AddReader, AllowWriter, Anchor, ArchiveLog, Backup, Forget, Hold, JudgeSnapshots, ListHolds,
-            ListWriters, Look, OwnKey, Prune, ReadLog, Restore, ShowLogs, Snapshots, Stats, Status, Tag,
-            Undelete, Verify, VerifyData, Why,
+            AddReader, AllowWriter, Anchor, ArchiveLog, Backup, CheckServer, Forget, Hold, JudgeSnapshots,
+            ListHolds, ListWriters, Look, OwnKey, Prune, ReadLog, Restore, ShowLogs, Snapshots, Stats,
+            Status, Tag, Undelete, Verify, VerifyData, Why,
         };
         assert_eq!(
             of(Role::Writer),
-            [Backup, Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters, ArchiveLog]
+            [
+                Backup,
+                Snapshots,
+                Status,
+                ListHolds,
+                Verify,
+                OwnKey,
+                Anchor,
+                ListWriters,
+                ArchiveLog,
+                CheckServer
+            ]
         );
-        assert_eq!(of(Role::Verifier), [Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters]);
+        assert_eq!(
+            of(Role::Verifier),
+            [Snapshots, Status, ListHolds, Verify, OwnKey, Anchor, ListWriters, CheckServer]
+        );
         assert_eq!(
             of(Role::Maintainer),
             [
@@ -242,7 +260,8 @@ mod tests {
                 Anchor,
                 ListWriters,
                 ShowLogs,
-                AllowWriter
+                AllowWriter,
+                CheckServer
             ]
         );
         assert_eq!(
@@ -262,7 +281,8 @@ mod tests {
                 AddReader,
                 ListWriters,
                 ReadLog,
-                ShowLogs
+                ShowLogs,
+                CheckServer
             ]
         );
         assert_eq!(of(Role::Admin), Task::ALL);

@@ -19,7 +19,7 @@ use super::open::Repository;
 use crate::clock::{Timestamp, later};
 use crate::crypto::object_hash;
 use crate::event::Event;
-use crate::format::layout::ObjectName;
+use crate::format::layout::{self, ObjectName};
 use crate::format::rights::LOCKED_ANEW;
 use crate::id::{ObjectHash, PackId, SnapshotId};
 use crate::random::random_array;
@@ -110,7 +110,8 @@ impl Repository {
         let Some(lock) = self.store.lock() else { return Ok(Vec::new()) };
         let notes = LockNotes::load(self);
         let mut found = Vec::new();
-        for room in LOCKED_ANEW {
+        // Logs are many, and only base backups need some of them: whoever asks for those adds them.
+        for room in LOCKED_ANEW.into_iter().filter(|room| *room != layout::STREAMS) {
             for object in self.store.list(room).await? {
                 let is_needed = ObjectName::parse(object.key.as_str()).is_some_and(|name| match name {
                     ObjectName::Pack(pack) => packs.contains(&pack),

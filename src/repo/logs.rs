@@ -5,7 +5,7 @@
 //! was opened again and compared. What is read of one is checked from its signature to the keyed hash of its content.
 //!
 //! # Must not
-//! Delete anything: nobody deletes logs in this version.
+//! Delete anything: only a collector does, and only what [`super::trims`] names.
 
 use bytes::Bytes;
 

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::ObjectKind;
-use crate::format::gc::{Condemnation, Hold, Horizon, Nonce, Removal, Tomb, TombReason, Undo};
+use crate::format::gc::{Condemnation, Hold, Horizon, Nonce, Removal, Tomb, TombReason, Trim, Undo};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
@@ -107,10 +107,11 @@ macro_rules! said {
         }
     )*};
 }
-said!(Condemnation => Condemnation, Horizon => Horizon, Tomb => Tomb, Undo => Undo, Removal => Removal, Hold => Hold);
+said!(Condemnation => Condemnation, Horizon => Horizon, Tomb => Tomb, Undo => Undo, Removal => Removal, Hold => Hold,
+    Trim => Trim);
 
 /// Fails if one of these objects could not be read as it was written.
-fn refuse_damage(problems: Vec<Problem>) -> Result<(), RepoError> {
+pub(super) fn refuse_damage(problems: Vec<Problem>) -> Result<(), RepoError> {
     match problems.into_iter().find(Problem::is_damage) {
         Some(problem) => Err(problem.error),
         None => Ok(()),
@@ -150,6 +151,7 @@ impl Repository {
             ObjectName::Removed(_) => self.read_said::<Removal>(name).await.map(drop),
             ObjectName::Undone(_) => self.read_said::<Undo>(name).await.map(drop),
             ObjectName::Hold(_) => self.read_said::<Hold>(name).await.map(drop),
+            ObjectName::Trimmed(_) => self.read_said::<Trim>(name).await.map(drop),
             ObjectName::Tomb(snapshot, _) => {
                 let said: Tomb = self.read_said(name).await?;
                 (said.snapshot == snapshot).then_some(()).ok_or(RepoError::BadSignature { key: name.key() })
@@ -161,7 +163,7 @@ impl Repository {
     }
 
     /// All values of one kind below `prefix`, with their names and times. One that is gone since it was listed is left out.
-    async fn all_said<T: Said>(
+    pub(super) async fn all_said<T: Said>(
         &self,
         prefix: &str,
         problems: &mut Vec<Problem>,

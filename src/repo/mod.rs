@@ -48,6 +48,7 @@ mod seen_config;
 mod slots;
 mod snapshots;
 mod tree_cache;
+mod trims;
 
 pub use access::Task;
 pub use clusters::StoredCluster;
@@ -80,3 +81,4 @@ pub use seen::SeenSnapshots;
 pub use slots::{OpenedSlot, SlotError, SlotList, StoredSlot, check_label};
 pub use snapshots::{Listed, StoredSnapshot};
 pub use tree_cache::TreeCache;
+pub use trims::{StoredTrim, trimmed};

@@ -20,8 +20,8 @@ use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
 use crate::id::{ObjectHash, SnapshotId};
 
-/// How often removals are listed until none goes away that was listed, and until nothing is missed.
-const LOOKS: usize = 4;
+/// How often removals, or trims, are listed until none goes away that was listed, and until nothing is missed.
+pub(super) const LOOKS: usize = 4;
 
 /// A removal as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::crypto::name_hash;
 use crate::crypto::sign::SigningKey;
 use crate::format::config::{ACCEPTED_MAX, Authority, Standing, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
-use crate::format::gc::{Hold, Removal, Tomb, Undo};
+use crate::format::gc::{Hold, Removal, Tomb, Trim, Undo};
 use crate::format::layout::{self, ObjectName};
 use crate::format::signed::signed_message;
 use crate::id::{NameHash, WriterId};
@@ -214,7 +214,14 @@ impl Repository {
         }
         let mut shared = vec![(layout::ANCHORS, false), (layout::CLUSTERS, false), (layout::LABELS, true)];
         if authority == Authority::Maintainer {
-            let marks = [layout::CONDEMNED, layout::HORIZON, layout::REMOVED, layout::UNDONE, layout::HOLDS];
+            let marks = [
+                layout::CONDEMNED,
+                layout::HORIZON,
+                layout::REMOVED,
+                layout::UNDONE,
+                layout::TRIMMED,
+                layout::HOLDS,
+            ];
             shared.extend(marks.map(|prefix| (prefix, false)));
             shared.push((layout::TOMBS, true));
         }
@@ -258,6 +265,7 @@ impl Repository {
             ObjectName::Undone(_) => self.read_said::<Undo>(name).await?.author,
             ObjectName::Hold(_) => self.read_said::<Hold>(name).await?.author,
             ObjectName::Tomb(..) => self.read_said::<Tomb>(name).await?.author,
+            ObjectName::Trimmed(_) => self.read_said::<Trim>(name).await?.author,
             _ => return Ok(None),
         }))
     }

@@ -91,6 +91,8 @@ pub enum Reason {
     InFuture,
     /// The policy has no rules.
     NoPolicy,
+    /// A database cluster could not be brought back without it to a time that it can be brought back to now.
+    Recovery,
     /// It has these tags.
     Tags(TagList),
     /// A rule by time keeps it.
@@ -120,6 +122,7 @@ impl fmt::Display for Reason {
             Self::ClockDiffers { .. } => f.write_str("clock differs"),
             Self::InFuture => f.write_str("in the future"),
             Self::NoPolicy => f.write_str("no policy"),
+            Self::Recovery => f.write_str("recovery begins with it"),
             Self::Tags(list) if *list == TagList::default() => f.write_str("no tags"),
             Self::Tags(list) => write!(f, "tags {list}"),
             Self::Rule { rule, bucket, oldest } => {

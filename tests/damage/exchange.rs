@@ -117,6 +117,7 @@ fn names(story: &Story, hash: ObjectHash) -> Vec<ObjectName> {
         ObjectName::Condemned(hash),
         ObjectName::Removed(hash),
         ObjectName::Undone(hash),
+        ObjectName::Trimmed(hash),
         ObjectName::Hold(hash),
         ObjectName::Anchor(hash),
     ];
@@ -190,6 +191,7 @@ fn with_hash(name: ObjectName, hash: ObjectHash) -> ObjectName {
         ObjectName::Horizon(number, _) => ObjectName::Horizon(number, hash),
         ObjectName::Removed(_) => ObjectName::Removed(hash),
         ObjectName::Undone(_) => ObjectName::Undone(hash),
+        ObjectName::Trimmed(_) => ObjectName::Trimmed(hash),
         ObjectName::Tomb(snapshot, _) => ObjectName::Tomb(snapshot, hash),
         ObjectName::Hold(_) => ObjectName::Hold(hash),
         ObjectName::Labels(snapshot, _) => ObjectName::Labels(snapshot, hash),

@@ -10,7 +10,7 @@ use lifeboat::chunk::ChunkParams;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::format::gc::TombReason;
-use lifeboat::id::{PackId, SnapshotId};
+use lifeboat::id::{ClusterId, PackId, SnapshotId};
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
 use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
@@ -137,6 +137,7 @@ async fn collected(repo: &Repository) {
     repo.put_undo(vec![tomb]).await.unwrap();
     repo.put_removal(vec![id]).await.unwrap();
     repo.put_hold(vec![id], None).await.unwrap();
+    repo.put_trim((ClusterId::new([0xcc; 16]), 1), vec![(1, 1 << 24)]).await.unwrap();
     let listed = repo.list_snapshots().await.unwrap()[0];
     repo.put_labels(&listed, (0, vec!["after=all".into()])).await.unwrap();
 }

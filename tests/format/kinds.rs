@@ -9,7 +9,7 @@ use lifeboat::format::config::{Config, WriterEntry};
 use lifeboat::format::content::ListPage;
 use lifeboat::format::datakey::SealedDataKey;
 use lifeboat::format::envelope::{ObjectKind, Preamble};
-use lifeboat::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Undo};
+use lifeboat::format::gc::{Condemnation, Hold, Horizon, Removal, Tomb, Trim, Undo};
 use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode_records};
 use lifeboat::format::keyslot::{KeySlot, SlotNote};
 use lifeboat::format::labels::{Labels, LabelsObject};
@@ -55,6 +55,7 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("undo", |b, _| outcome(Undo::decode(b), Undo::encode)),
     ("removal", |b, _| outcome(Removal::decode(b), Removal::encode)),
     ("hold", |b, _| outcome(Hold::decode(b), Hold::encode)),
+    ("trim", |b, _| outcome(Trim::decode(b), Trim::encode)),
     ("anchor", |b, _| outcome(Anchor::decode(b), Anchor::encode)),
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),

@@ -73,6 +73,7 @@ def names():
         "pack": f"packs/ab/{h}", "index": f"index/{w}/{h}", "snapshot": f"snapshots/{w}/9999999999-{h}",
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
         "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
+        "trimmed": f"gc/trimmed/{h}",
         "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}",
         "cluster": f"clusters/{w}/0000000002-{h}",
         "segment": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
@@ -100,7 +101,8 @@ def names():
            f"streams/{w}/0000000001/00000000/00000002/00000000000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/history/0000000A.history-{w}-{h}",
-           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}"]
+           f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}",
+           f"gc/trimmed/{h[2:]}", f"gc/trimmed/x{h}", f"gc/trimmed/{h}-{h}", f"gc/trimmed/{w}/{h}"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -110,7 +112,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 18 is not listed", preamble(18), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 19 is not listed", preamble(19), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -328,6 +330,7 @@ def collections():
         "undo": ("two", "of two tombs", {0: me, 1: two}),
         "removal": ("two", "of two snapshots", {0: me, 1: two, 2: nonce}),
         "hold": ("until", "with an end", {0: me, 1: two, 2: nonce, 3: 1_800_000_000_000_000_000}),
+        "trim": ("two", "of two timelines", {0: me, 1: rep(6, 16), 2: 1, 3: [[1, 0x300_0000], [3, 0x500_0000]], 4: nonce}),
     }
     for kind, (name, what, fields) in good.items():
         vector(kind, name, what, cbor(fields))
@@ -343,6 +346,13 @@ def collections():
             vector(kind, "bad-bomb", "a long list", bomb, value(11, "length of a list"))
             vector(kind, "bad-item", "a short item", cbor({**fields, 1: [rep(1, 31)]}), value(11, "length of a field"))
     vector("hold", "for-ever", "without an end", cbor({0: me, 1: two, 2: nonce}))
+    trim = good["trim"][2]
+    bomb = b"\xa1\x03\x9a" + (65_537).to_bytes(4, "big")
+    vector("trim", "bad-bomb", "a long list", bomb, value(11, "length of a list"))
+    for name, below, error in [
+        ("none", [[0, 1]], "timeline of a trim"), ("short", [[1]], "timeline of a trim"), ("order", [[2, 1], [1, 1]], "trim"),
+    ]:
+        vector("trim", f"bad-{name}", "timelines that section 11 does not allow", cbor({**trim, 3: below}), value(11, error))
     removal = {0: me, 1: two, 2: nonce, 3: [rep(3, 32)]}
     vector("removal", "list", "in the place of another one", cbor(removal))
     bomb = b"\xa1\x03\x9a" + (50_001).to_bytes(4, "big")

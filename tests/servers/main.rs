@@ -70,6 +70,20 @@ fn a_base_backup_of_postgresql_is_whole_or_none() {
 }
 
 #[test]
+fn the_log_of_postgresql_goes_with_its_base_backups() {
+    if !skipped() {
+        postgres_backup::log_goes_with_its_backups();
+    }
+}
+
+#[test]
+fn a_postgresql_is_checked() {
+    if !skipped() {
+        postgres_backup::is_checked();
+    }
+}
+
+#[test]
 fn the_page_about_postgresql_holds() {
     if !skipped() {
         postgres::the_page_holds();

@@ -253,3 +253,129 @@ fn wrong_page(world: &World) {
     assert_eq!(done["postgres"]["wrong"][0]["file"], file);
     assert_eq!(done["postgres"]["state"], "complete");
 }
+
+/// Names of the archived segments.
+fn archived(world: &World) -> Vec<String> {
+    let names = world.segments("repo").into_iter();
+    names.map(|path| path.file_name().unwrap().to_str().unwrap()[..24].to_owned()).collect()
+}
+
+/// What no base backup needs goes, what one needs stays, and a server that asks for what is gone does not take it for the end.
+pub(crate) fn log_goes_with_its_backups() {
+    let world = served();
+    let more = |mark: &str| {
+        world.sql(&format!("insert into marks values ('{mark}')"));
+        world.sql("select pg_switch_wal()");
+    };
+    more("b");
+    let first = backup(&world, &[], 0);
+    more("c");
+    more("d");
+    let second = backup(&world, &[], 0);
+    more("e");
+    world.stop("data");
+    let before = archived(&world);
+    let prune = |more: &[&str]| {
+        let fixed = ["-r", "repo", "--json", "prune", "--grace", "0s", "--force", "-y"];
+        let output = world.run("./lifeboat", &[&fixed, more].concat());
+        ends(&output, 0)
+    };
+    let waiting = world.good("./lifeboat", &["-r", "repo", "--json", "prune"]);
+    let waiting: Value = serde_json::from_str(waiting.lines().last().unwrap()).unwrap();
+    assert_eq!(waiting["logs"]["files_deleted"], 0);
+    assert!(waiting["logs"]["files_condemned"].as_u64().unwrap() > 0, "{waiting}");
+    assert_eq!(archived(&world), before, "the grace is not over");
+    let gone = prune(&[]);
+    assert!(gone["logs"]["files_deleted"].as_u64().unwrap() > 0, "{gone}");
+    let left = archived(&world);
+    assert!(before.ends_with(&left) && left.len() < before.len(), "{before:?} {left:?}");
+    world.good("./lifeboat", &["-r", "repo", "postgres", "verify"]);
+    let asked = world.run("./lifeboat", &["-r", "repo", "postgres", "archive-get", &before[0], "target"]);
+    assert_eq!(asked.status.code(), Some(200), "{}", String::from_utf8_lossy(&asked.stderr));
+    let promote = ["--target-action", "promote"];
+    assert_eq!(marks(&world, "all", &["--target", "latest"]), "a,b,c,d,e", "from the second");
+    let verified = world.good("./lifeboat", &["-r", "repo", "--json", "postgres", "verify"]);
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!(
+        (verified["gaps"].as_array().unwrap().len(), verified["removed"].as_array().unwrap().len()),
+        (0, 0)
+    );
+    let id = first["snapshot"].as_str().unwrap();
+    let to = [&["--target", "immediate", "--snapshot", id][..], &promote].concat();
+    assert_eq!(marks(&world, "first", &to), "a,b");
+    assert_eq!(marks(&world, "again", &["--target", "latest"]), "a,b,c,d,e");
+    forgets(&world, (id, second["snapshot"].as_str().unwrap()));
+}
+
+/// Who forgets base backups is told what that takes away, and refused what is to be kept.
+fn forgets(world: &World, (first, second): (&str, &str)) {
+    let fixed = ["-r", "repo", "--json", "forget"];
+    let run = |more: &[&str]| world.run("./lifeboat", &[&fixed, more].concat());
+    let dry = String::from_utf8(run(&[first, "--dry-run"]).stdout).unwrap();
+    let shown = dry.lines().find(|line| line.contains("\"recovery\"")).expect("what can be recovered");
+    let shown: Value = serde_json::from_str(shown).unwrap();
+    let from = |when: &str| match shown[when].as_array().unwrap().as_slice() {
+        [range] => range["from"].as_str().unwrap().to_owned(),
+        _ => panic!("{shown}"),
+    };
+    assert!(from("before") < from("after"), "{shown}");
+    assert_eq!(run(&[first, "--keep-recovery", "30d"]).status.code(), Some(7));
+    assert_eq!(run(&["--keep-last", "1", "--keep-recovery", "30d"]).status.code(), Some(0));
+    assert_eq!(run(&[first, "--keep-recovery", "30d", "--allow-shorter-recovery"]).status.code(), Some(0));
+    assert_eq!(run(&[second, "--keep-recovery", "30d"]).status.code(), Some(7));
+    let left = world.good("./lifeboat", &["-r", "repo", "snapshots", "--json"]);
+    assert!(left.contains(second), "{left}");
+}
+
+/// What a check says of a server that archives, of one whose archive is silent, and of one that archives elsewhere.
+pub(crate) fn is_checked() {
+    let world = served();
+    let dir = world.dir.path().display().to_string();
+    let check = |role: &str, more: &[&str]| {
+        let fixed =
+            ["-r", "repo", "--json", "postgres", "check", "main", "--pg-host", &dir, "--pg-user", role];
+        let output = world.run("./lifeboat", &[&fixed, more].concat());
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{said}"));
+        let missed = found["points"].as_array().unwrap().iter().filter(|point| point["verdict"] == "missed");
+        let names: Vec<String> = missed.map(|point| point["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(output.status.code(), Some(if names.is_empty() { 0 } else { 5 }), "{found}");
+        (names, found)
+    };
+    world.sql("select pg_switch_wal()");
+    let first = (0..300).any(|_| {
+        pause();
+        world.sql("select last_archived_wal is not null from pg_stat_archiver") == "t"
+    });
+    assert!(first, "{}", world.log("data"));
+    assert_eq!(check("keeper", &[]).0, ["base"], "there is none");
+    backup(&world, &[], 0);
+    let (missed, found) = check("keeper", &[]);
+    assert!(missed.is_empty(), "{found}");
+    assert_eq!((found["good"].clone(), found["gaps"].clone()), (true.into(), 0.into()));
+    assert!(found["newest_base_seconds"].is_u64() && found["last_archived"].is_string(), "{found}");
+    assert_eq!(check("keeper", &["--max-age", "0s"]).0, ["base"]);
+    assert_eq!(check("keeper", &["--archive-test"]).0, ["archive_test"], "it may not switch");
+    world.sql("insert into marks values ('w')");
+    assert!(check("postgres", &["--archive-test=60s"]).0.is_empty());
+    fs::write(world.path("limit"), "0").unwrap();
+    let failed = world.sql("select failed_count from pg_stat_archiver");
+    for mark in ["x", "y", "z"] {
+        world.sql(&format!("insert into marks values ('{mark}')"));
+        world.sql("select pg_switch_wal()");
+    }
+    let fails = (0..600).any(|_| {
+        pause();
+        world.sql("select failed_count from pg_stat_archiver") != failed
+    });
+    assert!(fails, "{}", world.log("data"));
+    let (missed, found) = check("postgres", &["--max-lag", "1", "--archive-test=1s"]);
+    assert_eq!(missed, ["archiver", "lag", "archive_test"], "{found}");
+    assert!(found["lag_segments"].as_u64().unwrap() >= 3, "{found}");
+    // What the server says it archived is not there.
+    fs::remove_file(world.segments("repo").pop().unwrap()).unwrap();
+    assert!(check("postgres", &["--max-lag", "99"]).0.contains(&"reached".to_owned()));
+    fs::remove_file(world.path("limit")).unwrap();
+    world.stop("data");
+}

@@ -104,6 +104,7 @@ fn lines(task: Task) -> Vec<Line> {
         ],
         Task::ShowLogs => vec![line("postgres info")],
         Task::AllowWriter => vec![ends(End::Fails, "postgres allow main {writer}")],
+        Task::CheckServer => vec![ends(End::Fails, "postgres check main --pg-host {place}")],
     }
 }
 

@@ -1,4 +1,4 @@
-//! `postgres backup` as typed.
+//! `postgres backup` and `postgres check` as typed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,4 +61,27 @@ pub(crate) struct BaseBackupArgs {
     /// How hard to compress, 1 to 22
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub(crate) level: i32,
+}
+
+/// `postgres check`.
+#[derive(Debug, Args)]
+pub(crate) struct ServerCheckArgs {
+    /// What the cluster is called in the repository
+    #[arg(value_name = "CLUSTER", value_parser = word)]
+    pub(crate) cluster: String,
+
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+
+    /// Let the server end its segment, and wait for it to come into the archive, up to this long; 60s if no time is given
+    #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1, default_missing_value = "60s", require_equals = true)]
+    pub(crate) archive_test: Option<Duration>,
+
+    /// How many segments may be ended and not be in the archive
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) max_lag: u64,
+
+    /// How old the newest base backup may be, such as 26h or 8d [default: as old as it is]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
 }

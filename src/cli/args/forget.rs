@@ -1,5 +1,7 @@
 //! `forget`, `undelete`, `hold` and `tag` as typed.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use lifeboat::ops::hold::Until;
 use lifeboat::ops::snapshots::parse_time;
@@ -7,6 +9,7 @@ use lifeboat::retention::{Every, Limit, Period, Policy, TagList};
 
 use super::SelectArgs;
 use super::backup::word;
+use super::global::duration;
 
 /// `forget`.
 #[derive(Debug, Args)]
@@ -28,6 +31,14 @@ pub(crate) struct ForgetArgs {
     /// Forget even the last confirmed snapshot of a job
     #[arg(long)]
     pub(crate) allow_empty: bool,
+
+    /// Of databases keep the base backups that lead to any time within this that can be reached now, such as 30d; one that is named is refused then
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) keep_recovery: Option<Duration>,
+
+    /// Forget base backups also if less can be recovered then than --keep-recovery says, or nothing
+    #[arg(long)]
+    pub(crate) allow_shorter_recovery: bool,
 
     /// Then collect, as `prune` without options does
     #[arg(long)]

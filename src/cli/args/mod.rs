@@ -24,7 +24,7 @@ mod trust;
 mod verbs;
 
 pub(crate) use backup::{BackupArgs, Server};
-pub(crate) use base::{BaseBackupArgs, ConnectArgs};
+pub(crate) use base::{BaseBackupArgs, ConnectArgs, ServerCheckArgs};
 pub(crate) use base_restore::{ActionArg, BaseRestoreArgs, EndArg, TimelineArg};
 pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::base::BaseBackupArgs;
+use super::base::{BaseBackupArgs, ServerCheckArgs};
 use super::base_restore::BaseRestoreArgs;
 
 /// `postgres`.
@@ -40,6 +40,8 @@ pub(crate) enum PostgresVerb {
     /// Exit codes are PostgreSQL's: 0 the file is there, 1 there is no such file and nothing shows that there ever was one,
     /// 200 everything else, so that a server never takes a failure for the end of the log.
     ArchiveGet(ArchiveGetArgs),
+    /// Check, on the server's machine, that its archive works and that it could be brought back; for a monitor
+    Check(ServerCheckArgs),
     /// Show what is archived of each cluster, which times it covers, and where something is missing
     Info(ClusterArgs),
     /// Open every archived segment and go through its records, from each to the next

@@ -1,4 +1,4 @@
-//! `postgres backup`: a base backup of a running server.
+//! `postgres backup`: a base backup of a running server. `postgres check`: whether it archives as it should.
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use lifeboat::class::Class;
 use lifeboat::database::connection::ConnectOptions;
 use lifeboat::database::{PgError, passfile};
 use lifeboat::error::Error;
-use lifeboat::ops::base::{BaseBackupOptions, base_backup};
+use lifeboat::ops::base::{self, BaseBackupOptions, CheckOptions, base_backup};
 use lifeboat::repo::Task;
 use zeroize::Zeroizing;
 
-use super::super::args::{BaseBackupArgs, ConnectArgs};
+use super::super::args::{BaseBackupArgs, ConnectArgs, ServerCheckArgs};
 use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
 use super::super::paths;
-use super::super::render::{base, sanitize};
+use super::super::render::{base as render, sanitize};
 use super::super::session::Session;
 use super::backup::{host, user};
 use super::default;
@@ -41,21 +41,44 @@ pub(super) async fn backup(session: &mut Session, args: BaseBackupArgs) -> Resul
     session.clear();
     let voice = session.voice();
     if voice.json {
-        session.output.json(&base::backup_json(&done, &options.cluster))?;
+        session.output.json(&render::backup_json(&done, &options.cluster))?;
     } else {
         for page in &done.wrong {
             let file = sanitize::path(&page.file);
             session.say_always(&format!("error: {file}: the checksum of page {} is wrong", page.page));
         }
         if !done.lacking.is_empty() {
-            session.say_always(&base::waiting(&done.lacking));
+            session.say_always(&render::waiting(&done.lacking));
         }
         if !voice.quiet {
-            session.output.text(&base::backup_text(&done, &options.cluster))?;
+            session.output.text(&render::backup_text(&done, &options.cluster))?;
         }
     }
     let partial = done.backup.failed > 0 || done.postgres.wrong_pages > 0 || !done.postgres.complete;
     Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
+}
+
+pub(super) async fn check(session: &mut Session, args: ServerCheckArgs) -> Result<Exit, CliError> {
+    let connect = connect(args.connect, &session.around)?;
+    let repository = session.repository(Task::CheckServer).await?;
+    let options = CheckOptions {
+        cluster: args.cluster,
+        connect,
+        archive_test: args.archive_test,
+        max_lag: args.max_lag,
+        max_age: args.max_age,
+    };
+    let report = base::check(&repository, &options).await?;
+    session.clear();
+    if session.voice().json {
+        session.output.json(&render::check_json(&report))?;
+    } else {
+        session.output.text(&render::check_line(&report))?;
+        if !session.voice().quiet {
+            session.output.text(&render::check_points(&report))?;
+        }
+    }
+    Ok(if report.is_good() { Exit::Done } else { Exit::Class(Class::Missed) })
 }
 
 /// Where the server is: options count before PostgreSQL's own variables.

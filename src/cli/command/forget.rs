@@ -4,7 +4,8 @@ use jiff::tz::TimeZone;
 use lifeboat::class::Class;
 use lifeboat::format::gc::TombReason;
 use lifeboat::ops::forget::{
-    Fate, ForgetOptions, ForgetPlan, Planned, apply_forget, plan_forget, undelete_until,
+    Fate, ForgetOptions, ForgetPlan, Planned, Recovery, RecoveryRange, apply_forget, plan_forget,
+    undelete_until,
 };
 use lifeboat::ops::gc::{PruneOptions, Share, freed};
 use lifeboat::repo::{Listed, Task};
@@ -29,6 +30,8 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         unconfirmed: args.unconfirmed,
         filter: args.select.filter(&session.directory),
         allow_empty: args.allow_empty,
+        keep_recovery: args.keep_recovery,
+        allow_shorter: args.allow_shorter_recovery,
         dry_run: args.dry_run,
         ..ForgetOptions::new(TimeZone::system())
     };
@@ -54,6 +57,9 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         for (listed, fate) in &plan.unread {
             session.output.json(&unread(listed, fate))?;
         }
+        for recovery in &plan.recovery {
+            session.output.json(&recovery_object(recovery))?;
+        }
         session.output.json(&summary(&plan, freed))?;
     } else if !session.voice().quiet {
         for (group, planned) in &plan.groups {
@@ -62,6 +68,9 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         for (listed, fate) in &plan.unread {
             let (id, why) = (listed.id.short(), why(fate).join(", "));
             session.output.text(&format!("{id} cannot be read: {}, {why}\n\n", verdict(fate)))?;
+        }
+        for recovery in &plan.recovery {
+            session.output.text(&recovery_text(recovery))?;
         }
         session.output.text(&words(&plan, freed))?;
     }
@@ -152,6 +161,45 @@ fn words(plan: &ForgetPlan, freed: Option<Share>) -> String {
         "kept {kept}, forgot {forgotten}: removed by the next prune after {until}; \
          until then `lifeboat undelete SNAPSHOT` takes it back\n"
     )
+}
+
+/// What a cluster can be brought back to, before and after.
+fn recovery_text(recovery: &Recovery) -> String {
+    let range = |range: &RecoveryRange| {
+        let end = range.last_commit.map_or_else(|| range.end.lsn.to_string(), time::local);
+        let gap = if range.gap { ", where a gap is" } else { "" };
+        format!("from {} to {end}{gap}", time::local(range.from))
+    };
+    let all = |ranges: &[RecoveryRange]| match ranges {
+        [] => "to no time".to_owned(),
+        ranges => ranges.iter().map(range).collect::<Vec<_>>().join("; "),
+    };
+    let name = sanitize::line(&recovery.cluster);
+    if recovery.before == recovery.after {
+        return format!("cluster {name} can be brought back {}, and still can\n\n", all(&recovery.before));
+    }
+    let (before, after) = (all(&recovery.before), all(&recovery.after));
+    format!("cluster {name} can be brought back {before}\nand without what is forgotten {after}\n\n")
+}
+
+fn recovery_object(recovery: &Recovery) -> Value {
+    let range = |range: &RecoveryRange| {
+        json!({
+            "history": range.end.history,
+            "timeline": range.end.timeline,
+            "from": time::utc(range.from),
+            "last_commit": range.last_commit.map(time::utc),
+            "end_lsn": range.end.lsn.to_string(),
+            "gap": range.gap,
+        })
+    };
+    let all = |ranges: &[RecoveryRange]| ranges.iter().map(range).collect::<Vec<_>>();
+    json!({
+        "type": "recovery",
+        "cluster": recovery.cluster,
+        "before": all(&recovery.before),
+        "after": all(&recovery.after),
+    })
 }
 
 fn object(group: &Group, planned: &Planned) -> Value {

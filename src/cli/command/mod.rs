@@ -116,6 +116,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
             verb:
                 PostgresVerb::Restore(_)
                 | PostgresVerb::ArchiveGet(_)
+                | PostgresVerb::Check(_)
                 | PostgresVerb::Info(_)
                 | PostgresVerb::Verify(_),
         })

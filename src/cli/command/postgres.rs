@@ -2,6 +2,7 @@
 
 use lifeboat::class::Class;
 use lifeboat::error::TrustError;
+use lifeboat::format::log::SegmentName;
 use lifeboat::ops::anchor::watch;
 use lifeboat::ops::postgres::{
     GetOptions, Got, PushOptions, Pushed, VerifyOptions, VerifySummary, WalCheck, allow, get, info, push,
@@ -30,6 +31,7 @@ pub(super) async fn run(session: &mut Session, args: PostgresArgs) -> Result<Exi
         PostgresVerb::Restore(args) => base_restore::run(session, args).await,
         PostgresVerb::ArchivePush(args) => archive_push(session, args).await,
         PostgresVerb::ArchiveGet(args) => archive_get(session, args).await,
+        PostgresVerb::Check(args) => base::check(session, args).await,
         PostgresVerb::Info(args) => show(session, &args).await,
         PostgresVerb::Verify(args) => check(session, args).await,
         PostgresVerb::Allow(args) => let_in(session, &args).await,
@@ -151,10 +153,10 @@ async fn check(session: &mut Session, args: LogVerifyArgs) -> Result<Exit, CliEr
 
 fn verified_object(found: &VerifySummary) -> serde_json::Value {
     let bad = found.bad.iter().map(|(file, why)| json!({ "file": file.to_string(), "reason": why }));
-    let gaps = found
-        .gaps
-        .iter()
-        .map(|(last, next)| json!({ "after": last.to_string(), "before": next.to_string() }));
+    let pairs = |pairs: &[(SegmentName, SegmentName)]| {
+        let pair = |(last, next): &(SegmentName, SegmentName)| json!({ "after": last.to_string(), "before": next.to_string() });
+        pairs.iter().map(pair).collect::<Vec<_>>()
+    };
     json!({
         "type": "log_verified",
         "cluster": found.cluster,
@@ -164,7 +166,8 @@ fn verified_object(found: &VerifySummary) -> serde_json::Value {
         "first_commit": found.first_commit.map(time::utc),
         "last_commit": found.last_commit.map(time::utc),
         "bad": bad.collect::<Vec<_>>(),
-        "gaps": gaps.collect::<Vec<_>>(),
+        "gaps": pairs(&found.gaps),
+        "removed": pairs(&found.removed),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `prune`: removes what was forgotten, and gives space back.
 
 use lifeboat::class::Class;
-use lifeboat::ops::gc::{Plan, PruneOptions, PruneReport, prune};
+use lifeboat::ops::gc::{LogReport, Plan, PruneOptions, PruneReport, prune};
 use lifeboat::repo::{Repository, Task};
 use lifeboat::units::{ByteSize, Counted};
 use serde_json::json;
@@ -77,6 +77,13 @@ fn object(report: &PruneReport, dry_run: bool) -> serde_json::Value {
         "index_objects_written": report.index_written,
         "packs_left": report.left.iter().map(|(key, why)| json!({"key": key, "reason": why})).collect::<Vec<_>>(),
         "pack_bytes": report.pack_bytes,
+        "logs": {
+            "files_condemned": report.logs.condemned,
+            "bytes_condemned": report.logs.condemned_bytes,
+            "due": report.logs.due.map(|due| time::utc(due.0)),
+            "files_deleted": report.logs.deleted,
+            "bytes_deleted": report.logs.deleted_bytes,
+        },
         "bytes_locked": report.locked_bytes,
         "free_at": report.free_at.map(|time| time::utc(time.0)),
         "bytes_given_back": report.given_back_bytes,
@@ -137,6 +144,9 @@ fn text(report: &PruneReport, dry_run: bool) -> String {
             ByteSize(report.plan.young_bytes)
         ));
     }
+    for text in logs(&report.logs, dry_run) {
+        line(text);
+    }
     line(format!(
         "{} in packs, {} of it not needed",
         ByteSize(report.pack_bytes),
@@ -158,4 +168,23 @@ fn planned(plan: &Plan, dry_run: bool) -> Option<String> {
         ByteSize(plan.moved_bytes),
         plan.requests(),
     ))
+}
+
+fn logs(report: &LogReport, dry_run: bool) -> Vec<String> {
+    let files = |count| Counted(count, "log file");
+    let mut lines = Vec::new();
+    if report.deleted > 0 {
+        let verb = if dry_run { "would be deleted" } else { "deleted" };
+        lines.push(format!("{} {verb}, {}", files(report.deleted), ByteSize(report.deleted_bytes)));
+    }
+    if report.condemned > 0 {
+        let verb = if dry_run { "would be or are condemned" } else { "condemned" };
+        let due = report.due.map_or_else(String::new, |due| format!(" after {}", time::local(due.0)));
+        lines.push(format!(
+            "{} with {} that no base backup needs {verb}; a prune{due} deletes them",
+            files(report.condemned),
+            ByteSize(report.condemned_bytes),
+        ));
+    }
+    lines
 }

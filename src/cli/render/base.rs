@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lifeboat::ops::base::BaseBackupSummary;
 use lifeboat::ops::base::restore::BaseRestoreSummary;
+use lifeboat::ops::base::{BaseBackupSummary, CheckReport, Point, Verdict};
 use lifeboat::postgres::Lsn;
 use serde_json::{Value, json};
 
@@ -125,4 +125,51 @@ pub(crate) fn restore_text(done: &BaseRestoreSummary, directory: &str, dry_run: 
         let _ = writeln!(out, "start PostgreSQL {} on it; it fetches its log by itself", base.major());
     }
     out
+}
+
+/// What a check found, on one line.
+pub(crate) fn check_line(report: &CheckReport) -> String {
+    let missed: Vec<&Point> = report.points.iter().filter(|point| point.verdict == Verdict::Missed).collect();
+    let name = sanitize::line(&report.cluster);
+    if missed.is_empty() {
+        let base = report.newest_base.map_or("not seen".to_owned(), |age| format!("{} old", time::age(age)));
+        return format!("OK cluster {name}: {} segments wait, base backup {base}\n", report.lag);
+    }
+    let texts: Vec<String> = missed.iter().map(|point| sanitize::line(&point.text)).collect();
+    format!("MISSED cluster {name}: {}\n", texts.join("; "))
+}
+
+/// What a check found, a line each.
+pub(crate) fn check_points(report: &CheckReport) -> String {
+    let line = |point: &Point| {
+        format!("{:7} {:16} {}\n", verdict(point.verdict), point.name, sanitize::line(&point.text))
+    };
+    report.points.iter().map(line).collect()
+}
+
+/// What a check found, for a program.
+pub(crate) fn check_json(report: &CheckReport) -> Value {
+    let point =
+        |point: &Point| json!({ "name": point.name, "verdict": verdict(point.verdict), "text": point.text });
+    json!({
+        "type": "postgres_check",
+        "cluster": report.cluster,
+        "good": report.is_good(),
+        "current_lsn": report.current.to_string(),
+        "last_archived": report.last_archived.map(|name| name.to_string()),
+        "lag_segments": report.lag,
+        "lag_seconds": report.lag_seconds,
+        "newest_base_seconds": report.newest_base.map(|age| age.as_secs()),
+        "oldest_base_seconds": report.oldest_base.map(|age| age.as_secs()),
+        "gaps": report.gaps,
+        "points": report.points.iter().map(point).collect::<Vec<_>>(),
+    })
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Note => "note",
+        Verdict::Missed => "missed",
+    }
 }

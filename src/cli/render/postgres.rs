@@ -51,8 +51,13 @@ fn history(info: &HistoryInfo) -> String {
         out.push_str(&table.render());
     }
     for timeline in &info.timelines {
-        for pair in timeline.ranges.windows(2) {
-            out.push_str(&format!("gap after {} and before {}\n", pair[0].range.last, pair[1].range.first));
+        for (at, pair) in timeline.ranges.windows(2).enumerate() {
+            let what =
+                if timeline.gaps.contains(&(at + 1)) { "gap" } else { "removed what no base backup needs" };
+            out.push_str(&format!(
+                "{what} after {} and before {}\n",
+                pair[0].range.last, pair[1].range.first
+            ));
         }
     }
     for file in &info.ambiguous {
@@ -97,6 +102,8 @@ fn timeline_object(info: &TimelineInfo) -> Value {
         "timeline": info.timeline,
         "from_timeline": info.origin.map(|origin| origin.timeline),
         "from_lsn": info.origin.map(|origin| origin.left_at.to_string()),
+        "removed_below_lsn": info.trimmed.map(|at| at.to_string()),
+        "gaps_before_ranges": info.gaps,
         "partial": info.partial.map(|name| name.to_string()),
         "ranges": info.ranges.iter().map(range_object).collect::<Vec<_>>(),
     })
@@ -119,6 +126,9 @@ pub(crate) fn verified(found: &VerifySummary) -> String {
     let mut out = String::new();
     for (file, why) in &found.bad {
         out.push_str(&format!("{file}: {}\n", sanitize::line(why)));
+    }
+    for (last, next) in &found.removed {
+        out.push_str(&format!("removed what no base backup needs after {last} and before {next}\n"));
     }
     for (last, next) in &found.gaps {
         out.push_str(&format!("gap after {last} and before {next}\n"));

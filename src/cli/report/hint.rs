@@ -198,9 +198,15 @@ fn library(error: &Error, context: &Context) -> Option<String> {
     })
 }
 
-/// What to do where a hold is in the way, or none is made.
+/// What to do where a hold or a wish to keep is in the way, or no hold is made.
 fn hold(error: &Error) -> Option<String> {
     Some(match error {
+        Error::RecoveryShortened { .. } => {
+            "see which times those are: --dry-run without --keep-recovery; to forget it all the same: --allow-shorter-recovery".to_owned()
+        }
+        Error::RecoveryUnclear { .. } => {
+            "use a key that reads content, as an admin's; to forget them all the same: --allow-shorter-recovery".to_owned()
+        }
         Error::Held { hold, .. } => {
             format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
         }
@@ -238,6 +244,9 @@ fn log(error: &LogError) -> Option<String> {
         }
         LogError::Gap { .. } => {
             "archive it from where it still is; --allow-gap stops replaying there, and loses what was committed later".to_owned()
+        }
+        LogError::Trimmed { .. } => {
+            "see from where on the log is whole: lifeboat postgres info; a newer base backup needs no more".to_owned()
         }
         LogError::Unreadable { .. } => {
             "see what is damaged: lifeboat postgres verify".to_owned()

@@ -49,6 +49,11 @@ pub(super) trait Subject {
     /// Whether what was read may become a snapshot.
     async fn accept(&self, gathered: &Gathered) -> Result<(), Error>;
 
+    /// Whether everything is still there that the stored snapshot needs besides packs.
+    async fn is_kept(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     /// Says what it is, in a snapshot that says everything of the run.
     fn describe(&self, run: Snapshot) -> Snapshot;
 }
@@ -106,7 +111,7 @@ pub(super) async fn save(
         let lost = std::mem::take(&mut gathered.lost);
         match confirm::settle(repo, &stored, &mut index, &mut gathered.dependencies, lost).await? {
             Settled::Clean => {
-                summary.packs = acknowledge(repo, &stored, (gathered, &heads)).await?;
+                summary.packs = acknowledge(repo, subject, &stored, (gathered, &heads)).await?;
                 summary.snapshot = Some(id);
             }
             Settled::Again => {
@@ -197,9 +202,14 @@ impl Drop for Aside {
 /// the snapshot needs.
 async fn acknowledge(
     repo: &Repository,
+    subject: &impl Subject,
     stored: &Stored,
     (gathered, heads): (Gathered, &Heads),
 ) -> Result<Vec<PackId>, Error> {
+    if !subject.is_kept().await? {
+        let reason = "a collector removed log that it needs, or is about to";
+        return Err(Error::Unconfirmed { snapshot: stored.id.into(), reason });
+    }
     // Before anybody is told that the snapshot is there: for half of the lock's time at least it can lose nothing.
     let parents = heads.parents.iter().copied().collect();
     repo.extend_locks(&gathered.dependencies.0, &parents).await?;

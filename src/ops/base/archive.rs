@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::super::postgres::{Server, history_of};
 use super::session::Facts;
 use crate::error::Error;
+use crate::format::cluster::History;
 use crate::format::log::{LogFile, LogName, SegmentName};
 use crate::id::ClusterId;
-use crate::repo::Repository;
+use crate::repo::{Repository, trimmed};
 
 /// How often it is looked whether a segment has come.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,6 +33,11 @@ impl<'a> Archive<'a> {
         };
         let (stored, history) = history_of(repo, Some(name), server, false).await?;
         Ok(Self { repo, cluster: stored.id, history: history.number, segment_size: facts.segment_size })
+    }
+
+    /// The archive of a cluster that is known.
+    pub(super) fn known(repo: &'a Repository, (cluster, history): (ClusterId, &History)) -> Self {
+        Self { repo, cluster, history: history.number, segment_size: history.segment_size }
     }
 
     /// Waits until these segments are in the archive; gives the names of those that are not when `patience` has passed. Asks at
@@ -62,8 +68,51 @@ impl<'a> Archive<'a> {
         }
     }
 
+    /// Whether these segments are there and no trim covers one of them.
+    pub(super) async fn keeps(&self, timeline: u32, segments: RangeInclusive<u64>) -> Result<bool, Error> {
+        let first = segments.start().saturating_mul(self.segment_size.into());
+        let trims = self.repo.trims_of(self.cluster, self.history).await?;
+        let covered = trimmed(&trims, timeline).is_some_and(|below| below > first);
+        Ok(!covered && self.wait(timeline, segments, Duration::ZERO).await?.is_empty())
+    }
+
     async fn holds(&self, segment: SegmentName) -> Result<bool, Error> {
         let prefix = LogName::prefix(self.cluster, self.history, LogFile::Segment(segment));
         Ok(!self.repo.store().list(&prefix).await?.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::cluster::{Cluster, Engine};
+    use crate::format::log::LogFacts;
+    use crate::ops::testing;
+    use crate::repo::NewLog;
+
+    const SIZE: u32 = 1 << 20;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn log_that_is_missing_or_that_a_collector_is_about_to_remove_is_not_kept() {
+        let base = testing::World::new();
+        let repo = base.repository().await;
+        let history = History { number: 1, system: 7, version: 15, segment_size: SIZE, page_size: 8192 };
+        let writers = vec![repo.writer().unwrap().0];
+        let cluster =
+            Cluster { name: "main".into(), engine: Engine::Postgres, histories: vec![history], writers };
+        let cluster = repo.put_cluster(0, &cluster).await.unwrap();
+        let keys = repo.new_run_keys().unwrap();
+        for number in 4..=6 {
+            let file = LogFile::Segment(SegmentName::at(1, number << 20, SIZE));
+            let facts = LogFacts::default();
+            let new = NewLog { place: (&cluster, 1), file, content: b"log", facts: &facts };
+            repo.put_log(new, &keys).await.unwrap();
+        }
+        let archive = Archive::known(&repo, (cluster.id, &history));
+        assert!(archive.keeps(1, 4..=6).await.unwrap());
+        assert!(!archive.keeps(1, 4..=7).await.unwrap(), "the last one is missing");
+        repo.put_trim((cluster.id, 1), vec![(1, 5 << 20)]).await.unwrap();
+        assert!(!archive.keeps(1, 4..=6).await.unwrap(), "the first one is covered");
+        assert!(archive.keeps(1, 5..=6).await.unwrap());
     }
 }

@@ -12,6 +12,7 @@
 //! Wait for the server's archiver inside the server: a wait that is interrupted there loses the label for ever.
 
 mod archive;
+mod check;
 mod copy;
 mod owner;
 pub mod restore;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::channel;
 
 use self::archive::Archive;
+pub use self::check::{CheckOptions, CheckReport, Point, Verdict, check};
 pub use self::copy::WrongPage;
 use self::copy::{Copied, Copier, Step};
 use self::session::{Facts, Session, Started, Stopped};
@@ -160,6 +162,15 @@ impl Foreign for Base<'_> {
         done.postgres.complete = done.lacking.is_empty();
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         Ok(true)
+    }
+
+    /// A collector that listed snapshots before this one was stored may have taken its log away, or be about to: it sees to it that a
+    /// trim is there first.
+    async fn is_kept(&self) -> Result<bool, Error> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(done) = done.filter(|done| done.postgres.complete) else { return Ok(true) };
+        let PostgresBackup { start, stop, timeline, .. } = done.postgres;
+        self.archive.keeps(timeline, segments(Lsn(start), Lsn(stop), self.facts.segment_size)).await
     }
 }
 

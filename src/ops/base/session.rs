@@ -15,6 +15,7 @@ use crate::database::connection::{ConnectOptions, Connection, literal};
 use crate::database::control::{self, Control};
 use crate::database::files::REAL;
 use crate::error::{BaseError, Error};
+use crate::format::log::{LogFile, SegmentName};
 use crate::format::postgres::Tablespace;
 use crate::postgres::Lsn;
 
@@ -191,6 +192,84 @@ impl Session {
     }
 }
 
+/// What a server says of its archiver.
+#[derive(Debug, Clone)]
+pub(super) struct Archiver {
+    pub standby: bool,
+    /// Where its log ends, and on which timeline.
+    pub current: Lsn,
+    pub timeline: u32,
+    pub command: String,
+    pub library: String,
+    pub last_archived: Option<String>,
+    /// Seconds since then.
+    pub archived_ago: Option<u64>,
+    pub last_failed: Option<String>,
+    pub failed_ago: Option<u64>,
+    pub failures: u64,
+    /// Whether the role that asks may take a base backup.
+    pub may_back_up: bool,
+}
+
+impl Session {
+    /// Asks about the archive.
+    pub(super) async fn archiver(&mut self) -> Result<Archiver, Error> {
+        let connection = &mut self.connection;
+        let place = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE \
+                     pg_current_wal_lsn() END, (SELECT timeline_id FROM pg_control_checkpoint())";
+        let [standby, current, checkpointed] = connection.one(place, "end of the log").await?;
+        let standby = standby != "f";
+        let mut timeline = checkpointed.parse().map_err(|_| answer("timeline"))?;
+        if !standby {
+            // A checkpoint may be older than the timeline.
+            let asked = format!("SELECT pg_walfile_name('{}')", current.replace('\'', ""));
+            let [file] = connection.one(&asked, "name of a segment").await?;
+            let digits = file.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            timeline = digits.ok_or_else(|| answer("timeline"))?;
+        }
+        let ago = "(extract(epoch FROM clock_timestamp() - last_{}_time))::bigint";
+        let asked = format!(
+            "SELECT last_archived_wal, {}, last_failed_wal, {}, failed_count FROM pg_stat_archiver",
+            ago.replace("{}", "archived"),
+            ago.replace("{}", "failed"),
+        );
+        let mut rows = connection.query(&asked).await?;
+        let row = rows.pop().unwrap_or_default();
+        let [last_archived, archived_ago, last_failed, failed_ago, Some(failures)] = &row[..] else {
+            return Err(answer("archiver").into());
+        };
+        let seconds = |column: &Option<Vec<u8>>| column.as_ref().and_then(|bytes| text(bytes).parse().ok());
+        let settings = "SELECT current_setting('archive_command'), coalesce(current_setting('archive_library', true), '')";
+        let [command, library] = connection.one(settings, "archive_command").await?;
+        let functions = "SELECT pg_has_role('pg_read_all_settings', 'USAGE') AND bool_and(has_function_privilege(oid, 'EXECUTE')) \
+                         FROM pg_proc WHERE proname IN ('pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup')";
+        let [rights] = connection.one(functions, "rights").await?;
+        Ok(Archiver {
+            standby,
+            current: current.parse().map_err(|_| answer("end of the log"))?,
+            timeline,
+            command,
+            library,
+            last_archived: last_archived.as_ref().map(|name| text(name)),
+            archived_ago: seconds(archived_ago),
+            last_failed: last_failed.as_ref().map(|name| text(name)),
+            failed_ago: seconds(failed_ago),
+            failures: text(failures).parse().map_err(|_| answer("archiver"))?,
+            may_back_up: rights == "t",
+        })
+    }
+
+    /// Ends the segment that is written, and names it.
+    pub(super) async fn switch(&mut self) -> Result<SegmentName, PgError> {
+        let [name] =
+            self.connection.one("SELECT pg_walfile_name(pg_switch_wal())", "name of a segment").await?;
+        match name.parse() {
+            Ok(LogFile::Segment(name)) => Ok(name),
+            _ => Err(answer("name of a segment")),
+        }
+    }
+}
+
 /// Settings by name.
 struct Known(BTreeMap<String, String>);
 
@@ -207,6 +286,11 @@ impl Known {
 impl Facts {
     pub(super) fn major(&self) -> u32 {
         self.version / 10_000
+    }
+
+    /// `wal_level` and `archive_mode`.
+    pub(super) fn modes(&self) -> (&str, &str) {
+        (&self.wal_level, &self.archive_mode)
     }
 
     /// Size of a page of the log is that of all others in every build that is in use.

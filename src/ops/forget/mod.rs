@@ -8,17 +8,23 @@
 //! Some tombs are there, others are not; forgetting again puts the rest.
 
 mod plan;
+mod recovery;
+
+pub use recovery::{End, Recovery, RecoveryRange};
 
 pub use plan::{Fate, ForgetPlan, Planned, UNCONFIRMED_AGE};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
 
 use self::plan::World;
+use self::recovery::Known;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::format::postgres::PostgresBackup;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::ops::anchor::trusted;
 use crate::ops::gc::PruneOptions;
@@ -41,6 +47,10 @@ pub struct ForgetOptions {
     pub filter: SnapshotFilter,
     /// Whether a job of a machine may be left without a confirmed snapshot.
     pub allow_empty: bool,
+    /// How far back every time is to be reachable that database clusters can be brought back to.
+    pub keep_recovery: Option<Duration>,
+    /// Whether less than that may be left, and no base backup of a cluster.
+    pub allow_shorter: bool,
     /// Whether nothing may be stored, not even what asks for the store's time.
     pub dry_run: bool,
     /// When hours, days and weeks begin.
@@ -56,6 +66,8 @@ impl ForgetOptions {
             unconfirmed: false,
             filter: SnapshotFilter::default(),
             allow_empty: false,
+            keep_recovery: None,
+            allow_shorter: false,
             dry_run: false,
             zone,
         }
@@ -72,7 +84,7 @@ pub fn undelete_until(stored: Timestamp) -> Timestamp {
 ///
 /// # Errors
 /// [`Error::NothingToForget`], [`Error::NamedAndPolicy`]; [`Error::Held`] if a named snapshot is held;
-/// [`Error::NothingLeft`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
+/// [`Error::NothingLeft`], [`Error::RecoveryShortened`] and [`Error::RecoveryUnclear`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
 /// run.
 pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<ForgetPlan, Error> {
     let by_name = !options.named.is_empty();
@@ -107,13 +119,58 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
     };
     let tombs = repo.standing_tombs(&unread.iter().map(|listed| listed.id).collect()).await?;
     let unread = world.unread(unread, &tombs)?;
-    let mut plan = ForgetPlan { now, groups, unread, unreadable: Vec::new() };
+    let mut plan = ForgetPlan { now, groups, unread, recovery: Vec::new(), unreadable: Vec::new() };
+    keep_recovery(repo, &world, (options, by_name), &mut plan).await?;
     let emptied = world.emptied(&plan);
     if !emptied.is_empty() && !options.allow_empty {
         return Err(Error::NothingLeft { groups: emptied });
     }
     plan.unreadable = found.unreadable;
     Ok(plan)
+}
+
+/// Takes out of the plan what the recovery of database clusters needs, or refuses if somebody named it; and says what they can be
+/// brought back to. Asks for archives only if there is a base backup to forget, or somebody looks.
+async fn keep_recovery(
+    repo: &Repository,
+    world: &World<'_>,
+    (options, by_name): (&ForgetOptions, bool),
+    plan: &mut ForgetPlan,
+) -> Result<(), Error> {
+    if !options.dry_run && !plan.dropped().any(|(info, _)| info.snapshot.postgres.is_some()) {
+        return Ok(());
+    }
+    let known = Known::of(repo, world.all).await?;
+    let dropped = |plan: &ForgetPlan| plan.dropped().map(|(info, _)| info.id).collect::<HashSet<_>>();
+    if !options.allow_shorter {
+        let mut needed = HashSet::new();
+        if let Some(window) = options.keep_recovery {
+            let of = |base: &PostgresBackup| known.unclear.get(&(base.cluster, base.history));
+            let unclear = plan.dropped().find_map(|(info, _)| info.snapshot.postgres.as_ref().and_then(of));
+            if let Some(cluster) = unclear {
+                return Err(Error::RecoveryUnclear { cluster: cluster.clone() });
+            }
+            let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
+            needed = recovery::needed(&known.bases, Timestamp(world.now.0.saturating_sub(window)));
+        }
+        if by_name {
+            let gone = dropped(plan);
+            let lost = known
+                .bases
+                .iter()
+                .find(|base| needed.contains(&base.snapshot) && gone.contains(&base.snapshot));
+            if let Some(base) = lost {
+                let cluster = known.names.get(&base.end.cluster).cloned().unwrap_or_default();
+                return Err(Error::RecoveryShortened { cluster, snapshot: base.snapshot });
+            }
+        } else {
+            plan.keep(&needed);
+            let gone = dropped(plan);
+            plan.keep(&recovery::last_ones(&known.bases, &gone));
+        }
+    }
+    plan.recovery = known.without(&dropped(plan));
+    Ok(())
 }
 
 /// Puts a tomb for each snapshot that the plan forgets.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 
+use super::recovery::Recovery;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::gc::TombReason;
@@ -45,11 +46,25 @@ pub struct ForgetPlan {
     pub groups: BTreeMap<Group, Vec<Planned>>,
     /// Snapshots that cannot be read and that somebody named by their whole ids.
     pub unread: Vec<(Listed, Fate)>,
+    /// What it does to database clusters; only if it forgets base backups, or is only shown.
+    pub recovery: Vec<Recovery>,
     /// Snapshots and labels that could not be read, by key; they are left alone.
     pub unreadable: Vec<(String, Error)>,
 }
 
 impl ForgetPlan {
+    /// Keeps these after all, if a policy would forget them.
+    pub(super) fn keep(&mut self, needed: &HashSet<SnapshotId>) {
+        for planned in self.groups.values_mut().flatten().filter(|planned| needed.contains(&planned.info.id))
+        {
+            match &mut planned.fate {
+                Fate::Forget(TombReason::Policy) => planned.fate = Fate::Keep(vec![Reason::Recovery]),
+                Fate::Keep(reasons) => reasons.push(Reason::Recovery),
+                Fate::Forget(_) | Fate::Forgotten(_) => {}
+            }
+        }
+    }
+
     /// All snapshots of the plan.
     pub fn snapshots(&self) -> impl Iterator<Item = &Planned> {
         self.groups.values().flatten()
@@ -230,7 +245,8 @@ mod tests {
     }
 
     fn dropped(groups: BTreeMap<Group, Vec<Planned>>) -> (ForgetPlan, Vec<u8>) {
-        let plan = ForgetPlan { now: NOW, groups, unread: Vec::new(), unreadable: Vec::new() };
+        let plan =
+            ForgetPlan { now: NOW, groups, unread: Vec::new(), recovery: Vec::new(), unreadable: Vec::new() };
         let mut numbers: Vec<_> = plan.dropped().map(|(info, _)| info.id.as_bytes()[0]).collect();
         numbers.sort_unstable();
         (plan, numbers)

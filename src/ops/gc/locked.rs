@@ -5,11 +5,12 @@
 //!
 //! # Invariants
 //! Only what has been hidden for the grace goes, after a collection that found everything that confirmed snapshots need; of
-//! snapshots only those that a removal names. Whoever hides an object without right to has not made it go.
+//! snapshots only those that a removal names, of logs only what a trim covers and no base backup needs. Whoever hides an object without right to has not made it go.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::logs::Judged;
 use super::options::{PruneOptions, PruneReport};
 use super::world::warn;
 use crate::class::Class;
@@ -25,11 +26,11 @@ use crate::store::Swept;
 /// Gives back what can be, and counts what cannot yet. Where the store does not permit that, it is told: the collection is done.
 pub(super) async fn sweep(
     repo: &Repository,
-    options: &PruneOptions,
-    now: Timestamp,
+    how: (&PruneOptions, Timestamp),
+    judged: &Judged,
     report: &mut PruneReport,
 ) -> Result<(), Error> {
-    match give_back(repo, options, now, report).await {
+    match give_back(repo, how, judged, report).await {
         Err(error) if error.class() == Class::Denied => {
             warn(repo, &format!("what was deleted is not given back: {error}"));
             Ok(())
@@ -40,8 +41,8 @@ pub(super) async fn sweep(
 
 async fn give_back(
     repo: &Repository,
-    options: &PruneOptions,
-    now: Timestamp,
+    (options, now): (&PruneOptions, Timestamp),
+    judged: &Judged,
     report: &mut PruneReport,
 ) -> Result<(), Error> {
     let store = repo.store();
@@ -50,7 +51,12 @@ async fn give_back(
     for prefix in deleted_by(Role::Maintainer) {
         for hidden in store.hidden(prefix).await? {
             let name = ObjectName::parse(hidden.key.as_str());
-            if prefix != layout::PROBE && !may_go(name, &removed) {
+            let gone = match name {
+                // Nothing else tells whether it was hidden by a collector, or is missed by a base backup.
+                Some(ObjectName::Log(name)) => judged.may_go(&name),
+                name => prefix == layout::PROBE || may_go(name, &removed),
+            };
+            if !gone {
                 continue;
             }
             let grace = later(hidden.deleted, options.grace);

@@ -15,6 +15,7 @@ mod cut;
 mod finish;
 mod fold;
 mod locked;
+mod logs;
 mod mover;
 mod options;
 mod origin;
@@ -30,11 +31,13 @@ mod world;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+pub use logs::{Archive, Base, LogReport, LogRules, Needs, needs};
 pub use options::{PruneOptions, PruneReport};
 pub use plan::{PackFacts, Plan, Rules, plan};
 pub use reencrypt::{ReencryptOptions, ReencryptReport, reencrypt};
 pub use share::{Share, freed, shares};
 
+use self::logs::Judged;
 use self::mover::{Emptied, Mover, age};
 use self::world::{World, look, may_have_moved, warn};
 use crate::clock::Timestamp;
@@ -67,9 +70,9 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     let result = remove_and_collect(repo, options, now, &mut report).await;
     // Whatever happened: a nightly run that is refused must not leave one object more each time.
     let stopped = clock.stop(repo).await;
-    result?;
+    let judged = result?;
     stopped?;
-    locked::sweep(repo, options, now, &mut report).await?;
+    locked::sweep(repo, (options, now), &judged, &mut report).await?;
     if !options.dry_run
         && let Err(error) = repo.store().sweep_temporary().await
     {
@@ -83,7 +86,7 @@ async fn remove_and_collect(
     options: &PruneOptions,
     now: Timestamp,
     report: &mut PruneReport,
-) -> Result<(), Error> {
+) -> Result<Judged, Error> {
     let mut accepted = HashSet::new();
     if options.accept_missing {
         let missing = world::vanished(repo).await?;
@@ -165,7 +168,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn collect(&self, report: &mut PruneReport) -> Result<(), Error> {
+    /// Packs first, and then the logs of databases, by what the last look showed.
+    async fn collect(&self, report: &mut PruneReport) -> Result<Judged, Error> {
+        // Before snapshots are listed, as condemnations are.
+        let known = logs::Known::list(self.repo).await?;
+        let world = self.collect_packs(report).await?;
+        logs::collect(self, (world, known), report).await
+    }
+
+    async fn collect_packs(&self, report: &mut PruneReport) -> Result<World, Error> {
         let known = self.condemned_before().await?;
         let mut world = self.look().await?;
         let matured = self.matured(&world, &known);
@@ -184,7 +195,8 @@ impl Run<'_> {
         report.plan = plan(facts, &self.options.rules());
         if self.options.dry_run || report.plan.is_empty() {
             self.account(&world, report);
-            return self.tidy(&world).await;
+            self.tidy(&world).await?;
+            return Ok(world);
         }
         if hurried {
             self.refuse_at_work(&world)?;
@@ -199,7 +211,8 @@ impl Run<'_> {
             world = self.finish(world, &fresh, report).await?;
         }
         self.account(&world, report);
-        self.tidy(&world).await
+        self.tidy(&world).await?;
+        Ok(world)
     }
 
     /// Looks, again if another collector changed something between two listings.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::logs::LogReport;
 use super::mover::MovedTotals;
 use super::plan::{Plan, Rules};
 use crate::clock::Timestamp;
@@ -114,6 +115,8 @@ pub struct PruneReport {
     pub left: Vec<(String, String)>,
     /// Bytes of all packs when the run ended.
     pub pack_bytes: u64,
+    /// What became of the logs of databases.
+    pub logs: LogReport,
     /// Bytes of objects that were deleted, now or before, and that the store still keeps because they are locked.
     pub locked_bytes: u64,
     /// When the last of them becomes free, at the earliest; of those that only a legal hold keeps nobody knows.

@@ -17,8 +17,9 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Event;
 use crate::format::layout::{self, ObjectName};
+use crate::format::postgres::PostgresBackup;
 use crate::format::tree::TreeRef;
-use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
+use crate::id::{ClusterId, ObjectHash, PackId, SnapshotId, WriterId};
 use crate::index::LiveSet;
 use crate::repo::{
     Listed, LoadedIndex, RepoError, Repository, SeenSnapshots, StoredCondemnation, StoredSnapshot,
@@ -48,12 +49,34 @@ pub(super) struct World {
     pub(super) index_times: Vec<((WriterId, ObjectHash), Timestamp)>,
     pub(super) packs: HashMap<PackId, ListedPack>,
     pub(super) live: LiveSet,
+    /// Base backups among the snapshots.
+    pub(super) bases: Vec<(Listed, BaseRange)>,
+}
+
+/// What a snapshot says of a base backup, as far as its log is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BaseRange {
+    pub(super) cluster: ClusterId,
+    pub(super) history: u64,
+    pub(super) system: u64,
+    pub(super) segment_size: u32,
+    pub(super) timeline: u32,
+    pub(super) start: u64,
+    pub(super) stop: u64,
+}
+
+impl From<&PostgresBackup> for BaseRange {
+    fn from(base: &PostgresBackup) -> Self {
+        let PostgresBackup { cluster, history, system, segment_size, timeline, start, stop, .. } = *base;
+        Self { cluster, history, system, segment_size, timeline, start, stop }
+    }
 }
 
 /// A snapshot to mark from.
 pub(super) struct Root {
     pub(super) listed: Listed,
     pub(super) tree: Option<TreeRef>,
+    pub(super) base: Option<BaseRange>,
     parents: Vec<SnapshotId>,
 }
 
@@ -120,7 +143,8 @@ async fn look_once(repo: &Repository, accepted: &HashSet<SnapshotId>, learn: boo
         }
         judge(repo, &root.listed, (&seen, broken)).await?;
     }
-    Ok(World { snapshots, condemnations, index, index_times, packs, live: reach.marker.set })
+    let bases = roots.read.iter().filter_map(|root| Some((root.listed, root.base?))).collect();
+    Ok(World { snapshots, condemnations, index, index_times, packs, live: reach.marker.set, bases })
 }
 
 pub(super) fn warn(repo: &Repository, message: &str) {
@@ -193,7 +217,8 @@ pub(super) async fn read_roots(repo: &Repository, snapshots: &[Listed]) -> Resul
 async fn read_root(repo: &Repository, listed: Listed) -> Result<Read, Error> {
     let error = match repo.read_snapshot(listed).await {
         Ok(StoredSnapshot { snapshot, .. }) => {
-            return Ok(Read::Root(Root { listed, tree: snapshot.root, parents: snapshot.parents }));
+            let base = snapshot.postgres.as_ref().map(BaseRange::from);
+            return Ok(Read::Root(Root { listed, tree: snapshot.root, base, parents: snapshot.parents }));
         }
         Err(RepoError::Store(error)) if error.is_not_found() => {
             return match repo.is_listed(listed.name()).await? {

@@ -11,7 +11,7 @@ use crate::error::{Error, LogError};
 use crate::format::cluster::History;
 use crate::format::log::{LogFile, LogName, SegmentName};
 use crate::postgres::{Origin, first_page, parse_history};
-use crate::repo::{ListedLog, RepoError, Repository, StoredCluster};
+use crate::repo::{ListedLog, RepoError, Repository, StoredCluster, trimmed};
 
 /// What a server asks for.
 #[derive(Debug, Clone)]
@@ -43,7 +43,8 @@ pub enum Got {
 /// Gives a file back.
 ///
 /// # Errors
-/// Everything but those two ends. [`LogError::Gap`] if the file is missing and was written.
+/// Everything but those two ends. [`LogError::Gap`] if the file is missing and was written, [`LogError::Trimmed`] if a collector
+/// may have removed it.
 pub async fn get(repo: &Repository, options: &GetOptions) -> Result<Got, Error> {
     let named = options.file.parse();
     let file = named.map_err(|source| LogError::FileName { path: options.file.clone().into(), source })?;
@@ -163,7 +164,8 @@ async fn absent(
     match judge(file, &archived) {
         Absence::Gap { .. } if began_later(repo, (cluster, history), file).await? => Ok(Got::Absent),
         Absence::Gap { later } if !allow_gap => Err(LogError::Gap { file, later }.into()),
-        Absence::Gap { .. } | Absence::End => Ok(Got::Absent),
+        Absence::Trimmed if !allow_gap => Err(LogError::Trimmed { file }.into()),
+        Absence::Gap { .. } | Absence::Trimmed | Absence::End => Ok(Got::Absent),
     }
 }
 
@@ -201,7 +203,10 @@ pub(super) async fn archived(
         segments.dedup();
     }
     let timelines = timelines(repo, (cluster, history)).await?;
-    Ok(Archived { segment_size: history.segment_size, segments, timelines })
+    // Listed after the segments: what was deleted before is covered by now.
+    let trims = repo.trims_of(cluster.id, history.number).await?;
+    let trimmed = timeline.and_then(|timeline| trimmed(&trims, timeline));
+    Ok(Archived { segment_size: history.segment_size, segments, timelines, trimmed })
 }
 
 /// The histories of all timelines. One that cannot be read is an error: it may say that something was written.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::cluster::find_cluster;
 use super::get::timelines;
 use super::plan::{Range, ranges};
+use super::trimmed::Trimmed;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::cluster::History;
@@ -53,6 +54,10 @@ pub struct TimelineInfo {
     pub origin: Option<Origin>,
     /// Segments without a gap between them, in order.
     pub ranges: Vec<RangeInfo>,
+    /// The position up to which segments may have been removed that no base backup needs.
+    pub trimmed: Option<Lsn>,
+    /// Of its ranges those, by their numbers from 0, before which something is missing that was not removed in good order.
+    pub gaps: Vec<usize>,
     /// A file `.partial` is archived: where the server that was replaced had come to.
     pub partial: Option<SegmentName>,
 }
@@ -118,6 +123,7 @@ async fn history_info(
         Some(_) => timelines(repo, (cluster, history)).await?,
         None => BTreeMap::new(),
     };
+    let trimmed = Trimmed::of(repo, (cluster, history)).await?;
     let mut segments: BTreeMap<u32, (Vec<SegmentName>, Option<SegmentName>)> = BTreeMap::new();
     for file in files.keys() {
         match file {
@@ -133,7 +139,10 @@ async fn history_info(
             found.push(range_info(repo, (range, history.segment_size), &files).await?);
         }
         let origin = origins.get(&timeline).and_then(|origins| origins.last()).copied();
-        info.timelines.push(TimelineInfo { timeline, origin, ranges: found, partial });
+        let torn = |at: &usize| !trimmed.between(found[at - 1].range.last, found[*at].range.first);
+        let gaps = (1..found.len()).filter(torn).collect();
+        let below = trimmed.below(timeline).map(Lsn);
+        info.timelines.push(TimelineInfo { timeline, origin, ranges: found, trimmed: below, gaps, partial });
     }
     Ok(info)
 }

@@ -9,7 +9,7 @@
 //! A file is stored or not. One that was stored and not acknowledged is stored again under the same name, or found to be there.
 //!
 //! # Must not
-//! Replace or remove what is archived.
+//! Replace or remove what is archived: a collector does, of what no base backup needs (`gc::logs`).
 
 mod cluster;
 mod get;
@@ -17,6 +17,7 @@ mod info;
 mod place;
 mod plan;
 mod push;
+mod trimmed;
 mod verify;
 
 pub(in crate::ops) use cluster::history_of;
@@ -25,6 +26,7 @@ pub use get::{GetOptions, Got, get};
 pub use info::{ClusterInfo, HistoryInfo, RangeInfo, TimelineInfo, info};
 pub use plan::{Absence, Archived, Range, judge, ranges};
 pub use push::{PushOptions, Pushed, WalCheck, push};
+pub(in crate::ops) use trimmed::missing_segments;
 pub use verify::{VerifyOptions, VerifySummary, verify};
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub struct Archived {
     pub segments: Vec<SegmentName>,
     /// The histories of all timelines that have one.
     pub timelines: BTreeMap<u32, Vec<Origin>>,
+    /// The position up to which the timeline in question may have been removed.
+    pub trimmed: Option<u64>,
 }
 
 /// What it means that a file is missing.
@@ -26,20 +28,42 @@ pub enum Absence {
         /// The file.
         later: LogFile,
     },
+    /// It may have been there, and nothing needed it any more.
+    Trimmed,
 }
 
 /// What it means that no file of this name is archived.
 ///
 /// A segment was written if a later one of its timeline is there, unless the timeline began after it; and if another timeline
 /// left its own later than in that segment. A timeline's history was written if one of a later timeline is there: the server
-/// looks for the newest one step by step, and stops at the first that is missing.
+/// looks for the newest one step by step, and stops at the first that is missing. What a collector removed is not the end of the log
+/// either.
 pub fn judge(file: LogFile, archived: &Archived) -> Absence {
     let later = match file {
         LogFile::History(timeline) => later_history(timeline, archived),
         LogFile::Segment(name) => later_segment(name, archived).or_else(|| left_later(name, archived)),
         LogFile::Partial(_) | LogFile::Backup(..) => None,
     };
-    later.map_or(Absence::End, |later| Absence::Gap { later })
+    match later {
+        Some(later) => Absence::Gap { later },
+        None if is_trimmed(file, archived) => Absence::Trimmed,
+        None => Absence::End,
+    }
+}
+
+/// Whether a segment lies before the position up to which its timeline may be gone, and not before the timeline began.
+fn is_trimmed(file: LogFile, archived: &Archived) -> bool {
+    let LogFile::Segment(name) = file else { return false };
+    let end =
+        name.start(archived.segment_size).and_then(|start| start.checked_add(archived.segment_size.into()));
+    let trimmed = archived.trimmed.zip(end).is_some_and(|(trimmed, end)| end <= trimmed);
+    trimmed && first_of(name.timeline, archived).is_none_or(|first| name >= first)
+}
+
+/// The first segment of a timeline of which it is known where it began.
+fn first_of(timeline: u32, archived: &Archived) -> Option<SegmentName> {
+    let began = archived.timelines.get(&timeline)?.last()?;
+    Some(SegmentName::at(timeline, began.left_at.0, archived.segment_size))
 }
 
 /// The first timeline has no history.
@@ -49,9 +73,7 @@ fn later_history(timeline: u32, archived: &Archived) -> Option<LogFile> {
 }
 
 fn later_segment(name: SegmentName, archived: &Archived) -> Option<LogFile> {
-    let began = archived.timelines.get(&name.timeline).and_then(|origins| origins.last());
-    let first = began.map(|origin| SegmentName::at(name.timeline, origin.left_at.0, archived.segment_size));
-    if first.is_some_and(|first| name < first) {
+    if first_of(name.timeline, archived).is_some_and(|first| name < first) {
         return None;
     }
     let mut later =
@@ -124,7 +146,8 @@ mod tests {
 
     fn archived(segments: &[(u32, u32)], timelines: &[(u32, Vec<Origin>)]) -> Archived {
         let segments = segments.iter().map(|(timeline, number)| segment(*timeline, *number)).collect();
-        Archived { segment_size: SIZE, segments, timelines: timelines.iter().cloned().collect() }
+        let timelines = timelines.iter().cloned().collect();
+        Archived { segment_size: SIZE, segments, timelines, trimmed: None }
     }
 
     fn gap(later: LogFile) -> Absence {
@@ -171,6 +194,19 @@ mod tests {
         let name = segment(1, 9);
         assert_eq!(judge(LogFile::Backup(name, 40), &log), Absence::End);
         assert_eq!(judge(LogFile::Partial(name), &log), Absence::End);
+    }
+
+    #[test]
+    fn what_was_removed_is_not_the_end_of_the_log() {
+        let all = Archived { trimmed: Some(6 * u64::from(SIZE)), ..archived(&[], &[]) };
+        let asked = |number| judge(LogFile::Segment(segment(1, number)), &all);
+        assert_eq!([asked(1), asked(5), asked(6)], [Absence::Trimmed, Absence::Trimmed, Absence::End]);
+        let log = archived(&[], &[(2, vec![origin(1, 5, 0x148)])]);
+        let second = Archived { trimmed: Some(9 * u64::from(SIZE)), ..log };
+        let asked = |number| judge(LogFile::Segment(segment(2, number)), &second);
+        assert_eq!(asked(4), Absence::End, "before it began");
+        assert_eq!(asked(5), Absence::Trimmed);
+        assert_eq!(judge(LogFile::History(3), &second), Absence::End);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::find_cluster;
 use super::get::{fetch, timelines};
+use super::trimmed::Trimmed;
 use crate::class::Class;
 use crate::error::{Error, LogError};
 use crate::format::cluster::History;
@@ -39,6 +40,8 @@ pub struct VerifySummary {
     pub bad: Vec<(LogFile, String)>,
     /// Between these two segments there are none.
     pub gaps: Vec<(SegmentName, SegmentName)>,
+    /// Between these two segments a collector removed what no base backup needed.
+    pub removed: Vec<(SegmentName, SegmentName)>,
 }
 
 /// Opens and goes through every segment of the history that goes on, timeline by timeline.
@@ -69,7 +72,13 @@ pub async fn verify(repo: &Repository, options: &VerifyOptions) -> Result<Verify
             run.timeline(segments, origins.get(timeline).and_then(|origins| origins.last())).await?;
         }
     }
-    Ok(run.summary)
+    let mut summary = run.summary;
+    if !summary.gaps.is_empty() {
+        let trimmed = Trimmed::of(repo, (&cluster, &history)).await?;
+        (summary.removed, summary.gaps) =
+            summary.gaps.into_iter().partition(|(last, next)| trimmed.between(*last, *next));
+    }
+    Ok(summary)
 }
 
 struct Run<'a> {
@@ -122,8 +131,7 @@ impl Run<'_> {
         let file = LogFile::Segment(name);
         let content = match fetch(self.repo, self.place, file).await {
             Ok(Some(content)) => content,
-            // Gone since it was listed.
-            Ok(None) => return self.bad(file, "it is not there any more"),
+            Ok(None) => return self.gone(file).await,
             Err(error) if matches!(error.class(), Class::Damage | Class::Tampered) => {
                 return self.bad(file, &told(&error));
             }
@@ -141,6 +149,18 @@ impl Run<'_> {
             }
             Err(error) => self.bad(file, &error.to_string()),
         }
+    }
+
+    /// A segment is gone since it was listed: unless a collector has removed it, that is not as it should be.
+    async fn gone(&mut self, file: LogFile) -> Result<(), Error> {
+        let (cluster, history) = self.place;
+        let trims = self.repo.trims_of(cluster.id, history.number).await?;
+        let covered = |name| trims.iter().any(|stored| stored.trim.covers(name, history.segment_size));
+        match file.segment().is_some_and(covered) {
+            true => self.walker = Walker::new(),
+            false => self.bad(file, "it is not there any more")?,
+        }
+        Ok(())
     }
 
     fn bad(&mut self, file: LogFile, why: &str) -> Result<(), Error> {

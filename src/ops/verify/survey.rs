@@ -22,13 +22,14 @@ use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::{Object, StoreError};
 
 /// Prefixes that are listed first, in no order among each other.
-const FIRST: [&str; 10] = [
+const FIRST: [&str; 11] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
     layout::TOMBS,
     layout::REMOVED,
     layout::UNDONE,
+    layout::TRIMMED,
     layout::HOLDS,
     layout::LABELS,
     layout::ANCHORS,

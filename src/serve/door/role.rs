@@ -52,12 +52,14 @@ mod tests {
             ObjectName::Snapshot(writer, 1, hash.into()),
             ObjectName::Confirmation(writer, 1, hash.into()),
         ];
-        let databases = [ObjectName::Cluster(ClusterId::new([8; 16]), 1, hash), ObjectName::Log(log(hash))];
+        let cluster = [ObjectName::Cluster(ClusterId::new([8; 16]), 1, hash)];
+        let logs = [ObjectName::Log(log(hash))];
         let collection = [
             ObjectName::Condemned(hash),
             ObjectName::Horizon(1, hash),
             ObjectName::Removed(hash),
             ObjectName::Undone(hash),
+            ObjectName::Trimmed(hash),
             ObjectName::Tomb(hash.into(), hash),
             ObjectName::Hold(hash),
             ObjectName::Labels(hash.into(), hash),
@@ -71,19 +73,19 @@ mod tests {
             allowed[0]
         };
         for (role, put, delete) in [
-            (Role::Reader, [false; 6], [false; 6]),
-            (Role::Verifier, [false, false, false, false, true, false], [false; 6]),
-            (Role::Writer, [true, false, false, false, true, true], [false; 6]),
+            (Role::Reader, [false; 7], [false; 7]),
+            (Role::Verifier, [false, false, false, false, true, false, false], [false; 7]),
+            (Role::Writer, [true, false, false, false, true, true, true], [false; 7]),
             (
                 Role::Maintainer,
-                [true, true, false, false, true, true],
-                [true, true, false, false, false, false],
+                [true, true, false, false, true, true, true],
+                [true, true, false, false, false, false, true],
             ),
-            (Role::Admin, [true; 6], [true, true, true, false, false, false]),
+            (Role::Admin, [true; 7], [true, true, true, false, false, false, true]),
         ] {
             for (act, wanted) in [(Act::Put, put), (Act::Delete, delete)] {
-                let kinds: [&[ObjectName]; 6] =
-                    [&backup, &collection, &authority, &config, &anchor, &databases];
+                let kinds: [&[ObjectName]; 7] =
+                    [&backup, &collection, &authority, &config, &anchor, &cluster, &logs];
                 assert_eq!(kinds.map(|kind| all(kind, role, act)), wanted, "{role} {act:?}");
             }
         }

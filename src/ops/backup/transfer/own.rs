@@ -75,6 +75,10 @@ impl<O: Own> Subject for Owned<'_, O> {
         if self.own.stands().await? { Ok(()) } else { Err(Error::OriginGone) }
     }
 
+    async fn is_kept(&self) -> Result<bool, Error> {
+        self.own.is_kept().await
+    }
+
     fn describe(&self, run: Snapshot) -> Snapshot {
         let options = self.options;
         self.own.describe(Snapshot {

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use self::place::Owner;
-pub use self::plan::{Follow, Plan, Target};
+pub use self::plan::{Follow, Plan, Reach, Target, reachable};
 use super::super::postgres::{HistoryInfo, find_cluster, info};
 use super::super::restore::{RestoreOptions, RestoreSummary, check_place, restore};
 use super::super::snapshots::{SnapshotFilter, SnapshotInfo, list, resolve};
@@ -34,6 +34,8 @@ use crate::source::target::OwnerPolicy;
 
 /// The file without which no server starts.
 const VERSION: &str = "PG_VERSION";
+/// Servers from this major version on ask for segments ahead of what they replay.
+const PREFETCHING: u32 = 15;
 /// What the server does at a target, if nobody says.
 const ACTIONS: [&str; 3] = ["pause", "promote", "shutdown"];
 
@@ -123,6 +125,8 @@ async fn choose(
     let mut backups: Vec<(SnapshotInfo, PostgresBackup)> = found
         .into_iter()
         .filter(|snapshot| snapshot.confirmed && snapshot.forgotten.is_none())
+        // Whoever may store snapshots does not choose what a server is made of, unless somebody names it.
+        .filter(|snapshot| options.snapshot.is_some() || repo.archives(&cluster, &snapshot.writer))
         .filter_map(|snapshot| snapshot.snapshot.postgres.clone().map(|base| (snapshot, base)))
         .filter(|(_, base)| base.cluster == cluster.id)
         .collect();
@@ -185,6 +189,10 @@ fn settings(
         // The archive is the other server's until somebody says so.
         ("archive_mode", "off".to_owned()),
     ];
+    if plan.hole && base.major() >= PREFETCHING {
+        // It would ask for what is missing behind the target, and be stopped by that before it is there.
+        lines.push(("recovery_prefetch", "off".to_owned()));
+    }
     lines.extend(targets(&options.target));
     if options.target != Target::Latest {
         let inclusive = if options.exclusive { "off" } else { "on" };

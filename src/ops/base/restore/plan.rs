@@ -49,7 +49,7 @@ pub struct Plan {
     pub end: Lsn,
     /// Time of the last commit before that, as far as the archive tells; nanoseconds since 1970.
     pub last_commit: Option<i64>,
-    /// A segment is missing behind that: what lies behind it cannot be reached.
+    /// A segment is missing behind that, or may have been removed: what lies behind it cannot be reached.
     pub hole: bool,
 }
 
@@ -104,9 +104,39 @@ fn too_late_for(base: &PostgresBackup, target: &Target) -> bool {
 /// How far the log goes from a backup.
 struct Reached {
     timeline: u32,
+    /// The timeline that the end is on.
+    on: u32,
     end: u64,
     last_commit: Option<i64>,
     hole: Option<u64>,
+}
+
+/// How far the log leads on from a base backup along one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The timeline that the end is on.
+    pub timeline: u32,
+    /// How far the archive goes without a gap.
+    pub end: Lsn,
+    /// Time of the last commit before that, as far as the archive tells; nanoseconds since 1970.
+    pub last_commit: Option<i64>,
+    /// A segment is missing behind that.
+    pub hole: bool,
+}
+
+/// How far the log leads on from a base backup, along its own timeline and to each that leads on from there; none if it cannot be
+/// restored from this archive.
+pub fn reachable(base: &PostgresBackup, history: &HistoryInfo) -> Vec<Reach> {
+    let mut found = Vec::new();
+    for timeline in &history.timelines {
+        let Ok(reached) = reach(base, history, Follow::Number(timeline.timeline)) else { continue };
+        let Reached { on, end, last_commit, hole, .. } = reached;
+        let reach = Reach { timeline: on, end: Lsn(end), last_commit, hole: hole.is_some() };
+        if end >= base.stop && !found.contains(&reach) {
+            found.push(reach);
+        }
+    }
+    found
 }
 
 fn reach(base: &PostgresBackup, history: &HistoryInfo, follow: Follow) -> Result<Reached, BaseError> {
@@ -123,8 +153,10 @@ fn reach(base: &PostgresBackup, history: &HistoryInfo, follow: Follow) -> Result
     let Some(first) = first.filter(|first| on_the_way(&legs[*first])) else {
         return Err(BaseError::NotOnTimeline { timeline });
     };
-    let mut reached = Reached { timeline, end: base.start / size * size, last_commit: None, hole: None };
+    let (on, end) = (base.timeline, base.start / size * size);
+    let mut reached = Reached { timeline, on, end, last_commit: None, hole: None };
     for leg in &legs[first..] {
+        reached.on = leg.timeline.timeline;
         let at = reached.end;
         let range = leg.timeline.ranges.iter().find(|range| range.start.0 <= at && at < range.end.0);
         let limit = leg.left_at.map(|left| left / size * size);
@@ -143,7 +175,9 @@ fn reach(base: &PostgresBackup, history: &HistoryInfo, follow: Follow) -> Result
             }
             None => {
                 let more = leg.timeline.ranges.iter().any(|range| range.start.0 > reached.end);
-                reached.hole = more.then_some(reached.end);
+                // A server that asks for what a trim covers is not told that the log ends.
+                let removed = leg.timeline.trimmed.is_some_and(|below| below.0 > reached.end);
+                reached.hole = (more || removed).then_some(reached.end);
             }
         }
     }
@@ -198,7 +232,7 @@ fn check_contents(
 }
 
 fn judge(
-    Reached { timeline, end, last_commit, hole }: Reached,
+    Reached { timeline, end, last_commit, hole, .. }: Reached,
     (backup, base): (usize, &PostgresBackup),
     (target, exclusive): (&Target, bool),
 ) -> Result<Plan, BaseError> {
@@ -277,6 +311,8 @@ mod tests {
             timeline: number,
             origin: origin.map(|(timeline, at)| Origin { timeline, left_at: Lsn(at) }),
             ranges: ranges.iter().map(|(first, last)| range(number, *first, *last)).collect(),
+            trimmed: None,
+            gaps: Vec::new(),
             partial: None,
         }
     }
@@ -359,6 +395,32 @@ mod tests {
         let torn = history(vec![timeline(1, None, &[(1, 10)]), timeline(2, Some((1, left)), &[(12, 15)])]);
         let hole = found(&backups[..1], &torn, Target::Latest, Follow::Latest);
         assert!(matches!(hole, Err(BaseError::Hole { at: Lsn(hole), .. }) if hole == at(11)), "{hole:?}");
+    }
+
+    #[test]
+    fn a_backup_before_a_branch_leads_to_both_ends_and_one_behind_it_to_one() {
+        let left = Some((1, at(12) + 500));
+        let branched = history(vec![timeline(1, None, &[(1, 20)]), timeline(2, left, &[(12, 15)])]);
+        let ends = |base: &PostgresBackup, history: &HistoryInfo| {
+            let found = reachable(base, history).into_iter();
+            found.map(|reach| (reach.timeline, reach.end.0 / at(1), reach.hole)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&base(1, 2, 3), &branched), [(1, 21, false), (2, 16, false)]);
+        assert_eq!(ends(&base(1, 14, 15), &branched), [(1, 21, false)]);
+        assert_eq!(ends(&base(2, 13, 13), &branched), [(2, 16, false)]);
+        assert_eq!(ends(&base(2, 15, 16), &branched), [], "its log is not there");
+        let torn = history(vec![timeline(1, None, &[(1, 5), (8, 20)]), timeline(2, left, &[(12, 15)])]);
+        assert_eq!(ends(&base(1, 2, 3), &torn), [(1, 6, true)], "both ways stop at the same place");
+    }
+
+    #[test]
+    fn behind_a_trim_a_server_must_not_ask_for_the_end() {
+        let mut branch = timeline(1, None, &[(1, 9)]);
+        branch.trimmed = Some(Lsn(at(12)));
+        let trimmed = history(vec![branch]);
+        let to = |target| found(&[base(1, 2, 3)], &trimmed, target, Follow::Latest);
+        assert!(to(Target::Lsn(Lsn(at(5)))).unwrap().hole, "so it reads nothing ahead");
+        assert!(matches!(to(Target::Latest), Err(BaseError::Hole { .. })));
     }
 
     #[test]
