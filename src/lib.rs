@@ -22,6 +22,7 @@
 //! | 1 | [`filter`] | include and exclude rules |
 //! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
+//! | 1 | [`schedule`] | when a job is due, and whether it missed its time |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
 //! The words are defined in `docs/architecture.md`; the stored bytes in `docs/format.md`.
@@ -41,6 +42,7 @@ pub mod filter;
 pub mod format;
 pub mod postgres;
 pub mod retention;
+pub mod schedule;
 
 pub mod database;
 pub mod seal;
