@@ -9,7 +9,8 @@ use lifeboat::id::ObjectHash;
 use lifeboat::repo::{Limits, Places};
 use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
 
-use super::args::{FromArgs, GlobalArgs, ToArgs};
+use super::args::{FromArgs, GlobalArgs, ToArgs, duration};
+use super::config::{Config, Named};
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::places::{self, DefaultRepository};
@@ -52,6 +53,8 @@ pub(crate) struct Voice {
 
 /// Decisions of one run.
 pub(crate) struct Settings {
+    /// What was typed, for who makes decisions for another repository of the configuration.
+    pub(crate) typed: GlobalArgs,
     pub(crate) place: Place,
     pub(crate) secret: Secret,
     pub(crate) voice: Voice,
@@ -63,17 +66,85 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Makes the decisions.
-    pub(crate) fn resolve(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
-        let place = place(args.repo.as_deref(), around)?;
+    /// Makes the decisions, with the configuration where it is needed: nothing is read of it if the repository's location is
+    /// given, so that no mistake in it stands between a person and a backup.
+    pub(crate) fn decide(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
+        let needed = args.config.is_some() || named.is_none_or(|text| bare(text).is_some());
+        let config = if needed { Config::load(args, around)? } else { Config::default() };
+        Self::resolve(args, around, &config)
+    }
+
+    /// The same, with this configuration.
+    pub(crate) fn resolve(
+        args: &GlobalArgs,
+        around: &Surroundings,
+        config: &Config,
+    ) -> Result<Self, CliError> {
+        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
+        let entry = match (named, config.repositories.as_slice()) {
+            (Some(text), _) => bare(text).and_then(|name| config.repository(name)),
+            (None, []) => None,
+            (None, [only]) => Some(only),
+            (None, all) => {
+                let names = all.iter().map(|named| named.name.clone()).collect();
+                return Err(CliError::WhichRepository { names });
+            }
+        };
+        if let Some(entry) = entry {
+            return Self::of(entry, args, around);
+        }
+        let place = match named {
+            Some(text) => Place::Named(store_url(text, around)?),
+            None => Place::Default(places::default_repository(around)?),
+        };
         let mut secret = Secret::choose(args, around)?;
         if let (Secret::Ask, Place::Default(default)) = (&secret, &place) {
             secret = Secret::KeyFile(default.key_file.clone());
         }
+        Self::with((place, secret), store_options(args, around), args, around)
+    }
+
+    /// Makes the decisions for a repository of the configuration; options count before the environment, and that before the file.
+    pub(crate) fn of(entry: &Named, args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let location = entry.section.text("location").unwrap_or_default();
+        let place = Place::Named(store_url(OsStr::new(location), around)?);
+        let secret = match Secret::choose(args, around)? {
+            Secret::Ask => Secret::of_file(&entry.section, around)?,
+            given => given,
+        };
+        let mut store = store_options(args, around);
+        let theirs = entry.section.pairs("options").iter();
+        let typed = |key: &str| args.option.iter().any(|(other, _)| other == key);
+        store.options.extend(theirs.filter(|(key, _)| !typed(key)).cloned());
+        let patience = entry.section.text("retry-for").and_then(|text| duration(text).ok());
+        store.retry_for = args.retry_for.or(patience).unwrap_or(store.retry_for);
+        Self::with((place, secret), store, args, around)
+    }
+
+    /// Makes the decisions that hold for all jobs of the configuration, which open their repositories one by one.
+    pub(crate) fn for_jobs(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        if args.repo.is_some() {
+            return Err(CliError::RepositoryOfJobs);
+        }
+        let config = Config::load(args, around)?;
+        let first = config.jobs.first().and_then(|job| config.repository_of(job).ok());
+        let location = first.and_then(|entry| entry.section.text("location")).ok_or(CliError::NoJobs)?;
+        let place = Place::Named(store_url(OsStr::new(location), around)?);
+        Self::with((place, Secret::Ask), store_options(args, around), args, around)
+    }
+
+    fn with(
+        (place, secret): (Place, Secret),
+        store: StoreOptions,
+        args: &GlobalArgs,
+        around: &Surroundings,
+    ) -> Result<Self, CliError> {
         Ok(Self {
+            typed: args.clone(),
             secret,
             voice: voice(args),
-            store: store_options(args, around),
+            store,
             places: Places {
                 state: places::state(around, args.state_dir.clone())?,
                 cache: cache(args, around)?,
@@ -154,11 +225,9 @@ fn limits(workers: Option<u16>) -> Limits {
     Limits { workers: workers.map_or(default.workers, usize::from), ..default }
 }
 
-fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError> {
-    let Some(text) = typed.or_else(|| around.get("LIFEBOAT_REPO")) else {
-        return places::default_repository(around).map(Place::Default);
-    };
-    store_url(text, around).map(Place::Named)
+/// What may be the name of a repository: a word without the signs of a path or a location.
+fn bare(text: &OsStr) -> Option<&str> {
+    text.to_str().filter(|text| !text.starts_with('.') && !text.contains(['/', ':']))
 }
 
 fn voice(args: &GlobalArgs) -> Voice {
@@ -196,7 +265,8 @@ mod tests {
 
     fn resolve(options: &[&str], variables: &[(&str, &str)]) -> Result<Settings, CliError> {
         let line = ["lifeboat", "stats"].into_iter().chain(options.iter().copied());
-        Settings::resolve(&Cli::try_parse_from(line).unwrap().global, &Surroundings::of(variables))
+        let args = Cli::try_parse_from(line).unwrap().global;
+        Settings::resolve(&args, &Surroundings::of(variables), &Config::default())
     }
 
     #[test]

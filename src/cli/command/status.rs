@@ -8,8 +8,11 @@ use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
 use super::super::args::StatusArgs;
+use super::super::config::Config;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::jobs::stands;
+use super::super::render::jobs as render;
 use super::super::render::json::put_bytes;
 use super::super::render::table::Table;
 use super::super::render::{sanitize, time};
@@ -18,6 +21,7 @@ use super::snapshots::{is_after_revocation, warn_of_unreadable};
 
 pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit, CliError> {
     let objectives = args.objectives();
+    let late = scheduled(session)?;
     let repository = session.repository(Task::Status).await?;
     let found = status(&repository, &args.select.filter(&session.directory)).await?;
     session.clear();
@@ -33,7 +37,7 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         for job in &found.jobs {
             session.output.json(&object(job, &objectives, found.now))?;
         }
-        session.output.json(&summary(&found, missed.len() + usize::from(empty)))?;
+        session.output.json(&summary(&found, missed.len() + usize::from(empty) + late))?;
     } else {
         show(session, &found)?;
         for (job, miss) in &missed {
@@ -44,11 +48,27 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         }
     }
     let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
-    Ok(match (damaged, missed.is_empty() && !empty) {
+    Ok(match (damaged, missed.is_empty() && !empty && late == 0) {
         (true, _) => Exit::Class(Class::Damage),
         (false, false) => Exit::Class(Class::Missed),
         (false, true) => Exit::Done,
     })
+}
+
+/// Says of the jobs of the configuration which did not run when they were due, before a repository that cannot be reached keeps
+/// anybody from knowing. Gives how many these are.
+fn scheduled(session: &mut Session) -> Result<usize, CliError> {
+    let config = Config::load(&session.settings.typed, &session.around)?;
+    let stands = stands(&config, &session.settings.places.state, session.env.clock.now());
+    for stand in &stands {
+        if session.voice().json {
+            session.output.json(&render::stand_object(stand))?;
+        } else if let Some(missed) = render::missed(stand) {
+            session.output.text(&format!("missed: {missed}\n"))?;
+        }
+    }
+    session.output.flush()?;
+    Ok(stands.iter().filter(|stand| render::missed(stand).is_some()).count())
 }
 
 fn show(session: &mut Session, found: &Status) -> Result<(), CliError> {
