@@ -139,6 +139,8 @@ fn show_says_what_holds_and_where_it_comes_from() {
     let place = Place::with_repository();
     let job = "[jobs.web]\nsources = [\"/etc\"]\nretention = { daily = 7 }\n";
     configure(&place, &format!("{}{job}", repository(&place, "main", "repo")));
+    let checked = bare(&place, &["config", "check"]).exits(0).out;
+    assert_eq!(checked, "good: 1 file, 1 repository, 1 job\n");
     let plain = bare(&place, &["config", "show"]).exits(0).out;
     assert!(plain.contains("[jobs.web]\nsources = [\"/etc\"]\n") && !plain.contains("level"), "{plain}");
     // What is shown can be the file.

@@ -1,5 +1,6 @@
 //! `config`: what the file of repositories and jobs says, and what is wrong with it. It needs no repository and no secret.
 
+use lifeboat::units::Counted;
 use serde_json::json;
 
 use super::super::args::{ConfigArgs, ConfigVerb, GlobalArgs};
@@ -49,8 +50,9 @@ fn check(global: &GlobalArgs, around: &Surroundings) -> Result<Exit, CliError> {
     } else if config.files.is_empty() {
         line("there is no configuration")?;
     } else if !global.quiet {
-        let files = if config.files.len() == 1 { "file" } else { "files" };
-        line(&format!("good: {} {files}, repositories: {repositories}, jobs: {jobs}", config.files.len()))?;
+        let files = Counted(config.files.len() as u64, "file");
+        let (repositories, jobs) = (Counted(repositories as u64, "repository"), Counted(jobs as u64, "job"));
+        line(&format!("good: {files}, {repositories}, {jobs}"))?;
     }
     Ok(Exit::Done)
 }

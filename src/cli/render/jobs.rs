@@ -2,7 +2,7 @@
 
 use lifeboat::clock::Timestamp;
 use lifeboat::schedule::Standing;
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::super::exit::Exit;
@@ -46,7 +46,11 @@ pub(crate) fn line(report: &Report) -> String {
             parts
                 .extend(report.retention.map(|(kept, forgotten)| format!("kept {kept}, forgot {forgotten}")));
             parts.extend(report.prune.as_ref().map(|done| {
-                format!("{} snapshots removed, {} given back", done.removed, ByteSize(done.deleted_bytes))
+                format!(
+                    "{} removed, {} given back",
+                    Counted(done.removed, "snapshot"),
+                    ByteSize(done.deleted_bytes)
+                )
             }));
             parts.extend(report.message.as_ref().map(|message| sanitize::line(message)));
             parts.extend(report.next.map(|next| format!("next {}", time::local(next.0))));
