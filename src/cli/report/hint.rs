@@ -1,5 +1,7 @@
 //! The next step after an error, by variant.
 
+mod configured;
+
 use lifeboat::crypto::CryptoError;
 use lifeboat::database::PgError;
 use lifeboat::error::{BaseError, Error, LogError, TrustError};
@@ -20,23 +22,6 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     Some(match error {
         CliError::Library(Error::SameRepository { .. }) => "name another one with --to".to_owned(),
         CliError::Library(error) => return library(error, context),
-        CliError::Config { .. } => "see all of it: lifeboat config check".to_owned(),
-        CliError::UnsafeConfig(refused) => format!("look at what it says; if that is right, run: {}", refused.fix),
-        CliError::NoJobs => "write one into the configuration; lifeboat config show tells what it says now".to_owned(),
-        CliError::RepositoryOfJobs => "leave it out".to_owned(),
-        CliError::ForeignUnit { .. } => "look at it, and move it away if it is not needed".to_owned(),
-        CliError::Systemctl { .. } => {
-            "see what systemd says; without it: lifeboat schedule install --cron, or --into DIR".to_owned()
-        }
-        CliError::AtWork { .. } => "wait until it has ended".to_owned(),
-        CliError::State { .. } => "name a place for it with --state-dir".to_owned(),
-        CliError::NoJob { nearest: Some(name), .. } => format!("perhaps {name} is meant; see all: lifeboat config show"),
-        CliError::NoJob { .. } => "see which there are: lifeboat config show".to_owned(),
-        CliError::WhichRepository { .. } => "name one of them with --repo".to_owned(),
-        CliError::NoCredential { .. } => {
-            "run it in a unit with LoadCredential=, as `lifeboat schedule install` writes it, or give --key-file or --password-file"
-                .to_owned()
-        }
         CliError::NoHome { option, .. } => format!("set HOME, or give {option}"),
         CliError::NoOtherRepository => "name it with --to or LIFEBOAT_TO_REPO".to_owned(),
         CliError::OfOther { place, error } => return other(place, error),
@@ -68,7 +53,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
         CliError::Listen(error) => return listen(error).map(str::to_owned),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
-        _ => return None,
+        _ => return configured::hint(error),
     })
 }
 
