@@ -44,6 +44,18 @@ pub(crate) enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A hook of a job took too long.
+    #[error("the hook `{hook}` took longer than {limit:?}, and was ended")]
+    HookTime { hook: &'static str, limit: std::time::Duration },
+    /// An option that what is installed would not have.
+    #[error("{option} would not hold for the jobs that are started later")]
+    NotCarried { option: &'static str },
+    /// A unit that starts the jobs in another way.
+    #[error("{} starts the jobs in another way: {there}", path.display())]
+    OtherUnit { path: PathBuf, there: String },
+    /// A token that would be sent to several servers.
+    #[error("{given} would be sent to each https:// server of the configuration")]
+    TokenOfSeveral { given: &'static str },
     /// A unit of this name that somebody else wrote.
     #[error("{} was not written by this program", path.display())]
     ForeignUnit { path: PathBuf },
@@ -224,6 +236,8 @@ impl CliError {
             | Self::BadJob { .. }
             | Self::NoJobs
             | Self::RepositoryOfJobs
+            | Self::NotCarried { .. }
+            | Self::TokenOfSeveral { .. }
             | Self::WhichRepository { .. }
             | Self::NoCredential { .. }
             | Self::PastIsReadOnly { .. }
@@ -255,10 +269,14 @@ impl CliError {
             | Self::PasswordCommandStart(_)
             | Self::Hook { .. }
             | Self::HookStart { .. }
+            | Self::HookTime { .. }
             | Self::Systemctl { .. }
             | Self::Prompt(_)
             | Self::Setup(_) => Class::Failed,
-            Self::KeyFileExists { .. } | Self::WordsNotConfirmed | Self::ForeignUnit { .. } => Class::Refused,
+            Self::KeyFileExists { .. }
+            | Self::WordsNotConfirmed
+            | Self::ForeignUnit { .. }
+            | Self::OtherUnit { .. } => Class::Refused,
             Self::AtWork { .. } => Class::Busy,
             Self::State { source, .. }
             | Self::Write { source, .. }

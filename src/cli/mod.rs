@@ -78,6 +78,9 @@ fn with(arguments: Vec<OsString>) -> End {
             match Settings::decide(&cli.global, &around) {
                 Ok(settings) => session(settings, &around, verb),
                 Err(error) => {
+                    if matches!(verb, Verb::Status(_)) {
+                        command::status::tell_late(&cli.global, &around);
+                    }
                     report::report(&error, &Context { json: cli.global.json, ..Context::default() })
                 }
             }

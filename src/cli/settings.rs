@@ -10,7 +10,7 @@ use lifeboat::repo::{Limits, Places};
 use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
 
 use super::args::{FromArgs, GlobalArgs, ToArgs, duration};
-use super::config::{Config, Named};
+use super::config::{Config, Named, option_of, variables_of};
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::places::{self, DefaultRepository};
@@ -66,11 +66,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Whether the repository's location is given, and not a name that the configuration would explain.
+    pub(crate) fn is_located(args: &GlobalArgs, around: &Surroundings) -> bool {
+        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
+        named.is_some_and(|text| bare(text).is_none())
+    }
+
     /// Makes the decisions, with the configuration where it is needed: nothing is read of it if the repository's location is
     /// given, so that no mistake in it stands between a person and a backup.
     pub(crate) fn decide(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
-        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
-        let needed = args.config.is_some() || named.is_none_or(|text| bare(text).is_some());
+        let needed = args.config.is_some() || !Self::is_located(args, around);
         let config = if needed { Config::load(args, around)? } else { Config::default() };
         Self::resolve(args, around, &config)
     }
@@ -114,9 +119,10 @@ impl Settings {
             given => given,
         };
         let mut store = store_options(args, around);
-        let theirs = entry.section.pairs("options").iter();
-        let typed = |key: &str| args.option.iter().any(|(other, _)| other == key);
-        store.options.extend(theirs.filter(|(key, _)| !typed(key)).cloned());
+        // What is given last counts.
+        let mut options = weakest(entry.section.pairs("options"), (location, &args.option), around);
+        options.append(&mut store.options);
+        store.options = options;
         let patience = entry.section.text("retry-for").and_then(|text| duration(text).ok());
         store.retry_for = args.retry_for.or(patience).unwrap_or(store.retry_for);
         Self::with((place, secret), store, args, around)
@@ -128,7 +134,9 @@ impl Settings {
             return Err(CliError::RepositoryOfJobs);
         }
         let config = Config::load(args, around)?;
-        let first = config.jobs.first().and_then(|job| config.repository_of(job).ok());
+        refuse_shared_token(&config, args, around)?;
+        let job = config.jobs.first().and_then(|job| config.repository_of(job).ok());
+        let first = job.or(config.repositories.iter().find(|entry| entry.section.section("prune").is_some()));
         let location = first.and_then(|entry| entry.section.text("location")).ok_or(CliError::NoJobs)?;
         let place = Place::Named(store_url(OsStr::new(location), around)?);
         Self::with((place, Secret::Ask), store_options(args, around), args, around)
@@ -209,6 +217,42 @@ impl Settings {
             }
         }
         Other { url, secret, store }
+    }
+}
+
+/// Those of the file that nothing typed and no variable says in its own way.
+fn weakest(
+    theirs: &[(String, String)],
+    (location, typed): (&str, &[(String, String)]),
+    around: &Surroundings,
+) -> Vec<(String, String)> {
+    let outranked = |key: &str| {
+        typed.iter().any(|(other, _)| option_of(other) == option_of(key))
+            || variables_of(key, location).iter().any(|name| around.get(name).is_some())
+    };
+    theirs.iter().filter(|(key, _)| !outranked(key)).cloned().collect()
+}
+
+/// Each server has a token of its own, so one that is meant of one of them is not shown to all.
+fn refuse_shared_token(config: &Config, args: &GlobalArgs, around: &Surroundings) -> Result<(), CliError> {
+    let web = |entry: &&Named| {
+        entry
+            .section
+            .text("location")
+            .is_some_and(|location| location.to_ascii_lowercase().starts_with("https:"))
+    };
+    if config.repositories.iter().filter(web).count() < 2 {
+        return Ok(());
+    }
+    let typed = ["https.token_file", "https.token_command"]
+        .into_iter()
+        .find(|option| args.option.iter().any(|(key, _)| key.eq_ignore_ascii_case(option)));
+    let set = ["LIFEBOAT_TOKEN", "LIFEBOAT_TOKEN_FILE", "LIFEBOAT_TOKEN_COMMAND"]
+        .into_iter()
+        .find(|name| around.get(name).is_some());
+    match typed.or(set) {
+        Some(given) => Err(CliError::TokenOfSeveral { given }),
+        None => Ok(()),
     }
 }
 
@@ -302,6 +346,26 @@ mod tests {
         assert!(!to.contains_key("LIFEBOAT_TOKEN"));
         let from = variables("LIFEBOAT_FROM_");
         assert!(!from.contains_key("LIFEBOAT_TOKEN") && !from.contains_key("LIFEBOAT_TOKEN_FILE"));
+    }
+
+    #[test]
+    fn what_the_file_says_of_a_store_counts_least() {
+        let pair = |key: &str| vec![(key.to_owned(), "x".to_owned())];
+        for (key, location, typed, variable, stays) in [
+            ("region", "s3://b", "", "", true),
+            ("region", "s3://b", "aws_region", "", false),
+            ("region", "s3://b", "", "AWS_DEFAULT_REGION", false),
+            ("endpoint", "az://b", "", "AWS_ENDPOINT_URL", true),
+            ("https.token_file", "https://x", "https.token_command", "", false),
+            ("https.token_file", "https://x", "", "LIFEBOAT_TOKEN", false),
+            ("https.ca_file", "https://x", "https.token_file", "LIFEBOAT_TOKEN", true),
+            ("ssh.command", "ssh://x", "", "LIFEBOAT_SSH_COMMAND", false),
+        ] {
+            let typed = if typed.is_empty() { Vec::new() } else { pair(typed) };
+            let variables = if variable.is_empty() { vec![] } else { vec![(variable, "v")] };
+            let left = weakest(&pair(key), (location, &typed), &Surroundings::of(&variables));
+            assert_eq!(!left.is_empty(), stays, "{key} {location} {typed:?} {variable}");
+        }
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub struct LastRun {
     pub ended: Option<Timestamp>,
     /// It did what it should.
     pub good: bool,
+    /// The slot of the last run that was good, this one or one before it.
+    pub good_slot: Option<Timestamp>,
+    /// How many runs began since then, this one among them.
+    pub attempts: u32,
+    /// One of these ended, and was not good.
+    pub failed: bool,
 }
 
 /// Whether something is due.
@@ -41,11 +47,11 @@ pub enum Due {
 /// How a job stands by what is remembered of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Its last run was good, and none is late.
+    /// Its last run was good, or the first one after that is at work, and none is late.
     Good,
-    /// It should have run since this moment, and it did not.
+    /// Since this moment there should be a good run, and there is none.
     Missed(Timestamp),
-    /// Its last run ended, and was not good.
+    /// A run ended and was not good, and none was good since.
     Failed,
 }
 
@@ -78,23 +84,27 @@ impl Plan {
         Some(later(slot, self.shift))
     }
 
-    /// How the job stands, if nothing is said of a run that is late by less than `slack`.
+    /// How the job stands, if nothing is said of a run that is late by less than `slack`. Only a run that ended well counts: one
+    /// that began proves nothing, because it may be killed each time, or never end. With `at_work` the last run goes on.
     pub fn standing(
         &self,
-        last: Option<&LastRun>,
+        (last, at_work): (Option<&LastRun>, bool),
         now: Timestamp,
         zone: &TimeZone,
         slack: Duration,
     ) -> Standing {
         let patient = Timestamp(now.0.saturating_sub(nanos(slack)));
         let last = credible(last, now);
+        let good = last.and_then(|run| run.good_slot).filter(|slot| *slot <= now);
         let wanted = self.slot(patient, zone);
+        let timely = |run: &LastRun| wanted.is_none_or(|slot| run.slot >= slot);
         match (last, wanted) {
-            (None, Some(slot)) => Standing::Missed(later(slot, self.shift)),
-            (Some(run), Some(slot)) if run.slot < slot || (run.slot == slot && run.ended.is_none()) => {
+            (Some(run), _) if at_work && run.attempts <= 1 && timely(run) => Standing::Good,
+            (Some(run), _) if run.failed && timely(run) => Standing::Failed,
+            (_, Some(slot)) if good.is_none_or(|good| good < slot) => {
                 Standing::Missed(later(slot, self.shift))
             }
-            (Some(run), _) if run.ended.is_some() && !run.good => Standing::Failed,
+            (Some(run), _) if run.failed => Standing::Failed,
             _ => Standing::Good,
         }
     }
@@ -136,8 +146,34 @@ mod tests {
         Plan { schedule: text.parse().unwrap(), shift: Duration::ZERO, retry: None }
     }
 
+    /// A first run.
     fn ran(slot: &str, ended: Option<&str>, good: bool) -> LastRun {
-        LastRun { slot: at(slot), ended: ended.map(at), good }
+        begun(None, at(slot)).end(ended.map(at), good)
+    }
+
+    fn begun(last: Option<LastRun>, slot: Timestamp) -> LastRun {
+        let good_slot = last.and_then(|run| run.good_slot);
+        let attempts = last.map_or(0, |run| run.attempts) + 1;
+        LastRun {
+            slot,
+            ended: None,
+            good: false,
+            good_slot,
+            attempts,
+            failed: last.is_some_and(|run| run.failed),
+        }
+    }
+
+    impl LastRun {
+        fn end(self, ended: Option<Timestamp>, good: bool) -> Self {
+            match (ended, good) {
+                (None, _) => self,
+                (_, true) => {
+                    Self { ended, good, good_slot: Some(self.slot), attempts: 0, failed: false, ..self }
+                }
+                (_, false) => Self { ended, good, failed: true, ..self },
+            }
+        }
     }
 
     #[test]
@@ -176,20 +212,52 @@ mod tests {
     #[test]
     fn what_did_not_run_is_missed_after_a_while() {
         let (plan, zone, slack) = (plan("daily 02:00"), berlin(), Duration::from_secs(3600));
-        let standing = |last: Option<LastRun>, now: &str| plan.standing(last.as_ref(), at(now), &zone, slack);
+        let standing =
+            |last: Option<LastRun>, now: &str| plan.standing((last.as_ref(), false), at(now), &zone, slack);
         let yesterday = ran("2026-05-04T00:00Z", Some("2026-05-04T01:00Z"), true);
         assert_eq!(standing(Some(yesterday), "2026-05-05T00:59Z"), Standing::Good);
         assert_eq!(standing(Some(yesterday), "2026-05-05T01:00Z"), Standing::Missed(at("2026-05-05T00:00Z")));
         assert_eq!(standing(None, "2026-05-05T12:00Z"), Standing::Missed(at("2026-05-05T00:00Z")));
-        let failed = LastRun { good: false, ..yesterday };
+        let failed = ran("2026-05-04T00:00Z", Some("2026-05-04T01:00Z"), false);
         assert_eq!(standing(Some(failed), "2026-05-05T00:30Z"), Standing::Failed);
         let interrupted = ran("2026-05-05T00:00Z", None, false);
         assert_eq!(
             standing(Some(interrupted), "2026-05-05T12:00Z"),
             Standing::Missed(at("2026-05-05T00:00Z"))
         );
+        // One that failed and is at work again has failed, and so has one that was killed after that.
+        let again = begun(Some(failed), at("2026-05-05T00:00Z"));
+        assert_eq!(standing(Some(again), "2026-05-05T00:30Z"), Standing::Failed);
         let future = ran("2099-01-01T00:00Z", Some("2099-01-01T00:00Z"), true);
         assert_eq!(standing(Some(future), "2026-05-05T12:00Z"), Standing::Missed(at("2026-05-05T00:00Z")));
+    }
+
+    #[test]
+    fn a_run_at_work_is_good_until_the_next_one_should_have_been() {
+        let (plan, zone, slack) = (plan("daily 02:00"), berlin(), Duration::from_secs(3600));
+        let standing = |run: LastRun, now: &str| plan.standing((Some(&run), true), at(now), &zone, slack);
+        let yesterday = ran("2026-05-04T00:00Z", Some("2026-05-04T01:00Z"), true);
+        let today = begun(Some(yesterday), at("2026-05-05T00:00Z"));
+        for (now, expected) in [
+            ("2026-05-05T00:30Z", Standing::Good),
+            ("2026-05-05T23:00Z", Standing::Good),
+            ("2026-05-06T00:59Z", Standing::Good),
+            ("2026-05-06T01:00Z", Standing::Missed(at("2026-05-06T00:00Z"))),
+            ("2026-06-01T12:00Z", Standing::Missed(at("2026-06-01T00:00Z"))),
+        ] {
+            assert_eq!(standing(today, now), expected, "{now}");
+        }
+        // The second one at work proves that the first one was not good.
+        let second = begun(Some(today), at("2026-05-05T00:00Z"));
+        assert_eq!(standing(second, "2026-05-05T00:30Z"), Standing::Good);
+        assert_eq!(standing(second, "2026-05-05T12:00Z"), Standing::Missed(at("2026-05-05T00:00Z")));
+        let frequent = Plan { schedule: "every 15m".parse().unwrap(), ..plan.clone() };
+        let killed = begun(Some(begun(None, at("2026-05-05T11:45Z"))), at("2026-05-05T12:00Z"));
+        for at_work in [false, true] {
+            let now = at("2026-05-05T12:05Z");
+            let found = frequent.standing((Some(&killed), at_work), now, &zone, slack);
+            assert_eq!(found, Standing::Missed(at("2026-05-05T11:00Z")));
+        }
     }
 
     #[test]
@@ -241,7 +309,7 @@ mod tests {
             if let Due::Now(slot) = plan.due(last.as_ref(), now, &berlin()) {
                 runs.push((slot, what));
                 let ended = (what != Minute::Killed).then_some(now);
-                last = Some(LastRun { slot, ended, good: what == Minute::Good });
+                last = Some(begun(last, slot).end(ended, what == Minute::Good));
             }
         }
         (runs, asked)
@@ -249,6 +317,37 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// However often runs begin and are killed or fail, at work or not: without a good one nothing stands well for longer
+        /// than the slack after a slot, and right after a good one all is well.
+        #[test]
+        fn only_a_good_run_makes_a_job_stand_well(
+            schedule in any_schedule(),
+            ends in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 1..40),
+            step in 1_i64..3000,
+        ) {
+            let plan = Plan { schedule, shift: Duration::ZERO, retry: None };
+            let (zone, slack) = (berlin(), Duration::from_secs(3600));
+            let mut now = at("2026-03-25T09:00Z");
+            let mut last: Option<LastRun> = None;
+            for (ended, good, at_work) in ends {
+                let slot = plan.slot(now, &zone).unwrap();
+                let at_work = at_work && !ended;
+                last = Some(begun(last, slot).end(ended.then_some(now), good));
+                let standing = plan.standing((last.as_ref(), at_work), now, &zone, slack);
+                if ended {
+                    prop_assert_eq!(standing == Standing::Good, good);
+                }
+                now = Timestamp(now.0 + step * MINUTE);
+                let wanted = plan.slot(Timestamp(now.0 - 60 * MINUTE), &zone).unwrap();
+                let run = last.unwrap();
+                if run.good_slot.is_none_or(|slot| slot < wanted) && (run.slot < wanted || run.attempts > 1) {
+                    for at_work in [false, true] {
+                        prop_assert_ne!(plan.standing((Some(&run), at_work), now, &zone, slack), Standing::Good);
+                    }
+                }
+            }
+        }
 
         /// Five hosts through a week in which clocks go forward or back.
         #[test]
@@ -292,12 +391,12 @@ mod tests {
             let plan = Plan { schedule, shift: Duration::from_secs(90), retry: None };
             let (now, zone) = (Timestamp(second * 1_000_000_000), berlin());
             let slot = plan.slot(now, &zone).unwrap();
-            let run = LastRun { slot, ended: Some(now), good: true };
-            prop_assert_eq!(plan.standing(Some(&run), now, &zone, Duration::ZERO), Standing::Good);
-            let before = LastRun { slot: Timestamp(slot.0 - 1), ..run };
+            let run = begun(None, slot).end(Some(now), true);
+            prop_assert_eq!(plan.standing((Some(&run), false), now, &zone, Duration::ZERO), Standing::Good);
+            let before = begun(None, Timestamp(slot.0 - 1)).end(Some(now), true);
             let due = Timestamp(later(slot, plan.shift).0 + late * MINUTE);
             let slack = Duration::from_secs(150 * 60);
-            let standing = plan.standing(Some(&before), due, &zone, slack);
+            let standing = plan.standing((Some(&before), false), due, &zone, slack);
             let latest = plan.slot(Timestamp(due.0 - 150 * MINUTE), &zone).unwrap();
             let missed = latest > before.slot;
             prop_assert_eq!(standing != Standing::Good, missed);

@@ -16,7 +16,9 @@ pub(crate) fn configure(place: &Place, text: &str) {
 
 /// Takes from others what an unusual umask gave them.
 fn secure(place: &Place) {
-    for (name, mode) in [("config/lifeboat", 0o755), ("config/lifeboat/lifeboat.toml", 0o644)] {
+    for (name, mode) in
+        [("config", 0o755), ("config/lifeboat", 0o755), ("config/lifeboat/lifeboat.toml", 0o644)]
+    {
         fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 }
@@ -123,15 +125,24 @@ fn what_others_may_write_is_refused_with_the_command_that_helps() {
     assert!(run.err.contains("others may write it") && run.err.contains("chmod go-w"), "{run:?}");
     secure(&place);
     bare(&place, &["snapshots"]).exits(0);
+    // Whoever may rename a directory above it may put another one in its place.
+    fs::set_permissions(place.path("config"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(bare(&place, &["snapshots"]).exits(2).err.contains("others may write it"));
+    secure(&place);
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+    let own = |path: &Path, owner| std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+    own(&place.path("config"), 12345);
+    assert!(bare(&place, &["snapshots"]).exits(2).err.contains("belongs to somebody else"));
+    own(&place.path("config"), 0);
     bare(&place, &["snapshots"]).exits(0);
+    own(&file, 12345);
+    assert!(bare(&place, &["snapshots"]).exits(2).err.contains("because it belongs to somebody else"));
     let commands = format!("{}[jobs.x]\ncommand = [\"date\"]\n", repository(&place, "main", "repo"));
     fs::write(&file, commands).unwrap();
     let run = bare(&place, &["snapshots"]).exits(2);
-    assert!(run.err.contains("belongs to somebody else"), "{run:?}");
+    assert!(run.err.contains("names commands and belongs to somebody else"), "{run:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `run`: jobs of the configuration, as cron starts them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -31,8 +32,14 @@ fn snapshots(place: &Place) -> Vec<Value> {
     place.run(["snapshots", "--json"]).exits(0).objects()
 }
 
-fn record(place: &Place, name: &str) -> PathBuf {
-    place.path(&format!("state/lifeboat/runs/backup-{name}.json"))
+pub(crate) fn record(place: &Place, name: &str) -> PathBuf {
+    let begin = format!("backup-{name}-");
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        file.starts_with(&begin) && file.ends_with(".json")
+    };
+    let runs = fs::read_dir(place.path("state/lifeboat/runs")).unwrap();
+    runs.map(|entry| entry.unwrap().path()).find(is_it).unwrap()
 }
 
 const DAILY: &str = "[jobs.web]\nsources = [\"{src}\"]\nschedule = \"every 360d\"\n";
@@ -245,4 +252,144 @@ fn a_run_that_is_stopped_or_killed_is_due_again() {
         assert!(again.out.contains("web: done") && again.out.contains("other: done"), "{again:?}");
         assert_eq!(snapshots(&place).len(), 2);
     }
+}
+
+#[test]
+fn without_a_whole_source_nothing_is_forgotten_and_status_says_so() {
+    let jobs = "[jobs.web]\nsources = [\"{src}\", \"{here}/other\"]\nschedule = \"every 360d\"\nretention = { last = 1 }\n";
+    let place = with_jobs(jobs);
+    place.write("other/data", b"what counts");
+    run(&place, &[]).exits(0);
+    fs::rename(place.path("other"), place.path("away")).unwrap();
+    for _ in 0..2 {
+        let run = run(&place, &["--force"]).exits(3);
+        assert!(run.out.contains("other: the source is not there, so nothing is forgotten"), "{run:?}");
+    }
+    assert_eq!(snapshots(&place).len(), 3);
+    let status = Run::of(place.bare().arg("status").output().unwrap()).exits(5);
+    assert!(status.out.contains("missed: web: the last run failed with exit code 3"), "{status:?}");
+    fs::rename(place.path("away"), place.path("other")).unwrap();
+    run(&place, &["--force"]).exits(0);
+    assert_eq!(snapshots(&place).len(), 1);
+    Run::of(place.bare().arg("status").output().unwrap()).exits(0);
+}
+
+#[test]
+fn a_job_of_this_name_elsewhere_has_not_run() {
+    let place = with_jobs(DAILY);
+    run(&place, &[]).exits(0);
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    place.write("config/lifeboat/other.toml", file.as_bytes());
+    configure(&place, &file);
+    let other = place.path("config/lifeboat/other.toml");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+    let of_other = run(&place, &["--config", other.to_str().unwrap()]).exits(0);
+    assert!(of_other.out.contains("web: done"), "{of_other:?}");
+    assert!(run(&place, &[]).exits(0).out.contains("web: skipped"));
+    fs::rename(place.path("repo"), place.path("moved")).unwrap();
+    configure(&place, &file.replace("/repo\"", "/moved\""));
+    assert!(run(&place, &[]).exits(0).out.contains("web: done"));
+}
+
+#[test]
+fn a_repository_is_not_pruned_until_its_jobs_end_well() {
+    let place = with_jobs("[jobs.a]\nsources = [\"{here}/nowhere\"]\nschedule = \"every 360d\"\n");
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    configure(&place, &file.replace("key-file", "prune = { schedule = \"every 360d\" }\nkey-file"));
+    for code in [1, 0] {
+        let objects = run(&place, &["--json"]).exits(code).objects();
+        assert_eq!(objects[1]["outcome"], "skipped", "{objects:?}");
+        assert!(objects[1]["reason"].as_str().unwrap().contains("job a did not end well"), "{objects:?}");
+    }
+    place.write("nowhere/x", b"x");
+    run(&place, &["--force", "a"]).exits(0);
+    assert!(run(&place, &[]).exits(0).out.contains("prune of main: skipped: not due"));
+}
+
+#[test]
+fn a_repository_that_no_job_saves_to_is_pruned() {
+    let place = Place::with_repository();
+    let file = repository(&place, "main", "repo");
+    configure(&place, &format!("{file}prune = {{ schedule = \"every 360d\" }}\n"));
+    Run::of(place.bare().arg("status").output().unwrap()).exits(5);
+    assert!(run(&place, &[]).exits(0).out.contains("prune of main: done"));
+    Run::of(place.bare().arg("status").output().unwrap()).exits(0);
+    Run::of(place.bare().args(["schedule", "install", "--cron"]).output().unwrap()).exits(0);
+    configure(&place, &file);
+    assert!(run(&place, &[]).exits(2).err.contains("no job to run"));
+}
+
+#[test]
+fn a_job_that_ends_the_process_each_time_keeps_no_other_from_running() {
+    let place = with_jobs(
+        "[jobs.a]\nsources = [\"{src}\"]\nschedule = \"every 360d\"\nhooks.before = \"kill -9 $PPID; sleep 1\"\n\
+         [jobs.b]\nsources = [\"{src}\"]\nschedule = \"every 360d\"\n",
+    );
+    let killed = || assert_eq!(run(&place, &[]).code, -1);
+    killed();
+    assert!(snapshots(&place).is_empty());
+    for _ in 0..2 {
+        killed();
+        assert_eq!(snapshots(&place).len(), 1);
+        let status = Run::of(place.bare().arg("status").output().unwrap()).exits(5);
+        assert!(status.out.contains("missed: a: no run ended well"), "{status:?}");
+        assert!(!status.out.contains("missed: b"), "{status:?}");
+    }
+    // Without a schedule, too, what began should have ended.
+    write_jobs(&place, "[jobs.c]\nsources = [\"{src}\"]\nhooks.before = \"kill -9 $PPID; sleep 1\"\n");
+    Run::of(place.bare().arg("status").output().unwrap()).exits(0);
+    assert_eq!(run(&place, &["c"]).code, -1);
+    let status = Run::of(place.bare().arg("status").output().unwrap()).exits(5);
+    assert!(status.out.contains("missed: c: the last run was interrupted"), "{status:?}");
+}
+
+#[test]
+fn jobs_run_even_if_nobody_hears_of_it() {
+    let place = with_jobs(&format!("{DAILY}{}", DAILY.replace("web", "db")));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = Run::of(place.bare().arg("run").stdout(full).output().unwrap()).exits(14);
+    assert!(run.err.contains("No space left"), "{run:?}");
+    assert_eq!(snapshots(&place).len(), 2);
+}
+
+#[test]
+fn a_hook_that_does_not_end_is_ended() {
+    let place = with_jobs(
+        "[jobs.web]\nsources = [\"{src}\"]\n[jobs.web.hooks]\nbefore = \"sleep 600\"\ntimeout = \"1s\"\n\
+         failed = \"touch {here}/failed\"\n",
+    );
+    let run = run(&place, &["web"]).exits(1);
+    assert!(run.err.contains("the hook `before` took longer than 1s"), "{run:?}");
+    assert!(place.path("failed").exists() && snapshots(&place).is_empty());
+}
+
+#[test]
+fn a_backup_by_hand_takes_nobodys_turn() {
+    let place = with_jobs(DAILY);
+    let wait =
+        format!("touch {0}/began; while [ ! -e {0}/go ]; do sleep 0.05; done", place.path("").display());
+    let mut hand = place.bare();
+    hand.args(["backup", "--job", "web", "--as", "/x", "--command", "sh", "-c", &wait]);
+    let hand = hand.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !place.path("began").exists() {
+        std::thread::yield_now();
+    }
+    assert!(run(&place, &[]).exits(11).out.contains("web: busy"));
+    fs::write(place.path("go"), b"").unwrap();
+    Run::of(hand.wait_with_output().unwrap()).exits(0);
+    assert!(run(&place, &[]).exits(0).out.contains("web: done"));
+}
+
+#[test]
+fn a_token_is_not_shown_to_several_servers() {
+    let place = Place::empty();
+    let entry = |name: &str| format!("[repositories.{name}]\nlocation = \"https://{name}.invalid\"\n");
+    configure(
+        &place,
+        &format!("{}{}[jobs.j]\nsources = [\"/x\"]\nrepository = \"a\"\n", entry("a"), entry("b")),
+    );
+    let given =
+        Run::of(place.bare().env("LIFEBOAT_TOKEN", "hunter2").args(["run", "-n"]).output().unwrap()).exits(2);
+    assert!(given.err.contains("LIFEBOAT_TOKEN would be sent to each https:// server"), "{given:?}");
+    run(&place, &["-n"]).exits(0);
 }

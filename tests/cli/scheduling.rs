@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::configuring::{configure, repository};
+use crate::jobs::record;
 use crate::support::{Place, Run};
 
 fn bare(place: &Place, args: &[&str]) -> Run {
@@ -50,10 +51,13 @@ fn units_are_written_and_taken_away_and_nobody_elses_is_touched() {
     bare(&place, &["schedule", "remove", "--into", "units"]).exits(0);
     assert!(!place.path("units/lifeboat.service").exists());
     let cron = bare(&place, &["schedule", "install", "--cron"]).exits(0).out;
-    assert!(
-        cron.starts_with("*/5 * * * * /") && cron.trim_end().ends_with(" run --quiet-unless-error"),
-        "{cron}"
-    );
+    let state = place.path("state/lifeboat");
+    for part in
+        ["*/5 * * * * XDG_CONFIG_HOME=/", &format!(" run --state-dir {} --cache-dir /", state.display())]
+    {
+        assert!(cron.contains(part), "{part}: {cron}");
+    }
+    assert!(cron.trim_end().ends_with(" --quiet-unless-error"), "{cron}");
     configure(&place, &repository(&place, "main", "repo"));
     assert!(bare(&place, &["schedule", "install", "--cron"]).exits(2).err.contains("no job"));
 }
@@ -117,12 +121,12 @@ fn status_is_loud_about_a_job_that_did_not_run() {
     let place = with_job("");
     let run = bare(&place, &["status"]).exits(5);
     assert!(
-        run.out.contains("missed: web: it did not run, and was due on 2") && run.out.contains("never ran"),
+        run.out.contains("missed: web: no run ended well that was due on 2") && run.out.contains("never ran"),
         "{run:?}"
     );
     bare(&place, &["run"]).exits(0);
     bare(&place, &["status"]).exits(0);
-    let record = place.path("state/lifeboat/runs/backup-web.json");
+    let record = record(&place, "web");
     let good = fs::read(&record).unwrap();
     fs::write(&record, &good[1..]).unwrap();
     assert!(bare(&place, &["status"]).exits(5).out.contains("is damaged"));
@@ -138,4 +142,74 @@ fn status_is_loud_about_a_job_that_did_not_run() {
     fs::rename(place.path("repo"), place.path("away")).unwrap();
     let run = bare(&place, &["status"]).exits(10);
     assert!(run.out.contains("missed: web: the last run failed with exit code 1"), "{run:?}");
+}
+
+#[test]
+fn what_is_installed_depends_on_nothing_that_is_set_now() {
+    let place = with_job("");
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    configure(&place, &file.replace("location = \"/", "location = \"file:///"));
+    let mut command = place.bare();
+    let config = place.path("config/lifeboat/lifeboat.toml");
+    command
+        .env("LIFEBOAT_CONFIG", &config)
+        .env("LIFEBOAT_STATE_DIR", "kept")
+        .env("LIFEBOAT_CACHE_DIR", "/var/c");
+    command.args(["schedule", "install", "--into", "units"]);
+    Run::of(command.output().unwrap()).exits(0);
+    let service = fs::read_to_string(place.path("units/lifeboat.service")).unwrap();
+    let call = format!(
+        "--config {} --state-dir {} --cache-dir /var/c\n",
+        config.display(),
+        place.path("kept").display()
+    );
+    assert!(service.contains(&call), "{call}: {service}");
+    assert!(service.contains(&format!("ReadWritePaths=-{}", place.path("repo").display())), "{service}");
+    // What starts the jobs of another file is not replaced unseen.
+    let other = bare(&place, &["schedule", "install", "--into", "units", "--no-cache"]).exits(7);
+    assert!(other.err.contains("--cache-dir /var/c") && other.err.contains("schedule remove"), "{other:?}");
+    assert_eq!(fs::read_to_string(place.path("units/lifeboat.service")).unwrap(), service);
+    bare(&place, &["schedule", "remove", "--into", "units"]).exits(0);
+    bare(&place, &["schedule", "install", "--into", "units", "--no-cache"]).exits(0);
+    let service = fs::read_to_string(place.path("units/lifeboat.service")).unwrap();
+    let base = format!("Environment=XDG_CONFIG_HOME={}\n", place.path("config").display());
+    assert!(service.contains("--no-cache\n") && service.contains(&base), "{service}");
+    for lost in [
+        ["--key-file", "key"],
+        ["--limit-upload", "1M"],
+        ["--retry-for", "1h"],
+        ["--workers", "2"],
+        ["-o", "a=b"],
+    ] {
+        let run = bare(&place, &[&["schedule", "install", "--cron"], &lost[..]].concat()).exits(2);
+        assert!(run.err.contains("would not hold for the jobs"), "{run:?}");
+    }
+}
+
+#[test]
+fn late_jobs_are_told_whatever_is_wrong_beside_them() {
+    let place = with_job("");
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    let two = format!(
+        "{}{}",
+        repository(&place, "second", "other"),
+        file.replace("schedule", "repository = \"main\"\nschedule")
+    );
+    configure(&place, &two);
+    let run = bare(&place, &["status"]).exits(2);
+    assert!(run.out.contains("missed: web: ") && run.err.contains("--repo"), "{run:?}");
+    let key = file.lines().find(|line| line.starts_with("key-file")).unwrap();
+    configure(&place, &file.replace(key, "key-credential = \"backup\""));
+    let run = bare(&place, &["status", "--json"]).exits(2);
+    assert_eq!(run.objects()[0]["standing"], "missed");
+    // Who names the place needs no file.
+    configure(&place, "jobs = 1\n");
+    let run = place.run(["status"]).exits(0);
+    assert!(run.err.contains("jobs are not looked at"), "{run:?}");
+    let mut nobody = place.command();
+    nobody.env("HOME", "/dev/null").env_remove("XDG_CONFIG_HOME").arg("status");
+    Run::of(nobody.output().unwrap()).exits(0);
+    let mut nobody = place.bare();
+    nobody.env("HOME", "/dev/null").env_remove("XDG_CONFIG_HOME").args(["config", "check"]);
+    assert!(Run::of(nobody.output().unwrap()).exits(0).out.contains("no configuration"));
 }

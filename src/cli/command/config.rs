@@ -39,6 +39,12 @@ fn check(global: &GlobalArgs, around: &Surroundings) -> Result<Exit, CliError> {
     // What a job would fail with before it does anything, such as a wrong pattern or a missing file of them.
     for job in &config.jobs {
         filter::of_backup(&jobs::backup_args(job)?.rules)?;
+        jobs::forget_args(job, &jobs::host_of(job))?;
+    }
+    for repository in &config.repositories {
+        if let Some(prune) = repository.section.section("prune") {
+            jobs::prune_options(repository, prune)?;
+        }
     }
     let (repositories, jobs) = (config.repositories.len(), config.jobs.len());
     if global.json {

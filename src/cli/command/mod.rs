@@ -33,7 +33,7 @@ pub(crate) mod schedule;
 pub(crate) mod serve;
 mod snapshots;
 mod stats;
-mod status;
+pub(crate) mod status;
 mod tag;
 mod undelete;
 mod verify;

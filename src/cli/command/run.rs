@@ -1,14 +1,10 @@
 //! `run`: the jobs of the configuration that are due, one after the other, and what is due of their repositories then.
 
-use std::collections::BTreeSet;
-
-use lifeboat::class::Class;
-
 use super::super::args::RunArgs;
 use super::super::config::{Config, Named};
 use super::super::error::CliError;
 use super::super::exit::Exit;
-use super::super::jobs::{self, Kind, Report, Work, worst};
+use super::super::jobs::{self, Kind, Place, Report, Subject, Work, worst};
 use super::super::render::jobs as render;
 use super::super::session::Session;
 
@@ -19,31 +15,52 @@ pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, C
         [] => config.jobs.iter().collect(),
         names => names.iter().map(|name| config.job(name)).collect::<Result<_, _>>()?,
     };
+    let mut works = works(&config, &chosen, args);
+    // The order stays as it is but for this.
+    works.sort_by_key(|work| work.was_interrupted(&session.settings.places.state));
     let mut exits = Vec::new();
-    let mut failed = BTreeSet::new();
-    for work in works(&config, &chosen, args) {
+    let mut unheard = None;
+    for work in works {
         if session.env.cancel.is_raised() {
             break;
         }
-        if work.kind == Kind::Prune && failed.contains(&work.what.name) {
-            session.say(&format!("prune of {} waits until its jobs do not fail", work.what.name));
-            continue;
-        }
-        let report = work.run(session).await;
+        let failing =
+            (work.kind == Kind::Prune).then(|| failing(&config, work.repository, session)).flatten();
+        let report = match failing {
+            Some(job) => {
+                work.skip(session, format!("job {job} did not end well, and what it needs may be forgotten"))
+            }
+            None => work.run(session).await,
+        };
         exits.push(report.exit());
-        if !matches!(report.exit(), Exit::Done | Exit::Class(Class::Partial)) {
-            failed.insert(report.repository.clone());
+        // Nobody may hear of it, but every job runs.
+        if let Err(error) = show(session, &report) {
+            unheard.get_or_insert(error);
         }
-        show(session, &report)?;
     }
-    Ok(worst(exits.into_iter().chain(session.stopped())))
+    let unheard = unheard.map(|error| session.fail(&error));
+    Ok(worst(exits.into_iter().chain(session.stopped()).chain(unheard)))
 }
 
-/// The jobs, and then the repositories of them that are pruned by a schedule.
+/// The first job of this repository whose last run was not good, by what is remembered: nothing is removed for good before
+/// somebody has looked. One that never ran has lost nothing.
+fn failing<'a>(config: &'a Config, repository: &Named, session: &Session) -> Option<&'a str> {
+    let state = &session.settings.places.state;
+    let job = config.jobs.iter().find(|job| {
+        let its = config.repository_of(job).ok().filter(|its| its.name == repository.name);
+        its.is_some_and(|its| {
+            let known = Place::new(state, Subject::new(Kind::Backup, job, its)).read();
+            known.record().is_some_and(|record| !record.good())
+        })
+    });
+    job.map(|job| job.name.as_str())
+}
+
+/// The jobs, and then the repositories that are pruned by a schedule: all of them, or those of the jobs that were named.
 fn works<'a>(config: &'a Config, chosen: &[&'a Named], args: &RunArgs) -> Vec<Work<'a>> {
     let (named, force, dry_run) = (!args.jobs.is_empty(), args.force, args.dry_run);
     let mut works = Vec::new();
-    let mut repositories: Vec<&Named> = Vec::new();
+    let mut repositories: Vec<&Named> = if named { Vec::new() } else { config.repositories.iter().collect() };
     for job in chosen {
         let Ok(repository) = config.repository_of(job) else { continue };
         let plan = jobs::plan(&job.section, &jobs::host_of(job), &job.name);

@@ -12,7 +12,7 @@ use super::super::config::Config;
 use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
-use super::super::jobs::{Install, MARK, SERVICE, TIMER, stands};
+use super::super::jobs::{Install, MARK, SERVICE, TIMER, stands, started_by};
 use super::super::output::{line, note};
 use super::super::render::jobs as render;
 use super::super::report::{self, Context};
@@ -31,58 +31,113 @@ pub(crate) fn run(args: &ScheduleArgs, global: &GlobalArgs, around: &Surrounding
 }
 
 fn install(args: &InstallArgs, global: &GlobalArgs, around: &Surroundings) -> Result<(), CliError> {
+    refuse_lost(global)?;
     let config = Config::load(global, around)?;
-    if !config.jobs.iter().any(|job| job.section.text("schedule").is_some()) {
+    let prunes = config.repositories.iter().filter_map(|repository| repository.section.section("prune"));
+    let mut all = config.jobs.iter().map(|job| &job.section).chain(prunes);
+    if !all.any(|section| section.text("schedule").is_some()) {
         return Err(CliError::NoJobs);
     }
-    let mut writes = vec![places::state(around, global.state_dir.clone())?];
-    writes.extend(places::cache(around, global.cache_dir.clone()).ok());
-    let user = args.units.user;
-    let made = Install { config: &config, command: command(global, around)?, user, writes };
+    let made = made(&config, args.units.user, (global, around))?;
     if args.cron {
         return line(made.cron().trim_end());
     }
     let directory = directory(&args.units, around)?;
-    for (name, text) in [(SERVICE, made.service()), (TIMER, made.timer())] {
-        let path = directory.join(name);
-        if args.units.dry_run {
-            line(&format!("{}\n{text}", path.display()))?;
-        } else {
-            refuse_foreign(&path)?;
-            write(&path, &text)?;
-            line(&format!("wrote {}", path.display()))?;
-        }
+    let units =
+        [(SERVICE, made.service()), (TIMER, made.timer())].map(|(name, text)| (directory.join(name), text));
+    if args.units.dry_run {
+        return units.iter().try_for_each(|(path, text)| line(&format!("{}\n{text}", path.display())));
     }
-    if args.units.dry_run || args.units.into.is_some() {
+    for (path, text) in &units {
+        refuse_foreign(path)?;
+        refuse_other(path, text)?;
+    }
+    for (path, text) in &units {
+        write(path, text)?;
+        line(&format!("wrote {}", path.display()))?;
+    }
+    if args.units.into.is_some() {
         return Ok(());
     }
     for directory in &made.writes {
         // A service may write only to what is there when it starts.
         create_private_dir(directory)?;
     }
-    systemctl(user, &["daemon-reload"])?;
-    systemctl(user, &["enable", "--now", TIMER])?;
-    if user {
+    systemctl(args.units.user, &["daemon-reload"])?;
+    systemctl(args.units.user, &["enable", "--now", TIMER])?;
+    if args.units.user {
         note("jobs run while you are logged in; for other times, too: loginctl enable-linger");
     }
     Ok(())
 }
 
-/// The call that the timer makes, with what was typed now.
-fn command(global: &GlobalArgs, around: &Surroundings) -> Result<Vec<String>, CliError> {
-    let program = std::env::current_exe().map_err(CliError::Setup)?;
-    let mut words = vec![program.display().to_string(), "run".to_owned()];
-    let paths = [
-        ("--config", global.config.as_ref()),
-        ("--state-dir", global.state_dir.as_ref()),
-        ("--cache-dir", global.cache_dir.as_ref()),
+/// Options that are meant of a call and would be gone in the one that is installed.
+fn refuse_lost(global: &GlobalArgs) -> Result<(), CliError> {
+    let given = [
+        ("--repo", global.repo.is_some()),
+        ("--key-file", global.key_file.is_some()),
+        ("--password-file", global.password_file.is_some()),
+        ("--password-command", global.password_command.is_some()),
+        ("--words-file", global.words_file.is_some()),
+        ("--require-anchor", global.require_anchor.is_some()),
+        ("--limit-upload", global.limit_upload.is_some()),
+        ("--limit-download", global.limit_download.is_some()),
+        ("--retry-for", global.retry_for.is_some()),
+        ("--as-of", global.as_of.is_some()),
+        ("--workers", global.workers.is_some()),
+        ("--option", !global.option.is_empty()),
     ];
-    for (option, path) in paths {
-        if let Some(path) = path {
-            words.extend([option.to_owned(), paths::absolute(path, &around.directory).display().to_string()]);
-        }
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(CliError::NotCarried { option }),
+        None => Ok(()),
     }
-    Ok(words)
+}
+
+/// What is installed: the call that the timer makes, with every place as it is found now, so that it does not depend on the
+/// environment in which it is started.
+fn made<'a>(
+    config: &'a Config,
+    user: bool,
+    (global, around): (&GlobalArgs, &Surroundings),
+) -> Result<Install<'a>, CliError> {
+    let program = std::env::current_exe().map_err(CliError::Setup)?;
+    let mut command = vec![program.display().to_string(), "run".to_owned()];
+    let mut give = |option: &str, path: &Path| {
+        command.extend([option.to_owned(), path.display().to_string()]);
+    };
+    let named = global.config.clone().or_else(|| around.get("LIFEBOAT_CONFIG").map(PathBuf::from));
+    if let Some(path) = &named {
+        give("--config", &paths::absolute(path, &around.directory));
+    }
+    let state = places::state(around, global.state_dir.clone())?;
+    give("--state-dir", &state);
+    let mut writes = vec![state];
+    if global.no_cache {
+        command.push("--no-cache".to_owned());
+    } else {
+        let cache = places::cache(around, global.cache_dir.clone())?;
+        give("--cache-dir", &cache);
+        writes.push(cache);
+    }
+    let found = places::configuration(around).filter(|_| named.is_none());
+    let usual = if user {
+        around.absolute("HOME").map(|home| home.join(".config/lifeboat"))
+    } else {
+        Some("/etc/lifeboat".into())
+    };
+    let base = found.filter(|found| Some(found) != usual.as_ref());
+    let base = base.and_then(|found| found.parent().map(Path::to_path_buf));
+    Ok(Install { config, command, base, user, writes })
+}
+
+/// What is there and starts the jobs of another configuration, or with other places, is not replaced unseen.
+fn refuse_other(path: &Path, text: &str) -> Result<(), CliError> {
+    let Ok(there) = fs::read_to_string(path) else { return Ok(()) };
+    let (there, new) = (started_by(&there), started_by(text));
+    if there == new {
+        return Ok(());
+    }
+    Err(CliError::OtherUnit { path: path.to_path_buf(), there: there.join(", ") })
 }
 
 fn directory(args: &UnitArgs, around: &Surroundings) -> Result<PathBuf, CliError> {

@@ -28,8 +28,8 @@ pub(crate) enum FaultKind {
     )]
     Secret { section: String, key: String },
     #[error(
-        "the option `{key}` in [{section}] is a secret, and none belongs into this file: leave it to the variables and files of \
-         the cloud's own tools, or name a file that holds it"
+        "the option `{key}` in [{section}] is a secret, or not known not to be one, and none belongs into this file: leave it to \
+         the variables and files of the cloud's own tools, or name a file that holds it"
     )]
     SecretOption { section: String, key: String },
     #[error("`{key}` in {} must be {wanted}", at(section))]

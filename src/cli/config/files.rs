@@ -40,9 +40,15 @@ pub(super) fn find(args: &GlobalArgs, around: &Surroundings) -> Result<Vec<PathB
 fn exists(path: &Path) -> Result<bool, CliError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_absence(&error) => Ok(false),
         Err(source) => Err(CliError::Read { path: path.to_path_buf(), source }),
     }
+}
+
+/// What nobody named, and cannot even be seen, is not there: a service may have a home that is none, or somebody else's.
+fn is_absence(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// All `*.toml` of the directory, by name; hidden ones are leftovers of editors.
@@ -50,7 +56,7 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
     let failed = |source| CliError::Read { path: directory.to_path_buf(), source };
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
         Err(source) => return Err(failed(source)),
     };
     let mut found = Vec::new();
@@ -72,17 +78,18 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Fails if the file names commands and belongs to somebody else than root and who runs this.
+    /// Fails if the file belongs to somebody else than root and who runs this, and names commands or says what root does.
     pub(super) fn refuse_foreign(&self, path: &Path, commands: bool) -> Result<(), CliError> {
-        let own = self.owner == 0 || self.owner == rustix::process::geteuid().as_raw();
-        if own || !commands {
-            return Ok(());
-        }
-        Err(refusal(path, "it names commands and belongs to somebody else", "chown \"$(id -u)\""))
+        let why = match (is_own(self.owner), commands, rustix::process::geteuid().is_root()) {
+            (true, ..) | (_, false, false) => return Ok(()),
+            (_, true, _) => "it names commands and belongs to somebody else",
+            (_, _, true) => "it belongs to somebody else",
+        };
+        Err(refusal(path, why, "chown \"$(id -u)\""))
     }
 }
 
-/// Opens a file that nobody else may write, also not by replacing it, and reads it.
+/// Opens a file that nobody else may write, also not by replacing it or a directory above it, and reads it.
 pub(super) fn open(path: &Path) -> Result<Opened, CliError> {
     let failed = |source| CliError::Read { path: path.to_path_buf(), source };
     // A pipe of this name must not make anybody wait.
@@ -95,8 +102,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, CliError> {
     refuse_writable(path, &metadata)?;
     // Where a link leads counts as well as where it lies.
     let real = path.canonicalize().map_err(failed)?;
-    for parent in [path.parent(), real.parent()].into_iter().flatten() {
-        let metadata = parent.metadata().map_err(failed)?;
+    for parent in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        // A path that is not absolute ends with nothing.
+        let Some(metadata) = (!parent.as_os_str().is_empty()).then(|| parent.metadata()) else { continue };
+        let metadata = metadata.map_err(failed)?;
+        if !is_own(metadata.uid()) {
+            return Err(refusal(parent, "it belongs to somebody else", "chown \"$(id -u)\""));
+        }
         if metadata.mode() & STICKY == 0 {
             refuse_writable(parent, &metadata)?;
         }
@@ -108,6 +120,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, CliError> {
     }
     let text = String::from_utf8(bytes).map_err(|_| failed(io::Error::other("it is not UTF-8")))?;
     Ok(Opened { text, owner: metadata.uid() })
+}
+
+/// Root's, or of who runs this.
+fn is_own(owner: u32) -> bool {
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
 fn refuse_writable(path: &Path, metadata: &Metadata) -> Result<(), CliError> {

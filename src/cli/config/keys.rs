@@ -280,6 +280,7 @@ pub(crate) static HOOKS: Table = Table {
         key("after", Shape::Commands, "", "When all was done, even if some entries failed"),
         key("failed", Shape::Commands, "", "When it was not"),
         key("always", Shape::Commands, "", "At the end, whatever happened"),
+        key("timeout", Shape::Time, "1h", "How long each command may take before it is ended and has failed"),
     ],
 };
 

@@ -14,6 +14,7 @@
 mod fault;
 mod files;
 mod keys;
+mod options;
 mod read;
 mod schema;
 mod show;
@@ -29,6 +30,7 @@ use super::environment::Surroundings;
 use super::error::CliError;
 pub(crate) use fault::{Fault, FaultKind, Unsafe, nearest};
 pub(crate) use keys::{JOB, PRUNE, RETENTION};
+pub(crate) use options::{option_of, variables_of};
 use read::{Reader, Said};
 pub(crate) use schema::schema;
 pub(crate) use show::{Setting, settings};
@@ -95,6 +97,15 @@ impl Config {
             if let Err(kind) = self.repository_of(job) {
                 let at = job.section.0.get("repository").map_or(&job.origin, |item| &item.origin);
                 faults.push(Fault { origin: at.clone(), kind });
+            }
+            if let (Some(retention), Some(item)) =
+                (job.section.section("retention"), job.section.0.get("retention"))
+                && retention.options(&RETENTION).is_empty()
+            {
+                let what = "says nothing to keep: leave it out, or say what stays";
+                let section = format!("jobs.{}.retention", job.name);
+                faults
+                    .push(Fault { origin: item.origin.clone(), kind: FaultKind::Together { section, what } });
             }
             let files = !job.section.list("sources").is_empty() || !job.section.list("images").is_empty();
             let what = match (files, job.section.list("command").is_empty()) {
@@ -170,7 +181,9 @@ fn check_repository(repository: &Named, faults: &mut Vec<Fault>) {
         faults.push(Fault { origin: repository.origin.clone(), kind });
     }
     if let Some(item) = repository.section.0.get("options") {
-        for (key, _) in repository.section.pairs("options").iter().filter(|(key, _)| is_secret(key)) {
+        let bad =
+            |(key, value): &&(String, String)| !options::is_known(key) || options::names_somebody(value);
+        for (key, _) in repository.section.pairs("options").iter().filter(bad) {
             let kind = FaultKind::SecretOption { section: section.clone(), key: key.clone() };
             faults.push(Fault { origin: item.origin.clone(), kind });
         }
@@ -180,24 +193,6 @@ fn check_repository(repository: &Named, faults: &mut Vec<Fault>) {
 /// Keys of a repository that say how it is opened.
 pub(crate) const SECRET_KEYS: [&str; 6] =
     ["key-file", "key-credential", "password-file", "password-command", "password-credential", "words-file"];
-
-/// Whether an option of a store is a secret itself, and not the name of a file or a command that has it.
-fn is_secret(option: &str) -> bool {
-    let name = option.to_ascii_lowercase();
-    let by_name =
-        ["_file", "_command", "_id", "_path", ".command", ".program"].iter().any(|end| name.ends_with(end));
-    let secret = [
-        "secret",
-        "password",
-        "token",
-        "access_key",
-        "account_key",
-        "sas",
-        "credential",
-        "service_account_key",
-    ];
-    !by_name && secret.iter().any(|part| name.contains(part))
-}
 
 #[cfg(test)]
 mod tests;

@@ -140,19 +140,15 @@ fn tables_are_held_against_each_other() {
         ("[repositories.a]\nlocation = \"x\"".to_owned(), "expected an absolute path"),
         ("[repositories.a]\nlocation = \"ftp://x\"".to_owned(), "`location` in [repositories.a]"),
         (format!("{main}options = {{ aws_secret_access_key = \"hunter2\" }}"), "is a secret"),
+        (format!("{main}options = {{ azure_storage_master_key = \"hunter2\" }}"), "is a secret"),
+        (format!("{main}options = {{ proxy_url = \"http://me:hunter2@p\" }}"), "is a secret"),
+        (format!("{main}{job}retention = {{}}"), "[jobs.a.retention] says nothing to keep"),
+        (format!("{main}{job}retention = {{ tags = [] }}"), "says nothing to keep"),
         (format!("{main}key-credential = \"../x\""), "the name of a credential"),
     ] {
         let found = faults(&text);
         assert!(found.iter().any(|fault| fault.contains(wanted)), "{text}: {found:?}");
         assert!(!found.iter().any(|fault| fault.contains("hunter2")), "{found:?}");
-    }
-    for fine in ["aws_access_key_id", "https.token_file", "https.token_command", "region", "ssh.command"] {
-        assert!(!is_secret(fine), "{fine}");
-    }
-    for secret in
-        ["aws_secret_access_key", "AZURE_STORAGE_ACCOUNT_KEY", "sas_token", "client_secret", "session_token"]
-    {
-        assert!(is_secret(secret), "{secret}");
     }
 }
 

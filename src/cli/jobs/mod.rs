@@ -26,9 +26,9 @@ use super::args::{BackupArgs, Cli, ForgetArgs, Verb, duration};
 use super::config::{JOB, Named, PRUNE, RETENTION, Section};
 use super::error::CliError;
 pub(crate) use held::Held;
-pub(crate) use record::{Kind, Known};
+pub(crate) use record::{Failure, Kind, Known, Place, Subject};
 pub(crate) use standing::{Stand, stands};
-pub(crate) use unit::{Install, MARK, SERVICE, TIMER};
+pub(crate) use unit::{Install, MARK, SERVICE, TIMER, started_by};
 pub(crate) use work::{Outcome, Report, Work, host_of, worst};
 
 /// The `backup` that a job stands for.
@@ -56,7 +56,11 @@ pub(crate) fn backup_args(job: &Named) -> Result<BackupArgs, CliError> {
 pub(crate) fn forget_args(job: &Named, host: &[u8]) -> Result<Option<ForgetArgs>, CliError> {
     let Some(retention) = job.section.section("retention") else { return Ok(None) };
     let mut call: Vec<OsString> = vec!["forget".into(), format!("--job={}", job.name).into()];
-    call.push(format!("--host={}", String::from_utf8_lossy(host)).into());
+    let Ok(host) = std::str::from_utf8(host) else {
+        let why = "the name of this machine is not UTF-8, so its snapshots cannot be chosen: set `host`";
+        return Err(CliError::BadJob { name: job.name.clone(), why: why.to_owned() });
+    };
+    call.push(format!("--host={host}").into());
     call.extend(retention.options(&RETENTION));
     match parse(&job.name, call)? {
         Verb::Forget(args) => Ok(Some(args)),

@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 use lifeboat::clock::Timestamp;
 use lifeboat::schedule::{Due, Plan, Standing};
 
-use super::super::config::{Config, Named};
+use super::super::config::Config;
 use super::lock::Lock;
-use super::record::{Kind, Known, Place};
+use super::record::{Kind, Known, Place, Subject};
 
 /// How late a run may be before that is told.
 const SLACK: Duration = Duration::from_secs(3600);
@@ -30,23 +30,27 @@ pub(crate) struct Stand {
 
 /// All of them, jobs first.
 pub(crate) fn stands(config: &Config, state: &Path, now: Timestamp) -> Vec<Stand> {
-    let jobs = config.jobs.iter().map(|job| {
+    let jobs = config.jobs.iter().filter_map(|job| {
         let plan = super::plan(&job.section, &super::host_of(job), &job.name);
-        stand((Kind::Backup, job, plan), state, now)
+        // Without a repository the configuration is refused.
+        let repository = config.repository_of(job).ok()?;
+        Some(stand((Subject::new(Kind::Backup, job, repository), plan), state, now))
     });
     let host = super::super::command::backup::host();
     let prunes = config.repositories.iter().filter_map(|repository| {
         let prune = repository.section.section("prune")?;
         let plan = super::plan(prune, &host, &repository.name);
-        Some(stand((Kind::Prune, repository, plan), state, now))
+        Some(stand((Subject::new(Kind::Prune, repository, repository), plan), state, now))
     });
     jobs.chain(prunes).collect()
 }
 
-fn stand((kind, what, plan): (Kind, &Named, Option<Plan>), state: &Path, now: Timestamp) -> Stand {
-    let place = Place::new(state, kind, &what.name);
-    let known = place.read();
+fn stand((subject, plan): (Subject, Option<Plan>), state: &Path, now: Timestamp) -> Stand {
+    let (kind, name) = (subject.kind, subject.name.clone());
+    let place = Place::new(state, subject);
+    // In this order: a run that ends meanwhile is one at work.
     let at_work = Lock::is_held(&place);
+    let known = place.read();
     let zone = TimeZone::system();
     let last = known.last();
     let (next, standing) = match &plan {
@@ -55,14 +59,14 @@ fn stand((kind, what, plan): (Kind, &Named, Option<Plan>), state: &Path, now: Ti
                 Due::Now(_) => Some(now),
                 Due::Later(at) => at,
             };
-            let standing =
-                if at_work { Standing::Good } else { plan.standing(last.as_ref(), now, &zone, SLACK) };
-            (next, standing)
+            (next, plan.standing((last.as_ref(), at_work), now, &zone, SLACK))
         }
         None => {
-            let failed = known.record().is_some_and(|record| record.ended.is_some() && !record.good());
-            (None, if failed { Standing::Failed } else { Standing::Good })
+            // Nothing says when it should have run, but what was begun should have ended well.
+            let bad =
+                known.record().is_some_and(|record| record.failed.is_some() || !(at_work || record.good()));
+            (None, if bad { Standing::Failed } else { Standing::Good })
         }
     };
-    Stand { kind, name: what.name.clone(), plan, known, at_work, next, standing }
+    Stand { kind, name, plan, known, at_work, next, standing }
 }

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use lifeboat::store::StoreUrl;
+
 use super::super::config::Config;
 use super::super::report::quote;
 
@@ -20,6 +22,8 @@ pub(crate) struct Install<'a> {
     pub(crate) config: &'a Config,
     /// The program and its arguments.
     pub(crate) command: Vec<String>,
+    /// Where the configuration is looked for, if that is not where the service would by itself.
+    pub(crate) base: Option<PathBuf>,
     /// Of the user's own systemd.
     pub(crate) user: bool,
     /// Directories that it writes to: state and cache.
@@ -84,7 +88,11 @@ impl Install<'_> {
             out.push_str("Wants=network-online.target\nAfter=network-online.target\n");
         }
         let command: Vec<String> = self.command.iter().map(|word| escaped(word).replace('$', "$$")).collect();
-        out.push_str(&format!("\n[Service]\nType=oneshot\nExecStart={}\n", command.join(" ")));
+        out.push_str(&format!("\n[Service]\nType=oneshot\n{EXEC}{}\n", command.join(" ")));
+        if let Some(base) = &self.base {
+            let variable = format!("{BASE}={}", base.display());
+            out.push_str(&format!("{ENVIRONMENT}{}\n", escaped(&variable)));
+        }
         for repository in &self.config.repositories {
             for key in ["key-credential", "password-credential"] {
                 if let Some(name) = repository.section.text(key) {
@@ -101,7 +109,7 @@ impl Install<'_> {
         out.push_str(ALONE);
         if !self.user {
             out.push_str(OF_MACHINE);
-            for path in self.writes.iter().map(PathBuf::as_path).chain(self.local()) {
+            for path in self.writes.iter().cloned().chain(self.local()) {
                 // A disk may be away when the unit starts.
                 out.push_str(&format!("ReadWritePaths=-{}\n", escaped(&path.display().to_string())));
             }
@@ -109,9 +117,13 @@ impl Install<'_> {
         out
     }
 
-    fn local(&self) -> impl Iterator<Item = &Path> {
+    /// Directories of this machine that repositories lie in.
+    fn local(&self) -> impl Iterator<Item = PathBuf> {
         let locations = self.config.repositories.iter().filter_map(|named| named.section.text("location"));
-        locations.filter(|location| location.starts_with('/')).map(Path::new)
+        locations.filter_map(|location| {
+            let url: StoreUrl = location.parse().ok()?;
+            url.local_path().map(Path::to_path_buf)
+        })
     }
 
     /// The timer.
@@ -122,8 +134,22 @@ impl Install<'_> {
     /// A line for a crontab; cron mails what is printed.
     pub(crate) fn cron(&self) -> String {
         let words: Vec<String> = self.command.iter().map(|word| quote(word).replace('%', "\\%")).collect();
-        format!("*/5 * * * * {} --quiet-unless-error\n", words.join(" "))
+        let base = self
+            .base
+            .as_ref()
+            .map(|base| format!("{BASE}={} ", quote(&base.display().to_string()).replace('%', "\\%")));
+        format!("*/5 * * * * {}{} --quiet-unless-error\n", base.unwrap_or_default(), words.join(" "))
     }
+}
+
+/// Says where the configuration directory is.
+const BASE: &str = "XDG_CONFIG_HOME";
+const EXEC: &str = "ExecStart=";
+const ENVIRONMENT: &str = "Environment=";
+
+/// What a service starts, and with what: two that differ here do different things.
+pub(crate) fn started_by(service: &str) -> Vec<&str> {
+    service.lines().filter(|line| line.starts_with(EXEC) || line.starts_with(ENVIRONMENT)).collect()
 }
 
 /// A word of a unit file: quoted if it has to be, percent signs doubled.
@@ -149,10 +175,16 @@ mod tests {
         assert_eq!(escaped("a\"\n\\"), "\"a\\\"\\n\\\\\"");
         let config = Config::default();
         let command = vec!["/opt/life boat".to_owned(), "$x".to_owned(), "run".to_owned()];
-        let install = Install { config: &config, command, user: false, writes: vec!["/s t".into()] };
+        let base = Some("/c d".into());
+        let install = Install { config: &config, command, base, user: false, writes: vec!["/s t".into()] };
         let service = install.service();
         assert!(service.contains("ExecStart=\"/opt/life boat\" \"$$x\" run\n"), "{service}");
         assert!(service.contains("ReadWritePaths=-\"/s t\"\n"), "{service}");
-        assert_eq!(install.cron(), "*/5 * * * * '/opt/life boat' '$x' run --quiet-unless-error\n");
+        assert!(service.contains("Environment=\"XDG_CONFIG_HOME=/c d\"\n"), "{service}");
+        assert_eq!(started_by(&service).len(), 2);
+        assert_eq!(
+            install.cron(),
+            "*/5 * * * * XDG_CONFIG_HOME='/c d' '/opt/life boat' '$x' run --quiet-unless-error\n"
+        );
     }
 }

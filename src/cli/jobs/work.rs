@@ -1,5 +1,7 @@
 //! One run of one thing: is it due, may it run, what does it do, how did it end.
 
+use std::path::Path;
+
 use jiff::tz::TimeZone;
 use lifeboat::class::Class;
 use lifeboat::clock::Timestamp;
@@ -17,7 +19,7 @@ use super::super::session::Session;
 use super::super::settings::Settings;
 use super::hook::{self, Hook};
 use super::lock::Lock;
-use super::record::{Kind, Known, Place, Record};
+use super::record::{Kind, Known, Place, Record, Subject};
 
 /// What is to be run.
 pub(crate) struct Work<'a> {
@@ -58,6 +60,8 @@ pub(crate) struct Report {
     pub(crate) retention: Option<(usize, usize)>,
     pub(crate) prune: Option<PruneReport>,
     pub(crate) message: Option<String>,
+    /// It ran, and its end says nothing of it: it was stopped, or found somebody else at work.
+    pub(crate) open: bool,
 }
 
 impl Report {
@@ -72,6 +76,7 @@ impl Report {
     /// Keeps the first message, and the worse end.
     fn add(&mut self, exit: Exit, message: Option<String>) {
         let before = self.exit();
+        self.open |= matches!(exit, Exit::Signal(_) | Exit::Class(Class::Cancelled | Class::Busy));
         self.outcome = Outcome::Ran(worst([before, exit]));
         self.message = self.message.take().or(message);
     }
@@ -90,9 +95,23 @@ pub(crate) fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
 }
 
 impl Work<'_> {
+    fn place(&self, state: &Path) -> Place {
+        Place::new(state, Subject::new(self.kind, self.what, self.repository))
+    }
+
+    /// Whether the last run of it did not end. One that ends the whole process each time must not keep others from running.
+    pub(crate) fn was_interrupted(&self, state: &Path) -> bool {
+        self.place(state).read().record().is_some_and(|record| record.ended.is_none())
+    }
+
+    /// Leaves it alone for this reason.
+    pub(crate) fn skip(&self, session: &Session, reason: String) -> Report {
+        Report { outcome: Outcome::Skipped(reason), ..self.report(session.env.clock.now()) }
+    }
+
     /// Runs it if it is due.
     pub(crate) async fn run(&self, session: &Session) -> Report {
-        let place = Place::new(&session.settings.places.state, self.kind, &self.what.name);
+        let place = self.place(&session.settings.places.state);
         let clock = &*session.env.clock;
         let now = clock.now();
         let mut report = self.report(now);
@@ -118,7 +137,7 @@ impl Work<'_> {
             report.outcome = Outcome::Skipped(reason);
             return report;
         }
-        let record = self.begin(slot, now, &known);
+        let record = Record::begin(place.subject().clone(), (slot, now), &known);
         if let Err(source) = place.write(&record) {
             return refused(report, session, self.state_error(source));
         }
@@ -144,6 +163,7 @@ impl Work<'_> {
             retention: None,
             prune: None,
             message: None,
+            open: false,
         }
     }
 
@@ -177,32 +197,18 @@ impl Work<'_> {
         CliError::State { kind: self.kind.name(), name: self.what.name.clone(), source }
     }
 
-    fn begin(&self, slot: Timestamp, now: Timestamp, known: &Known) -> Record {
-        Record {
-            kind: self.kind,
-            name: self.what.name.clone(),
-            slot: slot.0,
-            began: now.0,
-            ended: None,
-            code: None,
-            message: None,
-            snapshot: None,
-            last_good: known.record().and_then(|record| record.last_good),
-        }
-    }
-
-    /// Notes the end. What was stopped by a signal did not end: it is due again.
+    /// Notes the end. What was stopped by a signal, or found a backup of this job by hand at work, did not end: it is due again.
     fn end(&self, session: &Session, (place, mut record): (&Place, Record), report: &mut Report) {
         let now = session.env.clock.now();
         let exit = report.exit();
         report.ended = Some(now);
-        record.ended = (!matches!(exit, Exit::Signal(_) | Exit::Class(Class::Cancelled))).then_some(now.0);
         record.code = Some(exit.code());
         record.message = report.message.clone();
         record.snapshot =
             report.backup.as_ref().and_then(|done| done.snapshot).map(|snapshot| snapshot.to_string());
-        if record.good() {
-            record.last_good = Some(now.0);
+        record.missing = report.backup.as_ref().map_or(0, |done| done.missing.len() as u64);
+        if !report.open {
+            record.end(now);
         }
         if let Err(source) = place.write(&record) {
             let error = self.state_error(source);
@@ -231,7 +237,6 @@ impl Work<'_> {
     /// Runs the commands of one hook; says whether they did what they should. After the backup a hook that fails makes the run
     /// one with entries that failed, because the snapshot is there.
     async fn hook(&self, hook: Hook, (hooks, session): (&Section, &Session), report: &mut Report) -> bool {
-        let commands = hooks.list(hook.name());
         let mut variables = vec![
             ("LIFEBOAT_JOB", self.what.name.clone()),
             ("LIFEBOAT_REPOSITORY", self.repository.name.clone()),
@@ -243,8 +248,8 @@ impl Work<'_> {
             variables
                 .push(("LIFEBOAT_MESSAGE", report.message.clone().unwrap_or_default().replace('\0', "")));
         }
-        let cancel = (hook == Hook::Before).then_some(&session.env.cancel);
-        let Err(error) = hook::run(hook, &commands, (&session.around, &variables), cancel).await else {
+        let ran = hook::run(hook, hooks, (&session.around, &variables), &session.env.cancel);
+        let Err(error) = ran.await else {
             return true;
         };
         let exit = session.fail(&error);
@@ -292,8 +297,16 @@ impl Work<'_> {
             Ok((backup::exit(&done), done))
         });
         report.backup = done.await;
-        if report.backup.is_none() || session.env.cancel.is_raised() {
+        let Some(done) = &report.backup else { return };
+        if session.env.cancel.is_raised() {
             return;
+        }
+        if let [first, rest @ ..] = done.missing.as_slice() {
+            // Snapshots without it would take the place of those that have it.
+            let and = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            let message =
+                format!("{}{and}: the source is not there, so nothing is forgotten", first.display());
+            return report.add(Exit::Class(Class::Partial), Some(message));
         }
         let forget = match super::forget_args(self.what, &host) {
             Ok(Some(args)) => args,

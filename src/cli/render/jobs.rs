@@ -6,7 +6,7 @@ use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::super::exit::Exit;
-use super::super::jobs::{Kind, Known, Outcome, Report, Stand};
+use super::super::jobs::{Failure, Kind, Known, Outcome, Report, Stand};
 use super::summary::backup_line;
 use super::table::Table;
 use super::{sanitize, time};
@@ -149,18 +149,33 @@ pub(crate) fn missed(stand: &Stand) -> Option<String> {
                 Known::Never => "it never ran here".to_owned(),
                 Known::Unknown => "what is remembered of it is damaged".to_owned(),
                 Known::Run(record) => {
-                    format!("the last run, {}, began on {}", result(stand), time::local(record.began))
+                    let good = record.last_good.map_or_else(
+                        || "none was good yet".to_owned(),
+                        |good| format!("the last good one ended on {}", time::local(good)),
+                    );
+                    let began = time::local(record.began);
+                    format!("the last run, {}, began on {began}; {good}", result(stand))
                 }
             };
-            format!("it did not run, and was due on {}: {why}", time::local(since.0))
+            format!("no run ended well that was due on {}: {why}", time::local(since.0))
         }
-        Standing::Failed => {
-            let message = stand.known.record().and_then(|record| record.message.as_deref());
-            let message = message.map(|message| format!(": {}", sanitize::line(message))).unwrap_or_default();
-            format!("the last run failed with {}{message}", result(stand))
-        }
+        Standing::Failed => match stand.known.record().and_then(|record| record.failed.as_ref()) {
+            Some(Failure { code, message }) => {
+                let message = message.as_ref().map(|message| format!(": {}", sanitize::line(message)));
+                format!("the last run failed with exit code {code}{}", message.unwrap_or_default())
+            }
+            None => format!("the last run was {}", result(stand)),
+        },
     };
     Some(format!("{name}: {reason}"))
+}
+
+/// What a run that counts as good had to leave out, if it did.
+pub(crate) fn incomplete(stand: &Stand) -> Option<String> {
+    let record = stand.known.record().filter(|record| record.good() && record.code != Some(0))?;
+    let message = record.message.as_ref().map(|message| format!(": {}", sanitize::line(message)));
+    let (name, message) = (title(stand.kind, &stand.name), message.unwrap_or_default());
+    Some(format!("{name}: the last run ended with {}, so some entries are not saved{message}", result(stand)))
 }
 
 /// For scripts.

@@ -9,6 +9,14 @@ pub(super) fn hint(error: &CliError) -> Option<String> {
         CliError::UnsafeConfig(refused) => format!("look at what it says; if that is right, run: {}", refused.fix),
         CliError::NoJobs => "write one into the configuration; lifeboat config show tells what it says now".to_owned(),
         CliError::RepositoryOfJobs => "leave it out".to_owned(),
+        CliError::HookTime { .. } => "see what it waits for; a longer time: hooks.timeout of the job".to_owned(),
+        CliError::NotCarried { .. } => "write it into the configuration, or leave it out".to_owned(),
+        CliError::OtherUnit { .. } => {
+            "if this one is to take its place: lifeboat schedule remove, and again".to_owned()
+        }
+        CliError::TokenOfSeveral { .. } => {
+            "leave it out, and give each repository its own: options = { \"https.token_file\" = \"FILE\" }".to_owned()
+        }
         CliError::ForeignUnit { .. } => "look at it, and move it away if it is not needed".to_owned(),
         CliError::Systemctl { .. } => {
             "see what systemd says; without it: lifeboat schedule install --cron, or --into DIR".to_owned()
