@@ -98,6 +98,7 @@ pub(crate) struct Record {
 
 /// What is known of the last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, each read from a file")]
 pub(crate) enum Known {
     /// There was none.
     Never,
