@@ -23,6 +23,7 @@
 //! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
 //! | 1 | [`dumps`] | how dumps of databases end |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
+//! | 1 | [`schedule`] | when a job is due, and whether it missed its time |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
 //!
 //! The words are defined in `docs/architecture.md`; the stored bytes in `docs/format.md`.
@@ -43,6 +44,7 @@ pub mod filter;
 pub mod format;
 pub mod postgres;
 pub mod retention;
+pub mod schedule;
 
 pub mod database;
 pub mod seal;

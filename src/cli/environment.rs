@@ -56,6 +56,18 @@ impl Surroundings {
         self.variables.keys().filter(of_secret).cloned().collect()
     }
 
+    /// The variables for a command that is not to be trusted with secrets: none of this program, of a cloud, or of systemd's
+    /// credentials.
+    pub(crate) fn without_secrets(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        let secret = |name: &OsStr| {
+            let starts = ["LIFEBOAT_", "AWS_", "AZURE_", "GOOGLE_", "RESTIC_"];
+            let name = name.as_encoded_bytes();
+            starts.iter().any(|start| name.starts_with(start.as_bytes())) || name == b"CREDENTIALS_DIRECTORY"
+        };
+        let all = self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        all.filter(move |(name, _)| !secret(name))
+    }
+
     /// What the chains of cloud credentials may look at.
     pub(crate) fn for_store(&self) -> Environment {
         let utf8 = |(name, value): (&OsString, &OsString)| {

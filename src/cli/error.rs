@@ -11,12 +11,77 @@ use lifeboat::serve::door::ServeError;
 use lifeboat::serve::listen::ListenError;
 use lifeboat::store::StoreError;
 
+use super::config::{Fault, Unsafe};
+
 /// A failure of a run, with what `report` needs to suggest the next step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The library failed.
     #[error(transparent)]
     Library(#[from] Error),
+    /// The configuration is wrong, in one place or in several.
+    #[error("the configuration is wrong: {}", several(faults))]
+    Config { faults: Vec<Fault> },
+    /// A configuration that is not to be trusted.
+    #[error(transparent)]
+    UnsafeConfig(Unsafe),
+    /// There is no such job in the configuration.
+    #[error("the configuration has no job {name:?}")]
+    NoJob { name: String, nearest: Option<String> },
+    /// Jobs are to be run, and there are none.
+    #[error("there is no job to run")]
+    NoJobs,
+    /// A job says itself where it is saved to.
+    #[error("--repo says nothing to `run`: each job names its repository")]
+    RepositoryOfJobs,
+    /// A hook of a job failed.
+    #[error("the hook `{hook}` ended with {status}")]
+    Hook { hook: &'static str, status: std::process::ExitStatus },
+    /// A hook of a job could not be started.
+    #[error("cannot run the hook `{hook}`")]
+    HookStart {
+        hook: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    /// A hook of a job took too long.
+    #[error("the hook `{hook}` took longer than {limit:?}, and was ended")]
+    HookTime { hook: &'static str, limit: std::time::Duration },
+    /// An option that what is installed would not have.
+    #[error("{option} would not hold for the jobs that are started later")]
+    NotCarried { option: &'static str },
+    /// A unit that starts the jobs in another way.
+    #[error("{} starts the jobs in another way: {there}", path.display())]
+    OtherUnit { path: PathBuf, there: String },
+    /// A token that would be sent to several servers.
+    #[error("{given} would be sent to each https:// server of the configuration")]
+    TokenOfSeveral { given: &'static str },
+    /// A unit of this name that somebody else wrote.
+    #[error("{} was not written by this program", path.display())]
+    ForeignUnit { path: PathBuf },
+    /// systemd was not to be told.
+    #[error("`{call}` failed: {why}")]
+    Systemctl { call: String, why: String },
+    /// What is remembered of a job cannot be kept.
+    #[error("cannot keep the state of {kind} {name}")]
+    State {
+        kind: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    /// Another run of the job is at work.
+    #[error("another run of {kind} {name} is at work")]
+    AtWork { kind: &'static str, name: String },
+    /// The keys of a job do not go together.
+    #[error("job {name} cannot run: {why}")]
+    BadJob { name: String, why: String },
+    /// Several repositories are configured, and none is named.
+    #[error("no repository is named, and the configuration has several: {}", names.join(", "))]
+    WhichRepository { names: Vec<String> },
+    /// A systemd credential is asked for outside of a unit that has it.
+    #[error("there is no credential {name:?}, because CREDENTIALS_DIRECTORY is not set")]
+    NoCredential { name: String },
     /// No directory for something, because there is no home directory.
     #[error("there is no {what}, because HOME is not set")]
     NoHome { what: &'static str, option: &'static str },
@@ -168,6 +233,16 @@ impl CliError {
             Self::Library(error) => error.class(),
             Self::OfOther { error, .. } | Self::OfForeign { error, .. } => error.class(),
             Self::NoHome { .. }
+            | Self::Config { .. }
+            | Self::UnsafeConfig(_)
+            | Self::NoJob { .. }
+            | Self::BadJob { .. }
+            | Self::NoJobs
+            | Self::RepositoryOfJobs
+            | Self::NotCarried { .. }
+            | Self::TokenOfSeveral { .. }
+            | Self::WhichRepository { .. }
+            | Self::NoCredential { .. }
             | Self::PastIsReadOnly { .. }
             | Self::NoRepositoryNamed
             | Self::NoOtherRepository
@@ -196,15 +271,24 @@ impl CliError {
             Self::Listen(error) => error.class(),
             Self::PasswordCommand { .. }
             | Self::PasswordCommandStart(_)
+            | Self::Hook { .. }
+            | Self::HookStart { .. }
+            | Self::HookTime { .. }
+            | Self::Systemctl { .. }
             | Self::Prompt(_)
             | Self::Setup(_) => Class::Failed,
-            Self::KeyFileExists { .. } | Self::WordsNotConfirmed => Class::Refused,
-            Self::Write { source, .. } | Self::KeyLost { source, .. } | Self::Output(source) => {
-                match source.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
-                    _ => Class::Failed,
-                }
-            }
+            Self::KeyFileExists { .. }
+            | Self::WordsNotConfirmed
+            | Self::ForeignUnit { .. }
+            | Self::OtherUnit { .. } => Class::Refused,
+            Self::AtWork { .. } => Class::Busy,
+            Self::State { source, .. }
+            | Self::Write { source, .. }
+            | Self::KeyLost { source, .. }
+            | Self::Output(source) => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                _ => Class::Failed,
+            },
         }
     }
 
@@ -216,6 +300,15 @@ impl CliError {
             }
             _ => false,
         }
+    }
+}
+
+fn several(faults: &[Fault]) -> String {
+    let first = faults.first().map(ToString::to_string).unwrap_or_default();
+    match faults.len() {
+        0 | 1 => first,
+        2 => format!("{first} (and one more)"),
+        count => format!("{first} (and {} more)", count - 1),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: the only room that prints, asks, reads the environment and installs signals.
 //!
-//! `args` is what was typed; `settings` makes decisions of it; `session` is one run; `command` has a file for each verb;
+//! `args` is what was typed; `config` the file of repositories and jobs; `settings` makes decisions of it; `session` is one run; `command` has a file for each verb;
 //! `observe` shows a run while it goes on; `render` turns values into text; `report` writes errors; `exit` has the codes, and
 //! `guard` those of a verb that a database server runs.
 //!
@@ -14,11 +14,13 @@
 
 mod args;
 mod command;
+mod config;
 mod environment;
 mod error;
 mod exit;
 mod filter;
 mod guard;
+mod jobs;
 mod observe;
 mod output;
 mod paths;
@@ -35,11 +37,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Verb};
+use args::{Cli, GlobalArgs, RunArgs, Verb};
 use environment::Surroundings;
 use error::CliError;
 use exit::Exit;
 use guard::{End, Guard};
+use jobs::Held;
 use report::Context;
 use session::Session;
 use settings::Settings;
@@ -66,12 +69,18 @@ fn with(arguments: Vec<OsString>) -> End {
     End::Ran(match cli.verb {
         Verb::Completions(args) => plain(command::completions::run(&args)),
         Verb::Man(args) => plain(command::man::run(&args)),
+        Verb::Config(args) => command::config::run(&args, &cli.global, &Surroundings::of_process()),
+        Verb::Schedule(args) => command::schedule::run(&args, &cli.global, &Surroundings::of_process()),
+        Verb::Run(args) => run_jobs(args, &cli.global),
         Verb::Serve(args) => command::serve::run(&args, &Surroundings::of_process()),
         verb => {
             let around = Surroundings::of_process();
-            match Settings::resolve(&cli.global, &around) {
+            match Settings::decide(&cli.global, &around) {
                 Ok(settings) => session(settings, &around, verb),
                 Err(error) => {
+                    if matches!(verb, Verb::Status(_)) {
+                        command::status::tell_late(&cli.global, &around);
+                    }
                     report::report(&error, &Context { json: cli.global.json, ..Context::default() })
                 }
             }
@@ -81,6 +90,24 @@ fn with(arguments: Vec<OsString>) -> End {
 
 fn plain(result: Result<Exit, CliError>) -> Exit {
     result.unwrap_or_else(|error| report::report(&error, &Context::default()))
+}
+
+/// Runs jobs of the configuration, and holds the log back if that is wanted.
+fn run_jobs(args: RunArgs, global: &GlobalArgs) -> Exit {
+    let around = Surroundings::of_process();
+    let fail = |error: &CliError| report::report(error, &Context { json: global.json, ..Context::default() });
+    let held = match args.quiet_unless_error.then(Held::begin).transpose() {
+        Ok(held) => held,
+        Err(error) => return fail(&CliError::Setup(error)),
+    };
+    let exit = match Settings::for_jobs(global, &around) {
+        Ok(settings) => session(settings, &around, Verb::Run(args)),
+        Err(error) => fail(&error),
+    };
+    if let Some(held) = held {
+        held.end(exit == Exit::Done);
+    }
+    exit
 }
 
 /// Runs a verb with a runtime, signals and a display.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | default repository | `$XDG_DATA_HOME/lifeboat/repo` | `/var/lib/lifeboat/repo` |
 //! | its key file | `$XDG_CONFIG_HOME/lifeboat/default.key` | `/etc/lifeboat/default.key` |
+//! | configuration | `$XDG_CONFIG_HOME/lifeboat` | `/etc/lifeboat` |
 //! | state | `$XDG_STATE_HOME/lifeboat` | `/var/lib/lifeboat/state` |
 //! | cache | `$XDG_CACHE_HOME/lifeboat` | `/var/cache/lifeboat` |
 //!
@@ -52,6 +53,8 @@ const KEY: Kind = Kind {
     leaf: "lifeboat/default.key",
     of_root: "/etc/lifeboat/default.key",
 };
+const CONFIGURATION: Kind =
+    Kind { variable: "XDG_CONFIG_HOME", below_home: ".config", leaf: "lifeboat", of_root: "/etc/lifeboat" };
 const STATE: Kind = Kind {
     variable: "XDG_STATE_HOME",
     below_home: ".local/state",
@@ -71,6 +74,18 @@ pub(crate) fn default_repository(around: &Surroundings) -> Result<DefaultReposit
         (Some(directory), Some(key_file)) => Ok(DefaultRepository { directory, key_file }),
         _ => Err(CliError::NoHome { what: "default repository", option: "--repo" }),
     }
+}
+
+/// Where the configuration is looked for; `None` if there is no home.
+pub(crate) fn configuration(around: &Surroundings) -> Option<PathBuf> {
+    CONFIGURATION.find(around)
+}
+
+/// Where units of the user's own systemd lie; `None` if there is no home.
+pub(crate) fn user_units(around: &Surroundings) -> Option<PathBuf> {
+    let base =
+        around.absolute("XDG_CONFIG_HOME").or_else(|| Some(around.absolute("HOME")?.join(".config")))?;
+    Some(base.join("systemd/user"))
 }
 
 /// Where state is kept.

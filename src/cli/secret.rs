@@ -18,6 +18,7 @@ use lifeboat::crypto::{SecretKey, words};
 use zeroize::Zeroizing;
 
 use super::args::GlobalArgs;
+use super::config::Section;
 use super::environment::Surroundings;
 use super::error::CliError;
 pub(crate) use key::{NewKeyFile, create_private_dir};
@@ -112,6 +113,22 @@ impl Secret {
     /// The same for another tool's repository.
     pub(crate) fn choose_foreign(typed: Typed, around: &Surroundings) -> Result<Self, CliError> {
         Self::choose_by(&FOREIGN, typed, around)
+    }
+
+    /// What the configuration says of a repository; nothing is asked of the file that it names yet.
+    pub(crate) fn of_file(repository: &Section, around: &Surroundings) -> Result<Self, CliError> {
+        let path = |key: &str| repository.text(key).map(PathBuf::from);
+        let credential = |key: &str| -> Result<Option<PathBuf>, CliError> {
+            let Some(name) = repository.text(key) else { return Ok(None) };
+            let directory = around.absolute("CREDENTIALS_DIRECTORY");
+            let directory = directory.ok_or_else(|| CliError::NoCredential { name: name.to_owned() })?;
+            Ok(Some(directory.join(name)))
+        };
+        let key = path("key-file").or(credential("key-credential")?).map(Self::KeyFile);
+        let password = path("password-file").or(credential("password-credential")?).map(Self::PasswordFile);
+        let command = repository.text("password-command").map(|text| Self::PasswordCommand(text.into()));
+        let words = path("words-file").map(Self::WordsFile);
+        Ok(key.or(password).or(command).or(words).unwrap_or(Self::Ask))
     }
 
     fn choose_by(names: &Names, typed: Typed, around: &Surroundings) -> Result<Self, CliError> {

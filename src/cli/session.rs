@@ -68,6 +68,39 @@ impl Session {
         Ok(Self { output, directory, around, settings, env, display, signals, missed })
     }
 
+    /// A session for another repository within this run: it shows itself as this one does, and stops when this one does.
+    pub(crate) fn within(&self, settings: Settings) -> Self {
+        let display = observe::display(settings.voice);
+        let env = Env {
+            observer: Arc::clone(&display) as Arc<dyn Observer>,
+            limits: settings.limits,
+            places: settings.places.clone(),
+            ..self.env.clone()
+        };
+        Self {
+            output: Output::new(settings.voice),
+            directory: self.directory.clone(),
+            around: self.around.clone(),
+            signals: self.signals.clone(),
+            missed: OnceLock::new(),
+            settings,
+            env,
+            display,
+        }
+    }
+
+    /// How to exit if a signal asked for the end.
+    pub(crate) fn stopped(&self) -> Option<Exit> {
+        self.signals.exit()
+    }
+
+    /// Reports what went wrong with a part of this run, which goes on; says how that part ended.
+    pub(crate) fn fail(&self, error: &CliError) -> Exit {
+        let context =
+            report::Context { json: self.voice().json, init: None, stopped_by: self.signals.exit() };
+        report::report(error, &context)
+    }
+
     /// How this run speaks.
     pub(crate) fn voice(&self) -> Voice {
         self.settings.voice

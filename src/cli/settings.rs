@@ -9,7 +9,8 @@ use lifeboat::id::ObjectHash;
 use lifeboat::repo::{Limits, Places};
 use lifeboat::store::{StoreError, StoreOptions, StoreUrl};
 
-use super::args::{FromArgs, GlobalArgs, ToArgs};
+use super::args::{FromArgs, GlobalArgs, ToArgs, duration};
+use super::config::{Config, Named, option_of, variables_of};
 use super::environment::Surroundings;
 use super::error::CliError;
 use super::places::{self, DefaultRepository};
@@ -52,6 +53,8 @@ pub(crate) struct Voice {
 
 /// Decisions of one run.
 pub(crate) struct Settings {
+    /// What was typed, for who makes decisions for another repository of the configuration.
+    pub(crate) typed: GlobalArgs,
     pub(crate) place: Place,
     pub(crate) secret: Secret,
     pub(crate) voice: Voice,
@@ -63,17 +66,93 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Makes the decisions.
-    pub(crate) fn resolve(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
-        let place = place(args.repo.as_deref(), around)?;
+    /// Whether the repository's location is given, and not a name that the configuration would explain.
+    pub(crate) fn is_located(args: &GlobalArgs, around: &Surroundings) -> bool {
+        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
+        named.is_some_and(|text| bare(text).is_none())
+    }
+
+    /// Makes the decisions, with the configuration where it is needed: nothing is read of it if the repository's location is
+    /// given, so that no mistake in it stands between a person and a backup.
+    pub(crate) fn decide(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let needed = args.config.is_some() || !Self::is_located(args, around);
+        let config = if needed { Config::load(args, around)? } else { Config::default() };
+        Self::resolve(args, around, &config)
+    }
+
+    /// The same, with this configuration.
+    pub(crate) fn resolve(
+        args: &GlobalArgs,
+        around: &Surroundings,
+        config: &Config,
+    ) -> Result<Self, CliError> {
+        let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
+        let entry = match (named, config.repositories.as_slice()) {
+            (Some(text), _) => bare(text).and_then(|name| config.repository(name)),
+            (None, []) => None,
+            (None, [only]) => Some(only),
+            (None, all) => {
+                let names = all.iter().map(|named| named.name.clone()).collect();
+                return Err(CliError::WhichRepository { names });
+            }
+        };
+        if let Some(entry) = entry {
+            return Self::of(entry, args, around);
+        }
+        let place = match named {
+            Some(text) => Place::Named(store_url(text, around)?),
+            None => Place::Default(places::default_repository(around)?),
+        };
         let mut secret = Secret::choose(args, around)?;
         if let (Secret::Ask, Place::Default(default)) = (&secret, &place) {
             secret = Secret::KeyFile(default.key_file.clone());
         }
+        Self::with((place, secret), store_options(args, around), args, around)
+    }
+
+    /// Makes the decisions for a repository of the configuration; options count before the environment, and that before the file.
+    pub(crate) fn of(entry: &Named, args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        let location = entry.section.text("location").unwrap_or_default();
+        let place = Place::Named(store_url(OsStr::new(location), around)?);
+        let secret = match Secret::choose(args, around)? {
+            Secret::Ask => Secret::of_file(&entry.section, around)?,
+            given => given,
+        };
+        let mut store = store_options(args, around);
+        // What is given last counts.
+        let mut options = weakest(entry.section.pairs("options"), (location, &args.option), around);
+        options.append(&mut store.options);
+        store.options = options;
+        let patience = entry.section.text("retry-for").and_then(|text| duration(text).ok());
+        store.retry_for = args.retry_for.or(patience).unwrap_or(store.retry_for);
+        Self::with((place, secret), store, args, around)
+    }
+
+    /// Makes the decisions that hold for all jobs of the configuration, which open their repositories one by one.
+    pub(crate) fn for_jobs(args: &GlobalArgs, around: &Surroundings) -> Result<Self, CliError> {
+        if args.repo.is_some() {
+            return Err(CliError::RepositoryOfJobs);
+        }
+        let config = Config::load(args, around)?;
+        refuse_shared_token(&config, args, around)?;
+        let job = config.jobs.first().and_then(|job| config.repository_of(job).ok());
+        let first = job.or(config.repositories.iter().find(|entry| entry.section.section("prune").is_some()));
+        let location = first.and_then(|entry| entry.section.text("location")).ok_or(CliError::NoJobs)?;
+        let place = Place::Named(store_url(OsStr::new(location), around)?);
+        Self::with((place, Secret::Ask), store_options(args, around), args, around)
+    }
+
+    fn with(
+        (place, secret): (Place, Secret),
+        store: StoreOptions,
+        args: &GlobalArgs,
+        around: &Surroundings,
+    ) -> Result<Self, CliError> {
         Ok(Self {
+            typed: args.clone(),
             secret,
             voice: voice(args),
-            store: store_options(args, around),
+            store,
             places: Places {
                 state: places::state(around, args.state_dir.clone())?,
                 cache: cache(args, around)?,
@@ -141,6 +220,42 @@ impl Settings {
     }
 }
 
+/// Those of the file that nothing typed and no variable says in its own way.
+fn weakest(
+    theirs: &[(String, String)],
+    (location, typed): (&str, &[(String, String)]),
+    around: &Surroundings,
+) -> Vec<(String, String)> {
+    let outranked = |key: &str| {
+        typed.iter().any(|(other, _)| option_of(other) == option_of(key))
+            || variables_of(key, location).iter().any(|name| around.get(name).is_some())
+    };
+    theirs.iter().filter(|(key, _)| !outranked(key)).cloned().collect()
+}
+
+/// Each server has a token of its own, so one that is meant of one of them is not shown to all.
+fn refuse_shared_token(config: &Config, args: &GlobalArgs, around: &Surroundings) -> Result<(), CliError> {
+    let web = |entry: &&Named| {
+        entry
+            .section
+            .text("location")
+            .is_some_and(|location| location.to_ascii_lowercase().starts_with("https:"))
+    };
+    if config.repositories.iter().filter(web).count() < 2 {
+        return Ok(());
+    }
+    let typed = ["https.token_file", "https.token_command"]
+        .into_iter()
+        .find(|option| args.option.iter().any(|(key, _)| key.eq_ignore_ascii_case(option)));
+    let set = ["LIFEBOAT_TOKEN", "LIFEBOAT_TOKEN_FILE", "LIFEBOAT_TOKEN_COMMAND"]
+        .into_iter()
+        .find(|name| around.get(name).is_some());
+    match typed.or(set) {
+        Some(given) => Err(CliError::TokenOfSeveral { given }),
+        None => Ok(()),
+    }
+}
+
 fn store_url(text: &OsStr, around: &Surroundings) -> Result<StoreUrl, CliError> {
     let url = match text.to_str() {
         Some(text) => text.parse::<StoreUrl>().map_err(StoreError::from)?,
@@ -154,11 +269,9 @@ fn limits(workers: Option<u16>) -> Limits {
     Limits { workers: workers.map_or(default.workers, usize::from), ..default }
 }
 
-fn place(typed: Option<&OsStr>, around: &Surroundings) -> Result<Place, CliError> {
-    let Some(text) = typed.or_else(|| around.get("LIFEBOAT_REPO")) else {
-        return places::default_repository(around).map(Place::Default);
-    };
-    store_url(text, around).map(Place::Named)
+/// What may be the name of a repository: a word without the signs of a path or a location.
+fn bare(text: &OsStr) -> Option<&str> {
+    text.to_str().filter(|text| !text.starts_with('.') && !text.contains(['/', ':']))
 }
 
 fn voice(args: &GlobalArgs) -> Voice {
@@ -196,7 +309,8 @@ mod tests {
 
     fn resolve(options: &[&str], variables: &[(&str, &str)]) -> Result<Settings, CliError> {
         let line = ["lifeboat", "stats"].into_iter().chain(options.iter().copied());
-        Settings::resolve(&Cli::try_parse_from(line).unwrap().global, &Surroundings::of(variables))
+        let args = Cli::try_parse_from(line).unwrap().global;
+        Settings::resolve(&args, &Surroundings::of(variables), &Config::default())
     }
 
     #[test]
@@ -232,6 +346,26 @@ mod tests {
         assert!(!to.contains_key("LIFEBOAT_TOKEN"));
         let from = variables("LIFEBOAT_FROM_");
         assert!(!from.contains_key("LIFEBOAT_TOKEN") && !from.contains_key("LIFEBOAT_TOKEN_FILE"));
+    }
+
+    #[test]
+    fn what_the_file_says_of_a_store_counts_least() {
+        let pair = |key: &str| vec![(key.to_owned(), "x".to_owned())];
+        for (key, location, typed, variable, stays) in [
+            ("region", "s3://b", "", "", true),
+            ("region", "s3://b", "aws_region", "", false),
+            ("region", "s3://b", "", "AWS_DEFAULT_REGION", false),
+            ("endpoint", "az://b", "", "AWS_ENDPOINT_URL", true),
+            ("https.token_file", "https://x", "https.token_command", "", false),
+            ("https.token_file", "https://x", "", "LIFEBOAT_TOKEN", false),
+            ("https.ca_file", "https://x", "https.token_file", "LIFEBOAT_TOKEN", true),
+            ("ssh.command", "ssh://x", "", "LIFEBOAT_SSH_COMMAND", false),
+        ] {
+            let typed = if typed.is_empty() { Vec::new() } else { pair(typed) };
+            let variables = if variable.is_empty() { vec![] } else { vec![(variable, "v")] };
+            let left = weakest(&pair(key), (location, &typed), &Surroundings::of(&variables));
+            assert_eq!(!left.is_empty(), stays, "{key} {location} {typed:?} {variable}");
+        }
     }
 
     #[test]

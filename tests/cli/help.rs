@@ -2,7 +2,7 @@
 
 use crate::support::Place;
 
-const VERBS: [(&str, &[&str]); 24] = [
+const VERBS: [(&str, &[&str]); 27] = [
     (
         "rekey",
         &[
@@ -173,12 +173,16 @@ const VERBS: [(&str, &[&str]); 24] = [
     ),
     ("verify", &["--packs", "--data"]),
     ("stats", &[]),
+    ("run", &["JOB", "--force", "--quiet-unless-error", "--dry-run"]),
+    ("schedule", &["install", "show", "remove"]),
+    ("config", &["check", "show", "schema"]),
     ("doctor", &[]),
     ("completions", &["bash", "zsh", "fish", "elvish", "powershell"]),
 ];
 
-const GLOBAL: [&str; 13] = [
+const GLOBAL: [&str; 14] = [
     "--repo",
+    "--config",
     "--password-file",
     "--password-command",
     "--key-file",

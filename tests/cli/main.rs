@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod archives;
+mod configuring;
 mod conversation;
 mod copying;
 mod doors;
@@ -14,6 +15,7 @@ mod history;
 mod images;
 mod importing;
 mod interruption;
+mod jobs;
 mod keys;
 mod mounting;
 mod network;
@@ -26,6 +28,7 @@ mod rekeying;
 mod restoring;
 mod roles;
 mod runbook;
+mod scheduling;
 mod secrets;
 mod sftp;
 mod sources;

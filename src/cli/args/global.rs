@@ -11,12 +11,18 @@ use lifeboat::ops::snapshots::parse_time;
 use lifeboat::units::ByteSize;
 
 /// Options for every verb.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Where the repository lies: a directory, ssh://, sftp://, https://, s3://, gs:// or az:// [env: LIFEBOAT_REPO]
+    /// Where the repository lies: a directory, ssh://, sftp://, https://, s3://, gs:// or az://, or its name in the
+    /// configuration [env: LIFEBOAT_REPO]
     #[arg(short, long, global = true, value_name = "URL")]
     pub(crate) repo: Option<OsString>,
+
+    /// Read this configuration alone [env: LIFEBOAT_CONFIG] [default: lifeboat.toml and conf.d in /etc/lifeboat for root, else in
+    /// the user's configuration directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Read the password from a file; one trailing newline is not part of it [env: LIFEBOAT_PASSWORD_FILE]
     #[arg(long, global = true, value_name = "FILE")]
@@ -113,7 +119,7 @@ const DAY: u64 = 24 * 3600;
 const LONGEST: u64 = 365 * DAY;
 
 /// Reads `90`, `90s`, `15m`, `2h` or `1d`.
-pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     const WANTED: &str = "expected a time such as 0, 30s, 15m or 2h, at most 365d";
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

@@ -4,6 +4,7 @@ mod backup;
 mod base;
 mod base_restore;
 mod bring;
+mod configuration;
 mod copy;
 mod forget;
 mod global;
@@ -17,6 +18,8 @@ mod prune;
 mod rekey;
 mod restore;
 mod rules;
+mod run;
+mod schedule;
 mod select;
 mod serve;
 mod status;
@@ -26,9 +29,10 @@ mod verbs;
 pub(crate) use backup::{BackupArgs, Server};
 pub(crate) use base::{BaseBackupArgs, ConnectArgs, ServerCheckArgs};
 pub(crate) use base_restore::{ActionArg, BaseRestoreArgs, EndArg, TimelineArg};
+pub(crate) use configuration::{ConfigArgs, ConfigVerb};
 pub(crate) use copy::{CopyArgs, ToArgs};
 pub(crate) use forget::{ForgetArgs, HoldAddArgs, HoldArgs, HoldVerb, TagArgs, UndeleteArgs};
-pub(crate) use global::GlobalArgs;
+pub(crate) use global::{GlobalArgs, duration};
 pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
@@ -42,6 +46,8 @@ pub(crate) use prune::PruneArgs;
 pub(crate) use rekey::RekeyArgs;
 pub(crate) use restore::{OverwriteArg, RestoreArgs};
 pub(crate) use rules::{ExcludeArgs, IncludeArgs, RuleArgs};
+pub(crate) use run::RunArgs;
+pub(crate) use schedule::{InstallArgs, ScheduleArgs, ScheduleVerb, UnitArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use status::StatusArgs;
@@ -77,6 +83,10 @@ pub(crate) enum Verb {
     Init(InitArgs),
     /// Save files, standard input or the output of a command as a new snapshot
     Backup(BackupArgs),
+    /// Run the jobs of the configuration that are due: backup, retention, and prune where that is due
+    Run(RunArgs),
+    /// Let a timer run the jobs, and show when they run
+    Schedule(ScheduleArgs),
     /// List the snapshots
     Snapshots(SnapshotsArgs),
     /// Say of each job how old its last confirmed snapshot is, and whether it misses what is asked of it
@@ -130,6 +140,8 @@ pub(crate) enum Verb {
     Anchor(AnchorArgs),
     /// Show who signs what the repository holds, and revoke who must not any more
     Writer(WriterArgs),
+    /// Check and show the configuration: the file of repositories and jobs
+    Config(ConfigArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory

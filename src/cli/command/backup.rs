@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat::class::Class;
-use lifeboat::ops::backup::{BackupOptions, BackupSource, StreamSource, backup};
+use lifeboat::ops::backup::{BackupOptions, BackupSource, BackupSummary, StreamSource, backup};
 use lifeboat::ops::dump::{self, DumpKind, DumpOptions};
 use lifeboat::repo::Task;
 
@@ -23,7 +23,8 @@ use super::default;
 /// How many databases are dumped side by side: each reads a server from one end to the other, which has other work, too.
 const DUMPS_AT_ONCE: usize = 2;
 
-pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
+/// Saves, and ends drawing.
+pub(crate) async fn save(session: &Session, args: BackupArgs) -> Result<BackupSummary, CliError> {
     // What is wrong with the arguments is said before anything is made or asked.
     let dump = args.dump.map(|server| dump_options(server, args.dump_option.clone(), session));
     require_job(&args, &session.around)?;
@@ -43,13 +44,24 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     let repository = session.repository(Task::Backup).await?;
     let done = backup(&repository, options).await?;
     session.clear();
-    let voice = session.voice();
-    if !voice.json {
+    if !session.voice().json {
         // A missing source is in no directory, so no event told of it; JSON has it in the summary.
         for path in &done.missing {
             session.say_always(&format!("error: {}: does not exist", sanitize::path(path)));
         }
     }
+    Ok(done)
+}
+
+/// How to exit after it.
+pub(crate) fn exit(done: &BackupSummary) -> Exit {
+    let partial = done.failed > 0 || !done.missing.is_empty();
+    if partial { Exit::Class(Class::Partial) } else { Exit::Done }
+}
+
+pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
+    let done = save(session, args).await?;
+    let voice = session.voice();
     if voice.json {
         session.output.json(&summary::backup_json(&done))?;
     } else if voice.person && !voice.quiet {
@@ -58,8 +70,7 @@ pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit,
     } else if !voice.quiet {
         session.output.text(&summary::backup_line(&done))?;
     }
-    let partial = done.failed > 0 || !done.missing.is_empty();
-    Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
+    Ok(exit(&done))
 }
 
 /// Variables that say where a server is, if it is not where its tools look first.
@@ -141,7 +152,7 @@ fn source(
 }
 
 /// The name of this machine.
-pub(super) fn host() -> Vec<u8> {
+pub(crate) fn host() -> Vec<u8> {
     rustix::system::uname().nodename().to_bytes().to_vec()
 }
 
@@ -151,7 +162,7 @@ pub(super) fn user() -> Vec<u8> {
 }
 
 /// The command that brings the snapshot back.
-fn restore_command(session: &Session, done: &lifeboat::ops::backup::BackupSummary) -> Option<String> {
+fn restore_command(session: &Session, done: &BackupSummary) -> Option<String> {
     use super::super::report::quote;
     use super::super::settings::Place;
     let id = done.snapshot?.short();

@@ -8,7 +8,7 @@ use lifeboat::ops::forget::{
     undelete_until,
 };
 use lifeboat::ops::gc::{PruneOptions, Share, freed};
-use lifeboat::repo::{Listed, Task};
+use lifeboat::repo::{Listed, Repository, Task};
 use lifeboat::retention::{Group, Reason};
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
@@ -23,7 +23,28 @@ use super::super::session::Session;
 use super::prune::collect;
 use super::snapshots::warn_of_unreadable;
 
-pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit, CliError> {
+/// A policy that was applied, or would be.
+pub(crate) struct Done {
+    repository: Repository,
+    plan: ForgetPlan,
+    /// What it would free, if nothing was changed.
+    freed: Option<Share>,
+}
+
+impl Done {
+    /// How to exit after it.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.plan.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) }
+    }
+
+    /// How many are kept, and how many forgotten.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        counts(&self.plan)
+    }
+}
+
+/// Applies what was asked for, and ends drawing.
+pub(crate) async fn carry_out(session: &Session, args: ForgetArgs) -> Result<Done, CliError> {
     let options = ForgetOptions {
         policy: args.keep.policy(),
         named: args.snapshots,
@@ -48,6 +69,14 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
     session.clear();
     warn_of_unreadable(session, &plan.unreadable);
     warn_of_clocks(session, &plan);
+    Ok(Done { repository, plan, freed })
+}
+
+pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit, CliError> {
+    let (dry_run, with_prune) = (args.dry_run, args.prune);
+    let done = carry_out(session, args).await?;
+    let mut exit = done.exit();
+    let Done { repository, plan, freed } = done;
     if session.voice().json {
         for (group, planned) in &plan.groups {
             for planned in planned {
@@ -74,12 +103,10 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         }
         session.output.text(&words(&plan, freed))?;
     }
-    let damaged = !plan.unreadable.is_empty();
-    let mut exit = if damaged { Exit::Class(Class::Damage) } else { Exit::Done };
-    if args.prune {
-        let options = PruneOptions { dry_run: args.dry_run, ..PruneOptions::default() };
+    if with_prune {
+        let options = PruneOptions { dry_run, ..PruneOptions::default() };
         let pruned = collect(session, &repository, &options).await?;
-        exit = if damaged { exit } else { pruned };
+        exit = if exit == Exit::Done { pruned } else { exit };
     }
     Ok(exit)
 }

@@ -2,18 +2,19 @@
 
 mod anchor;
 mod archive;
-mod backup;
+pub(crate) mod backup;
 mod base;
 mod base_restore;
 mod brought;
 mod cat;
 pub(crate) mod completions;
+pub(crate) mod config;
 mod copy;
 mod default;
 mod diff;
 mod doctor;
 mod find;
-mod forget;
+pub(crate) mod forget;
 mod hold;
 mod import;
 mod init;
@@ -27,10 +28,12 @@ mod prune;
 mod recovery;
 mod rekey;
 mod restore;
+pub(crate) mod run;
+pub(crate) mod schedule;
 pub(crate) mod serve;
 mod snapshots;
 mod stats;
-mod status;
+pub(crate) mod status;
 mod tag;
 mod undelete;
 mod verify;
@@ -51,7 +54,14 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
     }
     if matches!(
         verb,
-        Verb::Init(_) | Verb::Doctor | Verb::Policy(_) | Verb::Serve(_) | Verb::Completions(_) | Verb::Man(_)
+        Verb::Init(_)
+            | Verb::Doctor
+            | Verb::Policy(_)
+            | Verb::Serve(_)
+            | Verb::Config(_)
+            | Verb::Schedule(_)
+            | Verb::Completions(_)
+            | Verb::Man(_)
     ) {
         session.refuse_anchor()?;
     }
@@ -69,6 +79,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Mount(args) => mount::run(session, args).await,
         Verb::Copy(args) => copy::run(session, args).await,
         Verb::Forget(args) => forget::run(session, args).await,
+        Verb::Run(args) => run::run(session, &args).await,
         Verb::Undelete(args) => undelete::run(session, args).await,
         Verb::Hold(args) => hold::run(session, args).await,
         Verb::Tag(args) => tag::run(session, args).await,
@@ -83,6 +94,8 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
+        Verb::Schedule(args) => Ok(schedule::run(&args, &session.settings.typed, &session.around)),
+        Verb::Config(args) => Ok(config::run(&args, &session.settings.typed, &session.around)),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Serve(args) => serve::serve(&args, &session.around, session.env.cancel.clone()).await,
@@ -95,6 +108,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Init(_) => "init",
         Verb::Backup(_) => "backup",
         Verb::Forget(_) => "forget",
+        Verb::Run(_) => "run",
         Verb::Undelete(_) => "undelete",
         Verb::Hold(HoldArgs { verb: HoldVerb::Add(_) }) => "hold add",
         Verb::Hold(HoldArgs { verb: HoldVerb::Remove { .. } }) => "hold remove",
@@ -137,6 +151,8 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Writer(WriterArgs { verb: WriterVerb::List })
         | Verb::Policy(_)
         | Verb::Serve(_)
+        | Verb::Config(_)
+        | Verb::Schedule(_)
         | Verb::Completions(_)
         | Verb::Man(_) => return None,
     })

@@ -1,23 +1,32 @@
 //! `status`: whether every job is where it should be.
 
 use lifeboat::class::Class;
-use lifeboat::clock::Timestamp;
+use lifeboat::clock::{Clock, SystemClock, Timestamp};
 use lifeboat::ops::status::{JobStatus, Miss, Objectives, Protected, Status, status};
 use lifeboat::repo::Task;
 use lifeboat::units::ByteSize;
 use serde_json::{Map, Value, json};
 
-use super::super::args::StatusArgs;
+use super::super::args::{GlobalArgs, StatusArgs};
+use super::super::config::Config;
+use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::jobs::stands;
+use super::super::observe::words::chain as words_of;
+use super::super::output::line;
+use super::super::places;
+use super::super::render::jobs as render;
 use super::super::render::json::put_bytes;
 use super::super::render::table::Table;
 use super::super::render::{sanitize, time};
 use super::super::session::Session;
+use super::super::settings::Settings;
 use super::snapshots::{is_after_revocation, warn_of_unreadable};
 
 pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit, CliError> {
     let objectives = args.objectives();
+    let late = scheduled(session)?;
     let repository = session.repository(Task::Status).await?;
     let found = status(&repository, &args.select.filter(&session.directory)).await?;
     session.clear();
@@ -33,7 +42,7 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         for job in &found.jobs {
             session.output.json(&object(job, &objectives, found.now))?;
         }
-        session.output.json(&summary(&found, missed.len() + usize::from(empty)))?;
+        session.output.json(&summary(&found, missed.len() + usize::from(empty) + late))?;
     } else {
         show(session, &found)?;
         for (job, miss) in &missed {
@@ -44,11 +53,51 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         }
     }
     let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
-    Ok(match (damaged, missed.is_empty() && !empty) {
+    Ok(match (damaged, missed.is_empty() && !empty && late == 0) {
         (true, _) => Exit::Class(Class::Damage),
         (false, false) => Exit::Class(Class::Missed),
         (false, true) => Exit::Done,
     })
+}
+
+/// Says of the jobs of the configuration which did not run when they were due, before a repository that cannot be reached keeps
+/// anybody from knowing. Gives how many these are.
+fn scheduled(session: &mut Session) -> Result<usize, CliError> {
+    let config = match Config::load(&session.settings.typed, &session.around) {
+        // No mistake in the file stands between a person and a repository that is named by its location.
+        Err(error) if Settings::is_located(&session.settings.typed, &session.around) => {
+            session.warn(&format!("jobs are not looked at: {}", words_of(&error)));
+            return Ok(0);
+        }
+        loaded => loaded?,
+    };
+    let stands = stands(&config, &session.settings.places.state, session.env.clock.now());
+    for stand in &stands {
+        if session.voice().json {
+            session.output.json(&render::stand_object(stand))?;
+        } else if let Some(missed) = render::missed(stand) {
+            session.output.text(&format!("missed: {missed}\n"))?;
+        } else if let Some(incomplete) = render::incomplete(stand) {
+            session.output.text(&format!("incomplete: {incomplete}\n"))?;
+        }
+    }
+    session.output.flush()?;
+    Ok(stands.iter().filter(|stand| render::missed(stand).is_some()).count())
+}
+
+/// The same where no repository could be chosen, which an error tells that follows: whoever asks learns of late jobs all the same.
+pub(crate) fn tell_late(args: &GlobalArgs, around: &Surroundings) {
+    let Ok(config) = Config::load(args, around) else { return };
+    let Ok(state) = places::state(around, args.state_dir.clone()) else { return };
+    for stand in stands(&config, &state, SystemClock::new().now()) {
+        let text = match (args.json, render::missed(&stand)) {
+            (true, _) => render::stand_object(&stand).to_string(),
+            (false, Some(missed)) => format!("missed: {missed}"),
+            (false, None) => continue,
+        };
+        // The error that follows decides.
+        let _ = line(&text);
+    }
 }
 
 fn show(session: &mut Session, found: &Status) -> Result<(), CliError> {

@@ -5,6 +5,7 @@ pub(crate) mod brought;
 pub(crate) mod copy;
 pub(crate) mod history;
 pub(crate) mod import;
+pub(crate) mod jobs;
 pub(crate) mod json;
 pub(crate) mod mode;
 pub(crate) mod postgres;

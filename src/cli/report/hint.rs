@@ -1,5 +1,7 @@
 //! The next step after an error, by variant.
 
+mod configured;
+
 use lifeboat::crypto::CryptoError;
 use lifeboat::database::PgError;
 use lifeboat::error::{BaseError, Error, LogError, TrustError};
@@ -52,7 +54,7 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::NoFileName { .. } => "for a directory use --target DIR".to_owned(),
         CliError::Listen(error) => return listen(error).map(str::to_owned),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
-        _ => return None,
+        _ => return configured::hint(error),
     })
 }
 

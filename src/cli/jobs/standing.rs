@@ -1,0 +1,72 @@
+//! How the jobs of the configuration stand, by what is remembered of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use lifeboat::clock::Timestamp;
+use lifeboat::schedule::{Due, Plan, Standing};
+
+use super::super::config::Config;
+use super::lock::Lock;
+use super::record::{Kind, Known, Place, Subject};
+
+/// How late a run may be before that is told.
+const SLACK: Duration = Duration::from_secs(3600);
+
+/// One job, or the collection of a repository.
+pub(crate) struct Stand {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    /// As it is written; `None` if it runs only when it is named.
+    pub(crate) plan: Option<Plan>,
+    pub(crate) known: Known,
+    /// A run is at work now.
+    pub(crate) at_work: bool,
+    /// When it is due next: a moment that has passed if it is due now.
+    pub(crate) next: Option<Timestamp>,
+    pub(crate) standing: Standing,
+}
+
+/// All of them, jobs first.
+pub(crate) fn stands(config: &Config, state: &Path, now: Timestamp) -> Vec<Stand> {
+    let jobs = config.jobs.iter().filter_map(|job| {
+        let plan = super::plan(&job.section, &super::host_of(job), &job.name);
+        // Without a repository the configuration is refused.
+        let repository = config.repository_of(job).ok()?;
+        Some(stand((Subject::new(Kind::Backup, job, repository), plan), state, now))
+    });
+    let host = super::super::command::backup::host();
+    let prunes = config.repositories.iter().filter_map(|repository| {
+        let prune = repository.section.section("prune")?;
+        let plan = super::plan(prune, &host, &repository.name);
+        Some(stand((Subject::new(Kind::Prune, repository, repository), plan), state, now))
+    });
+    jobs.chain(prunes).collect()
+}
+
+fn stand((subject, plan): (Subject, Option<Plan>), state: &Path, now: Timestamp) -> Stand {
+    let (kind, name) = (subject.kind, subject.name.clone());
+    let place = Place::new(state, subject);
+    // In this order: a run that ends meanwhile is one at work.
+    let at_work = Lock::is_held(&place);
+    let known = place.read();
+    let zone = TimeZone::system();
+    let last = known.last();
+    let (next, standing) = match &plan {
+        Some(plan) => {
+            let next = match plan.due(last.as_ref(), now, &zone) {
+                Due::Now(_) => Some(now),
+                Due::Later(at) => at,
+            };
+            (next, plan.standing((last.as_ref(), at_work), now, &zone, SLACK))
+        }
+        None => {
+            // Nothing says when it should have run, but what was begun should have ended well.
+            let bad =
+                known.record().is_some_and(|record| record.failed.is_some() || !(at_work || record.good()));
+            (None, if bad { Standing::Failed } else { Standing::Good })
+        }
+    };
+    Stand { kind, name, plan, known, at_work, next, standing }
+}
