@@ -128,7 +128,7 @@ impl Place {
     /// background of a script, where some are ignored.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Child {
         let mut plain = Command::new("env");
-        plain.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_lifeboat"));
+        plain.arg("--default-signal=INT,TERM,HUP,QUIT").arg(env!("CARGO_BIN_EXE_lifeboat"));
         let mut command = self.named(self.furnish(plain));
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
