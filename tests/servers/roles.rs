@@ -109,8 +109,18 @@ fn lines(task: Task) -> Vec<Line> {
 }
 
 /// Commands that are for no role: they open no repository, or look only at what is around it.
-const OUTSIDE: [&str; 9] = [
+/// `run` does for each job what the verbs of the table do.
+const OUTSIDE: [&str; 18] = [
     "init",
+    "config",
+    "config check",
+    "config show",
+    "config schema",
+    "run",
+    "schedule",
+    "schedule install",
+    "schedule show",
+    "schedule remove",
     "doctor",
     "serve",
     "policy",
