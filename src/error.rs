@@ -301,24 +301,6 @@ pub enum Error {
         /// Which.
         groups: Vec<Group>,
     },
-    /// Forgetting would take times away that a database cluster can be brought back to, and that are to be kept.
-    #[error(
-        "without snapshot {snapshot} database cluster {cluster} could not be brought back to all times that are to be kept: nothing was forgotten"
-    )]
-    RecoveryShortened {
-        /// The cluster.
-        cluster: String,
-        /// A base backup that is needed for it.
-        snapshot: SnapshotId,
-    },
-    /// Which base backups lead to which timelines is not known, and some are to be forgotten that may be needed.
-    #[error(
-        "which timelines of database cluster {cluster} its base backups lead to is not known, because not all histories of timelines could be read: nothing was forgotten"
-    )]
-    RecoveryUnclear {
-        /// The cluster.
-        cluster: String,
-    },
     /// A hold stands on a snapshot.
     #[error("snapshot {snapshot} is held by {hold}: nothing was forgotten")]
     Held {
@@ -466,8 +448,6 @@ impl Error {
             | Self::WeakStore { .. }
             | Self::NotListed { .. }
             | Self::NothingLeft { .. }
-            | Self::RecoveryShortened { .. }
-            | Self::RecoveryUnclear { .. }
             | Self::Held { .. }
             | Self::ManyRemoved { .. }
             | Self::ManyDeleted { .. }

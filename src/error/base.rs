@@ -1,14 +1,33 @@
-//! Why a base backup of a database cannot be made or restored.
+//! Why a base backup of a database cannot be made, restored or forgotten.
 
 use std::path::PathBuf;
 
 use crate::class::Class;
+use crate::id::SnapshotId;
 use crate::postgres::Lsn;
 
 /// What a server, its settings or its files do not allow.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaseError {
+    /// Forgetting would take times away that a database cluster can be brought back to, and that are to be kept.
+    #[error(
+        "without snapshot {snapshot} database cluster {cluster} could not be brought back to all times that are to be kept: nothing was forgotten"
+    )]
+    Shortened {
+        /// The cluster.
+        cluster: String,
+        /// A base backup that is needed for it.
+        snapshot: SnapshotId,
+    },
+    /// Which base backups lead to which timelines is not known, and some are to be forgotten that may be needed.
+    #[error(
+        "which timelines of database cluster {cluster} its base backups lead to is not known, because not all histories of timelines could be read: nothing was forgotten"
+    )]
+    Unclear {
+        /// The cluster.
+        cluster: String,
+    },
     /// The server is too old or too new for its functions to be known.
     #[error("PostgreSQL {major} is not supported: 14 to 18 are")]
     Version {
@@ -187,7 +206,7 @@ impl BaseError {
                 Class::Damage
             }
             Self::Nested { .. } | Self::NoTablespace { .. } | Self::NotALine { .. } => Class::Usage,
-            Self::NotEmpty { .. } => Class::Refused,
+            Self::NotEmpty { .. } | Self::Shortened { .. } | Self::Unclear { .. } => Class::Refused,
             _ => Class::Failed,
         }
     }

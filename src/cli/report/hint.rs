@@ -1,10 +1,10 @@
 //! The next step after an error, by variant.
 
 mod configured;
+mod database;
 
 use lifeboat::crypto::CryptoError;
-use lifeboat::database::PgError;
-use lifeboat::error::{BaseError, Error, LogError, TrustError};
+use lifeboat::error::{Error, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RekeyError, RepoError, SlotError};
@@ -58,44 +58,6 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
     })
 }
 
-/// The next step where a server of PostgreSQL cannot be asked.
-fn postgres(error: &PgError) -> Option<&'static str> {
-    Some(match error {
-        PgError::Connect { .. } | PgError::Silent { .. } => {
-            "see whether the server runs; --pg-host and --pg-port say where it is"
-        }
-        PgError::NoPassword { .. } => "give --pg-password-file, or set PGPASSWORD or PGPASSFILE",
-        PgError::ClearText { .. } | PgError::Method { .. } => {
-            "let the role in by scram-sha-256, or over the server's socket by peer, in pg_hba.conf"
-        }
-        PgError::NoTls { .. } => "use the server's socket: --pg-host DIRECTORY",
-        PgError::OpenPassfile { .. } => "close it to others: chmod 600",
-        // Insufficient privilege.
-        error if error.code() == Some("42501") => {
-            "grant the role pg_read_all_settings, and the execution of pg_backup_start and pg_backup_stop: docs/postgresql.md"
-        }
-        _ => return None,
-    })
-}
-
-/// The next step where a base backup cannot be made or restored.
-fn base(error: &BaseError) -> Option<&'static str> {
-    Some(match error {
-        BaseError::HiddenSetting { .. } => "grant pg_read_all_settings to the role",
-        BaseError::ArchiveSilent { .. } => {
-            "see why archive_command fails: the server's log, and pg_stat_archiver"
-        }
-        BaseError::Setting { .. } => "change it, and start the server again: docs/postgresql.md",
-        BaseError::NoBase => "make one: lifeboat postgres backup",
-        BaseError::TooLate { .. } => "choose an earlier target, or --target latest",
-        BaseError::Hole { .. } => "choose an earlier target; what is missing: lifeboat postgres info",
-        BaseError::Waiting { .. } => "see what is missing: lifeboat postgres info",
-        BaseError::NotEmpty { .. } => "name another one, or empty it",
-        BaseError::NotOnTimeline { .. } => "name the timeline of a backup, or --timeline current",
-        _ => return None,
-    })
-}
-
 /// The next step where the second repository cannot be opened.
 fn other(place: &str, error: &CliError) -> Option<String> {
     Some(match error {
@@ -145,9 +107,9 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Trust(error) => return trust(error),
-        Error::Postgres(error) => postgres(error)?.to_owned(),
-        Error::Base(error) => base(error)?.to_owned(),
-        Error::Log(error) => return log(error),
+        Error::Postgres(error) => database::postgres(error)?.to_owned(),
+        Error::Base(error) => database::base(error)?.to_owned(),
+        Error::Log(error) => return database::log(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::CommandFailed { source: error, .. } => source(error)?.to_owned(),
         Error::Policy(error) => policy(error)?.to_owned(),
@@ -203,12 +165,6 @@ fn library(error: &Error, context: &Context) -> Option<String> {
 /// What to do where a hold or a wish to keep is in the way, or no hold is made.
 fn hold(error: &Error) -> Option<String> {
     Some(match error {
-        Error::RecoveryShortened { .. } => {
-            "see which times those are: --dry-run without --keep-recovery; to forget it all the same: --allow-shorter-recovery".to_owned()
-        }
-        Error::RecoveryUnclear { .. } => {
-            "use a key that reads content, as an admin's; to forget them all the same: --allow-shorter-recovery".to_owned()
-        }
         Error::Held { hold, .. } => {
             format!("see why: lifeboat hold list; end it: lifeboat hold remove {hold}")
         }
@@ -219,39 +175,6 @@ fn hold(error: &Error) -> Option<String> {
         Error::NoLegalHold => {
             "without --legal nobody's `forget` or `prune` removes it; for more, a new repository: lifeboat init --lock"
                 .to_owned()
-        }
-        _ => return None,
-    })
-}
-
-/// What to do where a database's log cannot be stored, read or shown.
-fn log(error: &LogError) -> Option<String> {
-    Some(match error {
-        LogError::NoCluster { .. } | LogError::WhichCluster { .. } => {
-            "see which there are: lifeboat postgres info; and name one with --cluster".to_owned()
-        }
-        LogError::NoClusters => "archive a segment of its log first: lifeboat postgres archive-push".to_owned(),
-        LogError::Segment { .. } => {
-            "look at the server's disk and memory; --wal-check warn stores it as it is, if only records are damaged".to_owned()
-        }
-        LogError::OtherServer { cluster, .. } => format!(
-            "give another server a --cluster of its own; after initdb or pg_upgrade archive one segment of {cluster} with --new-history"
-        ),
-        LogError::OldHistory { .. } => "give it a --cluster of its own".to_owned(),
-        LogError::NotAllowed { cluster, writer } => {
-            format!("let it in with the key of an admin or a maintainer: lifeboat postgres allow {cluster} {writer}")
-        }
-        LogError::Different { .. } | LogError::Ambiguous { .. } => {
-            "two servers write under one name: find out which one goes on, and give the other a --cluster of its own".to_owned()
-        }
-        LogError::Gap { .. } => {
-            "archive it from where it still is; --allow-gap stops replaying there, and loses what was committed later".to_owned()
-        }
-        LogError::Trimmed { .. } => {
-            "see from where on the log is whole: lifeboat postgres info; a newer base backup needs no more".to_owned()
-        }
-        LogError::Unreadable { .. } => {
-            "see what is damaged: lifeboat postgres verify".to_owned()
         }
         _ => return None,
     })

@@ -85,12 +85,7 @@ pub(super) async fn save(
         };
         report_problems(repo, &index);
         let mut gathered = match subject.gather(repo, &mut index, (state, &journal)).await {
-            // The cache drops what is damaged, and the run begins again with what the store has.
-            Err(Error::Index(IndexError::CacheDamaged { .. }))
-                if attempt < HEALS && subject.can_begin_anew() =>
-            {
-                continue;
-            }
+            Err(error) if attempt < HEALS && begins_anew(&error, subject) => continue,
             other => other?,
         };
         summary.add(&gathered);
@@ -132,6 +127,11 @@ pub(super) async fn save(
     }
     summary.elapsed = env.clock.monotonic().saturating_sub(start);
     Ok(summary)
+}
+
+/// Whether a run begins again with what the store has: the cache has dropped what was damaged.
+fn begins_anew(error: &Error, subject: &impl Subject) -> bool {
+    matches!(error, Error::Index(IndexError::CacheDamaged { .. })) && subject.can_begin_anew()
 }
 
 /// What a key that opens no snapshots knows of its own it has from here. Without it a name is not shown, which is no reason to

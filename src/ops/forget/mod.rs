@@ -23,7 +23,7 @@ use jiff::tz::TimeZone;
 use self::plan::World;
 use self::recovery::Known;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{BaseError, Error};
 use crate::format::postgres::PostgresBackup;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::ops::anchor::trusted;
@@ -84,7 +84,7 @@ pub fn undelete_until(stored: Timestamp) -> Timestamp {
 ///
 /// # Errors
 /// [`Error::NothingToForget`], [`Error::NamedAndPolicy`]; [`Error::Held`] if a named snapshot is held;
-/// [`Error::NothingLeft`], [`Error::RecoveryShortened`] and [`Error::RecoveryUnclear`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
+/// [`Error::NothingLeft`], [`BaseError::Shortened`] and [`BaseError::Unclear`] unless that is allowed; [`RepoError::RoleForbids`] without a maintainer's key, except for a dry
 /// run.
 pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<ForgetPlan, Error> {
     let by_name = !options.named.is_empty();
@@ -148,7 +148,7 @@ async fn keep_recovery(
             let of = |base: &PostgresBackup| known.unclear.get(&(base.cluster, base.history));
             let unclear = plan.dropped().find_map(|(info, _)| info.snapshot.postgres.as_ref().and_then(of));
             if let Some(cluster) = unclear {
-                return Err(Error::RecoveryUnclear { cluster: cluster.clone() });
+                return Err(BaseError::Unclear { cluster: cluster.clone() }.into());
             }
             let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
             needed = recovery::needed(&known.bases, Timestamp(world.now.0.saturating_sub(window)));
@@ -161,7 +161,7 @@ async fn keep_recovery(
                 .find(|base| needed.contains(&base.snapshot) && gone.contains(&base.snapshot));
             if let Some(base) = lost {
                 let cluster = known.names.get(&base.end.cluster).cloned().unwrap_or_default();
-                return Err(Error::RecoveryShortened { cluster, snapshot: base.snapshot });
+                return Err(BaseError::Shortened { cluster, snapshot: base.snapshot }.into());
             }
         } else {
             plan.keep(&needed);

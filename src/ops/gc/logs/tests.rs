@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::super::{PruneOptions, prune};
 use super::*;
-use crate::error::LogError;
+use crate::error::{BaseError, LogError};
 use crate::format::cluster::{Cluster, Engine};
 use crate::format::config::Authority;
 use crate::format::keyslot::Role;
@@ -405,11 +405,14 @@ async fn a_base_backup_is_forgotten_only_if_it_is_known_what_leads_to_each_timel
     world.archive(LogFile::History(2), b"1\t0/400000\tback to before the second\n").await;
     world.archive(LogFile::Segment(name(2, 4)), b"log").await;
     let lost = plan_forget(&world.repo, &forgetting(first, Duration::ZERO)).await;
-    assert!(matches!(lost, Err(Error::RecoveryShortened { snapshot, .. }) if snapshot == first), "{lost:?}");
+    assert!(
+        matches!(lost, Err(Error::Base(BaseError::Shortened { snapshot, .. })) if snapshot == first),
+        "{lost:?}"
+    );
     let (_, unlock) = add_key(&world.repo, Role::Maintainer, Authority::Maintainer).await;
     let blind = Repository::open(world.repo.store().clone(), world.base.env(), &unlock).await.unwrap();
     let unknown = plan_forget(&blind, &forgetting(second, Duration::ZERO)).await;
-    assert!(matches!(unknown, Err(Error::RecoveryUnclear { .. })), "{unknown:?}");
+    assert!(matches!(unknown, Err(Error::Base(BaseError::Unclear { .. }))), "{unknown:?}");
     let all_the_same = ForgetOptions { allow_shorter: true, ..forgetting(second, Duration::ZERO) };
     assert!(plan_forget(&blind, &all_the_same).await.is_ok());
 }
@@ -422,7 +425,10 @@ async fn a_base_backup_of_who_may_not_archive_stands_in_for_no_other() {
     world.back_up_as(&other, 0, 2..=2).await;
     let own = world.back_up(3..=3).await;
     let lost = plan_forget(&world.repo, &forgetting(own, Duration::from_secs(3600))).await;
-    assert!(matches!(lost, Err(Error::RecoveryShortened { snapshot, .. }) if snapshot == own), "{lost:?}");
+    assert!(
+        matches!(lost, Err(Error::Base(BaseError::Shortened { snapshot, .. })) if snapshot == own),
+        "{lost:?}"
+    );
 }
 
 /// In a store that keeps versions: what somebody hid is given up only if it was meant to go.
