@@ -62,6 +62,33 @@ pub struct Tablespace {
 }
 
 impl PostgresBackup {
+    /// One of the first history of a cluster, with segments of this size, that needs this part of a timeline's log.
+    #[cfg(test)]
+    pub(crate) fn sample(
+        cluster: ClusterId,
+        segment_size: u32,
+        timeline: u32,
+        log: std::ops::Range<u64>,
+    ) -> Self {
+        Self {
+            cluster,
+            history: 1,
+            system: 7,
+            version: 150_000,
+            segment_size,
+            timeline,
+            start: log.start,
+            stop: log.end,
+            started: 1,
+            stopped: 2,
+            complete: true,
+            checksums: true,
+            wrong_pages: 0,
+            settings: Vec::new(),
+            tablespaces: Vec::new(),
+        }
+    }
+
     pub(super) fn encode(&self, e: &mut Out<'_>) -> Written {
         e.map(15)?.u8(0)?.bytes(self.cluster.as_bytes())?.u8(1)?.u64(self.history)?;
         e.u8(2)?.u64(self.system)?.u8(3)?.u32(self.version)?.u8(4)?.u32(self.segment_size)?;

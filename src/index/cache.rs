@@ -385,7 +385,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::testing::{Model, Object, all_ids, object_strategy};
+    use crate::index::testing::{Model, Object, all_ids, damage_level, object_strategy};
 
     fn levels_in(path: &Path) -> usize {
         fs::read_dir(path).unwrap().count()
@@ -491,10 +491,7 @@ mod tests {
         listed.iter().for_each(|object| cache.add(*object, model.objects[object].tables.clone()).unwrap());
         cache.view(&listed).unwrap();
         drop(cache);
-        let file = fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
-        let mut bytes = fs::read(&file).unwrap();
-        bytes[70] ^= 4;
-        fs::write(&file, bytes).unwrap();
+        let file = damage_level(temp.path(), 70, 4);
 
         let mut cache = Cache::open(Some(temp.path()));
         assert_eq!(cache.missing(&listed), []);
@@ -516,10 +513,7 @@ mod tests {
         cache.add(object.hash, object.tables.clone()).unwrap();
         cache.view(&[object.hash]).unwrap();
         drop(cache);
-        let file = fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
-        let mut bytes = fs::read(&file).unwrap();
-        bytes[70] ^= 4;
-        fs::write(&file, bytes).unwrap();
+        let file = damage_level(temp.path(), 70, 4);
 
         let mut cache = Cache::open(Some(temp.path()));
         let view = cache.view(&[object.hash]).unwrap();

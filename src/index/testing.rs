@@ -1,6 +1,8 @@
 //! Index objects to test with, and what a view of them must answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
@@ -34,6 +36,15 @@ fn id(number: u32) -> ChunkId {
 /// The chunk with this number; it has one byte more than its number.
 pub(super) fn chunk_id(number: u32) -> ChunkId {
     id(number)
+}
+
+/// Changes bits of a byte of the only level in a directory; gives the level's file.
+pub(super) fn damage_level(directory: &Path, at: usize, bits: u8) -> PathBuf {
+    let file = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[at] ^= bits;
+    fs::write(&file, bytes).unwrap();
+    file
 }
 
 /// A view of one object with these packs, each a list of chunks.

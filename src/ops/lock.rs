@@ -158,7 +158,7 @@ pub(super) fn may_go(name: Option<ObjectName>, removed: &HashSet<SnapshotId>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ObjectHash, WriterId};
+    use crate::id::{ClusterId, ObjectHash, WriterId};
 
     #[test]
     fn a_snapshot_that_nobody_removed_is_never_given_up() {
@@ -174,23 +174,7 @@ mod tests {
     #[test]
     fn a_base_backup_needs_its_own_segments_and_all_histories() {
         let size = 1 << 20;
-        let base = PostgresBackup {
-            cluster: crate::id::ClusterId::new([1; 16]),
-            history: 1,
-            system: 7,
-            version: 150_000,
-            segment_size: size,
-            timeline: 2,
-            start: (4 << 20) + 40,
-            stop: 6 << 20,
-            started: 1,
-            stopped: 2,
-            complete: true,
-            checksums: true,
-            wrong_pages: 0,
-            settings: Vec::new(),
-            tablespaces: Vec::new(),
-        };
+        let base = PostgresBackup::sample(ClusterId::new([1; 16]), size, 2, (4 << 20) + 40..6 << 20);
         let segment = |timeline, number: u64| SegmentName::at(timeline, number << 20, size);
         let own = |number| is_own(&base, LogFile::Segment(segment(2, number)));
         assert_eq!([3, 4, 5, 6].map(own), [false, true, true, false]);

@@ -14,11 +14,13 @@ use crate::crypto::kdf::KdfParams;
 use crate::crypto::sign::SigningKey;
 use crate::crypto::slot::{self, Opened, Unlock};
 use crate::crypto::{Pins, SecretKey, Secrets, WriterSecret, keyfile, object_hash};
+use crate::format::cluster::{Cluster, Engine, History};
 use crate::format::config::{Authority, Standing, WriterEntry};
 use crate::format::envelope::{ChunkKind, ObjectKind, Preamble};
 use crate::format::gc::TombReason;
 use crate::format::keyslot::Role;
 use crate::format::layout::ObjectName;
+use crate::format::log::{LogFacts, LogFile};
 use crate::format::signed::signed_message;
 use crate::format::snapshot::Snapshot;
 use crate::id::{SnapshotId, WriterId};
@@ -28,7 +30,7 @@ use crate::ops::init::{InitOptions, init};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, resolve};
 use crate::random::random_array;
-use crate::repo::{Env, Limits, Places, Repository};
+use crate::repo::{Env, Limits, NewLog, Places, Repository, StoredCluster};
 use crate::store::{Key, Store, StoreOptions};
 
 /// Removes everything that can be removed, without any delay.
@@ -209,4 +211,19 @@ pub(crate) async fn put_entry(repo: &Repository, number: u16, entry: &WriterEntr
 /// Puts an object as anyone may who may put objects.
 pub(crate) async fn put_object(repo: &Repository, key: &str, bytes: Vec<u8>) {
     repo.store().put(&Key::new(key).unwrap(), vec![bytes.into()]).await.unwrap();
+}
+
+/// The first database cluster of a repository, whose log this writer archives.
+pub(crate) async fn put_cluster(repo: &Repository, segment_size: u32) -> StoredCluster {
+    let history = History { number: 1, system: 7, version: 15, segment_size, page_size: 8192 };
+    let writers = vec![repo.writer().unwrap().0];
+    let cluster =
+        Cluster { name: "main".into(), engine: Engine::Postgres, histories: vec![history], writers };
+    repo.put_cluster(0, &cluster).await.unwrap()
+}
+
+/// Archives a file of a log.
+pub(crate) async fn put_log(repo: &Repository, place: (&StoredCluster, u64), file: LogFile, content: &[u8]) {
+    let new = NewLog { place, file, content, facts: &LogFacts::default() };
+    repo.put_log(new, &repo.new_run_keys().unwrap()).await.unwrap();
 }

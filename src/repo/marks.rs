@@ -12,7 +12,7 @@ use super::create::put_signed;
 use super::error::RepoError;
 use super::load::Problem;
 use super::open::{Repository, object_key};
-use super::removals::Removals;
+use super::removals::{LOOKS, Removals};
 use crate::clock::Timestamp;
 use crate::format::FormatError;
 use crate::format::config::Authority;
@@ -203,6 +203,27 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// All values below a prefix of which one goes only after another one says what it said. If one goes away after it was
+    /// listed, they are listed again.
+    pub(super) async fn said_whole<T: Said>(
+        &self,
+        prefix: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<(ObjectName, T, Timestamp)>, RepoError> {
+        let mut look = 1;
+        loop {
+            let names = self.said_names(prefix).await?;
+            let (listed, mut skipped) = (names.len(), Vec::new());
+            let said = self.said_under::<T>(names, &mut skipped).await?;
+            if said.len() + skipped.len() < listed && look < LOOKS {
+                look += 1;
+                continue;
+            }
+            problems.append(&mut skipped);
+            return Ok(said);
+        }
     }
 
     async fn read_under<T: Said>(

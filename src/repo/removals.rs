@@ -80,22 +80,12 @@ impl Repository {
     /// All removals. If one goes away after it was listed, removals are listed again: what it said may stand in another one,
     /// which was put before that.
     pub async fn removals(&self, problems: &mut Vec<Problem>) -> Result<Removals, RepoError> {
-        let mut look = 1;
-        loop {
-            let names = self.said_names(layout::REMOVED).await?;
-            let (listed, mut skipped) = (names.len(), Vec::new());
-            let said = self.said_under::<Removal>(names, &mut skipped).await?;
-            if said.len() + skipped.len() < listed && look < LOOKS {
-                look += 1;
-                continue;
-            }
-            problems.append(&mut skipped);
-            let stored = said.into_iter().filter_map(|(name, removal, stored)| match name {
-                ObjectName::Removed(hash) => Some(StoredRemoval { hash, removal, stored }),
-                _ => None,
-            });
-            return Ok(Removals::of(stored.collect()));
-        }
+        let said = self.said_whole::<Removal>(layout::REMOVED, problems).await?;
+        let stored = said.into_iter().filter_map(|(name, removal, stored)| match name {
+            ObjectName::Removed(hash) => Some(StoredRemoval { hash, removal, stored }),
+            _ => None,
+        });
+        Ok(Removals::of(stored.collect()))
     }
 
     /// Of these snapshots, which a listing did not show, those that no removal names. A listing of removals that takes long

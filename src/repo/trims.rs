@@ -9,7 +9,6 @@ use super::error::RepoError;
 use super::load::Problem;
 use super::marks::refuse_damage;
 use super::open::Repository;
-use super::removals::LOOKS;
 use crate::clock::Timestamp;
 use crate::format::envelope::ObjectKind;
 use crate::format::gc::Trim;
@@ -49,22 +48,12 @@ impl Repository {
     /// All trims. One that cannot be read is a problem, not an error: it takes nothing away. If one goes away after it was listed,
     /// trims are listed again: what it said stands in another one, which was put before that.
     pub async fn trims(&self, problems: &mut Vec<Problem>) -> Result<Vec<StoredTrim>, RepoError> {
-        let mut look = 1;
-        loop {
-            let names = self.said_names(layout::TRIMMED).await?;
-            let (listed, mut skipped) = (names.len(), Vec::new());
-            let said = self.said_under::<Trim>(names, &mut skipped).await?;
-            if said.len() + skipped.len() < listed && look < LOOKS {
-                look += 1;
-                continue;
-            }
-            problems.append(&mut skipped);
-            let stored = said.into_iter().filter_map(|(name, trim, stored)| match name {
-                ObjectName::Trimmed(hash) => Some(StoredTrim { hash, trim, stored }),
-                _ => None,
-            });
-            return Ok(stored.collect());
-        }
+        let said = self.said_whole::<Trim>(layout::TRIMMED, problems).await?;
+        let stored = said.into_iter().filter_map(|(name, trim, stored)| match name {
+            ObjectName::Trimmed(hash) => Some(StoredTrim { hash, trim, stored }),
+            _ => None,
+        });
+        Ok(stored.collect())
     }
 
     /// The trims of one log. Damage is an error: it may have said that a file is gone which is missed.

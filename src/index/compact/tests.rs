@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::fs;
 
 use proptest::prelude::*;
 
@@ -7,7 +6,7 @@ use super::*;
 use crate::format::index::{BlockKind, IndexTables, Record, decode_packs, decode_records, decode_segments};
 use crate::id::WriterId;
 use crate::index::Cache;
-use crate::index::testing::{Object, object_strategy, pack_id};
+use crate::index::testing::{Object, damage_level, object_strategy, pack_id};
 
 /// The tables of all new objects, put together from their blocks.
 fn written(compaction: &Compaction<'_>) -> Vec<IndexTables> {
@@ -183,10 +182,7 @@ fn a_damaged_cache_is_noticed_and_never_copied() {
     cache.add(object.hash, object.tables.clone()).unwrap();
     cache.view(&[object.hash]).unwrap();
     drop(cache);
-    let file = fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[500] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    damage_level(temp.path(), 500, 1);
     let view = Cache::open(Some(temp.path())).view(&[object.hash]).unwrap();
     let error = view.compaction(&HashSet::from([object.hash]), &HashSet::new(), 1).unwrap_err();
     assert!(matches!(error, IndexError::CacheDamaged { .. }), "{error}");

@@ -85,10 +85,7 @@ impl<'a> Archive<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::cluster::{Cluster, Engine};
-    use crate::format::log::LogFacts;
     use crate::ops::testing;
-    use crate::repo::NewLog;
 
     const SIZE: u32 = 1 << 20;
 
@@ -96,19 +93,12 @@ mod tests {
     async fn log_that_is_missing_or_that_a_collector_is_about_to_remove_is_not_kept() {
         let base = testing::World::new();
         let repo = base.repository().await;
-        let history = History { number: 1, system: 7, version: 15, segment_size: SIZE, page_size: 8192 };
-        let writers = vec![repo.writer().unwrap().0];
-        let cluster =
-            Cluster { name: "main".into(), engine: Engine::Postgres, histories: vec![history], writers };
-        let cluster = repo.put_cluster(0, &cluster).await.unwrap();
-        let keys = repo.new_run_keys().unwrap();
+        let cluster = testing::put_cluster(&repo, SIZE).await;
         for number in 4..=6 {
             let file = LogFile::Segment(SegmentName::at(1, number << 20, SIZE));
-            let facts = LogFacts::default();
-            let new = NewLog { place: (&cluster, 1), file, content: b"log", facts: &facts };
-            repo.put_log(new, &keys).await.unwrap();
+            testing::put_log(&repo, (&cluster, 1), file, b"log").await;
         }
-        let archive = Archive::known(&repo, (cluster.id, &history));
+        let archive = Archive::known(&repo, (cluster.id, &cluster.cluster.histories[0]));
         assert!(archive.keeps(1, 4..=6).await.unwrap());
         assert!(!archive.keeps(1, 4..=7).await.unwrap(), "the last one is missing");
         repo.put_trim((cluster.id, 1), vec![(1, 5 << 20)]).await.unwrap();

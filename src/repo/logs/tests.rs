@@ -3,22 +3,15 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::format::cluster::{Cluster, Engine, History};
+use crate::format::cluster::Cluster;
 use crate::format::keyslot::Role;
 use crate::format::log::Checked;
-use crate::ops::testing::{env, new_repository, noise, put_object};
+use crate::ops::testing::{env, new_repository, noise, put_cluster, put_object};
 
 async fn repository() -> (Repository, StoredCluster) {
     let repo = new_repository(Arc::new(InMemory::new()), env()).await;
-    let history = History { number: 1, system: 7, version: 15, segment_size: 1 << 20, page_size: 8192 };
-    let cluster = Cluster {
-        name: "main".to_owned(),
-        engine: Engine::Postgres,
-        histories: vec![history],
-        writers: vec![repo.writer().unwrap().0],
-    };
-    let stored = repo.put_cluster(0, &cluster).await.unwrap();
-    (repo, stored)
+    let cluster = put_cluster(&repo, 1 << 20).await;
+    (repo, cluster)
 }
 
 async fn put(repo: &Repository, cluster: &StoredCluster, content: &[u8]) -> ListedLog {

@@ -277,21 +277,9 @@ mod tests {
     /// A backup of a timeline that begins and ends in these segments; each segment takes a second.
     fn base(timeline: u32, first: u64, last: u64) -> PostgresBackup {
         PostgresBackup {
-            cluster: ClusterId::new([1; 16]),
-            history: 1,
-            system: 1,
-            version: 150_000,
-            segment_size: SIZE,
-            timeline,
-            start: at(first) + 40,
-            stop: at(last) + 100,
             started: first as i64,
             stopped: last as i64,
-            complete: true,
-            checksums: true,
-            wrong_pages: 0,
-            settings: Vec::new(),
-            tablespaces: Vec::new(),
+            ..PostgresBackup::sample(ClusterId::new([1; 16]), SIZE, timeline, at(first) + 40..at(last) + 100)
         }
     }
 

@@ -9,18 +9,16 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::super::{PruneOptions, prune};
 use super::*;
 use crate::error::{BaseError, LogError};
-use crate::format::cluster::{Cluster, Engine};
 use crate::format::config::Authority;
 use crate::format::keyslot::Role;
 use crate::format::layout;
-use crate::format::log::{LogFacts, LogFile, SegmentName};
+use crate::format::log::{LogFile, SegmentName};
 use crate::format::postgres::PostgresBackup;
 use crate::ops::forget::{ForgetOptions, plan_forget};
 use crate::ops::postgres::{GetOptions, get, info};
 use crate::ops::testing::{self, NOW, add_key, forget, put_snapshot, store_over};
 use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
-use crate::repo::NewLog;
 use crate::store::fault::{Failure, Fault, FaultStore, Op, OpKind};
 
 const SIZE: u32 = 1 << 20;
@@ -45,11 +43,7 @@ impl World {
     async fn new(numbers: std::ops::RangeInclusive<u64>) -> Self {
         let base = testing::World::new();
         let repo = base.repository().await;
-        let history = History { number: 1, system: 7, version: 15, segment_size: SIZE, page_size: 8192 };
-        let writers = vec![repo.writer().unwrap().0];
-        let cluster =
-            Cluster { name: "main".into(), engine: Engine::Postgres, histories: vec![history], writers };
-        let cluster = repo.put_cluster(0, &cluster).await.unwrap();
+        let cluster = testing::put_cluster(&repo, SIZE).await;
         let world = Self { base, repo, cluster, snapshots: 0.into() };
         for number in numbers {
             world.archive(LogFile::Segment(name(1, number)), b"log").await;
@@ -62,11 +56,7 @@ impl World {
     }
 
     async fn archive_as(&self, repo: &Repository, history: u64, file: LogFile, content: &[u8]) {
-        let keys = repo.new_run_keys().unwrap();
-        let facts = LogFacts::default();
-        repo.put_log(NewLog { place: (&self.cluster, history), file, content, facts: &facts }, &keys)
-            .await
-            .unwrap();
+        testing::put_log(repo, (&self.cluster, history), file, content).await;
     }
 
     /// A base backup that needs these segments.
@@ -81,24 +71,9 @@ impl World {
         sequence: u64,
         numbers: std::ops::RangeInclusive<u64>,
     ) -> SnapshotId {
+        let log = numbers.start() * u64::from(SIZE) + 40..numbers.end() * u64::from(SIZE) + 400;
         put_snapshot(repo, sequence, |snapshot| {
-            snapshot.postgres = Some(PostgresBackup {
-                cluster: self.cluster.id,
-                history: 1,
-                system: 7,
-                version: 150_000,
-                segment_size: SIZE,
-                timeline: 1,
-                start: numbers.start() * u64::from(SIZE) + 40,
-                stop: numbers.end() * u64::from(SIZE) + 400,
-                started: 1,
-                stopped: 2,
-                complete: true,
-                checksums: true,
-                wrong_pages: 0,
-                settings: Vec::new(),
-                tablespaces: Vec::new(),
-            });
+            snapshot.postgres = Some(PostgresBackup::sample(self.cluster.id, SIZE, 1, log));
         })
         .await
     }
@@ -262,23 +237,8 @@ async fn a_backup_of_another_server_under_the_same_name_keeps_everything() {
     world.back_up(6..=6).await;
     let sequence = world.snapshots.get();
     put_snapshot(&world.repo, sequence, |snapshot| {
-        snapshot.postgres = Some(PostgresBackup {
-            cluster: world.cluster.id,
-            history: 1,
-            system: 8,
-            version: 150_000,
-            segment_size: SIZE,
-            timeline: 1,
-            start: 40,
-            stop: 400,
-            started: 1,
-            stopped: 2,
-            complete: true,
-            checksums: true,
-            wrong_pages: 0,
-            settings: Vec::new(),
-            tablespaces: Vec::new(),
-        });
+        snapshot.postgres =
+            Some(PostgresBackup { system: 8, ..PostgresBackup::sample(world.cluster.id, SIZE, 1, 40..400) });
     })
     .await;
     assert_eq!(world.prune(&NOW).await, LogReport::default());
