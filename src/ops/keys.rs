@@ -134,10 +134,12 @@ pub async fn replace_secret(repo: &Repository, old: &Unlock, new: &Unlock) -> Re
 /// nobody can tell without its secret whether it holds the keys of a later rekey.
 ///
 /// # Errors
-/// [`RepoError::WrongRole`]; [`SlotError::NotFound`], [`SlotError::Ambiguous`], [`SlotError::InUse`].
+/// [`RepoError::WrongRole`]; [`SlotError::NotFound`], [`SlotError::Ambiguous`], [`SlotError::InUse`];
+/// [`RekeyError::Overtaken`](crate::repo::RekeyError::Overtaken) if the keys were replaced since this run was opened.
 pub async fn remove_key(repo: &Repository, selector: &str) -> Result<(StoredSlot, bool), Error> {
     repo.allow(Task::ManageKeys)?;
     let slots = repo.list_slots().await?;
+    repo.not_overtaken().await?;
     let slot = slots.find(selector).map_err(RepoError::from)?;
     if slot.hash == repo.slot() {
         return Err(RepoError::from(SlotError::InUse { slot: slot.hash }).into());
@@ -152,10 +154,13 @@ pub async fn remove_key(repo: &Repository, selector: &str) -> Result<(StoredSlot
 /// from now on.
 ///
 /// # Errors
-/// [`RepoError::WrongRole`].
+/// [`RepoError::WrongRole`]; [`RekeyError::Overtaken`](crate::repo::RekeyError::Overtaken) if the keys were replaced since this run was opened.
 pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -> Result<Replaced, Error> {
     repo.allow(Task::ManageKeys)?;
     let before = repo.list_slots().await?.slots;
+    // Since it was opened somebody may have written the words down, which takes its time.
+    repo.not_overtaken().await?;
+    let newer = newer_words(repo).await?;
     let new = repo.copy_slot(&Unlock::Words(words.clone()), None, Some(words)).await?;
     let mut replaced = Replaced::by(new);
     if let Some(mine) = before.iter().find(|slot| slot.hash == repo.slot() && slot.kind != SlotKind::Words) {
@@ -164,9 +169,20 @@ pub async fn replace_words(repo: &Repository, own: &Unlock, words: &SecretKey) -
         replaced.delete_copied(repo, old).await;
     }
     for slot in before.iter().filter(|slot| slot.kind == SlotKind::Words && slot.role == Role::Admin) {
-        replaced.delete(repo, slot.hash).await;
+        if newer.contains(&slot.hash) {
+            replaced.left.push((slot.hash, RepoError::from(SlotError::Newer { slot: slot.hash }).into()));
+        } else {
+            replaced.delete(repo, slot.hash).await;
+        }
     }
     Ok(replaced)
+}
+
+/// Slots of the words that this key knows which a rekey has made whose configuration is not there yet.
+async fn newer_words(repo: &Repository) -> Result<Vec<ObjectHash>, Error> {
+    let Some(words) = &repo.secrets().recovery else { return Ok(Vec::new()) };
+    let opened = repo.opens(&Unlock::Words(words.clone())).await?;
+    Ok(opened.into_iter().filter(|slot| slot.newer).map(|slot| slot.hash).collect())
 }
 
 /// Whether the words that this key knows open the repository: another key may have replaced them.

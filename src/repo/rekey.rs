@@ -138,17 +138,30 @@ impl Repository {
         Ok(found.into_iter().next().map(|(_, opened)| Holder { unlock, opened, slots, keys }))
     }
 
+    /// Fails if the keys were replaced since this run was opened: its slot does not hold the new ones.
+    ///
+    /// # Errors
+    /// [`RekeyError::Overtaken`].
+    pub async fn not_overtaken(&self) -> Result<(), RepoError> {
+        self.current_configs().await.map(drop)
+    }
+
+    /// All configurations, of which this run reads the newest.
+    async fn current_configs(&self) -> Result<Vec<(u64, ObjectHash, Config)>, RepoError> {
+        let configs = all_configs(&self.store, &self.slot.pins).await?;
+        if configs.last().map_or(0, |(number, ..)| *number) != self.slot.pins.config {
+            return Err(RekeyError::Overtaken.into());
+        }
+        Ok(configs)
+    }
+
     /// Makes new keys for those who go on. Nothing is stored.
     ///
     /// # Errors
     /// [`RekeyError::Overtaken`], [`RekeyError::TooOften`], [`RekeyError::NoNumber`].
     pub async fn renewal(&self, holders: &[Holder<'_>]) -> Result<Renewal, RepoError> {
-        let configs = all_configs(&self.store, &self.slot.pins).await?;
-        let newest = configs.last().map_or(0, |(number, ..)| *number);
-        if newest != self.slot.pins.config {
-            return Err(RekeyError::Overtaken.into());
-        }
-        let number = newest + 1;
+        let configs = self.current_configs().await?;
+        let number = self.slot.pins.config + 1;
         if number > u64::from(u16::MAX) {
             return Err(RekeyError::NoNumber.into());
         }

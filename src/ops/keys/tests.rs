@@ -15,6 +15,7 @@ use crate::format::wire::Reader;
 use crate::ops::init::{InitOptions, init};
 use crate::ops::testing::{World, back_up, env, noise, store_over};
 use crate::ops::verify::{Depth, verify};
+use crate::repo::RekeyError;
 use crate::seal::SegmentOpener;
 use crate::store::fault::{Fault, FaultStore};
 
@@ -298,4 +299,34 @@ async fn a_slot_that_a_rekey_makes_meanwhile_is_not_taken_away() {
     ));
     other.put_renewal(&renewal).await.unwrap();
     assert_eq!(open(&objects, &own).await.unwrap().slot(), new, "whoever has the new keys");
+}
+
+/// Whoever replaces the words opens the repository, and then waits until somebody has written them down.
+#[tokio::test]
+async fn words_that_a_rekey_made_meanwhile_are_not_taken_away() {
+    for done in [false, true] {
+        let objects = Arc::new(InMemory::new());
+        let own = made(&objects).await;
+        let repo = open(&objects, &own).await.unwrap();
+        let old = Unlock::Words(repo.secrets().recovery.clone().unwrap());
+        let other = open(&objects, &old).await.unwrap();
+        let holders = [other.holder(&old).await.unwrap().unwrap()];
+        let renewal = other.renewal(&holders).await.unwrap();
+        let new = other.renew_slot(&renewal, &holders[0], None).await.unwrap();
+        if done {
+            other.put_renewal(&renewal).await.unwrap();
+        }
+        let replaced = replace_words(&repo, &own, &SecretKey::from_bytes([3; 32])).await;
+        if done {
+            let error = replaced.unwrap_err();
+            assert!(matches!(error, Error::Repo(RepoError::Rekey(RekeyError::Overtaken))), "{error}");
+            let removed = remove_key(&repo, &new.to_string()).await.unwrap_err();
+            assert!(matches!(removed, Error::Repo(RepoError::Rekey(RekeyError::Overtaken))), "{removed}");
+        } else {
+            let left = replaced.unwrap().left;
+            assert!(left.iter().any(|(slot, _)| *slot == new), "{left:?}");
+            other.put_renewal(&renewal).await.unwrap();
+        }
+        assert_eq!(open(&objects, &old).await.unwrap().slot(), new, "whoever has the new keys");
+    }
 }
