@@ -7,10 +7,24 @@ use std::process::Command;
 
 use super::support::{Place, noise};
 
-/// The commands of the page, a block each.
-fn blocks() -> Vec<&'static str> {
+/// The blocks of the page in this language.
+fn blocks(language: &str) -> Vec<&'static str> {
     let page = include_str!("../../docs/runbook.md");
-    page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+    page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// What needs a bucket with versions or a server of a database is run elsewhere.
+#[test]
+fn the_other_commands_of_the_runbook_are_ones_that_there_are() {
+    let place = Place::empty();
+    let blocks = blocks("console");
+    let lines: Vec<&str> = blocks.iter().flat_map(|block| block.lines()).collect();
+    assert_eq!((blocks.len(), lines.len()), (3, 8), "{lines:?}");
+    for line in lines {
+        let words = line.strip_prefix("lifeboat ").unwrap().split(' ');
+        let known = place.run(words.chain(["--help"])).exits(0);
+        assert!(known.out.contains("Usage: lifeboat"), "{known:?}");
+    }
 }
 
 #[test]
@@ -25,7 +39,7 @@ fn the_commands_of_the_runbook_bring_files_back_on_a_machine_that_has_seen_nothi
     let anchor = place.run(["anchor", "--json"]).exits(0).last()["anchor"].as_str().unwrap().to_owned();
     place.run(["backup", "-q", "--as", "/", "srv"]).exits(0);
 
-    let blocks = blocks();
+    let blocks = blocks("sh");
     assert_eq!(blocks.len(), 6, "{blocks:?}");
     let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
     let text = blocks.concat();
