@@ -432,9 +432,13 @@ fn sees_everything_or_nothing(world: &World) {
     assert_eq!(count(saved(world, &options)), 5);
     let sys = does(world, "./lifeboat cat latest:/mariadb/databases/sys.sql");
     assert!(sys.contains("'mine'"));
+    let event = "drop table sys.mine; create event sys.mine on schedule every 1 year do select 'of mine'";
+    world.good("mariadb", &["-e", event]);
+    assert_eq!(count(saved(world, &options)), 5);
+    assert!(does(world, "./lifeboat cat latest:/mariadb/databases/sys.sql").contains("'of mine'"));
     world.good(
         "mariadb",
-        &["-e", "drop table sys.mine; drop user no_triggers@localhost, few@localhost, enough@localhost"],
+        &["-e", "drop event sys.mine; drop user no_triggers@localhost, few@localhost, enough@localhost"],
     );
     // The newest is again one of everything.
     saved(world, &["--dump", "mariadb"]);

@@ -26,7 +26,8 @@ const MARIADB: &str = "set sql_select_limit = default; show grants; \
      (select count(*) from information_schema.views where table_schema = 'sys' and binary table_schema = 'sys' \
      and definer <> 'mariadb.sys@localhost') + \
      (select count(*) from information_schema.routines where routine_schema = 'sys' and binary routine_schema = 'sys' \
-     and definer <> 'mariadb.sys@localhost'))";
+     and definer <> 'mariadb.sys@localhost') + \
+     (select count(*) from information_schema.events where event_schema = 'sys' and binary event_schema = 'sys'))";
 
 /// Databases of MariaDB that belong to the server.
 const MARIADB_OWN: [&[u8]; 3] = [b"information_schema", b"performance_schema", b"mysql"];
