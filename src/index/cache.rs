@@ -353,13 +353,6 @@ impl Cache {
     }
 }
 
-impl Drop for Cache {
-    /// Whoever met damage may only begin again with another cache, which must not find the same file.
-    fn drop(&mut self) {
-        self.drop_damaged();
-    }
-}
-
 /// A level and the sources in it that count.
 type LiveLevel = (Arc<Level>, Bits);
 
@@ -506,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_that_was_met_is_gone_with_the_cache() {
+    fn damage_that_a_view_met_is_not_met_again() {
         let temp = tempfile::tempdir().unwrap();
         let object = Object::numbered(2);
         let mut cache = Cache::open(Some(temp.path()));
@@ -517,10 +510,10 @@ mod tests {
 
         let mut cache = Cache::open(Some(temp.path()));
         let view = cache.view(&[object.hash]).unwrap();
-        assert!(file.exists(), "nobody has looked at it");
-        assert!(matches!(view.locate(&all_ids()[0]).next(), Some(Err(_))));
         drop(cache);
-        assert!(!file.exists());
+        assert!(file.exists() && !view.is_damaged(), "nobody has looked at it");
+        assert!(matches!(view.locate(&all_ids()[0]).next(), Some(Err(_))));
+        assert!(!file.exists() && view.is_damaged());
         assert_eq!(Cache::open(Some(temp.path())).missing(&[object.hash]).len(), 1);
     }
 

@@ -74,7 +74,8 @@ impl Directory {
 
     /// Maps a level.
     pub(super) fn load(&self, name: &str) -> io::Result<Backing> {
-        Backing::map(&File::open(self.level_path(name))?)
+        let path = self.level_path(name);
+        Ok(Backing::map(&File::open(&path)?)?.at(path))
     }
 
     /// Removes a level. Failing leaves a file that some later run removes.
@@ -130,11 +131,12 @@ impl Part<'_> {
     /// Gives the complete level its name and maps it. No fsync: a torn file fails its sums.
     pub(super) fn publish(mut self, name: &str) -> io::Result<Backing> {
         let backing = Backing::map(&self.file)?;
+        let level = self.directory.level_path(name);
         if let Some(path) = &self.path {
-            fs::rename(path, self.directory.level_path(name))?;
+            fs::rename(path, &level)?;
         }
         self.path = None;
-        Ok(backing)
+        Ok(backing.at(level))
     }
 }
 

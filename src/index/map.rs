@@ -2,16 +2,17 @@
 #![expect(unsafe_code, reason = "mapping a file is unsafe by nature; it is confined to this file")]
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
+use std::path::PathBuf;
 
 /// Bytes that do not change while they are held.
 pub(super) enum Backing {
     /// Held in memory.
     Memory(Vec<u8>),
-    /// A mapped file.
-    Map(memmap2::Mmap),
+    /// A mapped file, and where its name stands if it has one that lasts.
+    Map(memmap2::Mmap, Option<PathBuf>),
 }
 
 impl Backing {
@@ -26,7 +27,23 @@ impl Backing {
         // could break this. Contents are checked against sums, so no meaning rests on the map's stability. Scratch files
         // have no name when they are written and are mapped by the only one who could write them, as its last act.
         let map = unsafe { memmap2::Mmap::map(file) }?;
-        Ok(Self::Map(map))
+        Ok(Self::Map(map, None))
+    }
+
+    /// The same bytes, of which it is known that their file stands here.
+    pub(super) fn at(self, path: PathBuf) -> Self {
+        match self {
+            Self::Map(map, _) => Self::Map(map, Some(path)),
+            memory @ Self::Memory(_) => memory,
+        }
+    }
+
+    /// Removes the file of bytes that turned out to be damaged, so that nobody finds it again. Failing means that whoever comes
+    /// next meets the same damage.
+    pub(super) fn discard(&self) {
+        if let Self::Map(_, Some(path)) = self {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Whether the bytes count as this process's own memory.
@@ -41,7 +58,7 @@ impl Deref for Backing {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Memory(bytes) => bytes,
-            Self::Map(map) => map,
+            Self::Map(map, _) => map,
         }
     }
 }

@@ -54,8 +54,7 @@ use crate::id::ObjectHash;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// A file of the cache does not match its sums. The cache has dropped it: what was in it is
-    /// [`Cache::missing`] again.
+    /// A file of the cache does not match its sums. It is removed: what was in it is [`Cache::missing`] again.
     #[error("the index cache is damaged in {level}")]
     CacheDamaged {
         /// Name of the file.

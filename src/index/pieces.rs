@@ -91,10 +91,13 @@ impl Pieces {
         Ok(())
     }
 
-    /// Remembers that the level is of no use.
+    /// Remembers that the level is of no use, and sees to it that no later run opens it: whoever met the damage may hold no
+    /// more than a view of it.
     #[cold]
     pub(super) fn damage(&self) -> PieceDamaged {
-        self.damaged.store(true, Ordering::Relaxed);
+        if !self.damaged.swap(true, Ordering::Relaxed) {
+            self.backing.discard();
+        }
         PieceDamaged
     }
 

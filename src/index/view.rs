@@ -60,7 +60,8 @@ pub struct Copy {
 
 /// An immutable view of the index. Cloning is cheap; threads share it.
 ///
-/// Every lookup may meet damage: see [`IndexError::CacheDamaged`]. The view is then of no more use.
+/// Every lookup may meet damage: see [`IndexError::CacheDamaged`]. The view is then of no more use, and the next cache is without
+/// what it met.
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) levels: Arc<[ViewLevel]>,
@@ -83,6 +84,11 @@ pub(super) struct ViewLevel {
 }
 
 impl View {
+    /// Whether damage was met. Other levels still answer; a new cache lacks what is damaged, and fetches it.
+    pub fn is_damaged(&self) -> bool {
+        self.levels.iter().any(|level| level.level.is_damaged())
+    }
+
     /// A view of these levels and the sources that count in each, in the order in which to look.
     pub(super) fn new(levels: Vec<(Arc<Level>, Bits)>) -> Result<Self, IndexError> {
         let too_many = |what| IndexError::TooMany { what, limit: u64::from(u32::MAX) };

@@ -88,10 +88,11 @@ impl ReadIndex {
         Ok(changed)
     }
 
-    /// Loads the index again if its listing is another now. If not, there is nothing more to be known: what was not found is
-    /// lost.
+    /// Loads the index again if its listing is another now, or what this machine had of it is damaged. If not, there is nothing
+    /// more to be known: what was not found is lost.
     pub async fn reload(&mut self, repo: &Repository) -> Result<bool, RepoError> {
-        if self.reloads == RELOADS_MAX || repo.list_index().await? == self.listed {
+        let spent = self.reloads == RELOADS_MAX;
+        if spent || !self.view.is_damaged() && repo.list_index().await? == self.listed {
             return Ok(false);
         }
         let (reloads, before) = (self.reloads + 1, self.take_problems());

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Place, Run, noise};
+use crate::support::{Place, Run, damage_index, noise};
 
 /// Demands that nothing was saved.
 #[track_caller]
@@ -253,23 +253,6 @@ fn a_dry_run_names_the_streams_and_stores_nothing() {
     assert!(run.out.ends_with("stream /db/a 5 B\nstream /db/b 0 B\n"), "{run:?}");
     saved_nothing(&place);
     place.run(["backup", "-n", "--stream=db/a=exit 1"]).exits(1);
-}
-
-/// Damages every level of the local index where chunks are looked up: in all of its pieces but the first, which is read when
-/// it is loaded, and the last, whose damage shows when it is opened.
-fn damage_index(place: &Place) {
-    let mut damaged = 0;
-    for file in place.files("cache") {
-        let mut bytes = fs::read(&file).unwrap();
-        if bytes.len() > 64 && bytes[bytes.len() - 64..].windows(8).any(|word| word == b"LBLEVEL1") {
-            for piece in 1..bytes.len() >> 16 {
-                bytes[(piece << 16) + 70] ^= 4;
-                damaged += 1;
-            }
-            fs::write(&file, bytes).unwrap();
-        }
-    }
-    assert!(damaged > 1, "there are large ones");
 }
 
 #[test]

@@ -176,3 +176,20 @@ pub(crate) fn damage(path: &Path) {
     fs::set_permissions(path, permissions).unwrap();
     fs::write(path, bytes).unwrap();
 }
+
+/// Damages every level of the local index where chunks are looked up: in all of its pieces but the first, which is read when
+/// it is loaded, and the last, whose damage shows when it is opened.
+pub(crate) fn damage_index(place: &Place) {
+    let mut damaged = 0;
+    for file in place.files("cache") {
+        let mut bytes = fs::read(&file).unwrap();
+        if bytes.len() > 64 && bytes[bytes.len() - 64..].windows(8).any(|word| word == b"LBLEVEL1") {
+            for piece in 1..bytes.len() >> 16 {
+                bytes[(piece << 16) + 70] ^= 4;
+                damaged += 1;
+            }
+            fs::write(&file, bytes).unwrap();
+        }
+    }
+    assert!(damaged > 1, "there are large ones");
+}

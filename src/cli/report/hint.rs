@@ -6,6 +6,7 @@ mod database;
 use lifeboat::crypto::CryptoError;
 use lifeboat::error::{Error, TrustError};
 use lifeboat::format::layout::UNDONE;
+use lifeboat::index::IndexError;
 use lifeboat::policy::PolicyError;
 use lifeboat::repo::{RekeyError, RepoError, SlotError};
 use lifeboat::restic::ResticError;
@@ -107,6 +108,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Restic(ResticError::Store(error)) => return store(error, context),
         Error::Restic(error) => return restic(error),
         Error::Trust(error) => return trust(error),
+        Error::Index(error) => index(error)?.to_owned(),
         Error::Postgres(error) => database::postgres(error)?.to_owned(),
         Error::Base(error) => database::base(error)?.to_owned(),
         Error::Log(error) => return database::log(error),
@@ -319,6 +321,7 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
             "find out who put it back; if that is in order: lifeboat anchor --accept-missing".to_owned()
         }
         RepoError::Rekey(error) => return rekey(error),
+        RepoError::Index(error) => index(error)?.to_owned(),
         RepoError::Slot(error) => return slot(error),
         RepoError::WriterRevoked { .. } => {
             "what it stored before stays; ask an admin for a new key, and why this one was revoked".to_owned()
@@ -340,6 +343,11 @@ fn repo(error: &RepoError, context: &Context) -> Option<String> {
         RepoError::Crypto(error) => return crypto(error),
         _ => return None,
     })
+}
+
+fn index(error: &IndexError) -> Option<&'static str> {
+    matches!(error, IndexError::CacheDamaged { .. })
+        .then_some("run it again: what is damaged was removed, and is fetched anew")
 }
 
 fn rekey(error: &RekeyError) -> Option<String> {

@@ -15,8 +15,8 @@ use crate::event::Event;
 use crate::format::layout::{self, ObjectName};
 use crate::format::tree::TreeRef;
 use crate::id::{PackId, SnapshotId};
-use crate::index::IndexError;
 use crate::ops::gc::reach::{Live, Reach};
+use crate::ops::tree::is_cache_damage;
 use crate::repo::{CheckOutcome, Dependencies, ListedIndex, LoadedIndex, RepoError, Repository};
 
 /// How long a collector is given to move what a snapshot needs: its usual grace, and a day.
@@ -124,11 +124,8 @@ async fn look_again(repo: &Repository, root: Option<TreeRef>) -> Result<Look, Er
 /// deleted by a collector is listed no more, while its content has another place.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::Index(error) | Error::Repo(RepoError::Index(error)) => {
-            matches!(error, IndexError::CacheDamaged { .. })
-        }
         Error::Store(error) | Error::Repo(RepoError::Store(error)) => error.is_not_found(),
-        _ => false,
+        error => is_cache_damage(error),
     }
 }
 

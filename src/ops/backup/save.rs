@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::event::{Event, Phase};
 use crate::format::snapshot::Snapshot;
 use crate::id::{PackId, SnapshotId};
-use crate::index::IndexError;
+use crate::ops::tree::is_cache_damage;
 use crate::repo::{Dependencies, Heads, Listed, LoadedIndex, OwnSnapshots, Repository, SeenSnapshots};
 
 /// How often a run is repeated because a collector took packs away under it.
@@ -131,7 +131,7 @@ pub(super) async fn save(
 
 /// Whether a run begins again with what the store has: the cache has dropped what was damaged.
 fn begins_anew(error: &Error, subject: &impl Subject) -> bool {
-    matches!(error, Error::Index(IndexError::CacheDamaged { .. })) && subject.can_begin_anew()
+    is_cache_damage(error) && subject.can_begin_anew()
 }
 
 /// What a key that opens no snapshots knows of its own it has from here. Without it a name is not shown, which is no reason to

@@ -329,7 +329,7 @@ async fn judge(
 /// Whether a failure may come from another collector's work between two listings: looking again may help.
 pub(super) fn may_have_moved(error: &Error) -> bool {
     crate::ops::tree::may_have_moved(error)
-        || matches!(error, Error::Index(crate::index::IndexError::CacheDamaged { .. }))
+        || crate::ops::tree::is_cache_damage(error)
         || matches!(error, Error::Repo(RepoError::Index(_)))
         || error.class() == Class::Failed && matches!(error, Error::Store(_))
 }

@@ -30,7 +30,7 @@ use crate::event::Event;
 use crate::format::FormatError;
 use crate::format::envelope::ChunkKind;
 use crate::id::ChunkId;
-use crate::index::{DataKeyNumber, Location, View};
+use crate::index::{DataKeyNumber, IndexError, Location, View};
 use crate::repo::{ChunkReader, ReadIndex, RepoError, Repository, SealedKeyName, SegmentPlace, TreeCache};
 
 pub(crate) use cursor::{DirCursor, Item, leaf_rows};
@@ -279,7 +279,8 @@ impl TreeReader<'_> {
                 Ok(None) => Error::ChunkLost { chunk: *id },
                 Err(error) => Error::Repo(error),
             };
-            let hope = looks < LOOKS_MAX && (may_have_moved(&error) || is_local_damage(&error));
+            let hope = looks < LOOKS_MAX
+                && (may_have_moved(&error) || is_local_damage(&error) || is_cache_damage(&error));
             if !hope || !self.lookup.more(self.generation, ChunkKind::Tree, id).await? {
                 return Err(error);
             }
@@ -302,6 +303,15 @@ pub(crate) fn may_have_moved(error: &Error) -> bool {
         Error::Repo(RepoError::Store(error)) | Error::Store(error) => error.is_not_found(),
         _ => false,
     }
+}
+
+/// Whether a failure is of the local index, which is fetched anew when the index is loaded again.
+pub(crate) fn is_cache_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Index(IndexError::CacheDamaged { .. })
+            | Error::Repo(RepoError::Index(IndexError::CacheDamaged { .. }))
+    )
 }
 
 /// Whether a failure concerns only the bytes that were asked for, so that everything else can still be read.

@@ -41,7 +41,7 @@ use crate::format::log::LOG_MAX;
 use crate::format::pack::PACK_MAX;
 use crate::format::signed::SIGNED_MAX;
 use crate::id::{ObjectHash, PackId};
-use crate::index::IndexError;
+use crate::ops::tree::is_cache_damage;
 use crate::repo::{Env, RepoError, Repository};
 use crate::store::{Key, Store};
 
@@ -91,14 +91,6 @@ pub async fn verify(repo: &Repository, depth: Depth) -> Result<VerifyReport, Err
 fn may_have_moved(finding: &Finding) -> bool {
     finding.severity == Severity::Damage
         && matches!(finding.problem, Problem::Missing | Problem::ChunkUnknown { .. } | Problem::Page { .. })
-}
-
-fn is_cache_damage(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Index(IndexError::CacheDamaged { .. })
-            | Error::Repo(RepoError::Index(IndexError::CacheDamaged { .. }))
-    )
 }
 
 async fn verify_once(

@@ -14,7 +14,7 @@ use crate::format::content::{ChunkRow, Content};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::Node;
 use crate::index::Location;
-use crate::ops::tree::{ContentRows, is_local_damage};
+use crate::ops::tree::{ContentRows, is_cache_damage, is_local_damage};
 
 impl Walk<'_> {
     pub(super) async fn file(
@@ -119,7 +119,13 @@ impl Walk<'_> {
 
     /// Where a chunk is to be read, asking for more of the index if need be.
     pub(super) async fn find(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let located = self.locate(row)?;
+        let located = match self.locate(row) {
+            Err(error) if is_cache_damage(&error) && self.lookup.reload(self.generation).await? => {
+                self.renew_view();
+                self.locate(row)?
+            }
+            located => located?,
+        };
         if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
             self.renew_view();
             return self.locate(row);
