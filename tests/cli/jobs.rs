@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::configuring::{configure, repository};
-use crate::support::{Place, Run, noise};
+use crate::support::{Place, Run, is_gone, noise, pid, until};
 
 /// A repository, and these jobs; `{src}` is the sources.
 fn with_jobs(jobs: &str) -> Place {
@@ -228,7 +228,7 @@ fn a_run_that_is_stopped_or_killed_is_due_again() {
              [jobs.other]\nsources = [\"{src}\"]\nschedule = \"every 360d\"\n",
         );
         place.write("src/large", &noise(1 << 20, 9));
-        let mut started = std::process::Command::new("env");
+        let mut started = Command::new("env");
         started.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_lifeboat")).arg("run");
         started.env("XDG_CONFIG_HOME", place.path("config")).env("XDG_STATE_HOME", place.path("state"));
         started.env("XDG_CACHE_HOME", place.path("cache"));
@@ -361,6 +361,29 @@ fn a_hook_that_does_not_end_is_ended() {
     let run = run(&place, &["web"]).exits(1);
     assert!(run.err.contains("the hook `before` took longer than 1s"), "{run:?}");
     assert!(place.path("failed").exists() && snapshots(&place).is_empty());
+}
+
+#[test]
+fn a_second_signal_ends_the_hook_too() {
+    let place = with_jobs(
+        "[jobs.web]\nsources = [\"{src}\"]\n\
+         hooks.before = \"trap '' TERM; echo $$ >{here}/pid; exec sleep 1000\"\n",
+    );
+    let mut child = place.start(["run", "web"]);
+    until("the hook", || pid(&place.path("pid")).is_some());
+    for _ in 0..2 {
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        // Two that wait together are one.
+        pause("0.3");
+    }
+    // Not with its output, which the hook would hold open.
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let hook = pid(&place.path("pid")).unwrap();
+    until("the end of the hook", || is_gone(hook));
+}
+
+fn pause(seconds: &str) {
+    assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
 }
 
 #[test]
