@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::configuring::{configure, repository};
-use crate::support::{Place, Run, is_gone, noise, pid, until};
+use crate::support::{Place, Run, damage, is_gone, noise, pid, until};
 
 /// A repository, and these jobs; `{src}` is the sources.
 fn with_jobs(jobs: &str) -> Place {
@@ -384,6 +385,42 @@ fn a_second_signal_ends_the_hook_too() {
 
 fn pause(seconds: &str) {
     assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
+}
+
+#[test]
+fn damage_that_retention_or_prune_meets_is_named() {
+    let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 5 }\n");
+    for _ in 0..2 {
+        run(&place, &["web"]).exits(0);
+    }
+    let first = snapshots(&place)[0]["id"].as_str().unwrap().to_owned();
+    let object =
+        place.files("repo/snapshots").into_iter().find(|path| path.to_str().unwrap().ends_with(&first));
+    damage(&object.unwrap());
+    // Where it is remembered it is not read again.
+    fs::remove_dir_all(place.path("cache")).unwrap();
+    let last = run(&place, &["web", "--json"]).exits(4).last();
+    assert!(last["message"].as_str().unwrap().contains(&first), "{last}");
+
+    // A pack that is none, and old.
+    let place = with_jobs(DAILY);
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    let prune = "prune = { schedule = \"every 360d\", grace = \"1s\", undo-window = \"0s\" }\nkey-file";
+    configure(&place, &file.replace("key-file", prune));
+    let pack = format!("repo/packs/ee/{}", "ee".repeat(32));
+    place.write(&pack, &[7; 5000]);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(place.path(&pack)).unwrap().set_modified(old).unwrap();
+    run(&place, &[]).exits(0);
+    // The grace has to pass.
+    let mut runs = (0..20).map(|_| {
+        pause("0.5");
+        run(&place, &["--force", "--json"])
+    });
+    let found = runs.find(|run| run.code != 0).expect("damage").exits(4);
+    let message = found.last()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was condemned and left alone") && message.contains("eeee"), "{message}");
+    assert!(found.err.contains("damage: packs/ee/"), "{found:?}");
 }
 
 #[test]

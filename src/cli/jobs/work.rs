@@ -6,11 +6,11 @@ use jiff::tz::TimeZone;
 use lifeboat::class::Class;
 use lifeboat::clock::Timestamp;
 use lifeboat::ops::backup::BackupSummary;
-use lifeboat::ops::gc::{PruneReport, prune};
+use lifeboat::ops::gc::PruneReport;
 use lifeboat::repo::Task;
 use lifeboat::schedule::{Due, Plan};
 
-use super::super::command::{backup, forget};
+use super::super::command::{backup, forget, prune};
 use super::super::config::{Named, Section};
 use super::super::error::CliError;
 use super::super::exit::Exit;
@@ -258,12 +258,13 @@ impl Work<'_> {
         false
     }
 
-    /// Does one thing with the repository, in a session of its own that stops when this one does.
+    /// Does one thing with the repository, in a session of its own that stops when this one does. `act` gives how it ended, what
+    /// went wrong then, and what came of it.
     async fn step<T>(
         &self,
         session: &Session,
         report: &mut Report,
-        act: impl AsyncFnOnce(&mut Session) -> Result<(Exit, T), CliError>,
+        act: impl AsyncFnOnce(&mut Session) -> Result<(Exit, Option<String>, T), CliError>,
     ) -> Option<T> {
         let settings = match Settings::of(self.repository, &session.settings.typed, &session.around) {
             Ok(settings) => settings,
@@ -274,11 +275,11 @@ impl Work<'_> {
         };
         let mut child = session.within(settings);
         match act(&mut child).await {
-            Ok((exit, value)) => {
+            Ok((exit, message, value)) => {
                 let ended = child.finish(Ok(exit));
-                let message =
+                let other =
                     (ended != exit).then(|| "the repository is not what this machine has seen".to_owned());
-                report.add(ended, message);
+                report.add(ended, other.or(message));
                 Some(value)
             }
             Err(error) => {
@@ -294,7 +295,7 @@ impl Work<'_> {
         let host = host_of(self.what);
         let done = self.step(session, report, async |child| {
             let done = backup::save(child, super::backup_args(self.what)?).await?;
-            Ok((backup::exit(&done), done))
+            Ok((backup::exit(&done), None, done))
         });
         report.backup = done.await;
         let Some(done) = &report.backup else { return };
@@ -303,7 +304,7 @@ impl Work<'_> {
         }
         if let [first, rest @ ..] = done.missing.as_slice() {
             // Snapshots without it would take the place of those that have it.
-            let and = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            let and = words::and_more(rest.len());
             let message =
                 format!("{}{and}: the source is not there, so nothing is forgotten", first.display());
             return report.add(Exit::Class(Class::Partial), Some(message));
@@ -315,7 +316,7 @@ impl Work<'_> {
         };
         let counted = self.step(session, report, async |child| {
             let done = forget::carry_out(child, forget).await?;
-            Ok((done.exit(), done.counts()))
+            Ok((done.exit(), done.damage(), done.counts()))
         });
         report.retention = counted.await;
     }
@@ -326,9 +327,8 @@ impl Work<'_> {
         let done = self.step(session, report, async |child| {
             let options = super::prune_options(self.what, &table)?;
             let repository = child.repository(Task::Prune).await?;
-            let done = prune(&repository, &options).await?;
-            let exit = if done.left.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) };
-            Ok((exit, done))
+            let done = prune::carry_out(child, &repository, &options).await?;
+            Ok((prune::exit(&done), prune::damage(&done), done))
         });
         report.prune = done.await;
     }
