@@ -388,6 +388,18 @@ fn pause(seconds: &str) {
 }
 
 #[test]
+fn a_store_that_shows_less_is_told_once_and_nothing_is_forgotten() {
+    let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 1 }\n");
+    run(&place, &["web"]).exits(0);
+    for path in place.files("repo/snapshots") {
+        fs::remove_file(path).unwrap();
+    }
+    let run = run(&place, &["web", "--json"]).exits(15);
+    assert!(run.last()["snapshot"].is_string() && run.last()["kept"].is_null(), "{run:?}");
+    assert_eq!(run.err.matches("the store lacks snapshots").count(), 1, "{run:?}");
+}
+
+#[test]
 fn damage_that_retention_or_prune_meets_is_named() {
     let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 5 }\n");
     for _ in 0..2 {

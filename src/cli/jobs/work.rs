@@ -299,7 +299,10 @@ impl Work<'_> {
         });
         report.backup = done.await;
         let Some(done) = &report.backup else { return };
-        if session.env.cancel.is_raised() {
+        if let Some(stopped) = session.stopped() {
+            return report.add(stopped, None);
+        }
+        if !matches!(report.exit(), Exit::Done | Exit::Class(Class::Partial)) {
             return;
         }
         if let [first, rest @ ..] = done.missing.as_slice() {
