@@ -400,6 +400,25 @@ fn a_store_that_shows_less_is_told_once_and_nothing_is_forgotten() {
 }
 
 #[test]
+fn next_is_when_it_is_due_again_as_it_ended() {
+    let place = with_jobs(
+        "[jobs.web]\nsources = [\"{here}/nowhere\"]\nschedule = \"every 360d\"\nretry-after = \"1h\"\n",
+    );
+    let shown =
+        || Run::of(place.bare().args(["schedule", "show", "--json"]).output().unwrap()).exits(0).last();
+    for code in [1, 0] {
+        // It failed, and then it is not yet tried again.
+        let last = run(&place, &["--json"]).exits(code).last();
+        assert!(last["next"].is_string() && last["next"] == shown()["next"], "{last}");
+        assert!(last["ended"].is_null() || last["next"].as_str() > last["ended"].as_str(), "{last}");
+    }
+    // Nobody waits for what was stopped.
+    let place = with_jobs(&format!("{DAILY}hooks.before = \"kill -TERM $PPID; sleep 600\"\n"));
+    let last = run(&place, &["--json"]).exits(143).last();
+    assert_eq!((&last["outcome"], &last["next"]), (&"stopped".into(), &last["ended"]), "{last}");
+}
+
+#[test]
 fn damage_that_retention_or_prune_meets_is_named() {
     let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 5 }\n");
     for _ in 0..2 {

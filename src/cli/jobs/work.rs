@@ -20,6 +20,7 @@ use super::super::settings::Settings;
 use super::hook::{self, Hook};
 use super::lock::Lock;
 use super::record::{Kind, Known, Place, Record, Subject};
+use super::standing::next;
 
 /// What is to be run.
 pub(crate) struct Work<'a> {
@@ -106,7 +107,8 @@ impl Work<'_> {
 
     /// Leaves it alone for this reason.
     pub(crate) fn skip(&self, session: &Session, reason: String) -> Report {
-        Report { outcome: Outcome::Skipped(reason), ..self.report(session.env.clock.now()) }
+        let known = self.place(&session.settings.places.state).read();
+        Report { outcome: Outcome::Skipped(reason), ..self.report(&known, session.env.clock.now()) }
     }
 
     /// Runs it if it is due.
@@ -114,8 +116,9 @@ impl Work<'_> {
         let place = self.place(&session.settings.places.state);
         let clock = &*session.env.clock;
         let now = clock.now();
-        let mut report = self.report(now);
-        let slot = match self.due(&place.read(), now) {
+        let known = place.read();
+        let mut report = self.report(&known, now);
+        let slot = match self.due(&known, now) {
             Ok(slot) => slot,
             Err(reason) => {
                 report.outcome = Outcome::Skipped(reason);
@@ -134,6 +137,7 @@ impl Work<'_> {
         // Whoever had the lock until now may have run it.
         let known = place.read();
         if let Err(reason) = self.due(&known, now) {
+            report.next = self.next(&known, now);
             report.outcome = Outcome::Skipped(reason);
             return report;
         }
@@ -149,8 +153,12 @@ impl Work<'_> {
         report
     }
 
-    fn report(&self, now: Timestamp) -> Report {
-        let next = self.plan.as_ref().and_then(|plan| plan.next(now, &TimeZone::system()));
+    /// When it is due next, by what is known of it.
+    fn next(&self, known: &Known, now: Timestamp) -> Option<Timestamp> {
+        self.plan.as_ref().and_then(|plan| next(plan, known, now))
+    }
+
+    fn report(&self, known: &Known, now: Timestamp) -> Report {
         Report {
             kind: self.kind,
             name: self.what.name.clone(),
@@ -158,7 +166,7 @@ impl Work<'_> {
             outcome: Outcome::Due,
             began: None,
             ended: None,
-            next,
+            next: self.next(known, now),
             backup: None,
             retention: None,
             prune: None,
@@ -215,6 +223,8 @@ impl Work<'_> {
             let message = words::chain(&error);
             report.add(session.fail(&error), Some(message));
         }
+        // As it is remembered: what could not be noted is due again.
+        report.next = self.next(&place.read(), now);
     }
 
     /// What it does, with what is around it.
