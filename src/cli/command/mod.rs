@@ -24,7 +24,7 @@ pub(crate) mod man;
 mod mount;
 mod policy;
 mod postgres;
-mod prune;
+pub(crate) mod prune;
 mod recovery;
 mod rekey;
 mod restore;

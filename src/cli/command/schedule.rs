@@ -194,7 +194,8 @@ fn remove(args: &UnitArgs, around: &Surroundings) -> Result<(), CliError> {
         return line(&format!("there is nothing in {}", directory.display()));
     }
     let told = args.into.is_none() && !args.dry_run;
-    if told {
+    // systemd knows nothing of a timer that is not there, and would fail.
+    if told && there.iter().any(|path| path.ends_with(TIMER)) {
         systemctl(args.user, &["disable", "--now", TIMER])?;
     }
     for path in &there {

@@ -20,8 +20,6 @@ pub(crate) enum Shape {
     Number,
     /// A whole number or text: an amount of snapshots.
     Limit,
-    /// The name of a repository.
-    Repository,
     /// A schedule.
     Schedule,
     /// A time such as `15m`.
@@ -161,7 +159,7 @@ pub(crate) static JOB: Table = Table {
     call: &["backup", "x"],
     required: &[],
     keys: &[
-        key("repository", Shape::Repository, "the only one", "The name of the repository it is saved to"),
+        key("repository", Shape::Text, "the only one", "The name of the repository it is saved to"),
         key("sources", Shape::Paths, "", "Files and directories to save"),
         option("images", Shape::Paths, "--image", "Block devices and disk images, whose content is saved"),
         key(

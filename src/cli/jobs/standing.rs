@@ -45,6 +45,14 @@ pub(crate) fn stands(config: &Config, state: &Path, now: Timestamp) -> Vec<Stand
     jobs.chain(prunes).collect()
 }
 
+/// When it is due next: `now` if it is due now, `None` at the end of time.
+pub(super) fn next(plan: &Plan, known: &Known, now: Timestamp) -> Option<Timestamp> {
+    match plan.due(known.last().as_ref(), now, &TimeZone::system()) {
+        Due::Now(_) => Some(now),
+        Due::Later(at) => at,
+    }
+}
+
 fn stand((subject, plan): (Subject, Option<Plan>), state: &Path, now: Timestamp) -> Stand {
     let (kind, name) = (subject.kind, subject.name.clone());
     let place = Place::new(state, subject);
@@ -54,13 +62,7 @@ fn stand((subject, plan): (Subject, Option<Plan>), state: &Path, now: Timestamp)
     let zone = TimeZone::system();
     let last = known.last();
     let (next, standing) = match &plan {
-        Some(plan) => {
-            let next = match plan.due(last.as_ref(), now, &zone) {
-                Due::Now(_) => Some(now),
-                Due::Later(at) => at,
-            };
-            (next, plan.standing((last.as_ref(), at_work), now, &zone, SLACK))
-        }
+        Some(plan) => (next(plan, &known, now), plan.standing((last.as_ref(), at_work), now, &zone, SLACK)),
         None => {
             // Nothing says when it should have run, but what was begun should have ended well.
             let bad =
