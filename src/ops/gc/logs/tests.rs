@@ -9,6 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::super::{PruneOptions, prune};
 use super::*;
 use crate::error::{BaseError, LogError};
+use crate::format::cluster::Cluster;
 use crate::format::config::Authority;
 use crate::format::keyslot::Role;
 use crate::format::layout;
@@ -19,6 +20,7 @@ use crate::ops::postgres::{GetOptions, get, info};
 use crate::ops::testing::{self, NOW, add_key, forget, put_snapshot, store_over};
 use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
+use crate::retention::{Every, Limit, Policy};
 use crate::store::fault::{Failure, Fault, FaultStore, Op, OpKind};
 
 const SIZE: u32 = 1 << 20;
@@ -375,6 +377,39 @@ async fn a_base_backup_is_forgotten_only_if_it_is_known_what_leads_to_each_timel
     assert!(matches!(unknown, Err(Error::Base(BaseError::Unclear { .. }))), "{unknown:?}");
     let all_the_same = ForgetOptions { allow_shorter: true, ..forgetting(second, Duration::ZERO) };
     assert!(plan_forget(&blind, &all_the_same).await.is_ok());
+}
+
+/// The history of a timeline that nobody understands: it is not known what the base backups of that cluster lead to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_archive_stops_the_forgetting_of_its_own_base_backups_alone() {
+    let world = World::new(1..=9).await;
+    world.back_up(3..=3).await;
+    let own = world.back_up(5..=5).await;
+    let named = Cluster { name: "damaged".into(), ..world.cluster.cluster.clone() };
+    let cluster = world.repo.put_cluster(0, &named).await.unwrap();
+    let file = LogFile::History(2);
+    testing::put_log(&world.repo, (&cluster, 1), file, b"nobody wrote this").await;
+    let mut bases = Vec::new();
+    for number in [4, 5] {
+        let log = number * u64::from(SIZE) + 40..number * u64::from(SIZE) + 400;
+        let base = PostgresBackup::sample(cluster.id, SIZE, 1, log);
+        bases.push(put_snapshot(&world.repo, number, |snapshot| snapshot.postgres = Some(base)).await);
+    }
+    let window = Duration::from_secs(3600);
+    for dry_run in [false, true] {
+        let other = ForgetOptions { dry_run, keep_recovery: None, ..forgetting(own, window) };
+        assert_eq!(plan_forget(&world.repo, &other).await.unwrap().dropped().count(), 1);
+        let damaged = ForgetOptions { dry_run, ..forgetting(bases[0], window) };
+        let refused = plan_forget(&world.repo, &damaged).await;
+        assert!(matches!(refused, Err(Error::Log(LogError::History { .. }))), "{refused:?}");
+        let allowed = ForgetOptions { allow_shorter: true, ..damaged };
+        let plan = plan_forget(&world.repo, &allowed).await.unwrap();
+        assert_eq!((plan.dropped().count(), plan.recovery.len()), (1, usize::from(dry_run)), "of the others");
+    }
+    // Somebody looks, and nothing goes.
+    let keep = Policy::new().keep(Every::Snapshot, Limit::Count(9));
+    let all = ForgetOptions { policy: keep, dry_run: true, ..ForgetOptions::new(jiff::tz::TimeZone::UTC) };
+    assert_eq!(plan_forget(&world.repo, &all).await.unwrap().dropped().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
