@@ -88,7 +88,7 @@ impl World {
     async fn left(&self) -> Vec<u64> {
         let listed = self.repo.list_logs(layout::STREAMS).await.unwrap();
         let number = |listed: &ListedLog| match listed.name.file {
-            LogFile::Segment(name) if name.timeline == 1 => Some(name.start(SIZE).unwrap() / u64::from(SIZE)),
+            LogFile::Segment(name) if name.timeline == 1 => name.number(SIZE),
             _ => None,
         };
         listed.iter().filter_map(number).collect()
@@ -352,6 +352,61 @@ async fn a_trim_that_goes_between_listing_and_reading_is_found_in_the_next() {
         Fault::None
     });
     assert_eq!(reader.trims_of(world.cluster.id, 1).await.unwrap().len(), 1);
+}
+
+/// Before the first deletion, too, it is looked whether there are snapshots that were not seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_backup_that_ends_while_logs_are_judged_keeps_its_log() {
+    let world = World::new(1..=9).await;
+    world.back_up(7..=7).await;
+    world.prune(&LATER).await;
+    let before = testing::copy_objects(&world.base.objects).await;
+    world.back_up(4..=5).await;
+    let mut late = Vec::new();
+    for listed in world.repo.store().list(layout::SNAPSHOTS).await.unwrap() {
+        let place = object_store::path::Path::from(listed.key.as_str());
+        if before.head(&place).await.is_err() {
+            late.push((place.clone(), world.repo.store().get(&listed.key, 1 << 20).await.unwrap()));
+            world.base.objects.delete(&place).await.unwrap();
+        }
+    }
+    assert_eq!(late.len(), 2, "a snapshot and its confirmation");
+    let objects = Arc::clone(&world.base.objects) as Arc<dyn ObjectStore>;
+    let late = std::sync::Mutex::new(late);
+    let collector = world.through(move |op| {
+        if op.kind == OpKind::List && op.key.starts_with(layout::STREAMS) {
+            for (place, bytes) in late.lock().unwrap().drain(..) {
+                // A store in memory answers at once.
+                assert!(objects.put(&place, bytes.into()).now_or_never().is_some_and(|put| put.is_ok()));
+            }
+        }
+        Fault::None
+    });
+    assert_eq!(prune(&collector, &SOON).await.unwrap().logs.deleted, 3);
+    assert_eq!(world.left().await, (4..=9).collect::<Vec<_>>());
+    world.is_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_timelines_than_a_trim_may_hold_take_several() {
+    let world = World::new(1..=9).await;
+    world.back_up(7..=7).await;
+    let (options, now) = (LATER, world.repo.env().clock.now());
+    let run = Run { repo: &world.repo, options: &options, now, accepted: HashSet::new() };
+    let known = Known::list(&world.repo).await.unwrap();
+    let mut logs = judge(&run, &run.look().await.unwrap(), &known).await.unwrap();
+    let first = logs[0].split.new[0];
+    let on = |timeline| {
+        let name = LogName { file: LogFile::Segment(name(timeline, 1)), ..first.name };
+        ListedLog { name, ..first }
+    };
+    let last = TIMELINES_MAX as u32 + 1;
+    logs[0].split.new = (1..=last).map(on).collect();
+    assert!(condemn(&world.repo, &logs).await.unwrap());
+    let trims = world.repo.trims_of(world.cluster.id, 1).await.unwrap();
+    let below = |timeline| crate::repo::trimmed(&trims, timeline);
+    assert_eq!((trims.len(), below(1), below(last)), (2, below(2), below(2)));
+    assert_eq!((below(2), below(last + 1)), (Some(7 * u64::from(SIZE)), None));
 }
 
 fn forgetting(snapshot: SnapshotId, window: Duration) -> ForgetOptions {
