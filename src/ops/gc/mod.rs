@@ -31,7 +31,7 @@ mod world;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-pub use logs::{Archive, Base, LogReport, LogRules, Needs, needs};
+pub use logs::LogReport;
 pub use options::{PruneOptions, PruneReport};
 pub use plan::{PackFacts, Plan, Rules, plan};
 pub use reencrypt::{ReencryptOptions, ReencryptReport, reencrypt};
