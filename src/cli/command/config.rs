@@ -48,6 +48,9 @@ fn check(global: &GlobalArgs, around: &Surroundings) -> Result<Exit, CliError> {
         if let Some(prune) = repository.section.section("prune") {
             jobs::prune_options(repository, prune)?;
         }
+        if let Some(verify) = repository.section.section("verify") {
+            jobs::verify_args(repository, verify)?;
+        }
     }
     let (repositories, jobs) = (config.repositories.len(), config.jobs.len());
     if global.json {

@@ -104,10 +104,22 @@ pub(crate) static REPOSITORY: Table = Table {
             )
         },
         key(
+            "metrics",
+            Shape::Path,
+            "",
+            "A file that `lifeboat run` writes metrics for Prometheus into, such as one of node_exporter's",
+        ),
+        key(
             "prune",
             Shape::Table(&PRUNE),
             "",
             "When and how `lifeboat run` gives space back; takes a key that may",
+        ),
+        key(
+            "verify",
+            Shape::Table(&VERIFY),
+            "",
+            "When and how `lifeboat run` verifies; takes a key that may, of a verifier, maintainer or admin",
         ),
     ],
 };
@@ -151,6 +163,28 @@ pub(crate) static PRUNE: Table = Table {
             "--max-repack",
             "Move at most this much content at once, such as 20G",
         ),
+    ],
+};
+
+/// `[repositories.NAME.verify]`.
+pub(crate) static VERIFY: Table = Table {
+    call: &["verify"],
+    required: &["schedule"],
+    keys: &[
+        key("schedule", Shape::Schedule, "", "When it is due"),
+        Key {
+            default: "everything",
+            ..option(
+                "budget",
+                Shape::Text,
+                "--budget",
+                "Stop after this time or so many bytes, such as 30m or 50GiB, and take what was verified longest ago",
+            )
+        },
+        Key {
+            default: "as closely as the key can",
+            ..option("packs", Shape::Flag, "--packs", "Read content and check its hashes, and open nothing")
+        },
     ],
 };
 

@@ -7,10 +7,11 @@ use lifeboat::class::Class;
 use lifeboat::clock::Timestamp;
 use lifeboat::ops::backup::BackupSummary;
 use lifeboat::ops::gc::PruneReport;
+use lifeboat::ops::verify::{Depth, VerifyOptions, VerifyReport, verify_with};
 use lifeboat::repo::Task;
 use lifeboat::schedule::{Due, Plan};
 
-use super::super::command::{backup, forget, prune};
+use super::super::command::{backup, forget, prune, verify};
 use super::super::config::{Named, Section};
 use super::super::error::CliError;
 use super::super::exit::Exit;
@@ -60,6 +61,7 @@ pub(crate) struct Report {
     /// Kept and forgotten.
     pub(crate) retention: Option<(usize, usize)>,
     pub(crate) prune: Option<PruneReport>,
+    pub(crate) verify: Option<VerifyReport>,
     pub(crate) message: Option<String>,
     /// It ran, and its end says nothing of it: it was stopped, or found somebody else at work.
     pub(crate) open: bool,
@@ -170,6 +172,7 @@ impl Work<'_> {
             backup: None,
             retention: None,
             prune: None,
+            verify: None,
             message: None,
             open: false,
         }
@@ -236,6 +239,7 @@ impl Work<'_> {
             match self.kind {
                 Kind::Backup => self.save(session, report).await,
                 Kind::Prune => self.collect(session, report).await,
+                Kind::Verify => self.verify(session, report).await,
             }
         }
         let good = matches!(report.exit(), Exit::Done | Exit::Class(Class::Partial));
@@ -344,6 +348,21 @@ impl Work<'_> {
             Ok((prune::exit(&done), prune::damage(&done), done))
         });
         report.prune = done.await;
+    }
+
+    /// Verify, as the repository's table says, as closely as its key can.
+    async fn verify(&self, session: &Session, report: &mut Report) {
+        let table = self.what.section.section("verify").cloned().unwrap_or_default();
+        let done = self.step(session, report, async |child| {
+            let args = super::verify_args(self.what, &table)?;
+            let repository = child.repository(Task::Verify).await?;
+            let depth = if args.packs { Depth::Packs } else { verify::deepest(&repository) };
+            let options = VerifyOptions { depth, budget: args.budget, record: true };
+            let done = verify_with(&repository, &options).await?;
+            verify::tell(child, &done);
+            Ok((verify::exit(&done), verify::damage(&done), done))
+        });
+        report.verify = done.await;
     }
 }
 
