@@ -42,7 +42,8 @@ mod why;
 mod writer;
 
 use super::args::{
-    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, WriterArgs, WriterVerb,
+    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, VerifyArgs, WriterArgs,
+    WriterVerb,
 };
 use super::error::CliError;
 use super::exit::Exit;
@@ -118,6 +119,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
+        Verb::Verify(VerifyArgs { budget: Some(_), .. }) => "verify --budget",
         Verb::Rekey(_) => "rekey",
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
         Verb::Anchor(_) => "anchor",
@@ -148,7 +150,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Restore(_)
         | Verb::Mount(_)
         | Verb::Copy(_)
-        | Verb::Verify(_)
+        | Verb::Verify(VerifyArgs { budget: None, .. })
         | Verb::Stats(_)
         | Verb::Key(KeyArgs { verb: KeyVerb::List | KeyVerb::Words | KeyVerb::VerifyRecovery })
         | Verb::Writer(WriterArgs { verb: WriterVerb::List })
