@@ -196,7 +196,7 @@ mod tests {
         family.add(&[("job", "none")], None);
         let mut out = String::new();
         family.write(&mut out);
-        assert_eq!(out, "# HELP x Something.\n# TYPE x gauge\nx{job=\"a\\\"} 1\\n# \\\\  ü\"} 2.5\n");
+        assert_eq!(out, "# HELP x Something.\n# TYPE x gauge\nx{job=\"a\\\"} 1\\n# \\\\ ü\"} 2.5\n");
         let mut out = String::new();
         Family::new("y", "Nothing.").write(&mut out);
         assert!(out.is_empty());
