@@ -101,13 +101,15 @@ pub(super) async fn check_content(
     let shared = (depth == Depth::Data).then(checker).transpose()?;
     let mut queue = queue.into_iter().filter_map(job).peekable();
     let purse = Cell::new(Purse::new(recorder.bytes()));
+    // Without a record nothing ends before all is read, and the order of requests follows from the objects alone.
+    let records = recorder.keeps();
     loop {
         recorder.begin();
         let record_at = clock.monotonic().saturating_add(RECORD_EVERY);
         let (mut taken, mut asked) = (0, Asked::default());
         let part = std::iter::from_fn(|| {
-            let full = taken == Recorder::room() || clock.monotonic() >= record_at;
-            if taken > 0 && (full || is_over()) {
+            let full = || taken == Recorder::room() || clock.monotonic() >= record_at;
+            if taken > 0 && records && (full() || is_over()) {
                 return None;
             }
             let next = queue.next_if(|job| purse.get().has(job.size))?;

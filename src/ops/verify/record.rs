@@ -128,6 +128,11 @@ impl<'a> Recorder<'a> {
         self.failure.take()
     }
 
+    /// Whether what is looked at is written down.
+    pub(super) fn keeps(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     /// How many bytes may be looked at.
     pub(super) fn bytes(&self) -> u64 {
         match self.options.budget {
