@@ -168,14 +168,11 @@ fn server(report: &mut CheckReport, facts: &Facts, archiver: &Archiver) {
         };
         report.say("archive_command", verdict, format!("archive_command is {command:?}"));
     }
-    let failing = archiver
-        .failed_ago
-        .is_some_and(|failed| archiver.archived_ago.is_none_or(|archived| failed < archived));
-    let text = match (failing, &archiver.last_failed) {
+    let text = match (archiver.failing, &archiver.last_failed) {
         (true, Some(file)) => format!("archiving {file} fails, {} failures in all", archiver.failures),
         _ => format!("nothing fails, {} failures since the statistics began", archiver.failures),
     };
-    report.demand("archiver", !failing, text);
+    report.demand("archiver", !archiver.failing, text);
     let checksums = if facts.checksums { Verdict::Good } else { Verdict::Note };
     let text = if facts.checksums {
         "pages have checksums"

@@ -205,7 +205,8 @@ pub(super) struct Archiver {
     /// Seconds since then.
     pub archived_ago: Option<u64>,
     pub last_failed: Option<String>,
-    pub failed_ago: Option<u64>,
+    /// Whether that was after something was archived last.
+    pub failing: bool,
     pub failures: u64,
     /// Whether the role that asks may take a base backup.
     pub may_back_up: bool,
@@ -227,15 +228,12 @@ impl Session {
             let digits = file.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
             timeline = digits.ok_or_else(|| answer("timeline"))?;
         }
-        let ago = "(extract(epoch FROM clock_timestamp() - last_{}_time))::bigint";
-        let asked = format!(
-            "SELECT last_archived_wal, {}, last_failed_wal, {}, failed_count FROM pg_stat_archiver",
-            ago.replace("{}", "archived"),
-            ago.replace("{}", "failed"),
-        );
-        let mut rows = connection.query(&asked).await?;
+        // The server compares: both may be in one second.
+        let asked = "SELECT last_archived_wal, (extract(epoch FROM clock_timestamp() - last_archived_time))::bigint, last_failed_wal, \
+                     coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), failed_count FROM pg_stat_archiver";
+        let mut rows = connection.query(asked).await?;
         let row = rows.pop().unwrap_or_default();
-        let [last_archived, archived_ago, last_failed, failed_ago, Some(failures)] = &row[..] else {
+        let [last_archived, archived_ago, last_failed, Some(failing), Some(failures)] = &row[..] else {
             return Err(answer("archiver").into());
         };
         let seconds = |column: &Option<Vec<u8>>| column.as_ref().and_then(|bytes| text(bytes).parse().ok());
@@ -253,7 +251,7 @@ impl Session {
             last_archived: last_archived.as_ref().map(|name| text(name)),
             archived_ago: seconds(archived_ago),
             last_failed: last_failed.as_ref().map(|name| text(name)),
-            failed_ago: seconds(failed_ago),
+            failing: text(failing) == "t",
             failures: text(failures).parse().map_err(|_| answer("archiver"))?,
             may_back_up: rights == "t",
         })
