@@ -44,6 +44,26 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// A database of SQLite is damaged, or cannot be read as a whole; what there is of it is stored.
+    #[error("the database {} is damaged: {fault}", .path.display())]
+    DamagedDatabase {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A database that has several names: which files are beside it depends on the one by which it is opened.
+    #[error("the database {} has several names, hard links of one another", .path.display())]
+    LinkedDatabase {
+        /// As given.
+        path: PathBuf,
+    },
+    /// What was to be saved as a database is none.
+    #[error("{} is not a database of SQLite, or an encrypted one", .path.display())]
+    NotADatabase {
+        /// As given.
+        path: PathBuf,
+    },
     /// Something else now stands under the name of an entry: another inode, or a symbolic link.
     #[error("{} was replaced while it was being read", .path.display())]
     Replaced {
@@ -180,12 +200,15 @@ impl SourceError {
             | Self::Vanished { .. }
             | Self::Replaced { .. }
             | Self::Changed { .. }
+            | Self::DamagedDatabase { .. }
             | Self::Loop { .. }
             | Self::Rules { .. }
             | Self::AttributesTooLarge { .. } => Class::Partial,
             Self::ExcludedRoot { .. }
             | Self::Collision { .. }
             | Self::BadStoredPath { .. }
+            | Self::NotADatabase { .. }
+            | Self::LinkedDatabase { .. }
             | Self::NotAnImage { .. } => Class::Usage,
             Self::NoInput
             | Self::CommandStart { .. }
@@ -207,6 +230,9 @@ impl SourceError {
             | Self::Io { path, .. }
             | Self::Vanished { path }
             | Self::Changed { path }
+            | Self::DamagedDatabase { path, .. }
+            | Self::NotADatabase { path }
+            | Self::LinkedDatabase { path }
             | Self::Replaced { path }
             | Self::Loop { path }
             | Self::ExcludedRoot { path, .. }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::error::SourceError;
 use super::meta::{Xattrs, read_xattrs};
+use super::sqlite::{self, Copied, Copying};
 use super::sys::stat::{Stat, stat_open};
 use super::sys::{block, file as sys, flags, xattr::Holder};
 use super::walk::Dir;
@@ -34,6 +35,8 @@ pub struct FileReader {
     name: Box<[u8]>,
     /// It stands for a block device, whose end is known.
     device: bool,
+    /// What is read in its stead: a copy of the database that it is, as of one moment.
+    copy: Option<Box<Copied>>,
 }
 
 /// Whether holes are asked for.
@@ -53,7 +56,7 @@ pub fn open_file(dir: &Arc<Dir>, name: &[u8], expected: &Stat) -> Result<FileRea
     if stat.size >= LARGE {
         sys::will_read_in_order(&fd);
     }
-    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into(), device: false })
+    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into(), device: false, copy: None })
 }
 
 fn open(dir: &Arc<Dir>, name: &[u8]) -> Result<OwnedFd, SourceError> {
@@ -91,7 +94,37 @@ impl FileReader {
 
     /// For an open block device; `stat` is what a regular file of its size would have.
     pub(super) fn of_device((fd, stat): (OwnedFd, Stat), dir: &Arc<Dir>, name: &[u8]) -> Self {
-        Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true }
+        Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true, copy: None }
+    }
+
+    /// What a reader of the database would see in it at one moment, copied; every lock is given back when this returns.
+    ///
+    /// # Errors
+    /// If it is no database of SQLite, or one with several names: which files are beside it then depends on the name.
+    pub fn consistent(mut self, how: &Copying<'_>) -> Result<Self, SourceError> {
+        let path = || self.dir.path_of(&self.name);
+        if self.device || sqlite::header_of(&self.fd).map_err(|error| self.failure("read", error))?.is_none()
+        {
+            return Err(SourceError::NotADatabase { path: path() });
+        }
+        if self.stat.nlink > 1 {
+            return Err(SourceError::LinkedDatabase { path: path() });
+        }
+        let copy = sqlite::copy(&self.fd, (&self.dir, &self.name), how)?;
+        self.stat = Stat { size: copy.size, ..copy.main };
+        self.copy = Some(Box::new(copy));
+        Ok(self)
+    }
+
+    /// Whether it is the copy of a database.
+    pub fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// What shows that a database is damaged.
+    pub fn database_fault(&self) -> Option<SourceError> {
+        let fault = self.copy.as_ref()?.fault?;
+        Some(SourceError::DamagedDatabase { path: self.dir.path_of(&self.name), fault })
     }
 
     /// Whether it stands for a block device.
@@ -102,6 +135,10 @@ impl FileReader {
     /// Reads at a position; zero is the end, and less than asked for does not mean the end. A device that ends before its
     /// end is an error. One system call.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
+        if let Some(copy) = &self.copy {
+            return sys::read_at(&copy.file, buffer, offset)
+                .map_err(|error| self.failure("read the copy of", error));
+        }
         match read_at(&self.fd, buffer, offset).map_err(|error| self.failure("read", error))? {
             0 if self.device && !buffer.is_empty() => {
                 Err(self.failure("read to the end of", std::io::ErrorKind::UnexpectedEof.into()))
@@ -118,19 +155,22 @@ impl FileReader {
         }
     }
 
-    /// What the file system says now; [`Stat::same_content`] with [`FileReader::stat`] tells of a change while reading. Of a
-    /// change of a device nobody tells.
-    pub fn stat_now(&self) -> Result<Stat, SourceError> {
+    /// Whether nothing shows that the file changed since it was opened. Of a change of a device nobody tells.
+    pub fn stood_still(&self) -> Result<bool, SourceError> {
         if self.device {
-            return Ok(self.stat);
+            return Ok(true);
         }
-        stat_open(&self.fd).map_err(|error| self.failure("look at", error))
+        if let Some(copy) = &self.copy {
+            return Ok(!copy.changed);
+        }
+        let now = stat_open(&self.fd).map_err(|error| self.failure("look at", error))?;
+        Ok(now.same_content(&self.stat))
     }
 
     /// The ranges that hold data, in order, up to the size at opening; the rest is zeroes. A file that has all its blocks
     /// is one range and costs nothing.
     pub fn data_ranges(&self, holes: Holes) -> DataRanges<'_> {
-        let sparse = self.stat.blocks.saturating_mul(512) < self.stat.size;
+        let sparse = self.stat.blocks.saturating_mul(512) < self.stat.size && self.copy.is_none();
         DataRanges { file: self, at: 0, ask: sparse && holes == Holes::Skip }
     }
 
@@ -390,6 +430,6 @@ mod tests {
         let dense = fs::write(temp.path().join("g"), b"dense").map(|()| seen(&dir, "g")).unwrap();
         let open = open_file(&dir, b"g", &dense).unwrap();
         assert_eq!(open.data_ranges(Holes::Skip).collect::<Vec<_>>(), vec![0..5]);
-        assert!(open.stat_now().unwrap().same_content(&dense));
+        assert!(open.stood_still().unwrap());
     }
 }

@@ -32,6 +32,7 @@ mod scheduling;
 mod secrets;
 mod sftp;
 mod sources;
+mod sqlite;
 mod status;
 mod streams;
 mod support;

@@ -97,7 +97,8 @@ fn what_is_stored_is_locked_and_longer_while_it_is_needed() {
     }
     // `status` says until when every confirmed snapshot is safe: the first end of a lock that the store itself names.
     let status = owner.json(&["status"]);
-    let first: Timestamp = status["first_end"].as_str().unwrap_or_else(|| panic!("{status}")).parse().unwrap();
+    let first: Timestamp =
+        status["first_end"].as_str().unwrap_or_else(|| panic!("{status}")).parse().unwrap();
     let needed = everything(&owner).into_iter().filter(|key| !key.contains("/probe/"));
     let earliest = needed.map(|key| end(&owner, &key)).min().unwrap();
     let apart = first.duration_since(earliest).abs();

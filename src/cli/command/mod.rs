@@ -32,6 +32,7 @@ pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod serve;
 mod snapshots;
+mod sqlite;
 mod stats;
 pub(crate) mod status;
 mod tag;
@@ -41,7 +42,8 @@ mod why;
 mod writer;
 
 use super::args::{
-    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, WriterArgs, WriterVerb,
+    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, SqliteArgs, SqliteVerb, Verb,
+    WriterArgs, WriterVerb,
 };
 use super::error::CliError;
 use super::exit::Exit;
@@ -91,6 +93,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Key(args) => key::run(session, args).await,
         Verb::Rekey(args) => rekey::run(session, args).await,
         Verb::Postgres(args) => postgres::run(session, args).await,
+        Verb::Sqlite(args) => sqlite::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
@@ -118,6 +121,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Doctor => "doctor",
         Verb::Rekey(_) => "rekey",
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
+        Verb::Sqlite(SqliteArgs { verb: SqliteVerb::Backup(_) }) => "sqlite backup",
         Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
@@ -134,6 +138,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
                 | PostgresVerb::Info(_)
                 | PostgresVerb::Verify(_),
         })
+        | Verb::Sqlite(SqliteArgs { verb: SqliteVerb::Restore(_) })
         | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
         | Verb::Status(_)

@@ -8,7 +8,9 @@ use super::content::ContentBuilder;
 use super::image;
 use super::merge::{JOBS, Merge, Slot};
 use super::node::NodeMaker;
+use super::options::Databases;
 use super::ranges::{data_ranges, without};
+use super::sink::Sink;
 use super::state::{Fingerprint, ROWS_MAX};
 use super::tree::PageStore;
 use super::worker::{Body, FileJob, FileOutcome, Job, Outcome, SavedFile, Span, SpanContent, describe};
@@ -67,9 +69,13 @@ impl LargeFile {
     }
 
     /// Opens the file as it is now, and forgets what was read of it before.
-    pub(super) fn open(&mut self) -> Result<(), SourceError> {
-        let open = if self.job.image { image::open } else { again::open };
-        let reader = Arc::new(open(&self.job.entry)?);
+    pub(super) fn open(&mut self, sink: &Sink) -> Result<(), SourceError> {
+        let entry = &self.job.entry;
+        let reader = Arc::new(match (self.job.image, self.job.databases) {
+            (true, _) => image::open(entry)?,
+            (false, Databases::Copy) => again::open_database(entry, sink)?,
+            (false, Databases::Ignore | Databases::Warn) => again::open(entry)?,
+        });
         self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
@@ -156,26 +162,27 @@ impl LargeFile {
     /// The saved file; `None` if it changed and was opened again, so that its spans must be read again.
     pub(super) fn finish(
         &mut self,
-        nodes: &mut NodeMaker,
+        (nodes, sink): (&mut NodeMaker, &Sink),
         pages: &mut dyn PageStore,
     ) -> Result<Result<Option<SavedFile>, SourceError>, Error> {
         let changed = match self.changed() {
-            Ok(None) => return Ok(self.open().map(|()| None)),
+            Ok(None) => return Ok(self.open(sink).map(|()| None)),
             Ok(Some(changed)) => changed,
             Err(error) => return Ok(Err(error)),
         };
         let Some(reader) = self.reader.take() else { return Ok(Ok(None)) };
         let ranges = without(&self.ranges, &self.blanks.blanks);
         let (mut node, failures) = describe(nodes, &self.job, (&*reader, &ranges), self.content.bytes());
-        node.problem = changed.then_some(Problem::Changed);
-        // Nothing tells whether a device changed: the next run reads it again.
-        let print = if reader.is_device() { Fingerprint::default() } else { Fingerprint::of(reader.stat()) };
-        let size = node.size;
+        if changed {
+            node.problem = Some(Problem::Changed);
+        }
+        let (print, size) = (again::print(&reader), node.size);
+        let live = again::live_at(&self.job, &reader);
         node.content = std::mem::take(&mut self.content).finish(pages)?;
         let paged = matches!(node.content, Content::Paged(_));
         let rows = self.kept.take().filter(|_| paged).unwrap_or_default();
         let (body, entry) = (Body::Paged(Box::new(node), rows), self.job.entry.clone());
-        Ok(Ok(Some(SavedFile { body, print, size, changed, entry, failures })))
+        Ok(Ok(Some(SavedFile { body, print, size, changed, live, entry, failures })))
     }
 
     /// Whether it changed under the readers; `None` if it did and is to be read again.
@@ -184,15 +191,15 @@ impl LargeFile {
             return Err(error);
         }
         let Some(reader) = &self.reader else { return Ok(Some(true)) };
-        let changed = !reader.stat_now()?.same_content(reader.stat());
-        Ok((!changed || self.tries == TRIES).then_some(changed))
+        let changed = !reader.stood_still()?;
+        Ok((!changed || self.tries == TRIES || reader.is_copy()).then_some(changed))
     }
 }
 
 impl Merge<'_> {
     pub(super) fn large(&mut self, job: FileJob) -> Result<(), Error> {
         let mut file = LargeFile::new(job);
-        match file.open() {
+        match file.open(self.parts.sink) {
             Ok(()) => {
                 if !file.entry().stat().is_file() {
                     Counters::add(&self.counters().bytes, file.size());
@@ -237,7 +244,8 @@ impl Merge<'_> {
     }
 
     pub(super) fn large_done(&mut self, mut file: Box<LargeFile>) -> Result<(), Error> {
-        match file.finish(&mut self.nodes, self.parts.assembler.pages())? {
+        let nodes = (&mut self.nodes, self.parts.sink);
+        match file.finish(nodes, self.parts.assembler.pages())? {
             Ok(Some(saved)) => self.saved(saved),
             Ok(None) => {
                 // It changed while it was read: once more, at the head of the queue.

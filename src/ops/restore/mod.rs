@@ -36,6 +36,7 @@ pub(super) mod prepare;
 mod run;
 pub(super) mod select;
 mod speed;
+mod stale;
 mod survey;
 mod sweep;
 mod walk;

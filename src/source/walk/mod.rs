@@ -17,7 +17,7 @@ mod names;
 mod queue;
 mod roots;
 mod run;
-mod spill;
+pub(super) mod spill;
 
 use std::path::PathBuf;
 use std::sync::Arc;

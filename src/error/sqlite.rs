@@ -1,0 +1,52 @@
+//! Why a database of SQLite cannot be restored.
+
+use std::path::PathBuf;
+
+use crate::class::Class;
+use crate::source::sqlite::swap::InUse;
+
+/// What stands in the way of a restored database, or is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqliteError {
+    /// What stands in its place is used by somebody.
+    #[error("{} is not replaced: {why}", path.display())]
+    InUse {
+        /// The database that stands there.
+        path: PathBuf,
+        /// How that is known.
+        why: InUse,
+    },
+    /// SQLite finds fault with what was restored; it is removed again.
+    #[error("the database in the snapshot is damaged: {}", findings.join("; "))]
+    Damaged {
+        /// What SQLite says, the first things only.
+        findings: Vec<String>,
+    },
+    /// Some of it is lost in the repository; nothing is changed.
+    #[error("the database cannot be restored in full: the repository is damaged")]
+    Incomplete,
+    /// What was asked for is not one file.
+    #[error("{} is not a regular file in the snapshot", String::from_utf8_lossy(path))]
+    NotAFile {
+        /// Its stored path.
+        path: Vec<u8>,
+    },
+    /// A path that a database cannot have.
+    #[error("{} is not a file to restore to", path.display())]
+    NoTarget {
+        /// As given.
+        path: PathBuf,
+    },
+}
+
+impl SqliteError {
+    /// What kind of failure it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::InUse { .. } => Class::Refused,
+            Self::Damaged { .. } | Self::Incomplete => Class::Damage,
+            Self::NotAFile { .. } | Self::NoTarget { .. } => Class::Usage,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What stands beside a database of SQLite that was restored: the log or the journal of the one that stood there before would be
+//! played into it.
+
+use super::entries::File;
+use super::output::Output;
+use super::run::Run;
+use crate::event::Event;
+use crate::sqlite::{HEADER_LEN, Header};
+
+impl Run {
+    /// Whether something of another database may stand beside this file: it is a database, in a directory that stood before.
+    pub(super) fn may_be_stale(&self, file: &File, handle: &Output) -> bool {
+        let stood = file.dir.made.get().is_some_and(|dir| dir.as_ref().is_some_and(|dir| !dir.is_fresh()));
+        let mut head = [0; HEADER_LEN];
+        stood && file.size >= 512 && handle.read_at(&mut head, 0).is_ok() && Header::parse(&head).is_some()
+    }
+
+    /// Warns of what stands there. It is not removed: who restores files has not said that it may go.
+    pub(super) fn warn_of_stale(&self, file: &File) {
+        let (Some(Some(dir)), Some(target)) = (file.dir.made.get(), self.directory()) else { return };
+        for suffix in [&b"-wal"[..], b"-journal"] {
+            let name = [&file.name[..], suffix].concat();
+            if let Ok(Some(stands)) = target.look(dir, &name)
+                && !stands.is_dir()
+            {
+                let path = super::as_path(file.dir.path_of(&name));
+                let message = format!(
+                    "{} stands beside a database that was restored: unless it was restored too, remove it before the database is opened, or it is damaged",
+                    path.display()
+                );
+                self.observer.observe(&Event::Warning { message: &message });
+            }
+        }
+    }
+}
