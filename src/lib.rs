@@ -22,7 +22,6 @@
 //! | 1 | [`filter`] | include and exclude rules |
 //! | 1 | [`postgres`] | what PostgreSQL writes: pages and records of its log, histories of timelines |
 //! | 1 | [`dumps`] | how dumps of databases end |
-//! | 1 | [`sqlite`] | what SQLite writes: headers, logs, journals |
 //! | 1 | [`retention`] | which snapshots a policy keeps, and why |
 //! | 1 | [`schedule`] | when a job is due, and whether it missed its time |
 //! | 0 | [`id`] [`class`] [`event`] [`clock`] [`random`] [`cancel`] [`units`] | the words everyone uses |
@@ -46,7 +45,6 @@ pub mod format;
 pub mod postgres;
 pub mod retention;
 pub mod schedule;
-pub mod sqlite;
 
 pub mod database;
 pub mod seal;

@@ -26,9 +26,15 @@ pub enum SqliteError {
     /// Some of it is lost in the repository; nothing is changed.
     #[error("the database cannot be restored in full: the repository is damaged")]
     Incomplete,
-    /// What was asked for is not one file.
-    #[error("{} is not a regular file in the snapshot", String::from_utf8_lossy(path))]
-    NotAFile {
+    /// SQLite could not look at what was restored; it is removed again.
+    #[error("SQLite cannot look at the restored database: {said}")]
+    Unchecked {
+        /// What SQLite says.
+        said: String,
+    },
+    /// The file was not made; why, was said before.
+    #[error("nothing was restored of {}", String::from_utf8_lossy(path))]
+    NotRestored {
         /// Its stored path.
         path: Vec<u8>,
     },
@@ -46,7 +52,8 @@ impl SqliteError {
         match self {
             Self::InUse { .. } => Class::Refused,
             Self::Damaged { .. } | Self::Incomplete => Class::Damage,
-            Self::NotAFile { .. } | Self::NoTarget { .. } => Class::Usage,
+            Self::Unchecked { .. } | Self::NotRestored { .. } => Class::Failed,
+            Self::NoTarget { .. } => Class::Usage,
         }
     }
 }

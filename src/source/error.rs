@@ -44,13 +44,30 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
-    /// A database of SQLite is damaged, or cannot be read as a whole; what there is of it is stored.
-    #[error("the database {} is damaged: {fault}", .path.display())]
-    DamagedDatabase {
+    /// SQLite cannot read a database.
+    #[error("SQLite cannot read {}: {said}; lifeboat backup saves the file as it is", .path.display())]
+    Database {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
-        fault: &'static str,
+        /// What SQLite says.
+        said: &'static str,
+    },
+    /// A database that somebody holds for himself all the time.
+    #[error(
+        "{} cannot be read: somebody holds it for himself, or changes it without a lock; try again, or stop what uses it",
+        .path.display()
+    )]
+    BusyDatabase {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A copy on this machine cannot be written.
+    #[error("cannot write a copy to {}", .path.display())]
+    Scratch {
+        /// The place for copies.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// A database that has several names: which files are beside it depends on the one by which it is opened.
     #[error("the database {} has several names, hard links of one another", .path.display())]
@@ -200,7 +217,8 @@ impl SourceError {
             | Self::Vanished { .. }
             | Self::Replaced { .. }
             | Self::Changed { .. }
-            | Self::DamagedDatabase { .. }
+            | Self::Database { .. }
+            | Self::BusyDatabase { .. }
             | Self::Loop { .. }
             | Self::Rules { .. }
             | Self::AttributesTooLarge { .. } => Class::Partial,
@@ -219,8 +237,17 @@ impl SourceError {
             | Self::BadList
             | Self::MissingRights { .. }
             | Self::BrokenOff => Class::Failed,
+            Self::Scratch { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                _ => Class::Failed,
+            },
             Self::Cancelled => Class::Cancelled,
         }
+    }
+
+    /// Whether it is about the run as a whole, not about an entry of it.
+    pub fn ends_run(&self) -> bool {
+        matches!(self, Self::Scratch { .. } | Self::Cancelled)
     }
 
     /// The entry it is about.
@@ -230,7 +257,9 @@ impl SourceError {
             | Self::Io { path, .. }
             | Self::Vanished { path }
             | Self::Changed { path }
-            | Self::DamagedDatabase { path, .. }
+            | Self::Database { path, .. }
+            | Self::BusyDatabase { path }
+            | Self::Scratch { path, .. }
             | Self::NotADatabase { path }
             | Self::LinkedDatabase { path }
             | Self::Replaced { path }

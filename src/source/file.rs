@@ -4,6 +4,7 @@
 //! What is read belongs to the inode that the walk saw: its device, inode and type are compared on the open descriptor.
 //! A read that fails is an error, never the end of the file.
 
+use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::SourceError;
 use super::meta::{Xattrs, read_xattrs};
-use super::sqlite::{self, Copied, Copying};
+use super::sqlite::{self, Copying};
 use super::sys::stat::{Stat, stat_open};
 use super::sys::{block, file as sys, flags, xattr::Holder};
 use super::walk::Dir;
@@ -36,7 +37,7 @@ pub struct FileReader {
     /// It stands for a block device, whose end is known.
     device: bool,
     /// What is read in its stead: a copy of the database that it is, as of one moment.
-    copy: Option<Box<Copied>>,
+    copy: Option<File>,
 }
 
 /// Whether holes are asked for.
@@ -97,34 +98,41 @@ impl FileReader {
         Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true, copy: None }
     }
 
-    /// What a reader of the database would see in it at one moment, copied; every lock is given back when this returns.
+    /// What a reader of the database would see in it at one moment, copied. Nobody waits for who reads the copy.
     ///
     /// # Errors
-    /// If it is no database of SQLite, or one with several names: which files are beside it then depends on the name.
+    /// If it is no database of SQLite, one with several names (which files are beside it then depends on the name), or one that
+    /// SQLite cannot read or does not get at; [`SourceError::Scratch`] if the copy cannot be written.
     pub fn consistent(mut self, how: &Copying<'_>) -> Result<Self, SourceError> {
         let path = || self.dir.path_of(&self.name);
-        if self.device || sqlite::header_of(&self.fd).map_err(|error| self.failure("read", error))?.is_none()
-        {
+        if self.device {
             return Err(SourceError::NotADatabase { path: path() });
         }
         if self.stat.nlink > 1 {
             return Err(SourceError::LinkedDatabase { path: path() });
         }
-        let copy = sqlite::copy(&self.fd, (&self.dir, &self.name), how)?;
-        self.stat = Stat { size: copy.size, ..copy.main };
-        self.copy = Some(Box::new(copy));
+        if self.stat.size == 0 {
+            // Nothing is committed yet; but a log can only belong to what is lost.
+            return match sqlite::has_log(&self.dir, &self.name)? {
+                false => Ok(self),
+                true => Err(SourceError::Database { path: path(), said: "it is empty and has a log" }),
+            };
+        }
+        let copied = sqlite::copy(&self.fd, (&self.dir, &self.name), how)?;
+        // Files beside it were found by its name.
+        let now = sqlite::look(&*self.dir.handle()?, &self.name);
+        let now = now.map_err(|error| self.failure("look at", error))?;
+        if !now.is_some_and(|now| now.same_inode(&self.stat)) {
+            return Err(SourceError::Replaced { path: path() });
+        }
+        self.stat = Stat { size: copied.size, ..copied.main };
+        self.copy = Some(copied.file);
         Ok(self)
     }
 
     /// Whether it is the copy of a database.
     pub fn is_copy(&self) -> bool {
         self.copy.is_some()
-    }
-
-    /// What shows that a database is damaged.
-    pub fn database_fault(&self) -> Option<SourceError> {
-        let fault = self.copy.as_ref()?.fault?;
-        Some(SourceError::DamagedDatabase { path: self.dir.path_of(&self.name), fault })
     }
 
     /// Whether it stands for a block device.
@@ -136,7 +144,7 @@ impl FileReader {
     /// end is an error. One system call.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
         if let Some(copy) = &self.copy {
-            return sys::read_at(&copy.file, buffer, offset)
+            return sys::read_at(copy, buffer, offset)
                 .map_err(|error| self.failure("read the copy of", error));
         }
         match read_at(&self.fd, buffer, offset).map_err(|error| self.failure("read", error))? {
@@ -157,11 +165,8 @@ impl FileReader {
 
     /// Whether nothing shows that the file changed since it was opened. Of a change of a device nobody tells.
     pub fn stood_still(&self) -> Result<bool, SourceError> {
-        if self.device {
+        if self.device || self.is_copy() {
             return Ok(true);
-        }
-        if let Some(copy) = &self.copy {
-            return Ok(!copy.changed);
         }
         let now = stat_open(&self.fd).map_err(|error| self.failure("look at", error))?;
         Ok(now.same_content(&self.stat))

@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+use super::restoring::Mounted;
 use super::support::Place;
 
-/// Rows of four thousand bytes, more than are read under a lock at once.
+/// Rows of four thousand bytes: more pages than are copied in one step.
 const ROWS: u32 = 1500;
 
 /// What every transaction keeps: the versions of all rows add up to the number of the last entry of the log, and no number is missing.
@@ -60,8 +61,13 @@ struct Shell {
 
 impl Shell {
     fn open(path: &Path) -> Self {
-        let mut child =
-            Command::new("sqlite3").arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("sqlite3")
+            .arg("-bail")
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { input: child.stdin.take(), child, output }
     }
@@ -91,7 +97,7 @@ impl Shell {
 /// Processes that write without a pause.
 struct Writers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<u64>>,
 }
 
 impl Writers {
@@ -102,18 +108,22 @@ impl Writers {
             std::thread::spawn(move || {
                 let mut shell = Shell::open(&path);
                 shell.does(".timeout 60000\nPRAGMA synchronous=OFF;");
+                let mut committed = 0;
                 while !stop.load(Ordering::Relaxed) {
                     shell.does(TRANSACTION);
+                    committed += 1;
                 }
                 shell.end();
+                committed
             })
         });
         Self { threads: threads.collect(), stop }
     }
 
-    fn end(self) {
+    /// How many transactions they committed.
+    fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     }
 }
 
@@ -137,6 +147,11 @@ fn last(path: &Path) -> u64 {
     sqlite3(path, "SELECT n FROM counter").parse().unwrap()
 }
 
+/// Copies that stand in the state directory.
+fn copies(place: &Place) -> Vec<PathBuf> {
+    place.files("state").into_iter().filter(|path| path.ends_with("copy")).collect()
+}
+
 fn names(place: &Place, dir: &str) -> Vec<String> {
     let entries = fs::read_dir(place.path(dir)).unwrap();
     let mut names: Vec<String> =
@@ -148,9 +163,17 @@ fn names(place: &Place, dir: &str) -> Vec<String> {
 /// Restores the newest copy of `src/db` to `target/db`.
 #[track_caller]
 fn give_back(place: &Place) -> PathBuf {
-    let target = place.path("target/db");
-    let stored = format!("latest:{}", place.path("src/db").display());
-    place.run(["sqlite", "restore", &stored, "target/db"]).exits(0);
+    give_back_as(place, "db")
+}
+
+/// Restores the newest copy of a database in `src` to `target`.
+#[track_caller]
+fn give_back_as(place: &Place, name: &str) -> PathBuf {
+    let stored = format!("latest:{}", place.path("src").join(name).display());
+    let target = place.path("target").join(name);
+    place.run(["sqlite", "restore", &stored, &target.display().to_string()]).exits(0);
+    let said = sqlite3(&target, "PRAGMA integrity_check");
+    assert_eq!(said, "ok");
     target
 }
 
@@ -169,10 +192,11 @@ fn under_writers(mode: &str) {
         assert!(saved <= last(&database));
         before = saved;
     }
-    writers.end();
+    let committed = writers.end();
     assert!(before > 10, "somebody wrote");
     assert_eq!(names(&place, "target"), ["db"], "nothing else was left there");
-    assert_eq!(consistent(&database), last(&database));
+    assert_eq!(consistent(&database), committed);
+    assert!(copies(&place).is_empty());
 }
 
 #[test]
@@ -185,28 +209,59 @@ fn ten_backups_under_writers_with_a_journal_are_each_of_one_moment() {
     under_writers("delete");
 }
 
+/// Half of a transaction in the file, and what stood there before in the journal.
+fn half_done(database: &Path) -> Shell {
+    let mut writer = Shell::open(database);
+    // More than it keeps in memory.
+    writer.does("PRAGMA cache_size=5; BEGIN; UPDATE fill SET b = randomblob(4000), v = v + 1;");
+    writer.does("INSERT INTO fill(v, b) SELECT 1, randomblob(4000) FROM fill;");
+    writer
+}
+
 #[test]
-fn a_killed_writers_journal_is_rolled_back_in_the_copy_only() {
+fn a_killed_writers_journal_is_rolled_back_by_sqlite() {
     let place = Place::with_repository();
     let database = place.path("src/db");
     make(&database, "delete");
     sqlite3(&database, TRANSACTION);
-    let mut writer = Shell::open(&database);
-    // More than it keeps in memory, so that the file is half changed.
-    writer.does("PRAGMA cache_size=5; BEGIN; UPDATE fill SET b = randomblob(4000), v = v + 1;");
-    writer.does("INSERT INTO fill(v, b) SELECT 1, randomblob(4000) FROM fill;");
-    writer.kill();
-    let journal = fs::read(place.path("src/db-journal")).unwrap();
-    assert!(journal.len() > 1 << 20);
-    let left = fs::read(&database).unwrap();
+    half_done(&database).kill();
+    assert!(place.path("src/db-journal").metadata().unwrap().len() > 1 << 20);
+    fs::create_dir(place.path("kept")).unwrap();
+    for name in ["db", "db-journal"] {
+        fs::copy(place.path("src").join(name), place.path("kept").join(name)).unwrap();
+    }
     place.run(["sqlite", "backup", "src/db"]).exits(0);
-    assert!(
-        fs::read(place.path("src/db-journal")).unwrap() == journal && fs::read(&database).unwrap() == left
-    );
+    assert_eq!(names(&place, "src"), ["a", "d", "db"]);
     assert_eq!(consistent(&give_back(&place)), 1);
-    // SQLite comes to the same, byte for byte.
-    assert_eq!(consistent(&database), 1);
-    assert!(fs::read(&database).unwrap() == fs::read(place.path("target/db")).unwrap());
+    // Another program comes to the same.
+    let other = place.path("kept/db");
+    assert_eq!(consistent(&other), 1);
+    assert!(fs::read(&database).unwrap() == fs::read(&other).unwrap());
+    assert_eq!(sqlite3(&database, ".dump"), sqlite3(&place.path("target/db"), ".dump"));
+}
+
+/// No journal tells what stood there before, and no lock that SQLite would not respect.
+#[test]
+fn half_a_transaction_without_a_journal_is_never_called_good() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    make(&database, "delete");
+    make(&place.path("src/other"), "delete");
+    let mut writer = Shell::open(&database);
+    writer.does("PRAGMA journal_mode=MEMORY; PRAGMA cache_size=5; BEGIN; UPDATE fill SET b = randomblob(4000), v = v + 1;");
+    assert_eq!(names(&place, "src"), ["a", "d", "db", "other"]);
+    let run = place.run(["sqlite", "backup", "src/db", "src/other"]).exits(3);
+    assert!(run.err.contains("src/db cannot be read: somebody holds it"), "{}", run.err);
+    assert!(!run.err.contains("other"), "{}", run.err);
+    // Of what could not be saved nothing comes back, and nothing takes its place.
+    let stored = format!("latest:{}", database.display());
+    let run = place.run(["sqlite", "restore", &stored, "target/db"]).exits(1);
+    assert!(run.err.contains("nothing was restored"), "{}", run.err);
+    assert!(names(&place, "target").is_empty());
+    writer.does("UPDATE counter SET n = n + 1500; INSERT INTO log(n) SELECT id FROM fill; COMMIT;");
+    writer.end();
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    assert_eq!(consistent(&give_back(&place)), 1500);
 }
 
 #[test]
@@ -230,6 +285,81 @@ fn a_killed_writers_log_is_in_the_copy() {
     assert_eq!(last(&database), 5);
     let dump = |path: &Path| sqlite3(path, ".dump");
     assert!(dump(&database) == dump(&place.path("target/db")));
+}
+
+#[test]
+fn a_log_without_its_index_is_in_the_copy_and_nothing_is_left_beside_one_at_rest() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    make(&database, "wal");
+    let at_rest = fs::read(&database).unwrap();
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    assert_eq!(names(&place, "src"), ["a", "d", "db"]);
+    assert!(fs::read(&database).unwrap() == at_rest);
+    let mut writer = Shell::open(&database);
+    writer.does("PRAGMA wal_autocheckpoint=0;");
+    writer.does(TRANSACTION);
+    writer.kill();
+    fs::remove_file(place.path("src/db-shm")).unwrap();
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    assert_eq!(consistent(&give_back(&place)), 1);
+    assert!(fs::read(&database).unwrap() == at_rest, "the log is not copied into it");
+}
+
+/// It is read in spans by several workers, and most of it is in the file while the last transaction is not.
+#[test]
+fn a_large_database_is_saved_with_its_log() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    make(&database, "wal");
+    sqlite3(&database, "CREATE TABLE large(b); INSERT INTO large VALUES (zeroblob(70000000))");
+    let mut writer = Shell::open(&database);
+    writer.does("PRAGMA wal_autocheckpoint=0;");
+    writer.does(TRANSACTION);
+    writer.kill();
+    assert!(database.metadata().unwrap().len() > 64 << 20);
+    let run = place.run(["backup", "src"]).exits(0);
+    assert_eq!(run.err.matches("src/db is a database of SQLite in use").count(), 1, "{}", run.err);
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    assert_eq!(consistent(&give_back(&place)), 1);
+}
+
+#[test]
+fn a_read_only_place_is_enough() {
+    let place = Place::with_repository();
+    for name in ["src/rest", "src/log", "src/plain"] {
+        make(&place.path(name), if name == "src/plain" { "delete" } else { "wal" });
+    }
+    let mut writer = Shell::open(&place.path("src/log"));
+    writer.does("PRAGMA wal_autocheckpoint=0;");
+    writer.does(TRANSACTION);
+    writer.kill();
+    let Some(_mounted) = Mounted::new(&place, "seen", ("tmpfs", "size=1M")) else { return };
+    let (from, to) = (place.path("src"), place.path("seen"));
+    let mount = |args: &[&str]| Command::new("mount").args(args).arg(&to).status().unwrap().success();
+    assert!(mount(&["--bind", &from.display().to_string()]) && mount(&["-o", "remount,bind,ro"]));
+    let before = names(&place, "src");
+    let run = place.run(["sqlite", "backup", "seen/rest", "seen/log", "seen/plain"]);
+    assert!(Command::new("umount").arg(&to).status().unwrap().success());
+    run.exits(0);
+    assert_eq!(names(&place, "src"), before);
+    for (name, committed) in [("rest", 0), ("log", 1), ("plain", 0)] {
+        let stored = format!("latest:{}", to.join(name).display());
+        place.run(["sqlite", "restore", &stored, &format!("target/{name}")]).exits(0);
+        assert_eq!(consistent(&place.path("target").join(name)), committed, "{name}");
+    }
+}
+
+#[test]
+fn a_copy_that_has_no_room_ends_the_run_and_leaves_nothing() {
+    let place = Place::with_repository();
+    make(&place.path("src/db"), "wal");
+    let Some(_small) = Mounted::new(&place, "small", ("tmpfs", "size=4M")) else { return };
+    let run = place.run(["--state-dir", "small", "sqlite", "backup", "src/db"]).exits(14);
+    assert!(run.err.contains("small/sqlite") && run.err.contains("--state-dir"), "{}", run.err);
+    let left = place.files("small").into_iter().filter(|path| path.ends_with("copy"));
+    assert_eq!(left.count(), 0);
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
 }
 
 /// Pages are added, and copied from the log into the file, all the time.
@@ -260,16 +390,20 @@ fn a_database_that_grows_is_saved_whole() {
     writer.join().unwrap();
 }
 
-/// Whether a lock that belongs to an open file, not to a process, is on the file: SQLite takes no such ones.
-fn is_locked(path: &Path) -> bool {
+/// Whether a process has a lock on the file.
+fn is_locked(path: &Path, process: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let Ok(inode) = path.metadata().map(|found| format!(":{} ", found.ino())) else { return false };
+    let Ok(inode) = path.metadata().map(|found| format!(":{}", found.ino())) else { return false };
+    let process = process.to_string();
     let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|lock| lock.contains("OFDLCK") && lock.contains(&inode))
+    locks.lines().any(|lock| {
+        let mut words = lock.split_whitespace();
+        words.any(|word| word == process) && words.any(|word| word.ends_with(&inode))
+    })
 }
 
 #[test]
-fn a_backup_that_is_killed_with_a_lock_leaves_no_lock_and_no_file() {
+fn a_backup_that_is_killed_with_a_lock_leaves_no_lock_and_its_copy_to_the_next() {
     for mode in ["wal", "delete"] {
         let place = Place::with_repository();
         let database = place.path("src/db");
@@ -282,7 +416,7 @@ fn a_backup_that_is_killed_with_a_lock_leaves_no_lock_and_no_file() {
             let mut killed = place.start(["sqlite", "backup", "src/db"]);
             let mut locked = false;
             while !locked && killed.try_wait().unwrap().is_none() {
-                locked = is_locked(&database);
+                locked = is_locked(&database, killed.id());
             }
             killed.kill().unwrap();
             killed.wait().unwrap();
@@ -297,16 +431,17 @@ fn a_backup_that_is_killed_with_a_lock_leaves_no_lock_and_no_file() {
         }
         assert!(seen > 0, "{mode}: no lock was ever seen");
         place.run(["sqlite", "backup", "src/db"]).exits(0);
+        assert!(copies(&place).is_empty());
         assert_eq!(consistent(&give_back(&place)), last(&database));
         writer.end();
     }
 }
 
-/// Whether a process has a file without a name.
+/// Whether a process has a copy that is whole, and has no name any more.
 fn has_copy(process: u32) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     let links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-    links.into_iter().any(|link| link.to_string_lossy().ends_with("(deleted)"))
+    links.into_iter().any(|link| link.to_string_lossy().ends_with("/copy (deleted)"))
 }
 
 #[test]
@@ -318,13 +453,16 @@ fn a_store_that_is_slow_keeps_nobody_waiting() {
         let mut slow = place.start(["sqlite", "backup", "src/db", "--limit-upload", "50K"]);
         while !has_copy(slow.id()) && slow.try_wait().unwrap().is_none() {}
         let mut writer = Shell::open(&database);
-        writer.does(".timeout 8000");
+        writer.does(".timeout 60000");
         for _ in 0..5 {
             writer.does(TRANSACTION);
         }
         assert!(sqlite3(&database, "PRAGMA wal_checkpoint(TRUNCATE)").starts_with("0|"));
         assert_eq!(last(&database), 5);
-        assert!(!is_locked(&database) && slow.try_wait().unwrap().is_none(), "{mode}: it still uploads");
+        assert!(
+            !is_locked(&database, slow.id()) && slow.try_wait().unwrap().is_none(),
+            "{mode}: it still uploads"
+        );
         slow.kill().unwrap();
         slow.wait().unwrap();
         writer.end();
@@ -347,9 +485,11 @@ fn a_backup_of_files_leaves_nothing_out_and_names_databases_in_use() {
     let database = place.path("src/db");
     make(&database, "wal");
     make(&place.path("src/ledger"), "delete");
+    make(&place.path("src/jobs"), "delete");
     for other in ["src/db-backup", "src/ledger-journal", "src/notes-wal", "src/notes"] {
         place.write(other, b"dear diary");
     }
+    let unfinished = half_done(&place.path("src/jobs"));
     let mut writer = Shell::open(&database);
     writer.does("PRAGMA wal_autocheckpoint=0;");
     writer.does(TRANSACTION);
@@ -361,13 +501,18 @@ fn a_backup_of_files_leaves_nothing_out_and_names_databases_in_use() {
         "db-backup",
         "db-shm",
         "db-wal",
+        "jobs",
+        "jobs-journal",
         "ledger",
         "ledger-journal",
         "notes",
         "notes-wal",
     ];
     let run = place.run(["backup", "src"]).exits(0);
-    assert_eq!(run.err.matches("src/db is a database of SQLite in use").count(), 1, "{}", run.err);
+    for name in ["db", "jobs"] {
+        let named = format!("src/{name} is a database of SQLite in use");
+        assert_eq!(run.err.matches(&named).count(), 1, "{}", run.err);
+    }
     assert!(!run.err.contains("ledger is"), "{}", run.err);
     assert_eq!(saved(&place), all);
 
@@ -396,6 +541,7 @@ fn a_backup_of_files_leaves_nothing_out_and_names_databases_in_use() {
     fs::hard_link(&database, place.path("src/other")).unwrap();
     place.run(["sqlite", "backup", "src/db"]).exits(2);
     writer.end();
+    unfinished.kill();
 }
 
 #[test]
@@ -432,38 +578,53 @@ fn hostile_files_are_named_and_harm_nothing() {
     for (name, log) in [("junk", vec![7; 100_000]), ("large", b"\x37\x7f\x06\x82".repeat(1000))] {
         place.write(&format!("src/{name}"), &good);
         place.write(&format!("src/{name}-wal"), &log);
-        place.write(&format!("src/{name}-journal"), &log);
     }
+    place.write("src/large-journal", &b"\x37\x7f\x06\x82".repeat(1000));
     place.write("src/pipe", &good);
     assert!(Command::new("mkfifo").arg(place.path("src/pipe-wal")).status().unwrap().success());
     std::os::unix::fs::symlink("/etc/passwd", place.path("src/pipe-journal")).unwrap();
     let run = place.run(["backup", "src"]).exits(0);
     assert!(!run.err.contains("pipe"), "{}", run.err);
-    place.run(["restore", &format!("latest:{}", place.path("src").display()), "--target", "target"]).exits(0);
+    place.run(["restore", &format!("latest:{}", place.path("src").display()), "--target", "files"]).exits(0);
     for (name, content) in
         [("short", &good[..good.len() / 2]), ("size", &size), ("encrypted", &encrypted), ("junk", &good)]
     {
-        assert!(fs::read(place.path("target").join(name)).unwrap() == content, "{name}");
+        assert!(fs::read(place.path("files").join(name)).unwrap() == content, "{name}");
     }
     for none in ["src/size", "src/head", "src/encrypted", "src/a", "src/d", "src/pipe-wal"] {
         let run = place.run(["sqlite", "backup", none]).exits(2);
         assert!(run.err.contains("not a database"), "{none}: {}", run.err);
     }
-    place.run(["sqlite", "backup", "src/good", "src/missing"]).exits(3);
-    for (bad, why) in [("short", "shorter than it says"), ("junk", "is damaged"), ("large", "is damaged")] {
+    for other in ["src/missing", "src/encrypted"] {
+        let run = place.run(["sqlite", "backup", "src/good", other]).exits(3);
+        assert!(run.err.contains(other), "{}", run.err);
+        give_back_as(&place, "good");
+    }
+    for (bad, why) in [("short", "malformed"), ("large", "cannot read"), ("pipe", "cannot read")] {
         let run = place.run(["sqlite", "backup", &format!("src/{bad}")]).exits(3);
         assert!(run.err.contains(bad) && run.err.contains(why), "{}", run.err);
-        // In the snapshot it stands as one that may not be whole.
+        // In the snapshot it stands as one that was not saved.
         let list = place.run(["ls", "latest", "--json"]).exits(0);
-        let marked = list.objects().iter().any(|entry| entry["problem"].as_str() == Some("changed"));
+        let marked = list.objects().iter().any(|entry| entry["problem"].as_str() == Some("unreadable"));
         assert!(marked, "{bad}: {}", list.out);
     }
+    assert!(fs::read(place.path("src/large-journal")).unwrap() == b"\x37\x7f\x06\x82".repeat(1000));
+    // A log that is none of its own holds nothing for SQLite.
+    place.run(["sqlite", "backup", "src/junk"]).exits(0);
+    give_back_as(&place, "junk");
+    assert!(fs::read(place.path("src/junk-wal")).unwrap() == [7; 100_000]);
+    // Of an empty one nothing is committed yet.
+    place.write("src/empty", b"");
+    place.run(["sqlite", "backup", "src/empty"]).exits(0);
+    let stored = format!("latest:{}", place.path("src/empty").display());
+    place.run(["sqlite", "restore", &stored, "target/empty"]).exits(0);
+    assert_eq!(place.path("target/empty").metadata().unwrap().len(), 0);
     // A pipe beside the target is not waited for.
     place.write("target/free", &good);
     assert!(Command::new("mkfifo").arg(place.path("target/free-wal")).status().unwrap().success());
     place.run(["sqlite", "backup", "src/good"]).exits(0);
     let stored = format!("latest:{}", place.path("src/good").display());
-    let run = place.run(["sqlite", "restore", &stored, "target/free"]);
+    let run = place.run(["sqlite", "restore", &stored, "target/free"]).exits(1);
     assert!(run.err.contains("not a regular file"), "{}", run.err);
     assert!(fs::read(place.path("target/free")).unwrap() == good);
 }
@@ -479,7 +640,7 @@ fn a_database_in_use_is_replaced_only_if_that_is_asked_for() {
     user.does("PRAGMA wal_autocheckpoint=0;");
     user.does(TRANSACTION);
     let run = place.run(["sqlite", "restore", &stored, "src/db"]).exits(7);
-    assert!(run.err.contains("open"), "{}", run.err);
+    assert!(run.err.contains("somebody has it open"), "{}", run.err);
     assert_eq!(last(&database), 1);
     user.kill();
     let run = place.run(["sqlite", "restore", &stored, "src/db"]).exits(7);
@@ -495,6 +656,84 @@ fn a_database_in_use_is_replaced_only_if_that_is_asked_for() {
     let run = place.run(["restore", &from, "--target", "src"]).exits(0);
     assert!(run.err.contains("db-wal stands beside a database that was restored"), "{}", run.err);
     assert!(place.path("src/db-wal").exists());
+}
+
+#[test]
+fn what_is_no_database_or_has_a_journal_or_an_idle_user_is_not_replaced() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    make(&database, "delete");
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    let stored = format!("latest:{}", database.display());
+    let restore =
+        |target: &str, more: &[&str]| place.run([&["sqlite", "restore", &stored, target], more].concat());
+    place.write("target/notes.txt", b"dear diary, this is no database");
+    std::os::unix::fs::symlink("notes.txt", place.path("target/link")).unwrap();
+    for target in ["target/notes.txt", "target/link"] {
+        let run = restore(target, &[]).exits(7);
+        assert!(run.err.contains("no database") && run.err.contains("--force"), "{}", run.err);
+    }
+    assert!(fs::read(place.path("target/notes.txt")).unwrap().starts_with(b"dear"));
+    assert_eq!(names(&place, "target"), ["link", "notes.txt"]);
+    restore("target/notes.txt", &["--force"]).exits(0);
+    consistent(&place.path("target/notes.txt"));
+
+    let mut idle = Shell::open(&database);
+    idle.does("SELECT count(*) FROM log;");
+    let run = restore("src/db", &[]).exits(7);
+    assert!(run.err.contains("somebody has it open"), "{}", run.err);
+    idle.end();
+    half_done(&database).kill();
+    let run = restore("src/db", &[]).exits(7);
+    assert!(run.err.contains("a journal to be rolled back"), "{}", run.err);
+    let run = restore("src/db", &["--force", "--json"]).exits(0).last();
+    assert_eq!(run["removed"].as_array().unwrap().len(), 1, "{run}");
+    assert_eq!((names(&place, "src"), consistent(&database)), (vec!["a".into(), "d".into(), "db".into()], 0));
+}
+
+#[test]
+fn what_sqlite_cannot_say_of_a_database_is_said() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    let made = Connection::open(&database).unwrap();
+    made.execute_batch(
+        "CREATE TABLE t(x UNIQUE); INSERT INTO t VALUES ('a'), ('b'); PRAGMA writable_schema=1;
+         UPDATE sqlite_schema SET sql = 'CREATE TABLE t(x COLLATE unicase UNIQUE)' WHERE name = 't'",
+    )
+    .unwrap();
+    drop(made);
+    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    let stored = format!("latest:{}", database.display());
+    let run = place.run(["sqlite", "restore", &stored, "target/db", "--json"]).exits(0);
+    assert_eq!((&run.last()["checked"], &run.last()["doubtful"]), (&false.into(), &false.into()));
+    assert!(run.err.contains("unicase") || run.out.contains("unicase"), "{run:?}");
+
+    // What was saved as a file is without its log.
+    fs::remove_file(&database).unwrap();
+    make(&database, "wal");
+    let mut writer = Shell::open(&database);
+    writer.does(TRANSACTION);
+    place.run(["backup", "src"]).exits(0);
+    let run = place.run(["sqlite", "restore", &stored, "target/db"]).exits(3);
+    assert!(run.err.contains("the log or the journal beside it"), "{run:?}");
+    writer.end();
+}
+
+/// In WAL mode the file stays as it is for long, and the log beside it is its own.
+#[test]
+fn a_restore_in_place_says_nothing_of_a_log_that_belongs_to_what_is_kept() {
+    let place = Place::with_repository();
+    let database = place.path("src/db");
+    make(&database, "wal");
+    let mut writer = Shell::open(&database);
+    writer.does("PRAGMA wal_autocheckpoint=0;");
+    place.run(["backup", "src/db"]).exits(0);
+    writer.does(TRANSACTION);
+    let stored = format!("latest:{}", place.path("src").display());
+    let run = place.run(["restore", &stored, "--target", "src", "--in-place"]).exits(0);
+    assert!(!run.err.contains("stands beside"), "{}", run.err);
+    assert_eq!(last(&database), 1);
+    writer.end();
 }
 
 #[test]
@@ -514,7 +753,8 @@ fn a_damaged_database_does_not_take_a_place() {
     assert!(fs::read(place.path("target/db")).unwrap() == good);
     assert_eq!(names(&place, "target"), ["db"]);
     place.run(["sqlite", "restore", &stored, "target/db", "--no-check"]).exits(0);
-    assert!(fs::read(place.path("target/db")).unwrap() == bad);
+    // The pages as they are; SQLite counts its copies in the first one.
+    assert!(fs::read(place.path("target/db")).unwrap()[4096..] == bad[4096..]);
     for (path, target, code) in [
         (stored.as_str(), "target", 2),
         (stored.as_str(), "target/", 2),

@@ -36,7 +36,7 @@ pub(crate) enum SqliteVerb {
 /// `sqlite backup`.
 #[derive(Debug, Args)]
 pub(crate) struct SqliteBackupArgs {
-    /// Databases to save, all in one snapshot; what is none is refused
+    /// Databases to save, all in one snapshot; what is none is named
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 
@@ -68,14 +68,14 @@ pub(crate) struct SqliteRestoreArgs {
     #[arg(value_name = "SNAPSHOT:PATH", value_parser = location())]
     pub(crate) location: Location,
 
-    /// The file that it becomes; a database that stands there is replaced, with the log and the journal beside it
+    /// The file that it becomes; a database that stands there, and that nobody uses, is replaced
     #[arg(value_name = "TARGET")]
     pub(crate) target: PathBuf,
 
     #[command(flatten)]
     pub(crate) select: SelectArgs,
 
-    /// Replace a database that somebody has open, or of which a part stands in a log or a journal
+    /// Replace what stands there, also if somebody has it open, a part of it stands in a log, or it is no database
     #[arg(long)]
     pub(crate) force: bool,
 

@@ -68,5 +68,6 @@ async fn give_back(session: &mut Session, args: SqliteRestoreArgs) -> Result<Exi
     } else if !session.voice().quiet {
         session.output.text(&text::restore_text(&done, &target))?;
     }
-    Ok(if done.files.failed > 0 { Exit::Class(Class::Partial) } else { Exit::Done })
+    let partial = done.files.failed > 0 || done.doubt.is_some() || !done.left.is_empty();
+    Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
 }

@@ -4,7 +4,7 @@ mod configured;
 mod database;
 
 use lifeboat::crypto::CryptoError;
-use lifeboat::error::{Error, SqliteError, TrustError};
+use lifeboat::error::{Error, TrustError};
 use lifeboat::format::layout::UNDONE;
 use lifeboat::index::IndexError;
 use lifeboat::policy::PolicyError;
@@ -56,19 +56,6 @@ pub(super) fn hint(error: &CliError, context: &Context) -> Option<String> {
         CliError::Listen(error) => return listen(error).map(str::to_owned),
         CliError::NoPath => "write SNAPSHOT:/PATH".to_owned(),
         _ => return configured::hint(error),
-    })
-}
-
-/// The next step where a database of SQLite cannot be restored.
-fn sqlite(error: &SqliteError) -> Option<&'static str> {
-    Some(match error {
-        SqliteError::InUse { .. } => {
-            "stop what uses it, and open and close it once with sqlite3; or replace it as it is, with --force"
-        }
-        SqliteError::Damaged { .. } => {
-            "restore an older snapshot; or mend this one: restore it elsewhere, with --no-check"
-        }
-        _ => return None,
     })
 }
 
@@ -124,7 +111,7 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Index(error) => index(error)?.to_owned(),
         Error::Postgres(error) => database::postgres(error)?.to_owned(),
         Error::Base(error) => database::base(error)?.to_owned(),
-        Error::Sqlite(error) => sqlite(error)?.to_owned(),
+        Error::Sqlite(error) => database::sqlite(error)?.to_owned(),
         Error::Source(SourceError::NotADatabase { .. } | SourceError::LinkedDatabase { .. }) => {
             "save it as a file while nobody writes to it: lifeboat backup".to_owned()
         }
@@ -267,6 +254,9 @@ fn selector(error: &Error) -> Option<String> {
 fn source(error: &SourceError) -> Option<&'static str> {
     match error {
         SourceError::ExcludedRoot { .. } => Some("change the rule, or leave the path out"),
+        SourceError::Scratch { .. } => {
+            Some("make room there, or name a place with more of it with --state-dir")
+        }
         SourceError::NotAnImage { .. } => {
             Some("give --image block devices and files; directories are saved without it")
         }

@@ -7,11 +7,14 @@ use super::options::Databases;
 use super::sink::Sink;
 use super::state::Fingerprint;
 use super::worker::FileJob;
+use crate::error::Error;
 use crate::source::file::{FileReader, open_file};
-use crate::source::sqlite::{Copying, is_database, is_in_use};
+use crate::source::sqlite::{Copying, in_use};
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
-use crate::sqlite::{HEADER_LEN, Header, begins_beside, database_of};
+
+/// How often a database is looked for that another takes the place of.
+const TRIES: u32 = 3;
 
 /// What stands under the name of a file that was replaced, if that is a file too; otherwise `error` as it is.
 pub(super) fn look(entry: &Entry, error: SourceError) -> Result<Stat, SourceError> {
@@ -30,10 +33,30 @@ pub(super) fn open(entry: &Entry) -> Result<FileReader, SourceError> {
     })
 }
 
-/// Opens a database as it is at one moment.
-pub(super) fn open_database(entry: &Entry, sink: &Sink) -> Result<FileReader, SourceError> {
+/// Opens a database as it is at one moment; if another took its place meanwhile, that one.
+///
+/// # Errors
+/// Those that end the run, and of the entry otherwise.
+pub(super) fn open_database(entry: &Entry, sink: &Sink) -> Result<Result<FileReader, SourceError>, Error> {
     let go_on = || !sink.stopped() && !sink.cancelled();
-    open(entry)?.consistent(&Copying { scratch: &sink.scratch, clock: &*sink.clock, go_on: &go_on })
+    let how = Copying { scratch: &sink.scratch, clock: &*sink.clock, go_on: &go_on };
+    let copied = || open(entry)?.consistent(&how);
+    let mut tries = 1;
+    loop {
+        match copied() {
+            Err(SourceError::Replaced { .. }) if tries < TRIES => tries += 1,
+            Err(error) if error.ends_run() => return Err(error.into()),
+            done => return Ok(done),
+        }
+    }
+}
+
+/// Opens a file, or a copy of it if it is to be saved as a database.
+pub(super) fn open_as(file: &FileJob, sink: &Sink) -> Result<Result<FileReader, SourceError>, Error> {
+    match file.databases {
+        Databases::Copy => open_database(&file.entry, sink),
+        Databases::Ignore | Databases::Warn => Ok(open(&file.entry)),
+    }
 }
 
 /// The fingerprint of what is open.
@@ -48,20 +71,6 @@ pub(super) fn print(reader: &FileReader) -> Fingerprint {
 
 /// The database in use that a file is or belongs to, which was just read as any file; `head` is how it begins.
 pub(super) fn live(file: &FileJob, head: &[u8]) -> Option<PathBuf> {
-    let (dir, name) = (file.entry.dir(), file.entry.source_name());
-    if file.databases != Databases::Warn || file.image {
-        return None;
-    }
-    if Header::parse(head).is_some() {
-        return is_in_use(dir, name).then(|| file.entry.path());
-    }
-    let database = database_of(name).filter(|_| begins_beside(head))?;
-    is_database(dir, database).then(|| dir.path_of(database))
-}
-
-/// The same of a file that is open.
-pub(super) fn live_at(file: &FileJob, reader: &FileReader) -> Option<PathBuf> {
-    let mut head = [0; HEADER_LEN];
-    let read = reader.read_at(&mut head, 0).unwrap_or(0);
-    live(file, &head[..read])
+    let asked = file.databases == Databases::Warn && !file.image;
+    asked.then(|| in_use(file.entry.dir(), file.entry.source_name(), head)).flatten()
 }

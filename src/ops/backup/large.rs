@@ -8,7 +8,6 @@ use super::content::ContentBuilder;
 use super::image;
 use super::merge::{JOBS, Merge, Slot};
 use super::node::NodeMaker;
-use super::options::Databases;
 use super::ranges::{data_ranges, without};
 use super::sink::Sink;
 use super::state::{Fingerprint, ROWS_MAX};
@@ -42,6 +41,8 @@ pub(super) struct LargeFile {
     content: ContentBuilder,
     /// Zeroes that were read and left out.
     blanks: SpanContent,
+    /// How it begins.
+    head: Vec<u8>,
     /// Rows for the next run to look up; none if there are too many.
     kept: Option<Vec<ChunkRow>>,
     error: Option<SourceError>,
@@ -58,6 +59,7 @@ impl LargeFile {
             taken: 0,
             content: ContentBuilder::default(),
             blanks: SpanContent::default(),
+            head: Vec::new(),
             kept: Some(Vec::new()),
             error: None,
             tries: 0,
@@ -69,22 +71,25 @@ impl LargeFile {
     }
 
     /// Opens the file as it is now, and forgets what was read of it before.
-    pub(super) fn open(&mut self, sink: &Sink) -> Result<(), SourceError> {
-        let entry = &self.job.entry;
-        let reader = Arc::new(match (self.job.image, self.job.databases) {
-            (true, _) => image::open(entry)?,
-            (false, Databases::Copy) => again::open_database(entry, sink)?,
-            (false, Databases::Ignore | Databases::Warn) => again::open(entry)?,
-        });
+    pub(super) fn open(&mut self, sink: &Sink) -> Result<Result<(), SourceError>, Error> {
+        let opened = match self.job.image {
+            true => image::open(&self.job.entry),
+            false => again::open_as(&self.job, sink)?,
+        };
+        let reader = match opened {
+            Ok(reader) => Arc::new(reader),
+            Err(error) => return Ok(Err(error)),
+        };
         self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
         self.taken = 0;
         self.content = ContentBuilder::default();
         self.blanks = SpanContent::default();
+        self.head = Vec::new();
         self.kept = Some(Vec::new());
         self.tries += 1;
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The spans to read: data only, cut at fixed lengths, so that no cut depends on who reads.
@@ -126,8 +131,11 @@ impl LargeFile {
         while let Some(answer) = self.parts.get_mut(self.taken).and_then(|part| part.1.take()) {
             self.taken += 1;
             match answer {
-                Ok(SpanContent { rows, blanks }) => {
+                Ok(SpanContent { rows, blanks, head }) => {
                     self.take_rows(&rows, pages)?;
+                    if !head.is_empty() {
+                        self.head = head;
+                    }
                     blanks.into_iter().for_each(|blank| self.blanks.blank(blank));
                 }
                 Err(error) => self.error = self.error.take().or(Some(error)),
@@ -166,18 +174,16 @@ impl LargeFile {
         pages: &mut dyn PageStore,
     ) -> Result<Result<Option<SavedFile>, SourceError>, Error> {
         let changed = match self.changed() {
-            Ok(None) => return Ok(self.open(sink).map(|()| None)),
+            Ok(None) => return Ok(self.open(sink)?.map(|()| None)),
             Ok(Some(changed)) => changed,
             Err(error) => return Ok(Err(error)),
         };
         let Some(reader) = self.reader.take() else { return Ok(Ok(None)) };
         let ranges = without(&self.ranges, &self.blanks.blanks);
         let (mut node, failures) = describe(nodes, &self.job, (&*reader, &ranges), self.content.bytes());
-        if changed {
-            node.problem = Some(Problem::Changed);
-        }
+        node.problem = changed.then_some(Problem::Changed);
         let (print, size) = (again::print(&reader), node.size);
-        let live = again::live_at(&self.job, &reader);
+        let live = again::live(&self.job, &self.head);
         node.content = std::mem::take(&mut self.content).finish(pages)?;
         let paged = matches!(node.content, Content::Paged(_));
         let rows = self.kept.take().filter(|_| paged).unwrap_or_default();
@@ -192,14 +198,14 @@ impl LargeFile {
         }
         let Some(reader) = &self.reader else { return Ok(Some(true)) };
         let changed = !reader.stood_still()?;
-        Ok((!changed || self.tries == TRIES || reader.is_copy()).then_some(changed))
+        Ok((!changed || self.tries == TRIES).then_some(changed))
     }
 }
 
 impl Merge<'_> {
     pub(super) fn large(&mut self, job: FileJob) -> Result<(), Error> {
         let mut file = LargeFile::new(job);
-        match file.open(self.parts.sink) {
+        match file.open(self.parts.sink)? {
             Ok(()) => {
                 if !file.entry().stat().is_file() {
                     Counters::add(&self.counters().bytes, file.size());

@@ -5,7 +5,7 @@
 //! An entry is taken over from the last run only if its fingerprint is as it was and every chunk it names is in a pack
 //! that this run may depend on. The queue is bounded; while it is full, nothing new is walked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -39,6 +39,8 @@ pub(super) const JOBS: u64 = 16;
 const BATCH_BYTES: u64 = 1 << 20;
 /// A batch of files is given to a worker at this number.
 const BATCH_FILES: usize = 1024;
+/// Databases in use that are remembered, so that each is named once.
+const NAMED_MAX: usize = 1024;
 
 /// What a run did, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,8 +96,8 @@ pub(super) struct Merge<'a> {
     pub(super) in_flight: u64,
     answered: HashMap<u64, VecDeque<FileOutcome>>,
     pub(super) tally: Tally,
-    /// The database that was named last: what belongs to it is close by.
-    named: Option<PathBuf>,
+    /// Databases in use that were named; the first ones only.
+    named: HashSet<PathBuf>,
 }
 
 impl<'a> Merge<'a> {
@@ -112,7 +114,7 @@ impl<'a> Merge<'a> {
             in_flight: 0,
             answered: HashMap::new(),
             tally: Tally::default(),
-            named: None,
+            named: HashSet::new(),
         }
     }
 
@@ -457,13 +459,15 @@ impl<'a> Merge<'a> {
 
     /// Warns of a database that is in use, once for all that belongs to it.
     fn name_live(&mut self, live: Option<PathBuf>) {
-        let Some(path) = live.filter(|path| self.named.as_ref() != Some(path)) else { return };
+        let Some(path) = live.filter(|path| !self.named.contains(path)) else { return };
         let message = format!(
             "{} is a database of SQLite in use: what is saved of it may be of several moments; save it with lifeboat sqlite backup",
             path.display()
         );
         self.parts.sink.observer.observe(&Event::Warning { message: &message });
-        self.named = Some(path);
+        if self.named.len() < NAMED_MAX {
+            self.named.insert(path);
+        }
     }
 
     pub(super) fn saved(&mut self, saved: SavedFile) -> Result<(), Error> {

@@ -54,7 +54,7 @@ pub(super) struct Sink {
     pub(super) id_key: SecretKey,
     pub(super) random: Arc<dyn Random>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Where copies that are too long for memory are put for a while.
+    /// Where copies of databases are put for a while.
     pub(super) scratch: PathBuf,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) level: i32,

@@ -25,6 +25,7 @@ use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{HOLES_MAX, Node, Problem};
 use crate::source::file::{FileReader, Holes, read_small};
+use crate::source::sqlite::HEADER_LEN;
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
 
@@ -75,6 +76,8 @@ pub(super) struct SpanContent {
     pub rows: Vec<ChunkRow>,
     /// What was read and is not in the rows, because it is zeroes; in order and apart.
     pub blanks: Vec<Range<u64>>,
+    /// How the file begins, if it is in here: enough to know a database by.
+    pub head: Vec<u8>,
 }
 
 impl SpanContent {
@@ -286,7 +289,7 @@ impl Worker<'_> {
             rest = after;
         }
         Counters::add(&self.sink.observer.counters().bytes_read, content.len() as u64);
-        let live = again::live(file, &content);
+        let live = again::live(file, &content[..content.len().min(HEADER_LEN)]);
         self.buffer = content;
         let failures = take_xattrs(&mut node, read.xattrs).into_iter().collect();
         let facts = Facts { print: Fingerprint::of(&read.stat), changed: read.changed, live };
@@ -296,18 +299,14 @@ impl Worker<'_> {
     fn large_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
         let mut tries = 1;
         loop {
-            let opened = match file.databases {
-                Databases::Copy => again::open_database(&file.entry, self.sink),
-                Databases::Ignore | Databases::Warn => again::open(&file.entry),
-            };
-            let reader = match opened {
+            let reader = match again::open_as(file, self.sink)? {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
             let ranges = data_ranges(&reader, file.holes);
-            let mut rows = Vec::new();
+            let mut content = SpanContent::default();
             for range in &ranges {
-                match self.range(&reader, range.clone(), &mut rows)? {
+                match self.range(&reader, range.clone(), &mut content)? {
                     Ok(()) => {}
                     Err(error) => return Ok(Err(error)),
                 }
@@ -316,10 +315,11 @@ impl Worker<'_> {
                 Ok(still) => still,
                 Err(error) => return Ok(Err(error)),
             };
-            if still || tries == TRIES || reader.is_copy() {
+            if still || tries == TRIES {
+                let SpanContent { rows, head, .. } = content;
                 let stored = rows.iter().map(|row| u64::from(row.len)).sum();
                 let (node, failures) = describe(&mut self.nodes, file, (&reader, &ranges), stored);
-                let live = again::live_at(file, &reader);
+                let live = again::live(file, &head);
                 let facts = Facts { print: again::print(&reader), changed: !still, live };
                 return Ok(Ok(saved(node, rows, facts, (&file.entry, failures))));
             }
@@ -346,7 +346,7 @@ impl Worker<'_> {
             return self.image_span(&file, range);
         }
         let mut content = SpanContent::default();
-        Ok(self.range(&file, range, &mut content.rows)?.map(|()| content))
+        Ok(self.range(&file, range, &mut content)?.map(|()| content))
     }
 
     /// Cuts one range from its start. A file that shrank ends the range early.
@@ -354,8 +354,9 @@ impl Worker<'_> {
         &mut self,
         file: &FileReader,
         range: Range<u64>,
-        rows: &mut Vec<ChunkRow>,
+        content: &mut SpanContent,
     ) -> Result<Result<(), SourceError>, Error> {
+        let begins = range.start == 0;
         let most = self.cutter.params().max() as usize;
         self.buffer.resize(READ.max(2 * most), 0);
         let (mut start, mut filled, mut offset) = (0, 0, range.start);
@@ -375,11 +376,14 @@ impl Worker<'_> {
                     Err(error) => return Ok(Err(error)),
                 }
             }
+            if begins && content.head.is_empty() {
+                content.head = self.buffer[..filled.min(HEADER_LEN)].to_vec();
+            }
             let last = offset == range.end;
             while filled - start >= most || (last && filled > start) {
                 let len = self.cutter.cut(&self.buffer[start..filled]);
                 let id = self.segment.store(&self.buffer[start..start + len])?;
-                rows.push(ChunkRow { id, len: len as u32 });
+                content.rows.push(ChunkRow { id, len: len as u32 });
                 start += len;
             }
             if last {
@@ -412,10 +416,6 @@ pub(super) fn describe(
         Err(error) => failures.push(error),
     }
     failures.extend(take_xattrs(&mut node, reader.xattrs()));
-    if let Some(fault) = reader.database_fault() {
-        node.problem = Some(Problem::Changed);
-        failures.push(fault);
-    }
     (node, failures)
 }
 

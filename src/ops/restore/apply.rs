@@ -251,7 +251,7 @@ impl Run {
 
     fn set_file(&self, file: &File, handle: Output) -> Option<LinkSource> {
         let meta = file.meta.as_metadata();
-        let stale = self.may_be_stale(file, &handle);
+        let stale = self.may_be_stale(file, (&handle, &meta));
         let finished = self.settle_standing(file, &handle, &meta).and_then(|()| handle.finish(&meta));
         match finished {
             Ok((source, unset)) => {

@@ -5,14 +5,21 @@ use super::entries::File;
 use super::output::Output;
 use super::run::Run;
 use crate::event::Event;
-use crate::sqlite::{HEADER_LEN, Header};
+use crate::source::sqlite::{HEADER_LEN, mode_of};
+use crate::source::target::Metadata;
 
 impl Run {
-    /// Whether something of another database may stand beside this file: it is a database, in a directory that stood before.
-    pub(super) fn may_be_stale(&self, file: &File, handle: &Output) -> bool {
+    /// Whether something of another database may stand beside this file: it is a database, in a directory that stood before, and
+    /// not one that is kept as it stands, with a log that is its own.
+    pub(super) fn may_be_stale(&self, file: &File, (handle, meta): (&Output, &Metadata<'_>)) -> bool {
+        let kept = match handle {
+            Output::File(handle) => handle.stood().is_some() && handle.is_untouched(meta).unwrap_or(false),
+            Output::Device(_) => return false,
+        };
         let stood = file.dir.made.get().is_some_and(|dir| dir.as_ref().is_some_and(|dir| !dir.is_fresh()));
         let mut head = [0; HEADER_LEN];
-        stood && file.size >= 512 && handle.read_at(&mut head, 0).is_ok() && Header::parse(&head).is_some()
+        let mut begins = || handle.read_at(&mut head, 0).is_ok() && mode_of(&head).is_some();
+        stood && !kept && file.size >= 512 && begins()
     }
 
     /// Warns of what stands there. It is not removed: who restores files has not said that it may go.

@@ -1,9 +1,10 @@
 //! What SQLite says of a database that nobody uses.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::source::sqlite::unchanging;
 
 /// Findings that are reported.
 const MOST: u32 = 20;
@@ -16,31 +17,35 @@ pub(super) enum Verdict {
     Unknown(String),
     /// The first findings.
     Damaged(Vec<String>),
+    /// It could not look.
+    Failed(String),
 }
-
-/// How the errors begin that say nothing of the database but that it is not for everybody.
-const FOREIGN: [&str; 4] =
-    ["no such collation sequence", "no such function", "no such module", "unsafe use of"];
 
 /// Lets SQLite look at it. Nothing is made beside it.
 pub(super) fn verdict(path: &Path) -> Verdict {
-    match check(path) {
-        Ok(findings) if findings.is_empty() => Verdict::Good,
-        Ok(findings) => Verdict::Damaged(findings),
-        Err(error) => {
-            let said = error.to_string();
-            match FOREIGN.iter().any(|foreign| said.starts_with(foreign)) {
-                true => Verdict::Unknown(said),
-                false => Verdict::Damaged(vec![said]),
-            }
-        }
+    let error = match check(path) {
+        Ok(findings) if findings.is_empty() => return Verdict::Good,
+        Ok(findings) => return Verdict::Damaged(findings),
+        Err(error) => error,
+    };
+    let said = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Verdict::Damaged(vec![said]),
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::OutOfMemory
+            | ErrorCode::CannotOpen
+            | ErrorCode::DiskFull
+            | ErrorCode::PermissionDenied,
+        ) => Verdict::Failed(said),
+        _ => Verdict::Unknown(said),
     }
 }
 
 fn check(path: &Path) -> rusqlite::Result<Vec<String>> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(uri(path), flags)?;
+    let connection = Connection::open_with_flags(unchanging(path), flags)?;
     // What a hostile database brings along is not run.
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
@@ -54,24 +59,11 @@ fn check(path: &Path) -> rusqlite::Result<Vec<String>> {
     Ok(findings)
 }
 
-/// Nobody changes it, so it needs no locks, and no index of a log.
-fn uri(path: &Path) -> String {
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                uri.push(char::from(*byte))
-            }
-            other => uri.push_str(&format!("%{other:02x}")),
-        }
-    }
-    uri + "?immutable=1"
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
 
     use super::*;
 
@@ -96,7 +88,8 @@ mod tests {
         let damaged = |path: &Path| matches!(verdict(path), Verdict::Damaged(_));
         assert!(damaged(&path));
         fs::write(&path, b"no database at all").unwrap();
-        assert!(damaged(&path) && damaged(&place.path().join("missing")));
+        assert!(damaged(&path));
+        assert!(matches!(verdict(&place.path().join("missing")), Verdict::Failed(_)));
     }
 
     #[test]
@@ -113,5 +106,27 @@ mod tests {
         .unwrap();
         drop(made);
         assert!(matches!(verdict(&path), Verdict::Unknown(said) if said.contains("unicase")));
+        let path = place.path().join("words");
+        let made = Connection::open(&path).unwrap();
+        for table in ["fts3(x, tokenize=simple)", "fts5(x, tokenize=ascii)"] {
+            made.execute_batch(&format!("DROP TABLE IF EXISTS f; CREATE VIRTUAL TABLE f USING {table}"))
+                .unwrap();
+            made.execute_batch("INSERT INTO f VALUES('a')").unwrap();
+            // As a program leaves it behind that has a way of its own to cut text into words.
+            let sql = table.replace("simple", "mozporter").replace("ascii", "mozporter");
+            made.execute_batch(&format!(
+                "PRAGMA writable_schema=1;
+                 UPDATE sqlite_schema SET sql = 'CREATE VIRTUAL TABLE f USING {sql}' WHERE name = 'f';
+                 PRAGMA writable_schema=0"
+            ))
+            .unwrap();
+            assert!(matches!(verdict(&path), Verdict::Unknown(_)), "{table}: {:?}", verdict(&path));
+            made.execute_batch(&format!(
+                "PRAGMA writable_schema=1;
+                 UPDATE sqlite_schema SET sql = 'CREATE VIRTUAL TABLE f USING {table}' WHERE name = 'f';
+                 PRAGMA writable_schema=0"
+            ))
+            .unwrap();
+        }
     }
 }

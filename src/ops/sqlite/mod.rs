@@ -11,8 +11,9 @@
 
 mod check;
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,50 +21,60 @@ use std::time::Duration;
 
 use self::check::Verdict;
 use super::backup::{BackupOptions, BackupSource, BackupSummary, Databases};
-use super::restore::{RestoreOptions, RestoreSummary};
+use super::restore::{RestoreOptions, RestoreSummary, prepare};
 use super::snapshots::SnapshotInfo;
+use super::tree::{Found, Lookup};
 use crate::error::{Error, SqliteError};
+use crate::event::Event;
 use crate::random::random_array;
 use crate::repo::{RepoError, Repository};
 use crate::source::SourceError;
-use crate::source::sqlite::swap::{self, InUse};
+use crate::source::sqlite::is_database;
+use crate::source::sqlite::swap::{Replaced, Spot};
 use crate::source::target::OwnerPolicy;
-use crate::sqlite::{HEADER_LEN, Header};
 
 /// Saves databases, and nothing else: each under its own path, which is where symbolic links lead.
 ///
 /// # Errors
-/// [`SourceError::NotADatabase`] and [`SourceError::LinkedDatabase`] before anything is done; those of a backup.
+/// [`SourceError::NotADatabase`] and [`SourceError::LinkedDatabase`] before anything is done, if that is true of all of them or one
+/// is no file; those of a backup.
 pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupSummary, Error> {
     let BackupSource::Paths(given) = &options.source else { return Err(SourceError::NoInput.into()) };
-    let mut paths = Vec::with_capacity(given.len());
+    let (mut paths, mut refused, mut seen) = (Vec::with_capacity(given.len()), Vec::new(), HashSet::new());
     for path in given {
-        paths.push(database(path)?);
+        // What is missing, or cannot be read, is left to the backup to say.
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let found = real.metadata().ok();
+        if found.as_ref().is_some_and(|found| !found.is_file()) {
+            return Err(SourceError::NotADatabase { path: path.clone() }.into());
+        }
+        // Two files of one inode in SQLite's hands: closing one would end the locks of the other.
+        let inode = found.as_ref().map(|found| (found.dev(), found.ino()));
+        if inode.is_some_and(|inode| !seen.insert(inode)) {
+            continue;
+        }
+        if found.is_some_and(|found| found.nlink() > 1) {
+            refused.push(SourceError::LinkedDatabase { path: path.clone() });
+        } else if is_database(&real).is_ok_and(|known| !known) {
+            refused.push(SourceError::NotADatabase { path: path.clone() });
+        }
+        paths.push(real);
     }
     paths.sort();
     paths.dedup();
-    let options = BackupOptions { source: BackupSource::Paths(paths), databases: Databases::Copy, ..options };
+    if refused.len() >= paths.len()
+        && let Some(first) = refused.into_iter().next()
+    {
+        return Err(first.into());
+    }
+    let options = BackupOptions {
+        source: BackupSource::Paths(paths),
+        databases: Databases::Copy,
+        // Each is named, and what is not there is named as missing.
+        allow_shrink: true,
+        ..options
+    };
     Box::pin(super::backup::backup(repo, options)).await
-}
-
-/// Where a database really is. What is missing, or cannot be read, is left to the backup to say.
-fn database(path: &Path) -> Result<PathBuf, SourceError> {
-    let Ok(real) = path.canonicalize() else { return Ok(path.to_owned()) };
-    let Ok(found) = real.metadata() else { return Ok(real) };
-    let mut head = Vec::with_capacity(HEADER_LEN);
-    if found.is_file() {
-        let Ok(file) = File::open(&real) else { return Ok(real) };
-        if file.take(HEADER_LEN as u64).read_to_end(&mut head).is_err() {
-            return Ok(real);
-        }
-    }
-    if Header::parse(&head).is_none() {
-        return Err(SourceError::NotADatabase { path: path.to_owned() });
-    }
-    if found.nlink() > 1 {
-        return Err(SourceError::LinkedDatabase { path: path.to_owned() });
-    }
-    Ok(real)
 }
 
 /// Which database to restore, and where to.
@@ -77,7 +88,7 @@ pub struct SqliteRestoreOptions {
     pub target: PathBuf,
     /// Owner and group.
     pub owner: OwnerPolicy,
-    /// Replace a database that is open, or of which a part stands in a log or a journal.
+    /// Replace what stands there, whoever uses it and whatever it is.
     pub force: bool,
     /// Let SQLite look at it before it takes its place.
     pub check: bool,
@@ -92,6 +103,26 @@ pub enum Checked {
     Unknown(String),
 }
 
+/// Why a database may not be of one moment, whatever SQLite says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It changed each time it was read; it was saved as a file.
+    Changed,
+    /// A log or a journal was saved beside it as a file, and is not restored with it.
+    Beside,
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Changed => "it changed while it was saved as a file, and may be of several moments",
+            Self::Beside => {
+                "it was saved as a file, and what stands in the log or the journal beside it is not restored with it"
+            }
+        })
+    }
+}
+
 /// What a restore did.
 #[derive(Debug)]
 pub struct SqliteRestoreSummary {
@@ -99,8 +130,12 @@ pub struct SqliteRestoreSummary {
     pub files: RestoreSummary,
     /// What SQLite said; nothing if it was not asked.
     pub checked: Option<Checked>,
+    /// Why it may not be of one moment.
+    pub doubt: Option<Doubt>,
     /// Files that stood beside a database in the target's place, and are gone with it.
     pub removed: Vec<PathBuf>,
+    /// What is left of that database, and could not be removed.
+    pub left: Vec<PathBuf>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -116,26 +151,23 @@ pub async fn restore(
     let began = repo.env().clock.monotonic();
     let (directory, target) = place(&options.target)?;
     let local = |source| Error::Local { path: target.clone(), source };
-    let standing = (!options.force).then(|| swap::in_use(&target)).transpose().map_err(local)?.flatten();
-    if let Some(why) = standing {
+    let spot = Spot::open(&directory, target.file_name().unwrap_or_default()).map_err(local)?;
+    if let (false, Some(why)) = (options.force, spot.in_use().map_err(local)?) {
         return Err(SqliteError::InUse { path: target, why }.into());
     }
     let tag: [u8; 8] = random_array(&*repo.env().random).map_err(RepoError::from)?;
-    let tag = u64::from_le_bytes(tag);
-    let new = directory.join(format!(".lifeboat-{tag:016x}"));
-    let aside = directory.join(format!(".lifeboat-{tag:016x}-replaced"));
-    let done = make(repo, &options, (&directory, &new)).await;
-    let done = match done {
-        Ok(made) => put(&new, &target, (aside, options.force)).await.map(|removed| (made, removed)),
+    let new = directory.join(format!(".lifeboat-{:016x}", u64::from_le_bytes(tag)));
+    let done = match make(repo, &options, (&directory, &new)).await {
+        Ok(made) => put((new.clone(), spot), &target, options.force).await.map(|replaced| (made, replaced)),
         Err(error) => Err(error),
     };
     if done.is_err() {
         // It may not have been made; and the error that came first counts.
         let _ = std::fs::remove_file(&new);
     }
-    let ((files, checked), removed) = done?;
+    let (Made { files, checked, doubt }, Replaced { removed, left }) = done?;
     let elapsed = repo.env().clock.monotonic().saturating_sub(began);
-    Ok(SqliteRestoreSummary { files, checked, removed, elapsed })
+    Ok(SqliteRestoreSummary { files, checked, doubt, removed, left, elapsed })
 }
 
 /// The directory and the file, through a symbolic link if it is one: SQLite goes through it too.
@@ -152,46 +184,82 @@ fn place(target: &Path) -> Result<(PathBuf, PathBuf), Error> {
     Ok((directory, target))
 }
 
+/// A restored database under another name.
+struct Made {
+    files: RestoreSummary,
+    checked: Option<Checked>,
+    doubt: Option<Doubt>,
+}
+
 /// Restores it under another name, and looks at it.
 async fn make(
     repo: &Repository,
     options: &SqliteRestoreOptions,
     (directory, new): (&Path, &Path),
-) -> Result<(RestoreSummary, Option<Checked>), Error> {
+) -> Result<Made, Error> {
+    let beside = is_beside(repo, options).await?;
     let name = new.file_name().map(|name| name.as_bytes().to_vec());
     let wanted = RestoreOptions {
         name,
         owner: options.owner,
         ..RestoreOptions::new(options.snapshot.clone(), options.path.clone(), directory.to_owned())
     };
-    let done = Box::pin(super::restore::restore(repo, wanted)).await?;
-    if done.damaged_count > 0 {
+    let files = Box::pin(super::restore::restore(repo, wanted)).await?;
+    if files.damaged_count > 0 {
         return Err(SqliteError::Incomplete.into());
     }
     if !std::fs::symlink_metadata(new).is_ok_and(|made| made.is_file()) {
-        return Err(SqliteError::NotAFile { path: options.path.clone() }.into());
+        return Err(SqliteError::NotRestored { path: options.path.clone() }.into());
+    }
+    let warn = |message: &str| repo.env().observer.observe(&Event::Warning { message });
+    let doubt = if files.doubted > 0 { Some(Doubt::Changed) } else { beside.then_some(Doubt::Beside) };
+    if let Some(doubt) = doubt {
+        warn(&format!("{}: {doubt}", String::from_utf8_lossy(&options.path)));
     }
     if !options.check {
-        return Ok((done, None));
+        return Ok(Made { files, checked: None, doubt });
     }
     let new = new.to_owned();
     let verdict = tokio::task::spawn_blocking(move || check::verdict(&new));
-    match verdict.await.map_err(|_| RepoError::Task)? {
-        Verdict::Good => Ok((done, Some(Checked::Good))),
-        Verdict::Unknown(why) => Ok((done, Some(Checked::Unknown(why)))),
-        Verdict::Damaged(findings) => Err(SqliteError::Damaged { findings }.into()),
-    }
+    let checked = match verdict.await.map_err(|_| RepoError::Task)? {
+        Verdict::Good => Checked::Good,
+        Verdict::Unknown(why) => {
+            warn(&format!("SQLite cannot check {}: {why}", String::from_utf8_lossy(&options.path)));
+            Checked::Unknown(why)
+        }
+        Verdict::Damaged(findings) => return Err(SqliteError::Damaged { findings }.into()),
+        Verdict::Failed(said) => return Err(SqliteError::Unchecked { said }.into()),
+    };
+    Ok(Made { files, checked: Some(checked), doubt })
 }
 
-async fn put(new: &Path, target: &Path, (aside, force): (PathBuf, bool)) -> Result<Vec<PathBuf>, Error> {
-    let (new, target) = (new.to_owned(), target.to_owned());
-    let path = target.clone();
+/// Whether a log or a journal with content is in the snapshot beside the database, which then was saved as a file.
+async fn is_beside(repo: &Repository, options: &SqliteRestoreOptions) -> Result<bool, Error> {
+    let lookup = Lookup::open(repo).await?;
+    let mut reader = prepare::reader(&lookup)?;
+    for suffix in [&b"-wal"[..], b"-journal"] {
+        let path = [&options.path[..], suffix].concat();
+        if let Some(Found::Node(node)) = reader.find(options.snapshot.snapshot.root, &path).await?
+            && node.size > 0
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn put((new, spot): (PathBuf, Spot), target: &Path, force: bool) -> Result<Replaced, Error> {
+    let path = target.to_owned();
     let put = tokio::task::spawn_blocking(move || {
         File::open(&new)?.sync_all()?;
-        swap::replace(&new, &target, (&aside, force))
+        let new = new.file_name().unwrap_or_default();
+        if force {
+            let aside = [new.as_bytes(), b"-replaced"].concat();
+            return spot.put_by_force(new, OsStr::from_bytes(&aside)).map(Ok);
+        }
+        spot.put(new)
     });
-    put.await.map_err(|_| RepoError::Task)?.map_err(|source| match source.kind() {
-        std::io::ErrorKind::ResourceBusy => SqliteError::InUse { path, why: InUse::Open }.into(),
-        _ => Error::Local { path, source },
-    })
+    let put = put.await.map_err(|_| RepoError::Task)?;
+    let replaced = put.map_err(|source| Error::Local { path: path.clone(), source })?;
+    replaced.map_err(|why| SqliteError::InUse { path, why }.into())
 }

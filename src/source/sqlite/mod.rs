@@ -1,169 +1,208 @@
-//! Databases of SQLite, read as one who has them open would: what is committed at one moment, and nothing of what is not.
-//!
-//! A log or a journal beside the file is not copied with it: its pages are put in their places. So what comes of it is a whole
-//! database on its own.
-//!
-//! # Invariants
-//! The locks are SQLite's own, taken for reading and as ranges that belong to the open file. They are held while the database is
-//! copied on this machine, and given back before anything of it is sent anywhere. In WAL mode they hold off copying the log into
-//! the file, which every writer does without; nobody waits. With a rollback journal a large file is read without a lock at first,
-//! and with one only if it changed meanwhile, because writers wait for that.
-//! What was seen before the wait for a lock is looked at again once it is there. Where locks are not to be had, what was read
-//! counts only if nothing of the database changed from before to after, and could not have changed without showing.
-//!
-//! # Crash
-//! The copy has no name, and is gone with the process.
+//! Databases of SQLite. Whoever wants one as of one moment asks SQLite for it ([`copy`]); what is done here without it is to
+//! know a database, and what stands beside it, by their first bytes.
 //!
 //! # Must not
-//! Write to the database, or make or remove a file beside it. Trust what a log says of lengths. Call a copy good that has a fault.
+//! Read a log or a journal, or take a lock of SQLite's: that is SQLite's. Open a file that SQLite has open in this process, and
+//! close it: SQLite's locks would be gone with that.
 
-mod beside;
-mod locks;
+mod copy;
 pub mod swap;
-#[cfg(test)]
-mod tests;
-mod view;
 
-use std::fs::{DirBuilder, File};
+use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use self::beside::Beside;
-pub use self::beside::{is_database, is_in_use};
-use self::view::{View, is_hot};
+pub use self::copy::Copying;
+pub(super) use self::copy::copy;
 use super::error::SourceError;
 use super::sys::file as sys;
-use super::sys::stat::Stat;
+use super::sys::stat::{Stat, stat_at, stat_open};
 use super::walk::Dir;
-use super::walk::spill::unnamed;
-use crate::clock::Clock;
-use crate::sqlite::{HEADER_LEN, Header};
 
-/// Up to this size a database with a rollback journal is read under its lock at once: that takes no longer than a commit.
-const SMALL: u64 = 4 << 20;
-/// How often a database that changes, or does not make sense, is looked at.
-const TRIES: u32 = 4;
-/// Between two tries: so long after a change the next one shows in the times.
-const PAUSE: Duration = Duration::from_millis(70);
-/// Bytes copied at a time.
-const PIECE: usize = 1 << 20;
+/// Bytes at the beginning of a database that say what it is.
+pub const HEADER_LEN: usize = 100;
 
-/// Whether writers may be made to wait.
+const LOG: &[u8] = b"-wal";
+const JOURNAL: &[u8] = b"-journal";
+const INDEX: &[u8] = b"-shm";
+/// What is put behind the name of a database for the files beside it.
+const BESIDE: [&[u8]; 3] = [LOG, JOURNAL, INDEX];
+
+/// Where changes of a database go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// Only for a moment: it may turn out that what is read is of several moments.
-    Moment,
-    /// As long as it is read, where nothing else helps.
-    Reading,
+pub enum Mode {
+    /// Into a log, from which they are copied later.
+    Log,
+    /// Into the database, after what was there went into a journal.
+    Journal,
 }
 
-/// How a database is copied.
-pub struct Copying<'a> {
-    /// The directory for the copy, which has no name there and can be read by nobody else.
-    pub scratch: &'a Path,
-    /// Tells how long ago something changed.
-    pub clock: &'a dyn Clock,
-    /// Asked now and then whether to go on.
-    pub go_on: &'a dyn Fn() -> bool,
+/// What these first bytes of a file say, if it is a database; an encrypted one is none.
+pub fn mode_of(head: &[u8]) -> Option<Mode> {
+    let size = u16::from_be_bytes([*head.get(16)?, *head.get(17)?]);
+    let size = size == 1 || (size >= 512 && size.is_power_of_two());
+    let known = head.len() >= HEADER_LEN && head.starts_with(b"SQLite format 3\0") && size;
+    known.then(|| if head[18].max(head[19]) == 2 { Mode::Log } else { Mode::Journal })
 }
 
-/// A database as of one moment.
-#[derive(Debug)]
-pub(super) struct Copied {
-    pub(super) file: File,
-    pub(super) size: u64,
-    /// What the file system said of the database's file.
-    pub(super) main: Stat,
-    /// What is wrong with it.
-    pub(super) fault: Option<&'static str>,
-    /// It changed each time, so that it may be of several moments.
-    pub(super) changed: bool,
+/// Whether a file begins as a log does.
+fn is_log(head: &[u8]) -> bool {
+    matches!(head, [0x37, 0x7f, 0x06, 0x82 | 0x83, ..])
 }
 
-/// A database by its directory and its name.
-type Name<'a> = (&'a Arc<Dir>, &'a [u8]);
-
-/// The first page's header, of a file that is a database.
-pub(super) fn header_of(fd: &OwnedFd) -> io::Result<Option<Header>> {
-    let mut head = [0; HEADER_LEN];
-    let read = fill(fd, &mut head, 0)?;
-    Ok(Header::parse(&head[..read]))
+/// Whether a file begins as a journal does that is not settled.
+fn is_journal(head: &[u8]) -> bool {
+    head.starts_with(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7])
 }
 
-/// Copies a database that is open as `fd`. If it changes all the time, or has a fault all the time, the last copy says so.
-pub(super) fn copy(fd: &OwnedFd, name: Name<'_>, how: &Copying<'_>) -> Result<Copied, SourceError> {
-    let mut hold = Hold::Moment;
-    for _ in 1..TRIES {
-        let copied = attempt(fd, name, (how, hold, false));
-        locks::release(fd);
-        match copied? {
-            Some(copied) if !copied.changed && copied.fault.is_none() => return Ok(copied),
-            _ => std::thread::park_timeout(PAUSE),
+/// The database of which a file that begins so is, or holds, what may not be whole: it has a log with content or a journal to be
+/// rolled back beside it, or is one. Nothing is asked of the file system for a file that is none of these.
+pub fn in_use(dir: &Arc<Dir>, name: &[u8], head: &[u8]) -> Option<PathBuf> {
+    let of = |suffix, begins: bool| name.strip_suffix(suffix).filter(|name| begins && !name.is_empty());
+    let database = match mode_of(head) {
+        Some(Mode::Log) => has_log(dir, name).ok()?.then_some(name),
+        Some(Mode::Journal) => {
+            let stands = beside(dir, name, JOURNAL).ok()?.is_some_and(|journal| journal.size > 0);
+            let head = if stands {
+                head_of(&*dir.handle().ok()?, &[name, JOURNAL].concat()).ok()?
+            } else {
+                Vec::new()
+            };
+            is_journal(&head).then_some(name)
         }
-        hold = Hold::Reading;
-    }
-    let copied = attempt(fd, name, (how, hold, true));
-    locks::release(fd);
-    copied?.ok_or_else(|| SourceError::Changed { path: name.0.path_of(name.1) })
+        None => of(LOG, is_log(head)).or_else(|| of(JOURNAL, is_journal(head))),
+    };
+    database.map(|name| dir.path_of(name))
 }
 
-/// `None` if it is known before it is copied that it will not do; the `last` time it is copied all the same.
-fn attempt(
-    fd: &OwnedFd,
-    name: Name<'_>,
-    (how, hold, last): (&Copying<'_>, Hold, bool),
-) -> Result<Option<Copied>, SourceError> {
-    let view = View::open(fd, name, (hold, how.clock))?;
-    if !last && (view.fault().is_some() || !view.may_stand()) {
-        return Ok(None);
-    }
-    let (file, size) = pour(&view, (fd, name), how)?;
-    let changed = size < view.size() || !view.stands(fd, name)?;
-    Ok(Some(Copied { file, size, main: *view.main(), fault: view.fault(), changed }))
+/// Whether a file is a database; an empty one is, of which nothing is committed yet.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_database(path: &Path) -> io::Result<bool> {
+    let head = head_of(rustix::fs::CWD, path.as_os_str().as_bytes())?;
+    Ok(head.is_empty() || mode_of(&head).is_some())
 }
 
-/// Copies what the view shows; less than its size if something of it went away meanwhile.
-fn pour(
-    view: &View,
-    (fd, (dir, name)): (&OwnedFd, Name<'_>),
-    how: &Copying<'_>,
-) -> Result<(File, u64), SourceError> {
-    let scratch =
-        |source| SourceError::Io { action: "copy a database to", path: PathBuf::from(how.scratch), source };
-    let file = unnamed(how.scratch).or_else(|_| {
-        DirBuilder::new().recursive(true).mode(0o700).create(how.scratch).and_then(|()| unnamed(how.scratch))
-    });
-    let file = file.map_err(scratch)?;
-    let mut buffer = vec![0; PIECE];
-    let mut at = 0;
-    while at < view.size() {
-        if !(how.go_on)() {
-            return Err(SourceError::Cancelled);
-        }
-        let room = usize::try_from(view.size() - at).unwrap_or(usize::MAX).min(PIECE);
-        let read = match view.read_at(fd, &mut buffer[..room], at) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(SourceError::of_entry("read", dir.path_of(name), error)),
-        };
-        file.write_all_at(&buffer[..read], at).map_err(scratch)?;
-        at += read as u64;
+/// The first bytes of a regular file; of what is none, none.
+fn head_of(dir: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    let fd = sys::open(dir, name)?;
+    if !stat_open(&fd)?.is_file() {
+        return Ok(Vec::new());
     }
-    Ok((file, at))
+    read_head(&fd)
 }
 
-fn fill(fd: &OwnedFd, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+fn read_head(fd: impl AsFd) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEADER_LEN];
     let mut filled = 0;
-    while filled < buffer.len() {
-        match sys::read_at(fd, &mut buffer[filled..], at + filled as u64)? {
+    while filled < HEADER_LEN {
+        match sys::read_at(&fd, &mut head[filled..], filled as u64)? {
             0 => break,
             read => filled += read,
         }
     }
-    Ok(filled)
+    head.truncate(filled);
+    Ok(head)
+}
+
+/// What the file system says of a file beside a database.
+fn beside(dir: &Arc<Dir>, name: &[u8], suffix: &[u8]) -> Result<Option<Stat>, SourceError> {
+    let name = [name, suffix].concat();
+    let found = look(&*dir.handle()?, &name);
+    found.map_err(|error| SourceError::of_entry("look at", dir.path_of(&name), error))
+}
+
+/// Whether a log with content stands beside a file.
+pub(super) fn has_log(dir: &Arc<Dir>, name: &[u8]) -> Result<bool, SourceError> {
+    Ok(beside(dir, name, LOG)?.is_some_and(|log| log.size > 0))
+}
+
+/// What the file system says of a name, if it stands for something.
+pub(super) fn look(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
+    match stat_at(dir, &CString::new(name)?) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name of a file for SQLite that says that nobody changes it: no locks are taken, and nothing is made beside it.
+pub fn unchanging(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::walk::test_dir;
+    use super::*;
+
+    fn header(size: [u8; 2], version: u8) -> Vec<u8> {
+        let mut head = b"SQLite format 3\0".to_vec();
+        head.resize(HEADER_LEN, 0);
+        head[16..18].copy_from_slice(&size);
+        (head[18], head[19]) = (version, version);
+        head
+    }
+
+    #[test]
+    fn a_database_is_known_by_its_header_and_by_nothing_less() {
+        let good = header([0x10, 0], 2);
+        assert_eq!(mode_of(&good), Some(Mode::Log));
+        assert_eq!(mode_of(&header([0, 1], 1)), Some(Mode::Journal));
+        assert_eq!(mode_of(&good[..99]), None);
+        for size in [[0, 0], [0x11, 0], [0xff, 0xff], [1, 0]] {
+            assert_eq!(mode_of(&header(size, 1)), None, "{size:?}");
+        }
+        for head in [&b""[..], b"SQLite format 3\0", b"SQLite format 3"] {
+            assert_eq!(mode_of(head), None);
+        }
+    }
+
+    #[test]
+    fn one_is_in_use_if_something_counts_beside_it() {
+        let (temp, dir) = test_dir();
+        let at = |name: &str| temp.path().join(name);
+        let log = [&[0x37, 0x7f, 0x06, 0x82][..], &[0; 60]].concat();
+        let journal = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7, 0, 0];
+        for (mode, suffix, content, counts) in [
+            (2, "-wal", &log[..], true),
+            (2, "-wal", b"", false),
+            (2, "-journal", &journal[..], false),
+            (1, "-journal", &journal[..], true),
+            (1, "-journal", b"dear diary", false),
+            (1, "-journal", &[0; 512], false),
+            (1, "-wal", &log[..], false),
+        ] {
+            let head = header([0x10, 0], mode);
+            fs::write(at("db"), &head).unwrap();
+            let name = format!("db{suffix}");
+            fs::write(at(&name), content).unwrap();
+            assert_eq!(in_use(&dir, b"db", &head), counts.then(|| at("db")), "{mode} {name}");
+            let alone = in_use(&dir, name.as_bytes(), content);
+            assert_eq!(alone.is_some(), is_log(content) || is_journal(content), "{name}");
+            fs::remove_file(at(&name)).unwrap();
+        }
+        assert_eq!(in_use(&dir, b"-wal", &log), None);
+        assert_eq!(in_use(&dir, b"notes-wal", b"dear diary"), None);
+        assert!(is_database(&at("db")).unwrap() && is_database(&at("missing")).is_err());
+        fs::write(at("db"), b"").unwrap();
+        assert!(is_database(&at("db")).unwrap());
+        fs::write(at("db"), b"SQLite format 2").unwrap();
+        assert!(!is_database(&at("db")).unwrap());
+    }
 }

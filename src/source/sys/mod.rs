@@ -7,7 +7,6 @@ pub(crate) mod block;
 pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod flags;
-pub(crate) mod lock;
 pub(crate) mod stat;
 pub(crate) mod write;
 pub(crate) mod xattr;

@@ -17,7 +17,7 @@ mod names;
 mod queue;
 mod roots;
 mod run;
-pub(super) mod spill;
+mod spill;
 
 use std::path::PathBuf;
 use std::sync::Arc;

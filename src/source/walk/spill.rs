@@ -60,7 +60,7 @@ impl Spill {
 }
 
 /// A file that is gone when it is closed. Where the file system cannot make one, it is created and unlinked.
-pub(in crate::source) fn unnamed(dir: &Path) -> io::Result<File> {
+fn unnamed(dir: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     if let Ok(fd) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
         return Ok(fd.into());

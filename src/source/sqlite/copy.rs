@@ -1,0 +1,540 @@
+//! A copy of a database as of one moment, made by SQLite's own online backup.
+//!
+//! # Invariants
+//! All pages are read in one transaction of one reader, under SQLite's locks: no commit of anybody falls into it. The reader can
+//! only read, but for two things: what a killed program left half changed is rolled back, as by any program that opens it, and of
+//! a database that has a log by its header and none beside it the empty one that SQLite makes is taken away again. Where it may
+//! not be made, nobody has the database open; then it is read without locks, and counts only if that stayed so. Whoever holds the
+//! database for himself is waited for, up to [`PATIENCE`]. Locks are given back when the copy is made, before anything of it is
+//! sent anywhere.
+//!
+//! # Crash
+//! The copy stands in a directory that is locked by whoever makes it, and loses its name when it is whole. What a killed one
+//! leaves, the next one removes.
+//!
+//! # Must not
+//! Call a copy good that SQLite does not call so.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::ffi::{self, code_to_str};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{Access, AtFlags};
+
+use super::{BESIDE, JOURNAL, LOG, Mode, beside, head_of, is_journal, mode_of, read_head, unchanging};
+use crate::clock::Clock;
+use crate::source::error::SourceError;
+use crate::source::sys::stat::{Stat, stat_open};
+use crate::source::walk::Dir;
+
+/// How long a database is waited for that somebody holds for himself.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long SQLite waits before the wish to stop is looked at.
+const WAIT: Duration = Duration::from_secs(1);
+/// Between two tries, if SQLite did not wait.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pages that are copied before the wish to stop is looked at.
+const PAGES: i32 = 512;
+/// Longer than the tick of any file system's clock: after that a further change shows.
+const TICK_NANOS: i128 = 2_000_000_000;
+/// The directory for copies, in the place for them.
+const COPIES: &str = "sqlite";
+
+/// How a database is copied.
+pub struct Copying<'a> {
+    /// Where a directory for the copy is made, which nobody else can read.
+    pub scratch: &'a Path,
+    /// Tells how long it took.
+    pub clock: &'a dyn Clock,
+    /// Asked now and then whether to go on.
+    pub go_on: &'a dyn Fn() -> bool,
+}
+
+/// A database as of one moment.
+#[derive(Debug)]
+pub(in crate::source) struct Copied {
+    pub(in crate::source) file: File,
+    pub(in crate::source) size: u64,
+    /// What the file system said of the database at that moment.
+    pub(in crate::source) main: Stat,
+}
+
+/// Why a try ended.
+enum Stop {
+    /// Somebody holds it for himself.
+    Busy,
+    /// Only who may write to it comes further.
+    Unfinished,
+    /// This will not change.
+    Failed(SourceError),
+}
+
+impl From<SourceError> for Stop {
+    fn from(error: SourceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Who opens the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// One who can only read.
+    Plain,
+    /// One who may do what a program does that opens it.
+    Program,
+    /// One who takes it for what nobody changes, and looks afterwards whether that was so.
+    Still,
+}
+
+/// A database: open, by its directory and its name.
+#[derive(Clone, Copy)]
+struct Database<'a> {
+    fd: &'a OwnedFd,
+    dir: &'a Arc<Dir>,
+    name: &'a [u8],
+}
+
+/// Copies a database that is open as `fd` and stands under this name.
+pub(in crate::source) fn copy(
+    fd: &OwnedFd,
+    (dir, name): (&Arc<Dir>, &[u8]),
+    how: &Copying<'_>,
+) -> Result<Copied, SourceError> {
+    let database = Database { fd, dir, name };
+    let room = Room::make(how.scratch)?;
+    let begun = how.clock.monotonic();
+    loop {
+        match database.attempt(&room, how) {
+            Ok(copied) => return Ok(copied),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Unfinished) => return Err(database.refused(ffi::SQLITE_READONLY_ROLLBACK)),
+            Err(Stop::Busy) => {}
+        }
+        if how.clock.monotonic().saturating_sub(begun) >= PATIENCE {
+            return Err(SourceError::BusyDatabase { path: database.path() });
+        }
+        if !(how.go_on)() {
+            return Err(SourceError::Cancelled);
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+}
+
+impl Database<'_> {
+    fn path(&self) -> PathBuf {
+        self.dir.path_of(self.name)
+    }
+
+    fn refused(&self, code: i32) -> SourceError {
+        SourceError::Database { path: self.path(), said: code_to_str(code) }
+    }
+
+    fn beside(&self, suffix: &[u8]) -> Result<Option<Stat>, SourceError> {
+        beside(self.dir, self.name, suffix)
+    }
+
+    /// Where changes go, as the file says now.
+    fn mode(&self) -> Result<Option<Mode>, SourceError> {
+        let head = read_head(self.fd);
+        let head = head.map_err(|error| SourceError::of_entry("read", self.path(), error))?;
+        Ok(mode_of(&head))
+    }
+
+    fn look(&self) -> Result<Stat, SourceError> {
+        stat_open(self.fd).map_err(|error| SourceError::of_entry("look at", self.path(), error))
+    }
+
+    fn attempt(&self, room: &Room, how: &Copying<'_>) -> Result<Copied, Stop> {
+        let Some(mode) = self.mode()? else {
+            return Err(SourceError::NotADatabase { path: self.path() }.into());
+        };
+        for suffix in BESIDE {
+            // SQLite would wait for the other end of a pipe.
+            if self.beside(suffix)?.is_some_and(|stands| !stands.is_file()) {
+                return Err(self.refused(ffi::SQLITE_CANTOPEN).into());
+            }
+        }
+        let reader = match mode == Mode::Log && self.beside(LOG)?.is_none() {
+            true if self.may_write()? => Reader::Program,
+            true if self.is_alone()? => Reader::Still,
+            _ => Reader::Plain,
+        };
+        match self.read(reader, room, how) {
+            Err(Stop::Unfinished) if reader == Reader::Plain && self.has_journal()? => {
+                self.read(Reader::Program, room, how)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a log can be made beside it that the programs of the database can use.
+    fn may_write(&self) -> Result<bool, SourceError> {
+        let dir = self.dir.handle()?;
+        let may = |name| rustix::fs::accessat(&*dir, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        Ok(may(self.name) && may(b"."))
+    }
+
+    /// Whether what stands beside it is a journal: SQLite would remove whatever it is.
+    fn has_journal(&self) -> Result<bool, SourceError> {
+        let name = [self.name, JOURNAL].concat();
+        let head = head_of(&*self.dir.handle()?, &name);
+        Ok(is_journal(&head.map_err(|error| SourceError::of_entry("read", self.dir.path_of(&name), error))?))
+    }
+
+    /// Whether a change from now on would show in its times.
+    fn is_settled(stat: &Stat, clock: &dyn Clock) -> bool {
+        let changed = i128::from(stat.ctime.secs) * 1_000_000_000 + i128::from(stat.ctime.nanos);
+        i128::from(clock.now().0) - changed >= TICK_NANOS
+    }
+
+    /// Whether nothing stands beside it.
+    fn is_alone(&self) -> Result<bool, SourceError> {
+        for suffix in BESIDE {
+            if self.beside(suffix)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies it in one transaction.
+    fn read(&self, reader: Reader, room: &Room, how: &Copying<'_>) -> Result<Copied, Stop> {
+        let before = self.look()?;
+        if reader == Reader::Still && !Self::is_settled(&before, how.clock) {
+            return Err(Stop::Busy);
+        }
+        let failed = |error| self.stop(error);
+        let from = self.open(reader).map_err(failed)?;
+        from.busy_timeout(WAIT).map_err(failed)?;
+        // The first read takes the lock of a reader, which is held until the end. This one needs nothing of the schema.
+        from.execute_batch("BEGIN").map_err(failed)?;
+        from.pragma_query_value(None, "schema_version", |_| Ok(())).map_err(failed)?;
+        let main = self.look()?;
+        let mode = self.mode()?;
+        let file = self.pour(&from, room, how)?;
+        let now = self.look()?;
+        let stands = match reader {
+            Reader::Still => now.same_content(&before) && self.is_alone()?,
+            // Under the lock nobody changes it who asks for locks.
+            Reader::Plain | Reader::Program => mode != Some(Mode::Journal) || now.same_content(&main),
+        };
+        if !stands {
+            return Err(Stop::Busy);
+        }
+        let size = file.metadata().map_err(|source| room.failure(source))?.len();
+        Ok(Copied { file, size, main })
+    }
+
+    fn open(&self, reader: Reader) -> rusqlite::Result<Connection> {
+        let path = self.path();
+        let flags = OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let read = flags | OpenFlags::SQLITE_OPEN_READ_ONLY;
+        match reader {
+            Reader::Plain => Connection::open_with_flags(path, read),
+            Reader::Program => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE),
+            Reader::Still => {
+                Connection::open_with_flags(unchanging(&path), read | OpenFlags::SQLITE_OPEN_URI)
+            }
+        }
+    }
+
+    /// Copies what the transaction sees into an empty file, which then has no name any more.
+    fn pour(&self, from: &Connection, room: &Room, how: &Copying<'_>) -> Result<File, Stop> {
+        let failed = |error| self.stop_pouring(error, room);
+        let (path, file) = room.file()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut to = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        // Nobody else reads it, and nothing of it outlives a crash.
+        to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").map_err(failed)?;
+        let backup = Backup::new(from, &mut to).map_err(failed)?;
+        loop {
+            if !(how.go_on)() {
+                return Err(SourceError::Cancelled.into());
+            }
+            match backup.step(PAGES).map_err(failed)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => return Err(Stop::Busy),
+            }
+        }
+        drop(backup);
+        to.close().map_err(|(_, error)| failed(error))?;
+        fs::remove_file(&path).map_err(|source| room.failure(source))?;
+        Ok(file)
+    }
+
+    /// What an error of the one who reads means.
+    fn stop(&self, error: rusqlite::Error) -> Stop {
+        let code = error.sqlite_extended_error_code().unwrap_or(ffi::SQLITE_ERROR);
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed,
+            ) => Stop::Busy,
+            Some(ErrorCode::ReadOnly) if code == ffi::SQLITE_READONLY_ROLLBACK => Stop::Unfinished,
+            Some(ErrorCode::NotADatabase) => SourceError::NotADatabase { path: self.path() }.into(),
+            _ => self.refused(code).into(),
+        }
+    }
+
+    /// The same while it is copied: what is written to is the copy.
+    fn stop_pouring(&self, error: rusqlite::Error, room: &Room) -> Stop {
+        let code = error.sqlite_extended_error_code().unwrap_or(ffi::SQLITE_ERROR);
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => room.failure(io::ErrorKind::StorageFull.into()).into(),
+            Some(ErrorCode::SystemIoFailure)
+                if [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_TRUNCATE]
+                    .contains(&code) =>
+            {
+                room.failure(io::Error::other(code_to_str(code))).into()
+            }
+            _ => self.stop(error),
+        }
+    }
+}
+
+/// A directory for one copy, which nobody else can read. It goes with all that is in it.
+struct Room {
+    path: PathBuf,
+    /// Locked as long as it is used.
+    _lock: File,
+}
+
+impl Room {
+    fn make(scratch: &Path) -> Result<Self, SourceError> {
+        let copies = scratch.join(COPIES);
+        let failure = |source| SourceError::Scratch { path: copies.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&copies).map_err(failure)?;
+        sweep(&copies);
+        for number in 0..u32::MAX {
+            let path = copies.join(format!("{}-{number}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failure(error)),
+                Ok(()) => {
+                    if let Some(room) = Self::take(path).map_err(failure)? {
+                        return Ok(room);
+                    }
+                }
+            }
+        }
+        Err(failure(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Locks it; `None` if somebody who sweeps was quicker.
+    fn take(path: PathBuf) -> io::Result<Option<Self>> {
+        let lock = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let taken = lock.try_lock().is_ok();
+        let inode = |found: fs::Metadata| (found.dev(), found.ino());
+        let ours = inode(lock.metadata()?);
+        let stands = fs::metadata(&path).is_ok_and(|found| inode(found) == ours);
+        Ok((taken && stands).then_some(Self { path, _lock: lock }))
+    }
+
+    /// An empty file in it.
+    fn file(&self) -> Result<(PathBuf, File), SourceError> {
+        let path = self.path.join("copy");
+        // What a try before this one left.
+        let _ = fs::remove_file(&path);
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        Ok((path, file.map_err(|source| self.failure(source))?))
+    }
+
+    fn failure(&self, source: io::Error) -> SourceError {
+        SourceError::Scratch { path: self.path.clone(), source }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What cannot be removed now is tried again by the next run.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes what nobody uses any more.
+fn sweep(copies: &Path) {
+    let Ok(rooms) = fs::read_dir(copies) else { return };
+    for path in rooms.flatten().map(|room| room.path()) {
+        if let Ok(lock) = File::open(&path)
+            && lock.try_lock().is_ok()
+        {
+            // Failing means that it stays, which costs space until the next time.
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::source::file::{FileReader, open_file};
+    use crate::source::sqlite::look;
+    use crate::source::walk::test_dir;
+
+    /// Pages that are more than one step copies.
+    fn make(path: &Path, mode: &str) -> Connection {
+        let made = Connection::open(path).unwrap();
+        made.execute_batch(&format!(
+            "PRAGMA journal_mode={mode}; CREATE TABLE t(v, b);
+             WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 900)
+             INSERT INTO t SELECT 0, randomblob(4000) FROM c;"
+        ))
+        .unwrap();
+        made
+    }
+
+    /// Copies `db`, with `between` done before each step.
+    fn copied(dir: &Arc<Dir>, scratch: &Path, between: &dyn Fn()) -> Result<FileReader, SourceError> {
+        let stat = look(&*dir.handle().unwrap(), b"db").unwrap().unwrap();
+        let go_on = || {
+            between();
+            true
+        };
+        let clock = SystemClock::new();
+        open_file(dir, b"db", &stat)?.consistent(&Copying { scratch, clock: &clock, go_on: &go_on })
+    }
+
+    fn restored(reader: &FileReader, to: &Path) -> Connection {
+        let mut bytes = vec![0; usize::try_from(reader.stat().size).unwrap()];
+        assert_eq!(reader.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        fs::write(to, bytes).unwrap();
+        Connection::open(to).unwrap()
+    }
+
+    fn values(of: &Connection) -> Vec<i64> {
+        let mut statement = of.prepare("SELECT DISTINCT v FROM t ORDER BY v").unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn commits_between_two_steps_are_not_in_the_copy() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let writer = make(&temp.path().join("db"), "wal");
+        let commits = Cell::new(0);
+        let between = || {
+            commits.set(commits.get() + 1);
+            writer.execute("UPDATE t SET v = ?1", [commits.get()]).unwrap();
+            let at = scratch.path().join(COPIES);
+            let room = fs::read_dir(&at).unwrap().next().unwrap().unwrap().path();
+            let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&at), mode(&room), mode(&room.join("copy"))), (0o700, 0o700, 0o600));
+        };
+        let reader = copied(&dir, scratch.path(), &between).unwrap();
+        assert!(commits.get() > 1, "more than one step");
+        assert_eq!(fs::read_dir(scratch.path().join(COPIES)).unwrap().count(), 0, "it has no name any more");
+        let copy = restored(&reader, &scratch.path().join("restored"));
+        assert_eq!(values(&copy), [0]);
+        let said: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(said, "ok");
+        assert_eq!(values(&writer), [commits.get()]);
+    }
+
+    #[test]
+    fn nobody_commits_into_a_copy_of_one_with_a_journal() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let writer = make(&temp.path().join("db"), "delete");
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        let between = || {
+            let error = writer.execute("UPDATE t SET v = 1", []).unwrap_err();
+            assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        };
+        let reader = copied(&dir, scratch.path(), &between).unwrap();
+        assert_eq!(values(&restored(&reader, &scratch.path().join("restored"))), [0]);
+        writer.execute("UPDATE t SET v = 1", []).unwrap();
+    }
+
+    #[test]
+    fn one_that_is_replaced_or_changed_without_a_lock_is_not_called_good() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        for name in ["db", "other"] {
+            drop(make(&at(name), "delete"));
+        }
+        let first = Cell::new(true);
+        let replace = || {
+            if first.replace(false) {
+                fs::rename(at("other"), at("db")).unwrap();
+            }
+        };
+        let error = copied(&dir, scratch.path(), &replace).unwrap_err();
+        assert!(matches!(error, SourceError::Replaced { .. }), "{error}");
+        // Once it changes under the lock; then it is copied again.
+        let tries = Cell::new(0);
+        let touch = || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                let file = File::options().write(true).open(at("db")).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+                // Closing it would end SQLite's locks.
+                std::mem::forget(file);
+            }
+        };
+        let reader = copied(&dir, scratch.path(), &touch).unwrap();
+        assert!(tries.get() > 4, "copied twice");
+        assert_eq!(values(&restored(&reader, &scratch.path().join("restored"))), [0]);
+    }
+
+    #[test]
+    fn what_is_no_database_alone_is_refused_and_an_empty_one_is_one() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let copied = || copied(&dir, scratch.path(), &|| {});
+        fs::write(at("db"), b"").unwrap();
+        assert_eq!(copied().unwrap().stat().size, 0);
+        fs::write(at("db-wal"), [7; 100]).unwrap();
+        assert!(matches!(copied(), Err(SourceError::Database { .. })));
+        assert!(at("db-wal").exists(), "SQLite would remove it");
+        fs::remove_file(at("db-wal")).unwrap();
+        fs::write(at("db"), b"SQLite format 3\0").unwrap();
+        assert!(matches!(copied(), Err(SourceError::NotADatabase { .. })));
+        fs::remove_file(at("db")).unwrap();
+        drop(make(&at("db"), "delete"));
+        fs::write(at("db-journal"), b"dear diary").unwrap();
+        assert!(matches!(copied(), Err(SourceError::Database { .. })));
+        assert_eq!(fs::read(at("db-journal")).unwrap(), b"dear diary");
+        fs::remove_file(at("db-journal")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("db-journal"), rustix::fs::Mode::RWXU).unwrap();
+        assert!(matches!(copied(), Err(SourceError::Database { .. })));
+        fs::remove_file(at("db-journal")).unwrap();
+        copied().unwrap();
+        let bytes = fs::read(at("db")).unwrap();
+        fs::write(at("db"), &bytes[..bytes.len() / 2]).unwrap();
+        assert!(matches!(copied(), Err(SourceError::Database { .. })));
+        fs::write(at("db"), &bytes).unwrap();
+        fs::hard_link(at("db"), at("second")).unwrap();
+        assert!(matches!(copied(), Err(SourceError::LinkedDatabase { .. })));
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_what_is_used_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let used = Room::make(scratch.path()).unwrap();
+        used.file().unwrap();
+        let left = scratch.path().join(COPIES).join("1-0");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("copy"), b"content").unwrap();
+        let second = Room::make(scratch.path()).unwrap();
+        assert!(!left.exists() && used.path.join("copy").exists() && second.path != used.path);
+        drop((used, second));
+        assert_eq!(fs::read_dir(scratch.path().join(COPIES)).unwrap().count(), 0);
+    }
+}
