@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn holes_are_skipped_and_a_huge_one_costs_nothing() {
         let (temp, dir) = test_dir();
-        let file = fs::File::create(temp.path().join("f")).unwrap();
+        let file = File::create(temp.path().join("f")).unwrap();
         // The largest size that file systems in use allow, from large to small.
         let size =
             [i64::MAX as u64, 1 << 44, 1 << 40, 1 << 30].into_iter().find(|&size| file.set_len(size).is_ok());
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn what_holes_leave_out_is_zero() {
         let (temp, dir) = test_dir();
-        let file = fs::File::create(temp.path().join("f")).unwrap();
+        let file = File::create(temp.path().join("f")).unwrap();
         file.set_len(3 << 20).unwrap();
         for at in [0, 100_000, 1 << 20, (2 << 20) + 5] {
             file.write_all_at(&[3; 5000], at).unwrap();

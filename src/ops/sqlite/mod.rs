@@ -1,10 +1,10 @@
 //! Databases of SQLite: as of one moment while they are written to, and back in the place of one.
 //!
-//! Saving them is what a backup of files does with them ([`crate::source::sqlite`]); here it is only demanded of every source.
+//! To save them is a backup of files, in which SQLite's copy stands for each ([`crate::source::sqlite`]).
 //!
 //! # Invariants
 //! What is restored takes its place when it is whole and SQLite finds nothing wrong with it. Then nothing of the database that
-//! stood there is left beside it.
+//! stood there is left beside it. What was saved as a file, and may not be of one moment, is not called good.
 //!
 //! # Crash
 //! See [`crate::source::sqlite::swap`]. Before that a file `.lifeboat-…` in the target's directory, which nobody uses any more.

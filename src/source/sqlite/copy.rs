@@ -28,7 +28,7 @@ use rusqlite::ffi::{self, code_to_str};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Access, AtFlags};
 
-use super::{BESIDE, JOURNAL, LOG, Mode, beside, head_of, is_journal, mode_of, read_head, unchanging};
+use super::{BESIDE, INDEX, JOURNAL, LOG, Mode, beside, head_of, is_journal, mode_of, read_head, unchanging};
 use crate::clock::Clock;
 use crate::source::error::SourceError;
 use crate::source::sys::stat::{Stat, stat_open};
@@ -46,6 +46,10 @@ const PAGES: i32 = 512;
 const TICK_NANOS: i128 = 2_000_000_000;
 /// The directory for copies, in the place for them.
 const COPIES: &str = "sqlite";
+
+const UNFINISHED: &str =
+    "a killed program left a journal, and only who may write to the database can roll it back";
+const NO_INDEX: &str = "its log has no index, and only who may write to the database can make one";
 
 /// How a database is copied.
 pub struct Copying<'a> {
@@ -114,7 +118,7 @@ pub(in crate::source) fn copy(
         match database.attempt(&room, how) {
             Ok(copied) => return Ok(copied),
             Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Unfinished) => return Err(database.refused(ffi::SQLITE_READONLY_ROLLBACK)),
+            Err(Stop::Unfinished) => return Err(database.refused(UNFINISHED)),
             Err(Stop::Busy) => {}
         }
         if how.clock.monotonic().saturating_sub(begun) >= PATIENCE {
@@ -132,8 +136,8 @@ impl Database<'_> {
         self.dir.path_of(self.name)
     }
 
-    fn refused(&self, code: i32) -> SourceError {
-        SourceError::Database { path: self.path(), said: code_to_str(code) }
+    fn refused(&self, said: &'static str) -> SourceError {
+        SourceError::Database { path: self.path(), said }
     }
 
     fn beside(&self, suffix: &[u8]) -> Result<Option<Stat>, SourceError> {
@@ -158,19 +162,27 @@ impl Database<'_> {
         for suffix in BESIDE {
             // SQLite would wait for the other end of a pipe.
             if self.beside(suffix)?.is_some_and(|stands| !stands.is_file()) {
-                return Err(self.refused(ffi::SQLITE_CANTOPEN).into());
+                return Err(self.refused("what stands beside it is no regular file").into());
             }
         }
-        let reader = match mode == Mode::Log && self.beside(LOG)?.is_none() {
-            true if self.may_write()? => Reader::Program,
-            true if self.is_alone()? => Reader::Still,
+        let reader = match (mode, self.beside(LOG)?.is_some()) {
+            (Mode::Log, false) if self.may_write()? => Reader::Program,
+            (Mode::Log, false) if self.is_alone()? => Reader::Still,
+            // An index that SQLite made for who may not write would shut out the programs of the database.
+            (Mode::Log, true) if self.beside(INDEX)?.is_none() && !self.may_write()? => {
+                return Err(self.refused(NO_INDEX).into());
+            }
             _ => Reader::Plain,
         };
-        match self.read(reader, room, how) {
-            Err(Stop::Unfinished) if reader == Reader::Plain && self.has_journal()? => {
-                self.read(Reader::Program, room, how)
-            }
-            other => other,
+        match (self.read(reader, room, how), reader) {
+            (Err(Stop::Unfinished), Reader::Plain) => match self.journal()? {
+                Some(head) if is_journal(&head) => self.read(Reader::Program, room, how),
+                Some(_) => {
+                    Err(self.refused("SQLite would remove what is called its journal and is none").into())
+                }
+                None => Err(Stop::Busy),
+            },
+            (other, _) => other,
         }
     }
 
@@ -181,11 +193,14 @@ impl Database<'_> {
         Ok(may(self.name) && may(b"."))
     }
 
-    /// Whether what stands beside it is a journal: SQLite would remove whatever it is.
-    fn has_journal(&self) -> Result<bool, SourceError> {
+    /// How what is called its journal begins.
+    fn journal(&self) -> Result<Option<Vec<u8>>, SourceError> {
         let name = [self.name, JOURNAL].concat();
-        let head = head_of(&*self.dir.handle()?, &name);
-        Ok(is_journal(&head.map_err(|error| SourceError::of_entry("read", self.dir.path_of(&name), error))?))
+        match head_of(&*self.dir.handle()?, &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(SourceError::of_entry("read", self.dir.path_of(&name), error)),
+            Ok(head) => Ok(Some(head)),
+        }
     }
 
     /// Whether a change from now on would show in its times.
@@ -279,7 +294,7 @@ impl Database<'_> {
             ) => Stop::Busy,
             Some(ErrorCode::ReadOnly) if code == ffi::SQLITE_READONLY_ROLLBACK => Stop::Unfinished,
             Some(ErrorCode::NotADatabase) => SourceError::NotADatabase { path: self.path() }.into(),
-            _ => self.refused(code).into(),
+            _ => self.refused(code_to_str(code)).into(),
         }
     }
 
