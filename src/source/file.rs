@@ -118,13 +118,17 @@ impl FileReader {
                 true => Err(SourceError::Database { path: path(), said: "it is empty and has a log" }),
             };
         }
-        let copied = sqlite::copy(&self.fd, (&self.dir, &self.name), how)?;
-        // Files beside it were found by its name.
+        let copied = match sqlite::copy(&self.fd, (&self.dir, &self.name), how) {
+            Err(error) if error.ends_run() => return Err(error),
+            copied => copied,
+        };
+        // SQLite found it, and what is beside it, by its name.
         let now = sqlite::look(&*self.dir.handle()?, &self.name);
         let now = now.map_err(|error| self.failure("look at", error))?;
         if !now.is_some_and(|now| now.same_inode(&self.stat)) {
             return Err(SourceError::Replaced { path: path() });
         }
+        let copied = copied?;
         self.stat = Stat { size: copied.size, ..copied.main };
         self.copy = Some(copied.file);
         Ok(self)

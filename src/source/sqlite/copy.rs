@@ -15,7 +15,7 @@
 //! # Must not
 //! Call a copy good that SQLite does not call so.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -165,9 +165,14 @@ impl Database<'_> {
                 return Err(self.refused("what stands beside it is no regular file").into());
             }
         }
+        if self.has_text()? {
+            return Err(self.refused("SQLite would remove what is called its journal and is none").into());
+        }
         let reader = match (mode, self.beside(LOG)?.is_some()) {
             (Mode::Log, false) if self.may_write()? => Reader::Program,
             (Mode::Log, false) if self.is_alone()? => Reader::Still,
+            // Somebody is about to make it, or has just removed it.
+            (Mode::Log, false) => return Err(Stop::Busy),
             // An index that SQLite made for who may not write would shut out the programs of the database.
             (Mode::Log, true) if self.beside(INDEX)?.is_none() && !self.may_write()? => {
                 return Err(self.refused(NO_INDEX).into());
@@ -175,13 +180,7 @@ impl Database<'_> {
             _ => Reader::Plain,
         };
         match (self.read(reader, room, how), reader) {
-            (Err(Stop::Unfinished), Reader::Plain) => match self.journal()? {
-                Some(head) if is_journal(&head) => self.read(Reader::Program, room, how),
-                Some(_) => {
-                    Err(self.refused("SQLite would remove what is called its journal and is none").into())
-                }
-                None => Err(Stop::Busy),
-            },
+            (Err(Stop::Unfinished), Reader::Plain) => self.read(Reader::Program, room, how),
             (other, _) => other,
         }
     }
@@ -193,13 +192,13 @@ impl Database<'_> {
         Ok(may(self.name) && may(b"."))
     }
 
-    /// How what is called its journal begins.
-    fn journal(&self) -> Result<Option<Vec<u8>>, SourceError> {
+    /// Whether what is called its journal is none, and not a settled one either.
+    fn has_text(&self) -> Result<bool, SourceError> {
         let name = [self.name, JOURNAL].concat();
         match head_of(&*self.dir.handle()?, &name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(SourceError::of_entry("read", self.dir.path_of(&name), error)),
-            Ok(head) => Ok(Some(head)),
+            Ok(head) => Ok(head.first().is_some_and(|byte| *byte != 0) && !is_journal(&head)),
         }
     }
 
@@ -348,7 +347,10 @@ impl Room {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let taken = lock.try_lock().is_ok();
+        let taken = match lock.try_lock() {
+            Err(TryLockError::Error(error)) => return Err(error),
+            other => other.is_ok(),
+        };
         let inode = |found: fs::Metadata| (found.dev(), found.ino());
         let ours = inode(lock.metadata()?);
         let stands = fs::metadata(&path).is_ok_and(|found| inode(found) == ours);
@@ -522,11 +524,16 @@ mod tests {
         fs::write(at("db"), b"SQLite format 3\0").unwrap();
         assert!(matches!(copied(), Err(SourceError::NotADatabase { .. })));
         fs::remove_file(at("db")).unwrap();
+        for mode in ["wal", "delete"] {
+            drop(make(&at("db"), mode));
+            fs::write(at("db-journal"), b"dear diary").unwrap();
+            assert!(matches!(copied(), Err(SourceError::Database { .. })), "{mode}");
+            assert_eq!(fs::read(at("db-journal")).unwrap(), b"dear diary");
+            fs::remove_file(at("db-journal")).unwrap();
+            copied().unwrap();
+            fs::remove_file(at("db")).unwrap();
+        }
         drop(make(&at("db"), "delete"));
-        fs::write(at("db-journal"), b"dear diary").unwrap();
-        assert!(matches!(copied(), Err(SourceError::Database { .. })));
-        assert_eq!(fs::read(at("db-journal")).unwrap(), b"dear diary");
-        fs::remove_file(at("db-journal")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, at("db-journal"), rustix::fs::Mode::RWXU).unwrap();
         assert!(matches!(copied(), Err(SourceError::Database { .. })));
         fs::remove_file(at("db-journal")).unwrap();
