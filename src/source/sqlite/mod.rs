@@ -1,4 +1,4 @@
-//! Databases of SQLite. Whoever wants one as of one moment asks SQLite for it ([`copy`]); what is done here without it is to
+//! Databases of SQLite. Whoever wants one as of one moment asks SQLite for it (`copy`); what is done here without it is to
 //! know a database, and what stands beside it, by their first bytes.
 //!
 //! # Must not
