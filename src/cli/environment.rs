@@ -43,29 +43,21 @@ impl Surroundings {
         self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// The variables that hold a secret of this program, or say where one is: nobody else needs to see them.
+    /// The variables that hold a secret of this program, or say where one is: no command that is saved needs to see them.
     pub(crate) fn secrets(&self) -> Vec<OsString> {
-        let of_secret = |name: &&OsString| {
-            let name = name.as_bytes().strip_prefix(b"LIFEBOAT_").unwrap_or_default();
-            [&b"PASSWORD"[..], b"KEY", b"WORDS", b"TOKEN"].iter().any(|word| {
-                [&b""[..], b"_FILE", b"_COMMAND"]
-                    .iter()
-                    .any(|end| name.strip_suffix(*end).is_some_and(|rest| rest.ends_with(word)))
-            })
-        };
-        self.variables.keys().filter(of_secret).cloned().collect()
+        self.variables.keys().filter(|name| is_own_secret(name.as_bytes())).cloned().collect()
     }
 
-    /// The variables for a command that is not to be trusted with secrets: none of this program, of a cloud, or of systemd's
-    /// credentials.
+    /// The variables for a command around a job: besides [`Self::secrets`], none of a cloud, and none that would tell another
+    /// call of this program what was meant for this one.
     pub(crate) fn without_secrets(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        let secret = |name: &OsStr| {
+        let withheld = |name: &OsStr| {
             let starts = ["LIFEBOAT_", "AWS_", "AZURE_", "GOOGLE_", "RESTIC_"];
-            let name = name.as_encoded_bytes();
-            starts.iter().any(|start| name.starts_with(start.as_bytes())) || name == b"CREDENTIALS_DIRECTORY"
+            let name = name.as_bytes();
+            is_own_secret(name) || starts.iter().any(|start| name.starts_with(start.as_bytes()))
         };
         let all = self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-        all.filter(move |(name, _)| !secret(name))
+        all.filter(move |(name, _)| !withheld(name))
     }
 
     /// What the chains of cloud credentials may look at.
@@ -87,6 +79,20 @@ impl Surroundings {
     }
 }
 
+/// Whether a variable holds what opens a repository, or says where it is: a secret of this program, a password of restic for
+/// `import`, or the directory of systemd's credentials.
+fn is_own_secret(name: &[u8]) -> bool {
+    if name == b"CREDENTIALS_DIRECTORY" || name.starts_with(b"RESTIC_PASSWORD") {
+        return true;
+    }
+    let name = name.strip_prefix(b"LIFEBOAT_").unwrap_or_default();
+    [&b"PASSWORD"[..], b"KEY", b"WORDS", b"TOKEN"].iter().any(|word| {
+        [&b""[..], b"_FILE", b"_COMMAND"]
+            .iter()
+            .any(|end| name.strip_suffix(*end).is_some_and(|rest| rest.ends_with(word)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +100,7 @@ mod tests {
     #[test]
     fn every_secret_is_known_and_nothing_else() {
         let secret = [
+            "CREDENTIALS_DIRECTORY",
             "LIFEBOAT_FROM_PASSWORD_COMMAND",
             "LIFEBOAT_KEY_FILE",
             "LIFEBOAT_PASSWORD",
@@ -101,9 +108,23 @@ mod tests {
             "LIFEBOAT_TOKEN",
             "LIFEBOAT_TO_TOKEN_FILE",
             "LIFEBOAT_WORDS_FILE",
+            "RESTIC_PASSWORD",
+            "RESTIC_PASSWORD_COMMAND",
+            "RESTIC_PASSWORD_FILE",
         ];
-        let other = ["LIFEBOAT_REPO", "LIFEBOAT_SSH_COMMAND", "PGPASSWORD", "PATH", "MYLIFEBOAT_PASSWORD"];
-        let all: Vec<_> = secret.iter().chain(&other).map(|name| (*name, "x")).collect();
-        assert_eq!(Surroundings::of(&all).secrets(), secret);
+        let meant_for_this_run = [
+            "AWS_SECRET_ACCESS_KEY",
+            "AZURE_STORAGE_ACCOUNT",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "LIFEBOAT_REPO",
+            "LIFEBOAT_SSH_COMMAND",
+            "RESTIC_REPOSITORY",
+        ];
+        let other = ["MYLIFEBOAT_PASSWORD", "MY_CREDENTIALS_DIRECTORY", "PATH", "PGPASSWORD"];
+        let all: Vec<_> =
+            secret.iter().chain(&meant_for_this_run).chain(&other).map(|name| (*name, "x")).collect();
+        let around = Surroundings::of(&all);
+        assert_eq!(around.secrets(), secret);
+        assert!(around.without_secrets().map(|(name, _)| name).eq(other));
     }
 }

@@ -134,6 +134,11 @@ impl Session {
         Ok(Store::open(&self.settings.place.url(), &self.settings.store, env).await?)
     }
 
+    /// Whether the store is read as it was at some time.
+    pub(crate) fn is_of_the_past(&self) -> bool {
+        self.settings.store.as_of.is_some()
+    }
+
     /// The repository, opened with the secret of the settings for a task that the key's role may do, and compared with what this
     /// machine has seen of it: if the store shows less, the run goes on with what is there, chooses nothing that is newest, and
     /// fails in the end.
@@ -144,7 +149,7 @@ impl Session {
     /// The same, with what opened it.
     pub(crate) async fn unlocked(&self, task: Task) -> Result<(Repository, Unlock), CliError> {
         let (repository, unlock) = self.open(task).await?;
-        if self.settings.store.as_of.is_some() {
+        if self.is_of_the_past() {
             // The past shows less than this machine has seen.
             return Ok((repository, unlock));
         }

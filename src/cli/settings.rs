@@ -13,6 +13,7 @@ use super::args::{FromArgs, GlobalArgs, ToArgs, duration};
 use super::config::{Config, Named, option_of, variables_of};
 use super::environment::Surroundings;
 use super::error::CliError;
+use super::jobs::Kind;
 use super::places::{self, DefaultRepository};
 use super::report::quote;
 use super::secret::{Secret, Typed};
@@ -70,6 +71,13 @@ impl Settings {
     pub(crate) fn is_located(args: &GlobalArgs, around: &Surroundings) -> bool {
         let named = args.repo.as_deref().or_else(|| around.get("LIFEBOAT_REPO"));
         named.is_some_and(|text| bare(text).is_none())
+    }
+
+    /// Whether the repository of this name in the configuration lies where this one does.
+    pub(crate) fn is_at(&self, config: &Config, name: &str, around: &Surroundings) -> bool {
+        let location = config.repository(name).and_then(|entry| entry.section.text("location"));
+        let url = location.and_then(|text| store_url(OsStr::new(text), around).ok());
+        url.is_some_and(|url| url == self.place.url())
     }
 
     /// Makes the decisions, with the configuration where it is needed: nothing is read of it if the repository's location is
@@ -136,7 +144,10 @@ impl Settings {
         let config = Config::load(args, around)?;
         refuse_shared_token(&config, args, around)?;
         let job = config.jobs.first().and_then(|job| config.repository_of(job).ok());
-        let first = job.or(config.repositories.iter().find(|entry| entry.section.section("prune").is_some()));
+        let has = |entry: &&Named| {
+            Kind::OF_REPOSITORY.iter().any(|kind| entry.section.section(kind.name()).is_some())
+        };
+        let first = job.or(config.repositories.iter().find(has));
         let location = first.and_then(|entry| entry.section.text("location")).ok_or(CliError::NoJobs)?;
         let place = Place::Named(store_url(OsStr::new(location), around)?);
         Self::with((place, Secret::Ask), store_options(args, around), args, around)

@@ -247,7 +247,7 @@ pub enum Authority {
     Writer = 0,
     /// Also condemnations, horizons, tombs and holds.
     Maintainer = 1,
-    /// Nothing of these: what it has verified, which no object says yet.
+    /// Nothing of these: what it has verified.
     Verifier = 2,
 }
 

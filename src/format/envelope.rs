@@ -53,6 +53,8 @@ pub enum ObjectKind {
     Log = 17,
     /// Parts of a database's log that may be gone.
     Trim = 18,
+    /// What was verified.
+    Verified = 19,
     /// Local only, never stored: the last run's state.
     LocalState = 128,
 }
@@ -78,6 +80,7 @@ impl ObjectKind {
             Self::Cluster,
             Self::Log,
             Self::Trim,
+            Self::Verified,
             Self::LocalState,
         ]
         .into_iter()

@@ -39,13 +39,15 @@ pub const PROBE: &str = "probe/";
 pub const ANCHORS: &str = "anchors/";
 /// Prefix of the records of database clusters.
 pub const CLUSTERS: &str = "clusters/";
+/// Prefix of what was verified.
+pub const LEDGER: &str = "ledger/";
 /// Prefix of the logs of database clusters.
 pub const STREAMS: &str = "streams/";
 
 /// Every prefix a repository of this version may hold objects under.
-pub const PREFIXES: [&str; 17] = [
+pub const PREFIXES: [&str; 18] = [
     CONFIG, KEYS, WRITERS, PACKS, INDEX, SNAPSHOTS, CONDEMNED, HORIZON, REMOVED, UNDONE, TRIMMED, TOMBS,
-    HOLDS, LABELS, ANCHORS, CLUSTERS, STREAMS,
+    HOLDS, LABELS, ANCHORS, LEDGER, CLUSTERS, STREAMS,
 ];
 
 /// The highest number in a name: it has ten digits.
@@ -86,6 +88,8 @@ pub enum ObjectName {
     Labels(SnapshotId, ObjectHash),
     /// `anchors/<hash>`
     Anchor(ObjectHash),
+    /// `ledger/<hash>`
+    Verified(ObjectHash),
     /// `clusters/<cluster>/<n>-<hash>`
     Cluster(ClusterId, u64, ObjectHash),
     /// `streams/<cluster>/<history>/…`
@@ -121,6 +125,7 @@ impl ObjectName {
             Self::Hold(hash) => format!("{HOLDS}{hash}"),
             Self::Labels(snapshot, hash) => format!("{LABELS}{snapshot}-{hash}"),
             Self::Anchor(hash) => format!("{ANCHORS}{hash}"),
+            Self::Verified(hash) => format!("{LEDGER}{hash}"),
             Self::Cluster(id, n, hash) => format!("{CLUSTERS}{id}/{n:010}-{hash}"),
             Self::Log(name) => name.key(),
         }
@@ -157,6 +162,7 @@ impl ObjectName {
             ("config", None) => numbered(first).and_then(|(n, h)| Some(Self::Config(n, h.parse().ok()?))),
             ("keys", None) => first.parse().ok().map(Self::KeySlot),
             ("anchors", None) => first.parse().ok().map(Self::Anchor),
+            ("ledger", None) => first.parse().ok().map(Self::Verified),
             ("holds", None) => first.parse().ok().map(Self::Hold),
             ("tombs", None) => {
                 let (snapshot, hash) = first.split_once('-')?;
@@ -220,6 +226,7 @@ impl ObjectName {
             | Self::Hold(hash)
             | Self::Labels(_, hash)
             | Self::Anchor(hash)
+            | Self::Verified(hash)
             | Self::Cluster(_, _, hash) => Some(hash),
             Self::Log(name) => Some(name.hash),
             Self::Pack(id) => Some(id.into()),
@@ -261,6 +268,7 @@ mod tests {
             ObjectName::Hold(hash),
             ObjectName::Labels(hash.into(), hash),
             ObjectName::Anchor(hash),
+            ObjectName::Verified(hash),
             ObjectName::Cluster(ClusterId::new([8; 16]), 4, hash),
         ] {
             assert_eq!(ObjectName::parse(&name.key()), Some(name), "{}", name.key());

@@ -39,6 +39,11 @@ impl SegmentName {
         (within <= u64::from(u32::MAX)).then_some(u64::from(self.log) << 32 | within)
     }
 
+    /// Which segment it is of its timeline, from 0 on; `None` if segments of this size have no such number.
+    pub fn number(&self, size: u32) -> Option<u64> {
+        Some(self.start(size)? / u64::from(size.max(1)))
+    }
+
     /// The same segment on another timeline.
     #[must_use]
     pub const fn on(self, timeline: u32) -> Self {
@@ -249,6 +254,9 @@ mod tests {
         assert_eq!(SegmentName { segment: 3, ..name }.start(1 << 30), Some(0x2_c000_0000));
         assert_eq!(SegmentName { segment: 4, ..name }.start(1 << 30), None);
         assert_eq!(SegmentName { segment: 4095, ..name }.start(1 << 20), Some(0x2_fff0_0000));
+        assert_eq!(name.number(size), Some(0x2ff));
+        assert_eq!(SegmentName { segment: 0x100, ..name }.number(size), None);
+        assert_eq!(name.number(0), Some(0x2_0000_0000), "a size that no server has stops nothing");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod index;
 pub mod keyslot;
 pub mod labels;
 pub mod layout;
+pub mod ledger;
 pub mod log;
 pub mod node;
 pub mod pack;

@@ -21,6 +21,7 @@ pub struct Rights {
 const NOBODY: &[Role] = &[];
 const ADMIN: &[Role] = &[Role::Admin];
 const MAINTAINERS: &[Role] = &[Role::Maintainer, Role::Admin];
+const VERIFIERS: &[Role] = &[Role::Verifier, Role::Maintainer, Role::Admin];
 const WRITERS: &[Role] = &[Role::Writer, Role::Maintainer, Role::Admin];
 const SIGNERS: &[Role] = &[Role::Writer, Role::Verifier, Role::Maintainer, Role::Admin];
 
@@ -45,6 +46,7 @@ pub const RIGHTS: [Rights; layout::PREFIXES.len() + 1] = [
     rights(layout::HOLDS, MAINTAINERS, MAINTAINERS),
     rights(layout::LABELS, MAINTAINERS, MAINTAINERS),
     rights(layout::ANCHORS, SIGNERS, NOBODY),
+    rights(layout::LEDGER, VERIFIERS, MAINTAINERS),
     rights(layout::CLUSTERS, WRITERS, NOBODY),
     rights(layout::STREAMS, WRITERS, MAINTAINERS),
     rights(layout::PROBE, MAINTAINERS, MAINTAINERS),
@@ -104,12 +106,12 @@ mod tests {
             put_by(Role::Writer).collect::<Vec<_>>(),
             ["packs/", "index/", "snapshots/", "anchors/", "clusters/", "streams/"]
         );
-        assert_eq!(put_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/"]);
+        assert_eq!(put_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/", "ledger/"]);
         for prefix in LOCKED_ANEW {
             assert!(locked_by(Role::Writer).any(|locked| locked == prefix), "{prefix}");
         }
         assert_eq!(locked_by(Role::Reader).next(), None);
-        assert_eq!(locked_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/"]);
+        assert_eq!(locked_by(Role::Verifier).collect::<Vec<_>>(), ["anchors/", "ledger/"]);
         for role in [Role::Writer, Role::Reader, Role::Verifier] {
             assert_eq!(deleted_by(role).next(), None, "{role:?}");
         }

@@ -5,10 +5,12 @@
 //!
 //! # Invariants
 //! A hold stands, and is marked, before the store keeps anything for it, and its mark goes last. Of what another legal hold may need
-//! nothing is given up: if that cannot be found out, nothing is.
+//! nothing is given up: if that cannot be found out, nothing is. What a legal hold needs that was made meanwhile is kept again before
+//! the mark goes.
 //!
 //! # Crash
-//! Some objects are kept and others not yet. Done again, the same call goes on with the same hold.
+//! Some objects are kept and others not yet. Done again, the same call goes on with the same hold. Only a legal hold that was made while
+//! a removal was at work, and that this did not live to see, has to be made again.
 
 use std::collections::HashSet;
 
@@ -78,19 +80,59 @@ async fn begun(repo: &Repository, snapshots: &[SnapshotInfo]) -> Result<Option<O
     Ok(None)
 }
 
-async fn set(repo: &Repository, keys: &[Key], on: bool) -> Result<(), Error> {
-    let requests = futures::stream::iter(keys).map(|key| repo.store().set_legal_hold(key, on));
+/// The store keeps these objects, or keeps them no more; says how many it turned.
+async fn set(repo: &Repository, keys: &[Key], on: bool) -> Result<u64, Error> {
+    let requests = futures::stream::iter(keys).map(|key| async move {
+        match on {
+            true => repo.store().set_legal_hold(key, true).await.map(|()| true),
+            false => let_go(repo, key).await,
+        }
+    });
     let mut requests = requests.buffer_unordered(repo.env().limits.requests.max(1));
-    while requests.try_next().await?.is_some() {
+    let mut turned = 0;
+    while let Some(one) = requests.try_next().await? {
+        turned += u64::from(one);
         if repo.env().cancel.is_raised() {
             return Err(Error::Cancelled);
         }
     }
-    Ok(())
+    Ok(turned)
+}
+
+/// Takes the legal hold off an object, if one keeps it; says whether one did. What is gone since it was listed is hidden.
+async fn let_go(repo: &Repository, key: &Key) -> Result<bool, StoreError> {
+    match repo.store().has_legal_hold(key).await {
+        Ok(true) => {}
+        Err(error) if !error.is_not_found() => return Err(error),
+        Ok(false) | Err(_) => return Ok(false),
+    }
+    match repo.store().set_legal_hold(key, false).await {
+        Err(error) if error.is_not_found() => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Of these holds the legal ones, without those that are known.
+async fn legal<'a>(
+    repo: &Repository,
+    holds: &'a [StoredHold],
+    known: &HashSet<ObjectHash>,
+) -> Result<Vec<&'a StoredHold>, Error> {
+    let mut found = Vec::new();
+    for stored in holds.iter().filter(|stored| !known.contains(&stored.hash)) {
+        if is_legal(repo, stored.hash).await? {
+            found.push(stored);
+        }
+    }
+    Ok(found)
+}
+
+fn snapshots(holds: &[&StoredHold]) -> HashSet<SnapshotId> {
+    holds.iter().flat_map(|stored| stored.hold.snapshots.iter().copied()).collect()
 }
 
 /// The store stops to keep what this hold needs and no other legal one of `holds`; says how many objects that are. Nothing if
-/// it is no legal hold.
+/// it is no legal hold. With the last one everything goes, also what it does not need any more, or an earlier one left.
 pub(super) async fn release(
     repo: &Repository,
     meant: &StoredHold,
@@ -99,45 +141,60 @@ pub(super) async fn release(
     if !is_legal(repo, meant.hash).await? {
         return Ok(0);
     }
-    let mut others: HashSet<SnapshotId> = HashSet::new();
-    for other in holds.iter().filter(|other| other.hash != meant.hash) {
-        if is_legal(repo, other.hash).await? {
-            others.extend(&other.hold.snapshots);
+    let mut known = HashSet::from([meant.hash]);
+    let others = legal(repo, holds, &known).await?;
+    known.extend(others.iter().map(|other| other.hash));
+    let released = match others.is_empty() {
+        true => release_all(repo).await?,
+        false => {
+            // What the others need is looked for last: what a collection stored meanwhile is not released then.
+            let (mine, _) = objects(repo, &snapshots(&[meant])).await?;
+            let (theirs, lacking) = objects(repo, &snapshots(&others)).await?;
+            lacking.map_or(Ok(()), Err)?;
+            set(repo, &mine.difference(&theirs).cloned().collect::<Vec<_>>(), false).await?
         }
-    }
-    let mine: HashSet<SnapshotId> = meant.hold.snapshots.iter().copied().collect();
-    let mut keys = objects(repo, &mine, false).await?;
-    if !others.is_empty() {
-        let theirs = objects(repo, &others, true).await?;
-        keys.retain(|key| !theirs.contains(key));
-    }
-    set(repo, &keys.iter().cloned().collect::<Vec<_>>(), false).await?;
-    let mut released = keys.len() as u64;
-    if others.is_empty() {
-        // What was replaced or deleted since is below a mark, and no hold needs it any more.
-        for prefix in LOCKED_ANEW {
-            for hidden in repo.store().hidden(prefix).await? {
-                released += u64::from(repo.store().release_hidden(&hidden).await?);
-            }
-        }
+    };
+    // Whoever makes a legal hold marks it before anything is kept for it: if it does not show here, all of that comes later than
+    // what was released.
+    let holds = repo.holds().await?;
+    let late = legal(repo, &holds, &known).await?;
+    if !late.is_empty() {
+        let (theirs, lacking) = objects(repo, &snapshots(&late)).await?;
+        set(repo, &theirs.into_iter().collect::<Vec<_>>(), true).await?;
+        lacking.map_or(Ok(()), Err)?;
     }
     repo.store().set_legal_hold(&mark(meant.hash)?, false).await?;
     Ok(released)
 }
 
-/// What these snapshots need of what is there. With `all`, one that cannot be read, or lacks something, is an error.
-async fn objects(repo: &Repository, ids: &HashSet<SnapshotId>, all: bool) -> Result<HashSet<Key>, Error> {
+/// The store stops to keep whatever a legal hold may need; says how many objects that are.
+async fn release_all(repo: &Repository) -> Result<u64, Error> {
+    let mut released = 0;
+    for prefix in LOCKED_ANEW {
+        let there = repo.store().list(prefix).await?;
+        let keys: Vec<Key> = there.into_iter().map(|object| object.key).collect();
+        released += set(repo, &keys, false).await?;
+        // What was replaced or deleted since is below a mark.
+        for hidden in repo.store().hidden(prefix).await? {
+            released += u64::from(repo.store().release_hidden(&hidden).await?);
+        }
+    }
+    Ok(released)
+}
+
+/// What these snapshots need of what is there; and an error if one of them cannot be read, or lacks something.
+async fn objects(
+    repo: &Repository,
+    ids: &HashSet<SnapshotId>,
+) -> Result<(HashSet<Key>, Option<Error>), Error> {
     let found = list(repo, &SnapshotFilter::default()).await?;
-    let unread = found.unread.iter().find(|listed| ids.contains(&listed.id));
-    if let Some(listed) = unread.filter(|_| all) {
+    let unread = found.unread.iter().find(|listed| ids.contains(&listed.id)).map(|listed| {
         let name = listed.name().key();
         let error = found.unreadable.into_iter().find(|(key, _)| *key == name).map(|(_, error)| error);
-        return Err(error.unwrap_or_else(|| Error::NoSnapshot { selector: listed.id.to_string() }));
-    }
+        error.unwrap_or_else(|| Error::NoSnapshot { selector: listed.id.to_string() })
+    });
     let infos: Vec<&SnapshotInfo> = found.snapshots.iter().filter(|info| ids.contains(&info.id)).collect();
     let needed = needed(repo, &infos).await?;
-    match needed.broken.first {
-        Some(error) if all => Err(error),
-        _ => Ok(needed.objects.into_iter().map(|locked| locked.key).collect()),
-    }
+    let keys = needed.objects.into_iter().map(|locked| locked.key).collect();
+    Ok((keys, unread.or(needed.broken.first)))
 }

@@ -13,7 +13,7 @@ use crate::clock::{Timestamp, later};
 use crate::database::lsn::segments;
 use crate::error::Error;
 use crate::format::layout::ObjectName;
-use crate::format::log::{LogFile, LogName, SegmentName};
+use crate::format::log::{LogFile, LogName};
 use crate::format::postgres::PostgresBackup;
 use crate::id::{PackId, SnapshotId};
 use crate::postgres::Lsn;
@@ -112,11 +112,10 @@ async fn logs(repo: &Repository, snapshots: &[&SnapshotInfo]) -> Result<Vec<Lock
 
 fn is_own(base: &PostgresBackup, file: LogFile) -> bool {
     let size = base.segment_size;
-    let number = |name: SegmentName| Some(name.start(size)? / u64::from(size.max(1)));
     match file {
         LogFile::Segment(name) => {
             let own = segments(Lsn(base.start), Lsn(base.stop), size);
-            name.timeline == base.timeline && number(name).is_some_and(|number| own.contains(&number))
+            name.timeline == base.timeline && name.number(size).is_some_and(|number| own.contains(&number))
         }
         LogFile::History(_) => true,
         LogFile::Partial(_) | LogFile::Backup(..) => false,
@@ -158,6 +157,7 @@ pub(super) fn may_go(name: Option<ObjectName>, removed: &HashSet<SnapshotId>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::log::SegmentName;
     use crate::id::{ClusterId, ObjectHash, WriterId};
 
     #[test]

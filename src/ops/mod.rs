@@ -19,6 +19,7 @@ pub mod hold;
 pub mod import;
 pub mod init;
 pub mod keys;
+pub mod ledger;
 pub mod legal;
 pub mod lock;
 pub mod ls;

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use super::ledger::{Coverage, Ledger, RunEnd, stored};
 use super::lock::{Protection, protection};
 use super::snapshots::{SnapshotFilter, SnapshotInfo, list_checked};
 use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::format::ledger::Look;
 use crate::id::SnapshotId;
 use crate::repo::Repository;
 
@@ -105,14 +107,28 @@ pub struct Status {
     pub jobs: Vec<JobStatus>,
     /// For how long the store keeps what confirmed snapshots need.
     pub protected: Protected,
+    /// The last verification of content that came to its end.
+    pub verified: Option<RunEnd>,
+    /// How much of the content was opened and checked, if that was asked for.
+    pub coverage: Option<Coverage>,
     /// Snapshots that this key does not open and this machine did not make.
     pub closed: u64,
     /// Snapshots that cannot be read, by key.
     pub unreadable: Vec<(String, Error)>,
 }
 
+impl Status {
+    /// For how long something waits to be opened and checked, if that is longer than it may, or something is known to be damaged.
+    pub fn unverified(&self, within: Duration) -> Option<Duration> {
+        let coverage = self.coverage.filter(|coverage| coverage.objects > 0)?;
+        let age = coverage.age(self.now);
+        (age > within || coverage.damaged > 0).then_some(age)
+    }
+}
+
 /// Finds out how the jobs that match stand, with any key: one that does not open snapshots sees those of this machine's runs.
-pub async fn status(repo: &Repository, filter: &SnapshotFilter) -> Result<Status, Error> {
+/// `covered` asks how much of the content was verified, which takes a listing of all of it.
+pub async fn status(repo: &Repository, filter: &SnapshotFilter, covered: bool) -> Result<Status, Error> {
     let found = list_checked(repo, filter).await?;
     let now = repo.env().clock.now();
     let holds = repo.holds().await?;
@@ -125,8 +141,15 @@ pub async fn status(repo: &Repository, filter: &SnapshotFilter) -> Result<Status
         Err(error) if error.class() == Class::Denied => Protected::Unknown,
         Err(error) => return Err(error),
     };
+    let ledger = Ledger::read(repo).await?;
+    let verified = ledger.ends(Look::Read).next_back().copied();
+    let coverage = match covered {
+        true => Some(ledger.coverage(&stored(repo).await?, Look::Opened)),
+        false => None,
+    };
     let jobs = jobs(found.snapshots, &held);
-    Ok(Status { now, jobs, protected, closed: found.closed, unreadable: found.unreadable })
+    let (closed, unreadable) = (found.closed, found.unreadable);
+    Ok(Status { now, jobs, protected, verified, coverage, closed, unreadable })
 }
 
 /// Snapshots, oldest first, by the jobs that they are of.
@@ -191,7 +214,7 @@ mod tests {
 
         let all = list(&repo, &SnapshotFilter::default()).await.unwrap().snapshots;
         hold(&repo, &all[..1], Until::Removed, &jiff::tz::TimeZone::UTC).await.unwrap();
-        let status = status(&repo, &SnapshotFilter::default()).await.unwrap();
+        let status = status(&repo, &SnapshotFilter::default(), true).await.unwrap();
         assert_eq!((status.jobs.len(), status.jobs[0].held, status.protected), (1, 1, Protected::Unlocked));
     }
 

@@ -181,14 +181,27 @@ impl Repository {
         self.whole_log(listed).await.map(drop)
     }
 
-    async fn whole_log(&self, listed: &ListedLog) -> Result<Bytes, RepoError> {
-        let name = ObjectName::Log(listed.name);
-        let bytes = self.get_object(name, LOG_MAX).await?;
-        let listed = ListedLog { size: bytes.len() as u64, ..*listed };
-        let header = self.checked_header(&listed, &bytes)?;
-        if object_hash(&bytes[bytes.len() - header.body_len as usize..]) != header.body_hash {
-            return Err(RepoError::HashMismatch { key: name.key() });
+    /// Checks the same of bytes that were read already.
+    pub fn check_log_bytes(&self, listed: &ListedLog, bytes: &[u8]) -> Result<(), RepoError> {
+        if object_hash(bytes) != listed.name.hash {
+            return Err(RepoError::HashMismatch { key: ObjectName::Log(listed.name).key() });
         }
+        self.check_log_parts(listed, bytes)
+    }
+
+    /// What is left to check of bytes that have the hash in the name.
+    fn check_log_parts(&self, listed: &ListedLog, bytes: &[u8]) -> Result<(), RepoError> {
+        let listed = ListedLog { size: bytes.len() as u64, ..*listed };
+        let header = self.checked_header(&listed, bytes)?;
+        if object_hash(&bytes[bytes.len() - header.body_len as usize..]) != header.body_hash {
+            return Err(RepoError::HashMismatch { key: ObjectName::Log(listed.name).key() });
+        }
+        Ok(())
+    }
+
+    async fn whole_log(&self, listed: &ListedLog) -> Result<Bytes, RepoError> {
+        let bytes = self.get_object(ObjectName::Log(listed.name), LOG_MAX).await?;
+        self.check_log_parts(listed, &bytes)?;
         Ok(bytes)
     }
 

@@ -19,6 +19,7 @@ use crate::format::config::Authority;
 use crate::format::envelope::ObjectKind;
 use crate::format::gc::{Condemnation, Hold, Horizon, Nonce, Removal, Tomb, TombReason, Trim, Undo};
 use crate::format::layout::{self, ObjectName};
+use crate::format::ledger::Verified;
 use crate::format::signed::{SIGNED_MAX, Signed};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::random::random_array;
@@ -91,9 +92,11 @@ impl Marks {
     }
 }
 
-/// A value of section 11 that a maintainer signs.
+/// A value that someone with an authority signs.
 pub(super) trait Said: Sized {
     const KIND: ObjectKind;
+    /// What its author must hold.
+    const AUTHORITY: Authority = Authority::Maintainer;
     fn read(bytes: &[u8]) -> Result<Self, FormatError>;
     fn author(&self) -> WriterId;
 }
@@ -125,7 +128,7 @@ impl Repository {
         let bytes = self.get_object(name, SIGNED_MAX as u64).await?;
         let (_, signed) = Signed::decode(&bytes, T::KIND, Some(&self.id())).map_err(RepoError::at(&key))?;
         let value = T::read(signed.value).map_err(RepoError::at(&key))?;
-        self.verify(&key, (value.author(), Authority::Maintainer), signed.message, &signed.signature)?;
+        self.verify(&key, (value.author(), T::AUTHORITY), signed.message, &signed.signature)?;
         Ok(value)
     }
 
@@ -158,6 +161,7 @@ impl Repository {
             }
             ObjectName::Labels(..) => self.read_labels(name).await.map(drop),
             ObjectName::Anchor(hash) => self.check_anchor(hash).await.map(drop),
+            ObjectName::Verified(_) => self.read_said::<Verified>(name).await.map(drop),
             _ => Ok(()),
         }
     }

@@ -11,19 +11,19 @@
 mod groups;
 mod shell;
 
+pub use groups::Group;
 pub use shell::Shell;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal};
 
 use super::error::{CommandEnd, SourceError};
 use super::sys::file as sys;
@@ -38,7 +38,7 @@ const LINE_MAX: usize = 4096;
 /// was told to end is killed.
 const TICK_MS: i64 = 100;
 const END_TICK_MS: i64 = 10;
-const PATIENCE_MS: i64 = 2000;
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Reads of what a command wrote last to standard error: as much as a pipe holds, however much still comes.
 const LAST_READS: usize = (1 << 20) / MESSAGES;
 const MESSAGES: usize = 4096;
@@ -103,7 +103,7 @@ pub fn end_all<'s>(streams: impl Iterator<Item = &'s mut Stream>) {
         Stream::Command(stream) => stream.tell_to_end(),
         Stream::Stdin(_) => None,
     });
-    groups::wait_until_empty(told.collect(), PATIENCE_MS);
+    groups::wait_until_empty(told.collect(), PATIENCE);
 }
 
 /// Kills every command that still runs with all that it started, for a process that ends at once.
@@ -158,7 +158,7 @@ impl StdinStream {
 #[derive(Debug)]
 pub struct CommandStream {
     program: PathBuf,
-    child: Child,
+    group: Group,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     /// What was written to standard error since the last line ended.
@@ -178,22 +178,17 @@ impl CommandStream {
     /// Starts a program with its arguments, without the variables that are `withheld`; standard input is empty.
     pub fn start(program: &Path, args: &[OsString], withheld: &[OsString]) -> Result<Self, SourceError> {
         let mut command = Command::new(program);
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in withheld {
             command.env_remove(name);
         }
-        let started = command.spawn();
-        let mut child =
+        let started = Group::start(&mut command);
+        let mut group =
             started.map_err(|source| SourceError::CommandStart { program: program.to_owned(), source })?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let stream = Self {
+        let (stdout, stderr) = (group.leader().stdout.take(), group.leader().stderr.take());
+        Ok(Self {
             program: program.to_owned(),
-            child,
+            group,
             stdout,
             stderr,
             line: Vec::new(),
@@ -202,9 +197,7 @@ impl CommandStream {
             silent: None,
             whole: false,
             told: false,
-        };
-        stream.pid().into_iter().for_each(groups::note);
-        Ok(stream)
+        })
     }
 
     fn step(
@@ -253,17 +246,12 @@ impl CommandStream {
         if comes { Ok(Step::Nothing) } else { Err(SourceError::OutputHeld { program: self.program.clone() }) }
     }
 
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-    }
-
-    /// Looks whether it has ended. It is not taken away from the system by that, so its number still means it and its group.
+    /// Looks whether it has ended.
     fn look(&mut self) -> Result<(), SourceError> {
-        let Some(pid) = self.pid().filter(|_| self.end.is_none()) else { return Ok(()) };
-        let options =
-            WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(pid), options).map_err(|error| self.failure(error.into()))?;
-        let Some(status) = status else { return Ok(()) };
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let Some(status) = self.group.look().map_err(|error| self.failure(error))? else { return Ok(()) };
         if status.stopped() {
             let terminal = [Signal::TTIN, Signal::TTOU].map(|signal| Some(signal.as_raw()));
             if terminal.contains(&status.stopping_signal()) {
@@ -329,28 +317,25 @@ impl CommandStream {
 
     /// Asks it to end, if it has not come to a good end, and was not asked before; gives its group.
     fn tell_to_end(&mut self) -> Option<Pid> {
-        // Not waited for yet, so the number still means this group.
-        let pid = self.pid().filter(|_| !self.whole && !self.told)?;
+        if self.whole || self.told {
+            return None;
+        }
         (self.stdout, self.told) = (None, true);
-        let _ = kill_process_group(pid, Signal::TERM);
-        Some(pid)
+        self.group.tell_to_end();
+        Some(self.group.pid())
     }
 }
 
 impl Drop for CommandStream {
     /// Asks the command and what it started to end, then ends them.
     fn drop(&mut self) {
-        if let Some(pid) = self.tell_to_end() {
-            groups::wait_until_empty(vec![pid], PATIENCE_MS);
+        if self.tell_to_end().is_some() {
+            self.group.wait_until_empty(PATIENCE);
         }
-        if let Some(pid) = self.pid().filter(|_| !self.whole) {
-            let _ = kill_process_group(pid, Signal::KILL);
+        if !self.whole {
+            self.group.kill();
         }
-        // From here on the number may mean another one.
-        if let Some(pid) = self.pid() {
-            groups::forget(pid);
-        }
-        let _ = self.child.wait();
+        let _ = self.group.wait();
     }
 }
 
@@ -398,7 +383,7 @@ mod tests {
 
     fn pid_of(stream: &Stream) -> Pid {
         let Stream::Command(command) = stream else { panic!() };
-        command.pid().unwrap()
+        command.group.pid()
     }
 
     #[test]

@@ -112,7 +112,14 @@ fn check_names_every_fault_by_line_and_the_way_on() {
         &place,
         "[repositories.main]\nlocation = \"/r\"\n[jobs.web]\nsources = [\"/x\"]\nexclude = [\"[z-a]\"]\n",
     );
-    bare(&place, &["config", "check"]).exits(2);
+    let run = bare(&place, &["config", "check"]).exits(2);
+    assert!(run.err.contains("job web cannot run: ") && run.err.contains("[z-a]"), "{run:?}");
+    configure(
+        &place,
+        "[repositories.main]\nlocation = \"/r\"\n[jobs.clock]\ncommand = [\"date\"]\nas = \"/\"\n",
+    );
+    let run = bare(&place, &["config", "check"]).exits(2);
+    assert!(run.err.contains("job clock cannot run: / cannot be stored"), "{run:?}");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::configuring::{configure, repository};
-use crate::support::{Place, Run, noise};
+use crate::support::{Place, Run, damage, is_gone, noise, pid, until};
 
 /// A repository, and these jobs; `{src}` is the sources.
 fn with_jobs(jobs: &str) -> Place {
@@ -228,7 +229,7 @@ fn a_run_that_is_stopped_or_killed_is_due_again() {
              [jobs.other]\nsources = [\"{src}\"]\nschedule = \"every 360d\"\n",
         );
         place.write("src/large", &noise(1 << 20, 9));
-        let mut started = std::process::Command::new("env");
+        let mut started = Command::new("env");
         started.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_lifeboat")).arg("run");
         started.env("XDG_CONFIG_HOME", place.path("config")).env("XDG_STATE_HOME", place.path("state"));
         started.env("XDG_CACHE_HOME", place.path("cache"));
@@ -361,6 +362,96 @@ fn a_hook_that_does_not_end_is_ended() {
     let run = run(&place, &["web"]).exits(1);
     assert!(run.err.contains("the hook `before` took longer than 1s"), "{run:?}");
     assert!(place.path("failed").exists() && snapshots(&place).is_empty());
+}
+
+#[test]
+fn a_second_signal_ends_the_hook_too() {
+    let place = with_jobs(
+        "[jobs.web]\nsources = [\"{src}\"]\n\
+         hooks.before = \"trap '' TERM; echo $$ >{here}/pid; exec sleep 1000\"\n",
+    );
+    let mut child = place.start(["run", "web"]);
+    until("the hook", || pid(&place.path("pid")).is_some());
+    for _ in 0..2 {
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        // Two that wait together are one.
+        pause("0.3");
+    }
+    // Not with its output, which the hook would hold open.
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let hook = pid(&place.path("pid")).unwrap();
+    until("the end of the hook", || is_gone(hook));
+}
+
+fn pause(seconds: &str) {
+    assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
+}
+
+#[test]
+fn a_store_that_shows_less_is_told_once_and_nothing_is_forgotten() {
+    let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 1 }\n");
+    run(&place, &["web"]).exits(0);
+    for path in place.files("repo/snapshots") {
+        fs::remove_file(path).unwrap();
+    }
+    let run = run(&place, &["web", "--json"]).exits(15);
+    assert!(run.last()["snapshot"].is_string() && run.last()["kept"].is_null(), "{run:?}");
+    assert_eq!(run.err.matches("the store lacks snapshots").count(), 1, "{run:?}");
+}
+
+#[test]
+fn next_is_when_it_is_due_again_as_it_ended() {
+    let place = with_jobs(
+        "[jobs.web]\nsources = [\"{here}/nowhere\"]\nschedule = \"every 360d\"\nretry-after = \"1h\"\n",
+    );
+    let shown =
+        || Run::of(place.bare().args(["schedule", "show", "--json"]).output().unwrap()).exits(0).last();
+    for code in [1, 0] {
+        // It failed, and then it is not yet tried again.
+        let last = run(&place, &["--json"]).exits(code).last();
+        assert!(last["next"].is_string() && last["next"] == shown()["next"], "{last}");
+        assert!(last["ended"].is_null() || last["next"].as_str() > last["ended"].as_str(), "{last}");
+    }
+    // Nobody waits for what was stopped.
+    let place = with_jobs(&format!("{DAILY}hooks.before = \"kill -TERM $PPID; sleep 600\"\n"));
+    let last = run(&place, &["--json"]).exits(143).last();
+    assert_eq!((&last["outcome"], &last["next"]), (&"stopped".into(), &last["ended"]), "{last}");
+}
+
+#[test]
+fn damage_that_retention_or_prune_meets_is_named() {
+    let place = with_jobs("[jobs.web]\nsources = [\"{src}\"]\nretention = { last = 5 }\n");
+    for _ in 0..2 {
+        run(&place, &["web"]).exits(0);
+    }
+    let first = snapshots(&place)[0]["id"].as_str().unwrap().to_owned();
+    let object =
+        place.files("repo/snapshots").into_iter().find(|path| path.to_str().unwrap().ends_with(&first));
+    damage(&object.unwrap());
+    // Where it is remembered it is not read again.
+    fs::remove_dir_all(place.path("cache")).unwrap();
+    let last = run(&place, &["web", "--json"]).exits(4).last();
+    assert!(last["message"].as_str().unwrap().contains(&first), "{last}");
+
+    // A pack that is none, and old.
+    let place = with_jobs(DAILY);
+    let file = fs::read_to_string(place.path("config/lifeboat/lifeboat.toml")).unwrap();
+    let prune = "prune = { schedule = \"every 360d\", grace = \"1s\", undo-window = \"0s\" }\nkey-file";
+    configure(&place, &file.replace("key-file", prune));
+    let pack = format!("repo/packs/ee/{}", "ee".repeat(32));
+    place.write(&pack, &[7; 5000]);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(place.path(&pack)).unwrap().set_modified(old).unwrap();
+    run(&place, &[]).exits(0);
+    // The grace has to pass.
+    let mut runs = (0..20).map(|_| {
+        pause("0.5");
+        run(&place, &["--force", "--json"])
+    });
+    let found = runs.find(|run| run.code != 0).expect("damage").exits(4);
+    let message = found.last()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("was condemned and left alone") && message.contains("eeee"), "{message}");
+    assert!(found.err.contains("damage: packs/ee/"), "{found:?}");
 }
 
 #[test]

@@ -54,6 +54,7 @@ const TABLE: &[Row] = &[
     (&["backup", "--dry-run", "src"], &["writer", "admin"]),
     (&["snapshots"], ALL),
     (&["status"], ALL),
+    (&["metrics"], ALL),
     (&["ls", "latest"], READERS),
     (&["diff", "latest", "latest"], READERS),
     (&["find", "*"], READERS),

@@ -1,6 +1,7 @@
 //! `schedule` and what `status` knows of jobs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -28,12 +29,15 @@ fn units_are_written_and_taken_away_and_nobody_elses_is_touched() {
     let place = with_job("");
     let dry = bare(&place, &["schedule", "install", "--dry-run"]).exits(0).out;
     assert!(dry.contains("/etc/systemd/system/lifeboat.timer") && dry.contains("Persistent=true"), "{dry}");
+    let own = bare(&place, &["schedule", "install", "--dry-run", "--user"]).exits(0).out;
+    assert!(own.contains("ExecStart=/") && !own.contains("User="), "{own}");
     bare(&place, &["schedule", "install", "--into", "units"]).exits(0);
     let read = |name: &str| fs::read_to_string(place.path(&format!("units/{name}"))).unwrap();
     let service = read("lifeboat.service");
     for part in [
         "ProtectSystem=strict",
         "NoNewPrivileges=yes",
+        "User=root\n",
         "ExecStart=/",
         &format!("ReadWritePaths=-{}", place.path("repo").display()),
     ] {
@@ -60,6 +64,31 @@ fn units_are_written_and_taken_away_and_nobody_elses_is_touched() {
     assert!(cron.trim_end().ends_with(" --quiet-unless-error"), "{cron}");
     configure(&place, &repository(&place, "main", "repo"));
     assert!(bare(&place, &["schedule", "install", "--cron"]).exits(2).err.contains("no job"));
+}
+
+/// As after a removal that was interrupted, or by hand.
+#[test]
+fn a_service_without_its_timer_is_taken_away() {
+    let place = with_job("");
+    bare(&place, &["schedule", "install", "--user", "--into", "config/systemd/user"]).exits(0);
+    place.write(
+        "bin/systemctl",
+        b"#!/bin/sh\necho \"$@\" >>\"$HOME/calls\"\ncase \"$*\" in *disable*) test -e \"$XDG_CONFIG_HOME/systemd/user/$4\" ;; esac\n",
+    );
+    fs::set_permissions(place.path("bin/systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let remove = || {
+        let mut command = place.bare();
+        let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).args(["schedule", "remove", "--user"]);
+        Run::of(command.output().unwrap()).exits(0);
+        fs::read_to_string(place.path("home/calls")).unwrap()
+    };
+    fs::remove_file(place.path("config/systemd/user/lifeboat.timer")).unwrap();
+    assert_eq!(remove(), "--user daemon-reload\n");
+    assert!(!place.path("config/systemd/user/lifeboat.service").exists());
+    bare(&place, &["schedule", "install", "--user", "--into", "config/systemd/user"]).exits(0);
+    assert!(remove().ends_with("--user disable --now lifeboat.timer\n--user daemon-reload\n"));
+    assert!(place.files("config/systemd").is_empty());
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! `backup --stream`: the output of several commands in one snapshot, or nothing at all.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Place, Run, damage_index, noise};
+use crate::support::{Place, Run, damage_index, is_gone, noise, pid, until};
 
 /// Demands that nothing was saved.
 #[track_caller]
@@ -16,17 +15,6 @@ fn saved_nothing(place: &Place) {
 
 fn cat(place: &Place, path: &str) -> String {
     place.run(["cat", &format!("latest:{path}")]).exits(0).out
-}
-
-/// Waits until a condition holds, for as long as a loaded machine may take.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if holds() {
-            return;
-        }
-        assert!(Command::new("sleep").arg("0.01").status().unwrap().success());
-    }
-    panic!("{what} did not come");
 }
 
 #[test]
@@ -384,14 +372,4 @@ fn a_second_signal_ends_the_commands_too() {
         }
         saved_nothing(&place);
     }
-}
-
-fn pid(file: &Path) -> Option<Pid> {
-    Pid::from_raw(fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok()?)
-}
-
-/// A zombie that nobody waits for has ended, too.
-fn is_gone(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.map_or(true, |stat| stat.contains(") Z"))
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::Pid;
 use serde_json::Value;
 
 /// Directories that are gone when the test ends.
@@ -192,4 +193,27 @@ pub(crate) fn damage_index(place: &Place) {
         }
     }
     assert!(damaged > 1, "there are large ones");
+}
+
+/// Waits until a condition holds, for as long as a loaded machine may take.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        assert!(Command::new("sleep").arg("0.01").status().unwrap().success());
+    }
+    panic!("{what} did not come");
+}
+
+/// The number of a process in a file, once it is there as a whole line.
+pub(crate) fn pid(file: &Path) -> Option<Pid> {
+    Pid::from_raw(fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok()?)
+}
+
+/// Whether a process has ended. A zombie that nobody waits for has ended, too.
+pub(crate) fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z"))
 }

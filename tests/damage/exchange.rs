@@ -120,6 +120,7 @@ fn names(story: &Story, hash: ObjectHash) -> Vec<ObjectName> {
         ObjectName::Trimmed(hash),
         ObjectName::Hold(hash),
         ObjectName::Anchor(hash),
+        ObjectName::Verified(hash),
     ];
     for number in [0, 1, 2, 9] {
         names.extend([ObjectName::Config(number, hash), ObjectName::Horizon(number, hash)]);
@@ -196,6 +197,7 @@ fn with_hash(name: ObjectName, hash: ObjectHash) -> ObjectName {
         ObjectName::Hold(_) => ObjectName::Hold(hash),
         ObjectName::Labels(snapshot, _) => ObjectName::Labels(snapshot, hash),
         ObjectName::Anchor(_) => ObjectName::Anchor(hash),
+        ObjectName::Verified(_) => ObjectName::Verified(hash),
         ObjectName::Cluster(cluster, number, _) => ObjectName::Cluster(cluster, number, hash),
         ObjectName::Log(log) => ObjectName::Log(LogName { hash, ..log }),
     }

@@ -10,10 +10,11 @@ use lifeboat::chunk::ChunkParams;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::format::gc::TombReason;
-use lifeboat::id::{ClusterId, PackId, SnapshotId};
+use lifeboat::format::ledger::Look;
+use lifeboat::id::{ClusterId, ObjectHash, PackId, SnapshotId};
 use lifeboat::ops::backup::{BackupOptions, BackupSource, backup};
 use lifeboat::ops::init::{InitOptions, init};
-use lifeboat::repo::{Env, Limits, Places, RepoError, Repository};
+use lifeboat::repo::{Env, Limits, NewlyVerified, Places, RepoError, Repository};
 use lifeboat::store::{Key, Store, StoreOptions};
 use object_store::memory::InMemory;
 
@@ -138,6 +139,9 @@ async fn collected(repo: &Repository) {
     repo.put_removal(vec![id]).await.unwrap();
     repo.put_hold(vec![id], None).await.unwrap();
     repo.put_trim((ClusterId::new([0xcc; 16]), 1), vec![(1, 1 << 24)]).await.unwrap();
+    let seen =
+        NewlyVerified { good: vec![ObjectHash::new([0xcc; 32])], ended: Some(0), ..NewlyVerified::default() };
+    repo.put_verified(Look::Read, seen).await.unwrap();
     let listed = repo.list_snapshots().await.unwrap()[0];
     repo.put_labels(&listed, (0, vec!["after=all".into()])).await.unwrap();
 }

@@ -14,6 +14,7 @@ use lifeboat::format::index::{IndexHeader, PackRow, Record, decode_packs, decode
 use lifeboat::format::keyslot::{KeySlot, SlotNote};
 use lifeboat::format::labels::{Labels, LabelsObject};
 use lifeboat::format::layout::ObjectName;
+use lifeboat::format::ledger::Verified;
 use lifeboat::format::log::{LogFacts, LogHeader};
 use lifeboat::format::node::Node;
 use lifeboat::format::pack::{Directory, Footer};
@@ -56,6 +57,7 @@ pub(crate) const KINDS: &[(&str, Decode)] = &[
     ("removal", |b, _| outcome(Removal::decode(b), Removal::encode)),
     ("hold", |b, _| outcome(Hold::decode(b), Hold::encode)),
     ("trim", |b, _| outcome(Trim::decode(b), Trim::encode)),
+    ("verified", |b, _| outcome(Verified::decode(b), Verified::encode)),
     ("anchor", |b, _| outcome(Anchor::decode(b), Anchor::encode)),
     ("labels-body", |b, _| outcome(Labels::decode_body(b), Labels::encode_body)),
     ("labels", labels),

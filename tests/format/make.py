@@ -74,7 +74,7 @@ def names():
         "confirmation": f"snapshots/{w}/0000000001-{h}.ok", "condemned": f"gc/condemned/{h}",
         "horizon": f"gc/horizon/0000000012-{h}", "removed": f"gc/removed/{h}", "undone": f"gc/undone/{h}",
         "trimmed": f"gc/trimmed/{h}",
-        "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}",
+        "tomb": f"tombs/{h}-{h}", "hold": f"holds/{h}", "labels": f"labels/{h}-{h}", "anchor": f"anchors/{h}", "verified": f"ledger/{h}",
         "cluster": f"clusters/{w}/0000000002-{h}",
         "segment": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F-{w}-{h}-{h}",
         "partial": f"streams/{w}/0000000001/0000000A/00000002/0000000A000000020000001F.partial-{w}-{h}-{h}",
@@ -102,7 +102,8 @@ def names():
            f"streams/{w}/0000000001/history/0000000A000000020000001F-{w}-{h}-{h}",
            f"streams/{w}/0000000001/0000000A/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/history/0000000A.history-{w}-{h}",
            f"streams/{w}/history/0000000A.history-{w}-{h}-{h}", f"streams/{w}/0000000001/0000000A/00000002/RECOVERYXLOG-{w}-{h}-{h}",
-           f"gc/trimmed/{h[2:]}", f"gc/trimmed/x{h}", f"gc/trimmed/{h}-{h}", f"gc/trimmed/{w}/{h}"]
+           f"gc/trimmed/{h[2:]}", f"gc/trimmed/x{h}", f"gc/trimmed/{h}-{h}", f"gc/trimmed/{w}/{h}",
+           f"ledger/{w}", f"ledger/{h}-{h}", f"ledger/{h}/x", "ledger/"]
     for number, text in enumerate(bad):
         vector("name", f"bad-{number:02}", "not a name of section 1", text.encode(), "not a name")
 
@@ -112,7 +113,7 @@ def preambles():
     vector("preamble", "bad-magic", "one letter off", preamble(4, magic=b"LIFEBOAR"), "NotLifeboat")
     vector("preamble", "bad-version", "version 2", preamble(4, version=2), "Version { found: 2 }")
     vector("preamble", "bad-version-zero", "version 0", preamble(4, version=0), "Version { found: 0 }")
-    vector("preamble", "bad-kind", "kind 19 is not listed", preamble(19), value(2, "object kind"))
+    vector("preamble", "bad-kind", "kind 20 is not listed", preamble(20), value(2, "object kind"))
     vector("preamble", "bad-chunk-kind", "chunk kind 2", preamble(4, 2), value(2, "chunk kind"))
     vector("preamble", "bad-short", "31 bytes", preamble(4)[:-1], TRUNCATED)
 
@@ -321,6 +322,28 @@ def signed_values():
     collections()
 
 
+def ledger():
+    me, nonce, two = rep(7, 16), rep(9, 16), [rep(1, 32), rep(2, 32)]
+    record = {0: me, 1: two, 2: nonce, 3: 1, 4: 600, 5: [rep(3, 32)]}
+    vector("verified", "part", "of a run that goes on", cbor(record))
+    vector("verified", "end", "the end of a run that found nothing", cbor({**record, 3: 0, 5: [], 6: 0}))
+    for key in record:
+        rest = {other: item for other, item in record.items() if other != key}
+        vector("verified", f"bad-no-{key}", f"without field {key}", cbor(rest), value(22, "record"))
+    bomb = b"\xa1\x01\x9a" + (65_537).to_bytes(4, "big")
+    vector("verified", "bad-bomb", "a long list", bomb, value(22, "length of a list"))
+    for name, data, error in [
+        ("author", {**record, 0: rep(7, 15)}, value(22, "length of a field")), ("look", {**record, 3: 2}, value(22, "look")),
+        ("item", {**record, 1: [rep(1, 31)]}, value(22, "length of a field")),
+        ("order", {**record, 1: two[::-1]}, value(22, "order of what was verified")),
+        ("twice", {**record, 5: [rep(3, 32)] * 2}, value(22, "order of what was verified")),
+        ("seconds", {**record, 4: -1}, broken(22, "record")),
+    ]:
+        vector("verified", f"bad-{name}", "a field that section 22 does not allow", cbor(data), error)
+    vector("verified", "bad-cut", "one byte less", cbor(record)[:-1], broken(22, "record"))
+    vector("verified", "bad-more", "one byte more", cbor(record) + b"\0", TRAILING)
+
+
 def collections():
     me, nonce, two = rep(7, 16), rep(9, 16), [rep(1, 32), rep(2, 32)]
     good = {
@@ -358,6 +381,7 @@ def collections():
     bomb = b"\xa1\x03\x9a" + (50_001).to_bytes(4, "big")
     vector("removal", "bad-replaces-bomb", "a long list of what it replaces", bomb, value(11, "length of a list"))
     vector("removal", "bad-replaces", "a short item in what it replaces", cbor({**removal, 3: [rep(3, 31)]}), value(11, "length of a field"))
+    ledger()
     anchor = {0: me, 1: 3, 2: [[rep(6, 16), 1], [me, 0]], 3: two}
     vector("anchor", "first", "of two snapshots", cbor(anchor))
     vector("anchor", "next", "on another one, which names all", cbor({**anchor, 3: [], 4: rep(5, 32)}))

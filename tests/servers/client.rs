@@ -14,21 +14,29 @@ pub(crate) struct Client<'a> {
     place: tempfile::TempDir,
     user: &'a str,
     repository: String,
+    /// Where the program finds the server, if not where it is.
+    way: Option<String>,
 }
 
 impl<'a> Client<'a> {
     /// The owner of the buckets.
     pub(crate) fn owner(server: &'a Server, bucket: &str) -> Self {
         let repository = format!("s3://{bucket}/repository");
-        Self { server, place: tempfile::tempdir().unwrap(), user: "test", repository }
+        Self { server, place: tempfile::tempdir().unwrap(), user: "test", repository, way: None }
     }
 
     /// The same repository and key with the credentials of another user, on a machine that has seen nothing.
     pub(crate) fn as_user(&self, user: &'a str) -> Self {
-        let other =
-            Self { place: tempfile::tempdir().unwrap(), user, repository: self.repository.clone(), ..*self };
+        let (place, repository) = (tempfile::tempdir().unwrap(), self.repository.clone());
+        let other = Self { server: self.server, place, user, repository, way: self.way.clone() };
         std::fs::copy(self.path("key"), other.path("key")).unwrap();
         other
+    }
+
+    /// The same user on another machine, whose requests go through somebody at this port.
+    pub(crate) fn through(&self, port: u16) -> Self {
+        let way = Some(format!("http://127.0.0.1:{port}"));
+        Self { way, ..self.as_user(self.user) }
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
@@ -40,6 +48,7 @@ impl<'a> Client<'a> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.args(arguments);
         command.env_clear().env("HOME", self.place.path()).envs(&self.server.environment);
+        command.envs(self.way.iter().map(|way| ("AWS_ENDPOINT_URL", way)));
         command.env("LIFEBOAT_REPO", &self.repository);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("AWS_ACCESS_KEY_ID", self.user).env("AWS_SECRET_ACCESS_KEY", secret(self.user));

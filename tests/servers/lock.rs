@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -216,6 +220,111 @@ fn is_kept(client: &Client<'_>, key: &str) -> bool {
     body.contains("<Status>ON</Status>")
 }
 
+/// Has the store keep an object by a legal hold.
+fn keep(client: &Client<'_>, key: &str) {
+    let body = b"<LegalHold><Status>ON</Status></LegalHold>";
+    assert_eq!(client.request("PUT", &format!("/{BUCKET}/{key}?legal-hold"), body).0, 200);
+}
+
+/// Packs that no held snapshot needs, and that are kept all the same, as by a hold that was not removed in whole.
+fn keep_others(client: &Client<'_>, source: &Path) -> Vec<String> {
+    let before = client.keys("packs/");
+    fs::write(source.join("others"), "kept by nobody knows whom").unwrap();
+    client.exits(0, &["backup", source.to_str().unwrap()]);
+    let mut others = client.keys("packs/");
+    others.retain(|key| !before.contains(key));
+    assert!(!others.is_empty());
+    others.iter().for_each(|key| keep(client, key));
+    others
+}
+
+/// Tells whoever waits for clients at a port that there will be no more.
+struct Over<'a>(&'a AtomicBool, u16);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        drop(TcpStream::connect(("127.0.0.1", self.1)));
+    }
+}
+
+/// Somebody on the way to a server. Before the first request passes whose head begins with `method`, and has `mark` in its first
+/// line, `act` is called; everything else goes through at once.
+fn on_the_way(
+    address: String,
+    (method, mark): (&'static str, &'static str),
+    act: impl FnOnce() + Send,
+    then: impl FnOnce(u16),
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let act = Mutex::new(Some(act));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (act, over) = (&act, &over);
+        scope.spawn(move || {
+            for client in listener.incoming() {
+                if over.load(Ordering::Acquire) {
+                    break;
+                }
+                let (mut client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+                let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                scope.spawn(move || {
+                    let _ = std::io::copy(&mut answers, &mut to_client);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+                scope.spawn(move || {
+                    let (mut server, mut part) = (server, vec![0; 65_536]);
+                    while let Ok(len @ 1..) = client.read(&mut part) {
+                        let line = part[..len].split(|byte| *byte == b'\r').next().unwrap_or_default();
+                        let line = String::from_utf8_lossy(line);
+                        if line.starts_with(method) && line.contains(mark) {
+                            // Whoever comes second waits until it is done.
+                            let mut act = act.lock().unwrap();
+                            if let Some(act) = act.take() {
+                                act();
+                            }
+                        }
+                        if server.write_all(&part[..len]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        let _over = Over(over, port);
+        then(port);
+    });
+    assert!(act.lock().unwrap().is_none(), "nothing of that kind was asked");
+}
+
+#[test]
+fn a_legal_hold_that_is_made_while_another_is_removed_keeps_what_it_needs() {
+    if skipped() {
+        return;
+    }
+    let server = Server::ceph();
+    let (owner, source) = start(&server, "governance:1d");
+    owner.exits(0, &["backup", source.to_str().unwrap()]);
+    let held = owner.json(&["hold", "add", "--legal", "latest"]);
+    owner.exits(0, &["backup", source.to_str().unwrap()]);
+    let other = owner.as_user("test");
+    let late = || drop(other.exits(0, &["hold", "add", "--legal", "latest"]));
+    let address = server.environment["AWS_ENDPOINT_URL"].trim_start_matches("http://").to_owned();
+    on_the_way(address, ("PUT ", "?legal-hold"), late, |port| {
+        let remover = owner.through(port);
+        let removed = remover.json(&["hold", "remove", held["id"].as_str().unwrap()]);
+        assert!(removed["released"].as_u64().unwrap() > 0, "{removed}");
+    });
+    let lost: Vec<String> = owner.keys("packs/").into_iter().filter(|key| !is_kept(&owner, key)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    let holds = owner.json(&["hold", "list"]);
+    assert!(holds["legal"] == true && holds["id"] != held["id"], "{holds}");
+    owner.exits(0, &["hold", "remove", holds["id"].as_str().unwrap()]);
+    assert!(!everything(&owner).iter().any(|key| is_kept(&owner, key)));
+}
+
 #[test]
 fn a_legal_hold_keeps_what_a_snapshot_needs_and_no_more() {
     if skipped() {
@@ -254,8 +363,7 @@ fn a_legal_hold_keeps_what_a_snapshot_needs_and_no_more() {
     assert!(first.iter().all(|key| is_kept(&owner, key)) && !later.iter().any(|key| is_kept(&owner, key)));
 
     // A collection counts what a legal hold keeps, whoever set that, as locked: nobody knows until when.
-    let body = b"<LegalHold><Status>ON</Status></LegalHold>";
-    assert_eq!(owner.request("PUT", &format!("/{BUCKET}/{}?legal-hold", later[0]), body).0, 200);
+    keep(&owner, &later[0]);
     owner.exits(0, &["forget", "latest"]);
     let line = ["prune", "--grace", "0", "--undo-window", "0s", "--yes", "--force"];
     let report = owner.json(&line);
@@ -270,8 +378,9 @@ fn a_legal_hold_keeps_what_a_snapshot_needs_and_no_more() {
     fs::remove_file(&more).unwrap();
     owner.restores(&source, &[]);
 
+    let stray = keep_others(&owner, &source);
     let removed = owner.json(&["hold", "remove", &id(&held)]);
-    assert!(removed["released"].as_u64().unwrap() >= first.len() as u64, "{removed}");
+    assert!(removed["released"].as_u64().unwrap() >= (first.len() + stray.len()) as u64, "{removed}");
     assert!(!everything(&owner).iter().any(|key| is_kept(&owner, key)));
     assert_eq!(left(&later[0]), 1, "below a mark");
     owner.exits(0, &line);

@@ -60,7 +60,7 @@ fn lines(task: Task) -> Vec<Line> {
             ends(End::Fails, "postgres backup main --pg-host {place}"),
         ],
         Task::Snapshots => vec![line("snapshots")],
-        Task::Status => vec![line("status")],
+        Task::Status => vec![line("status"), line("metrics")],
         Task::Look => vec![line("ls {id}"), line("diff {id} {id}"), line("find *")],
         Task::Why => vec![line("why {source}/a")],
         Task::Restore => vec![

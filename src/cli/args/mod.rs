@@ -52,7 +52,7 @@ pub(crate) use schedule::{InstallArgs, ScheduleArgs, ScheduleVerb, UnitArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use sqlite::{SqliteArg, SqliteArgs, SqliteBackupArgs, SqliteRestoreArgs, SqliteVerb};
-pub(crate) use status::StatusArgs;
+pub(crate) use status::{MetricsArgs, StatusArgs};
 pub(crate) use trust::{AnchorArgs, RevokeArgs, WriterArgs, WriterVerb};
 pub(crate) use verbs::{
     CatArgs, CompletionsArgs, InitArgs, LsArgs, ManArgs, SnapshotsArgs, StatsArgs, VerifyArgs,
@@ -93,6 +93,8 @@ pub(crate) enum Verb {
     Snapshots(SnapshotsArgs),
     /// Say of each job how old its last confirmed snapshot is, and whether it misses what is asked of it
     Status(StatusArgs),
+    /// Print how jobs and the repository stand, in the text format of Prometheus
+    Metrics(MetricsArgs),
     /// List the entries of a snapshot
     Ls(LsArgs),
     /// Show what differs between two snapshots, or a path in them

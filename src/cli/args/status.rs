@@ -1,5 +1,6 @@
 //! `status` as typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,10 +20,22 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
 
+    /// Everything must have been opened and checked within this time, or stored since, such as 30d; else exit code 5
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) verified_within: Option<Duration>,
+
     /// The last confirmed snapshot of every job must have so much of what is usual for it, the median of up to seven before it,
     /// such as 90%; else exit code 5
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(crate) min_size: Option<u64>,
+}
+
+/// `metrics`.
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArgs {
+    /// The file to write instead of printing, replaced as a whole
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 impl StatusArgs {

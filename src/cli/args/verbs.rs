@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::Shell;
 use lifeboat::format::config::Lock;
+use lifeboat::ops::verify::Budget;
+use lifeboat::units::ByteSize;
 
+use super::global::duration;
 use super::select::location;
 use super::{Location, SelectArgs};
 
@@ -92,6 +95,27 @@ pub(crate) struct VerifyArgs {
     /// Read, open and check every chunk
     #[arg(long)]
     pub(crate) data: bool,
+
+    /// Stop after this time or so many bytes, such as 30m or 50GiB, and take what was verified longest ago; opens and checks
+    /// chunks if the key does, unless --packs is given
+    #[arg(long, value_name = "TIME|SIZE", value_parser = budget)]
+    pub(crate) budget: Option<Budget>,
+}
+
+/// A time has a small letter at its end, and a size has none.
+fn budget(text: &str) -> Result<Budget, String> {
+    if let Ok(time) = duration(text)
+        && text.ends_with(|c: char| c.is_ascii_lowercase())
+        && !time.is_zero()
+    {
+        return Ok(Budget::Time(time));
+    }
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) | Err(_) => {
+            Err("expected a time such as 30m or 2h, or a size such as 50GiB".to_owned())
+        }
+        Ok(ByteSize(bytes)) => Ok(Budget::Bytes(bytes)),
+    }
 }
 
 /// `completions`.

@@ -28,7 +28,7 @@ pub(crate) async fn save(session: &Session, args: BackupArgs) -> Result<BackupSu
     // What is wrong with the arguments is said before anything is made or asked.
     let dump = args.dump.map(|server| dump_options(server, args.dump_option.clone(), session));
     require_job(&args, &session.around)?;
-    let mut options = options(args, session)?;
+    let mut options = options(args, &session.around)?;
     if let Some(dump) = dump {
         let others = options.streams.len();
         options.streams.extend(dump::places(dump.kind));
@@ -111,16 +111,20 @@ fn dump_options(server: Server, arguments: Vec<OsString>, session: &Session) -> 
     DumpOptions { kind, arguments, withheld: session.around.secrets() }
 }
 
-fn options(args: BackupArgs, session: &Session) -> Result<BackupOptions, CliError> {
+/// What these arguments ask for. Nothing is asked of a repository or of a source for it.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn options(args: BackupArgs, around: &Surroundings) -> Result<BackupOptions, CliError> {
     let filter = filter::of_backup(&args.rules)?;
-    let directory = &session.directory;
+    let directory = &around.directory;
     let streams: Vec<_> = args.stream.into_iter().map(|s| StreamSource::shell(&s.name, s.command)).collect();
     let beside = !args.image.is_empty() || !streams.is_empty() || args.dump.is_some();
     let options = BackupOptions {
         images: args.image.iter().map(|path| paths::absolute(path, directory)).collect(),
         source: source((args.paths, beside), args.command, directory)?,
         streams,
-        withheld: session.around.secrets(),
+        withheld: around.secrets(),
         stored_as: args.stored_as,
         job: args.job,
         host: args.host.map_or_else(host, String::into_bytes),

@@ -8,10 +8,12 @@ use super::super::config::{Config, Fault, Setting, schema, settings};
 use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::jobs;
+use super::super::observe::words;
 use super::super::output::{line, note};
 use super::super::render::sanitize;
 use super::super::report::{self, Context};
-use super::super::{filter, jobs};
+use super::backup;
 
 /// Checks or shows, and says how to exit.
 pub(crate) fn run(args: &ConfigArgs, global: &GlobalArgs, around: &Surroundings) -> Exit {
@@ -38,12 +40,16 @@ fn check(global: &GlobalArgs, around: &Surroundings) -> Result<Exit, CliError> {
     };
     // What a job would fail with before it does anything, such as a wrong pattern or a missing file of them.
     for job in &config.jobs {
-        filter::of_backup(&jobs::backup_args(job)?.rules)?;
+        let bad = |error: CliError| CliError::BadJob { name: job.name.clone(), why: words::chain(&error) };
+        backup::options(jobs::backup_args(job)?, around).map_err(bad)?;
         jobs::forget_args(job, &jobs::host_of(job))?;
     }
     for repository in &config.repositories {
         if let Some(prune) = repository.section.section("prune") {
             jobs::prune_options(repository, prune)?;
+        }
+        if let Some(verify) = repository.section.section("verify") {
+            jobs::verify_args(repository, verify)?;
         }
     }
     let (repositories, jobs) = (config.repositories.len(), config.jobs.len());

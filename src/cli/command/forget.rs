@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::super::args::ForgetArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::observe::words;
 use super::super::render::json::put_bytes;
 use super::super::render::table::Table;
 use super::super::render::{sanitize, time};
@@ -35,6 +36,12 @@ impl Done {
     /// How to exit after it.
     pub(crate) fn exit(&self) -> Exit {
         if self.plan.unreadable.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) }
+    }
+
+    /// The first snapshot that cannot be read, and how many more cannot; `None` if all can.
+    pub(crate) fn damage(&self) -> Option<String> {
+        let [(key, error), others @ ..] = self.plan.unreadable.as_slice() else { return None };
+        Some(format!("{key} is left out: {}{}", words::chain(error), words::and_more(others.len())))
     }
 
     /// How many are kept, and how many forgotten.
@@ -101,7 +108,7 @@ pub(super) async fn run(session: &mut Session, args: ForgetArgs) -> Result<Exit,
         for recovery in &plan.recovery {
             session.output.text(&recovery_text(recovery))?;
         }
-        session.output.text(&words(&plan, freed))?;
+        session.output.text(&told(&plan, freed))?;
     }
     if with_prune {
         let options = PruneOptions { dry_run, ..PruneOptions::default() };
@@ -170,7 +177,7 @@ fn counts(plan: &ForgetPlan) -> (usize, usize) {
     (kept, plan.tombs().count())
 }
 
-fn words(plan: &ForgetPlan, freed: Option<Share>) -> String {
+fn told(plan: &ForgetPlan, freed: Option<Share>) -> String {
     let (kept, forgotten) = counts(plan);
     if let Some(Share { bytes, stored }) = freed {
         return format!(

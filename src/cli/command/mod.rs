@@ -21,10 +21,11 @@ mod init;
 mod key;
 mod ls;
 pub(crate) mod man;
+pub(crate) mod metrics;
 mod mount;
 mod policy;
 mod postgres;
-mod prune;
+pub(crate) mod prune;
 mod recovery;
 mod rekey;
 mod restore;
@@ -37,7 +38,7 @@ mod stats;
 pub(crate) mod status;
 mod tag;
 mod undelete;
-mod verify;
+pub(crate) mod verify;
 mod why;
 mod writer;
 
@@ -72,6 +73,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Backup(args) => backup::run(session, args).await,
         Verb::Snapshots(args) => snapshots::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
+        Verb::Metrics(args) => metrics::run(session, &args).await,
         Verb::Ls(args) => ls::run(session, args).await,
         Verb::Diff(args) => diff::run(session, args).await,
         Verb::Find(args) => find::run(session, args).await,
@@ -142,6 +144,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
         | Verb::Status(_)
+        | Verb::Metrics(_)
         | Verb::Ls(_)
         | Verb::Diff(_)
         | Verb::Find(_)

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::super::args::PruneArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::observe::words::and_more;
 use super::super::render::time;
 use super::super::session::Session;
 
@@ -26,24 +27,49 @@ pub(super) async fn run(session: &mut Session, args: PruneArgs) -> Result<Exit, 
     collect(session, &repository, &options).await
 }
 
+/// Collects, and ends drawing. What is damaged is said.
+pub(crate) async fn carry_out(
+    session: &Session,
+    repository: &Repository,
+    options: &PruneOptions,
+) -> Result<PruneReport, CliError> {
+    let report = prune(repository, options).await?;
+    session.clear();
+    for left in &report.left {
+        session.say_always(&format!("damage: {}", left_alone(left)));
+    }
+    Ok(report)
+}
+
+/// How to exit after it.
+pub(crate) fn exit(report: &PruneReport) -> Exit {
+    if report.left.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) }
+}
+
+/// The first thing that is damaged, and how many more are; `None` if nothing is.
+pub(crate) fn damage(report: &PruneReport) -> Option<String> {
+    let [first, others @ ..] = report.left.as_slice() else { return None };
+    Some(format!("{}{}", left_alone(first), and_more(others.len())))
+}
+
+fn left_alone((key, reason): &(String, String)) -> String {
+    format!("{key} was condemned and left alone: {reason}")
+}
+
 /// Collects, and says what came of it.
 pub(super) async fn collect(
     session: &mut Session,
     repository: &Repository,
     options: &PruneOptions,
 ) -> Result<Exit, CliError> {
-    let report = prune(repository, options).await?;
-    session.clear();
+    let report = carry_out(session, repository, options).await?;
     let voice = session.voice();
     if voice.json {
         session.output.json(&object(&report, options.dry_run))?;
     } else if !voice.quiet {
         session.output.text(&text(&report, options.dry_run))?;
     }
-    for (key, reason) in &report.left {
-        session.say_always(&format!("damage: {key} was condemned and left alone: {reason}"));
-    }
-    Ok(if report.left.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) })
+    Ok(exit(&report))
 }
 
 fn object(report: &PruneReport, dry_run: bool) -> serde_json::Value {

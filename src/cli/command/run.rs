@@ -1,5 +1,7 @@
 //! `run`: the jobs of the configuration that are due, one after the other, and what is due of their repositories then.
 
+use std::path::Path;
+
 use super::super::args::RunArgs;
 use super::super::config::{Config, Named};
 use super::super::error::CliError;
@@ -7,6 +9,8 @@ use super::super::exit::Exit;
 use super::super::jobs::{self, Kind, Place, Report, Subject, Work, worst};
 use super::super::render::jobs as render;
 use super::super::session::Session;
+use super::super::settings::Settings;
+use super::metrics;
 
 pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, CliError> {
     session.refuse_anchor()?;
@@ -20,6 +24,7 @@ pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, C
     works.sort_by_key(|work| work.was_interrupted(&session.settings.places.state));
     let mut exits = Vec::new();
     let mut unheard = None;
+    let mut ran: Vec<&Named> = Vec::new();
     for work in works {
         if session.env.cancel.is_raised() {
             break;
@@ -33,13 +38,35 @@ pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, C
             None => work.run(session).await,
         };
         exits.push(report.exit());
+        if report.began.is_some() && !ran.iter().any(|other| other.name == work.repository.name) {
+            ran.push(work.repository);
+        }
         // Nobody may hear of it, but every job runs.
         if let Err(error) = show(session, &report) {
             unheard.get_or_insert(error);
         }
     }
     let unheard = unheard.map(|error| session.fail(&error));
+    exits.extend(measure(&config, &ran, session).await);
     Ok(worst(exits.into_iter().chain(session.stopped()).chain(unheard)))
+}
+
+/// Writes the metrics of the repositories that something was run for, where that is asked for; gives what went wrong.
+async fn measure(config: &Config, ran: &[&Named], session: &Session) -> Vec<Exit> {
+    let mut exits = Vec::new();
+    for repository in ran {
+        let Some(file) = repository.section.text("metrics").filter(|_| !session.env.cancel.is_raised())
+        else {
+            continue;
+        };
+        let written = async {
+            let child = session.within(Settings::of(repository, &session.settings.typed, &session.around)?);
+            let text = metrics::collect(&child, config).await?;
+            metrics::write(Path::new(file), &text)
+        };
+        exits.extend(written.await.err().map(|error| session.fail(&error)));
+    }
+    exits
 }
 
 /// The first job of this repository whose last run was not good, by what is remembered: nothing is removed for good before
@@ -56,7 +83,8 @@ fn failing<'a>(config: &'a Config, repository: &Named, session: &Session) -> Opt
     job.map(|job| job.name.as_str())
 }
 
-/// The jobs, and then the repositories that are pruned by a schedule: all of them, or those of the jobs that were named.
+/// The jobs, and then the repositories that are pruned or verified by a schedule: all of them, or those of the jobs that were
+/// named.
 fn works<'a>(config: &'a Config, chosen: &[&'a Named], args: &RunArgs) -> Vec<Work<'a>> {
     let (named, force, dry_run) = (!args.jobs.is_empty(), args.force, args.dry_run);
     let mut works = Vec::new();
@@ -71,11 +99,13 @@ fn works<'a>(config: &'a Config, chosen: &[&'a Named], args: &RunArgs) -> Vec<Wo
     }
     let host = super::backup::host();
     for repository in repositories {
-        let Some(prune) = repository.section.section("prune") else { continue };
-        let plan = jobs::plan(prune, &host, &repository.name);
-        // Nobody named it: if another run is at work on it, all is well.
-        let named = false;
-        works.push(Work { kind: Kind::Prune, what: repository, repository, plan, named, force, dry_run });
+        for kind in Kind::OF_REPOSITORY {
+            let Some(table) = repository.section.section(kind.name()) else { continue };
+            let plan = jobs::plan(table, &host, &repository.name);
+            // Nobody named it: if another run is at work on it, all is well.
+            let named = false;
+            works.push(Work { kind, what: repository, repository, plan, named, force, dry_run });
+        }
     }
     works
 }

@@ -12,7 +12,7 @@ use super::super::config::Config;
 use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
-use super::super::jobs::{Install, MARK, SERVICE, TIMER, stands, started_by};
+use super::super::jobs::{Install, Kind, MARK, SERVICE, TIMER, stands, started_by};
 use super::super::output::{line, note};
 use super::super::render::jobs as render;
 use super::super::report::{self, Context};
@@ -33,8 +33,9 @@ pub(crate) fn run(args: &ScheduleArgs, global: &GlobalArgs, around: &Surrounding
 fn install(args: &InstallArgs, global: &GlobalArgs, around: &Surroundings) -> Result<(), CliError> {
     refuse_lost(global)?;
     let config = Config::load(global, around)?;
-    let prunes = config.repositories.iter().filter_map(|repository| repository.section.section("prune"));
-    let mut all = config.jobs.iter().map(|job| &job.section).chain(prunes);
+    let kinds = config.repositories.iter().flat_map(|one| Kind::OF_REPOSITORY.map(|kind| (one, kind)));
+    let others = kinds.filter_map(|(repository, kind)| repository.section.section(kind.name()));
+    let mut all = config.jobs.iter().map(|job| &job.section).chain(others);
     if !all.any(|section| section.text("schedule").is_some()) {
         return Err(CliError::NoJobs);
     }
@@ -194,7 +195,8 @@ fn remove(args: &UnitArgs, around: &Surroundings) -> Result<(), CliError> {
         return line(&format!("there is nothing in {}", directory.display()));
     }
     let told = args.into.is_none() && !args.dry_run;
-    if told {
+    // systemd knows nothing of a timer that is not there, and would fail.
+    if told && there.iter().any(|path| path.ends_with(TIMER)) {
         systemctl(args.user, &["disable", "--now", TIMER])?;
     }
     for path in &there {

@@ -1,10 +1,12 @@
 //! `status`: whether every job is where it should be.
 
+use std::time::Duration;
+
 use lifeboat::class::Class;
 use lifeboat::clock::{Clock, SystemClock, Timestamp};
 use lifeboat::ops::status::{JobStatus, Miss, Objectives, Protected, Status, status};
 use lifeboat::repo::Task;
-use lifeboat::units::ByteSize;
+use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::super::args::{GlobalArgs, StatusArgs};
@@ -16,6 +18,7 @@ use super::super::jobs::stands;
 use super::super::observe::words::chain as words_of;
 use super::super::output::line;
 use super::super::places;
+use super::super::render::coverage::share;
 use super::super::render::jobs as render;
 use super::super::render::json::put_bytes;
 use super::super::render::table::Table;
@@ -28,7 +31,8 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
     let objectives = args.objectives();
     let late = scheduled(session)?;
     let repository = session.repository(Task::Status).await?;
-    let found = status(&repository, &args.select.filter(&session.directory)).await?;
+    let filter = args.select.filter(&session.directory);
+    let found = status(&repository, &filter, args.verified_within.is_some()).await?;
     session.clear();
     warn_of_unreadable(session, &found.unreadable);
     let missed: Vec<(&JobStatus, Miss)> = found
@@ -38,11 +42,13 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         .collect();
     // Where something must be there, nothing at all is not enough.
     let empty = found.jobs.is_empty() && objectives != Objectives::default();
+    let unverified = args.verified_within.and_then(|within| found.unverified(within));
+    let count = missed.len() + usize::from(empty) + usize::from(unverified.is_some()) + late;
     if session.voice().json {
         for job in &found.jobs {
             session.output.json(&object(job, &objectives, found.now))?;
         }
-        session.output.json(&summary(&found, missed.len() + usize::from(empty) + late))?;
+        session.output.json(&summary(&found, (count, args.verified_within)))?;
     } else {
         show(session, &found)?;
         for (job, miss) in &missed {
@@ -51,9 +57,13 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         if empty {
             session.output.text("missed: there is no snapshot\n")?;
         }
+        if let Some(age) = unverified {
+            session.output.text(&format!("missed: {}\n", unverified_words(&found, age)))?;
+        }
     }
-    let damaged = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
-    Ok(match (damaged, missed.is_empty() && !empty && late == 0) {
+    let unreadable = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
+    let damaged = unreadable || found.verified.is_some_and(|end| end.damages > 0);
+    Ok(match (damaged, count == 0) {
         (true, _) => Exit::Class(Class::Damage),
         (false, false) => Exit::Class(Class::Missed),
         (false, true) => Exit::Done,
@@ -123,6 +133,20 @@ fn show(session: &mut Session, found: &Status) -> Result<(), CliError> {
             })?;
         }
     }
+    if let Some(end) = found.verified {
+        let ago = time::age(age_of(end.at, found.now));
+        session.output.text(&match end.damages {
+            0 => format!("verified: {} ({ago} ago), nothing was damaged\n", time::local(end.at.0)),
+            count => format!(
+                "damage: {} when the content was verified last, on {} ({ago} ago): lifeboat verify --data\n",
+                Counted(count, "damage"),
+                time::local(end.at.0)
+            ),
+        })?;
+    }
+    if let Some(coverage) = found.coverage {
+        session.output.text(&format!("content: {}\n", share(&coverage, found.now)))?;
+    }
     if found.closed > 0 {
         session.say(&format!(
             "{} snapshots are not shown: this key does not open them, and this machine did not make them",
@@ -130,6 +154,18 @@ fn show(session: &mut Session, found: &Status) -> Result<(), CliError> {
         ));
     }
     Ok(())
+}
+
+fn age_of(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_nanos(u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0))
+}
+
+/// Why content counts as not verified.
+fn unverified_words(found: &Status, age: Duration) -> String {
+    match found.coverage.map_or(0, |coverage| coverage.damaged) {
+        0 => format!("something was not opened and checked for {}", time::age(age)),
+        damaged => format!("{} damaged", Counted(damaged, "object")),
+    }
 }
 
 fn table(jobs: &[JobStatus], now: Timestamp) -> String {
@@ -196,7 +232,7 @@ fn object(job: &JobStatus, objectives: &Objectives, now: Timestamp) -> Value {
     Value::Object(out)
 }
 
-fn summary(found: &Status, missed: usize) -> Value {
+fn summary(found: &Status, (missed, within): (usize, Option<Duration>)) -> Value {
     let (locked, first, exact) = match found.protected {
         Protected::Unlocked => (json!(false), None, None),
         Protected::Unknown => (Value::Null, None, None),
@@ -210,6 +246,12 @@ fn summary(found: &Status, missed: usize) -> Value {
         "locked": locked,
         "first_end": first.map(|first| time::utc(first.0)),
         "first_end_exact": exact,
+        "verified": found.verified.map(|end| time::utc(end.at.0)),
+        "damages": found.verified.map(|end| end.damages),
+        "bytes": found.coverage.map(|coverage| coverage.bytes),
+        "bytes_verified": found.coverage.map(|coverage| coverage.verified),
+        "unverified_seconds": found.coverage.map(|coverage| coverage.age(found.now).as_secs()),
+        "verified_within": within.map(|within| found.unverified(within).is_none()),
         "not_shown": found.closed,
         "unreadable": found.unreadable.len(),
     })

@@ -1,34 +1,54 @@
 //! `verify`: is everything there, and is it right?
 
 use lifeboat::class::Class;
-use lifeboat::ops::verify::{Depth, Finding, Severity, VerifyReport, verify, verify_packs_without_key};
-use lifeboat::repo::Task;
+use lifeboat::ops::verify::{
+    Depth, Finding, Severity, VerifyOptions, VerifyReport, verify_packs_without_key, verify_with,
+};
+use lifeboat::repo::{Repository, Task};
 use lifeboat::units::{ByteSize, Counted};
 use serde_json::{Map, Value, json};
 
 use super::super::args::VerifyArgs;
 use super::super::error::CliError;
 use super::super::exit::Exit;
+use super::super::render::coverage::{coverage_object, guarantee};
 use super::super::render::json::put_bytes;
 use super::super::render::{sanitize, time};
 use super::super::session::Session;
 
 pub(super) async fn run(session: &mut Session, args: VerifyArgs) -> Result<Exit, CliError> {
-    let report = if args.packs && !session.settings.secret.is_given() {
+    let report = if args.packs && args.budget.is_none() && !session.settings.secret.is_given() {
         session.refuse_anchor()?;
         verify_packs_without_key(session.store().await?, &session.env).await?
     } else {
-        let depth = match (args.packs, args.data) {
-            (true, _) => Depth::Packs,
-            (false, true) => Depth::Data,
-            (false, false) => Depth::Structure,
-        };
-        let task = if depth == Depth::Data { Task::VerifyData } else { Task::Verify };
-        verify(&session.repository(task).await?, depth).await?
+        let task = if args.data { Task::VerifyData } else { Task::Verify };
+        let repository = session.repository(task).await?;
+        verify_with(&repository, &options(&repository, &args, session.is_of_the_past())).await?
     };
     session.clear();
     show(session, &report)?;
-    Ok(if report.has_damage() { Exit::Class(Class::Damage) } else { Exit::Done })
+    Ok(exit(&report))
+}
+
+/// What is to be verified, and how.
+fn options(repository: &Repository, args: &VerifyArgs, past: bool) -> VerifyOptions {
+    let depth = match (args.packs, args.data) {
+        (true, _) => Depth::Packs,
+        (false, true) => Depth::Data,
+        (false, false) if args.budget.is_some() => deepest(repository),
+        (false, false) => Depth::Structure,
+    };
+    VerifyOptions { depth, budget: args.budget, record: !past }
+}
+
+/// How closely this key can look at content.
+pub(crate) fn deepest(repository: &Repository) -> Depth {
+    if repository.allow(Task::VerifyData).is_ok() { Depth::Data } else { Depth::Packs }
+}
+
+/// How to exit after it.
+pub(crate) fn exit(report: &VerifyReport) -> Exit {
+    if report.has_damage() { Exit::Class(Class::Damage) } else { Exit::Done }
 }
 
 fn word(severity: Severity) -> &'static str {
@@ -36,6 +56,35 @@ fn word(severity: Severity) -> &'static str {
         Severity::Damage => "damage",
         Severity::Warning => "warning",
     }
+}
+
+/// Says what was found.
+pub(crate) fn tell(session: &Session, report: &VerifyReport) {
+    for finding in &report.findings {
+        let line = describe(finding, session.voice().verbose);
+        match finding.severity {
+            Severity::Damage => session.say_always(&format!("damage: {line}")),
+            Severity::Warning => session.say(&format!("warning: {line}")),
+        }
+    }
+    if let Some(known) = known(report) {
+        session.say_always(&format!("damage: {known}"));
+    }
+}
+
+/// What was found before and is not known to be otherwise.
+fn known(report: &VerifyReport) -> Option<String> {
+    let known = report.coverage.map_or(0, |covered| covered.known);
+    let text =
+        "found damaged before and not looked at now: a verification of everything names what that hits";
+    (known > 0).then(|| format!("{} {text}", Counted(known, "object")))
+}
+
+/// What went wrong, for who hears of the end only.
+pub(crate) fn damage(report: &VerifyReport) -> Option<String> {
+    let count = report.findings.iter().filter(|finding| finding.severity == Severity::Damage).count();
+    let found = (count > 0).then(|| format!("{} found", Counted(count as u64, "damage")));
+    found.or_else(|| known(report))
 }
 
 fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
@@ -46,13 +95,7 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
         }
         return session.output.json(&summary(report));
     }
-    for finding in &report.findings {
-        let line = describe(finding, voice.verbose);
-        match finding.severity {
-            Severity::Damage => session.say_always(&format!("damage: {line}")),
-            Severity::Warning => session.say(&format!("warning: {line}")),
-        }
-    }
+    tell(session, report);
     if voice.quiet {
         return Ok(());
     }
@@ -68,6 +111,9 @@ fn show(session: &mut Session, report: &VerifyReport) -> Result<(), CliError> {
         Counted(report.snapshots, "snapshot"),
         time::duration(report.elapsed),
     ))?;
+    if let Some(covered) = &report.coverage {
+        session.output.text(&format!("{}\n", guarantee(covered)))?;
+    }
     if report.closed > 0 {
         session.say(&format!(
             "of {} the signatures were checked and nothing below them: this key does not open them",
@@ -122,6 +168,7 @@ fn summary(report: &VerifyReport) -> Value {
         "chunks": report.chunks,
         "snapshots": report.snapshots,
         "closed": report.closed,
+        "coverage": report.coverage.as_ref().map(coverage_object),
         "seconds": report.elapsed.as_secs_f64(),
     })
 }

@@ -20,8 +20,6 @@ pub(crate) enum Shape {
     Number,
     /// A whole number or text: an amount of snapshots.
     Limit,
-    /// The name of a repository.
-    Repository,
     /// A schedule.
     Schedule,
     /// A time such as `15m`.
@@ -106,10 +104,22 @@ pub(crate) static REPOSITORY: Table = Table {
             )
         },
         key(
+            "metrics",
+            Shape::Path,
+            "",
+            "A file that `lifeboat run` writes metrics for Prometheus into, such as one of node_exporter's",
+        ),
+        key(
             "prune",
             Shape::Table(&PRUNE),
             "",
             "When and how `lifeboat run` gives space back; takes a key that may",
+        ),
+        key(
+            "verify",
+            Shape::Table(&VERIFY),
+            "",
+            "When and how `lifeboat run` verifies; takes a key that may, of a verifier, maintainer or admin",
         ),
     ],
 };
@@ -156,12 +166,34 @@ pub(crate) static PRUNE: Table = Table {
     ],
 };
 
+/// `[repositories.NAME.verify]`.
+pub(crate) static VERIFY: Table = Table {
+    call: &["verify"],
+    required: &["schedule"],
+    keys: &[
+        key("schedule", Shape::Schedule, "", "When it is due"),
+        Key {
+            default: "everything",
+            ..option(
+                "budget",
+                Shape::Text,
+                "--budget",
+                "Stop after this time or so many bytes, such as 30m or 50GiB, and take what was verified longest ago",
+            )
+        },
+        Key {
+            default: "as closely as the key can",
+            ..option("packs", Shape::Flag, "--packs", "Read content and check its hashes, and open nothing")
+        },
+    ],
+};
+
 /// `[jobs.NAME]`.
 pub(crate) static JOB: Table = Table {
     call: &["backup", "x"],
     required: &[],
     keys: &[
-        key("repository", Shape::Repository, "the only one", "The name of the repository it is saved to"),
+        key("repository", Shape::Text, "the only one", "The name of the repository it is saved to"),
         key("sources", Shape::Paths, "", "Files and directories to save"),
         option("images", Shape::Paths, "--image", "Block devices and disk images, whose content is saved"),
         key(

@@ -29,7 +29,7 @@ use super::args::GlobalArgs;
 use super::environment::Surroundings;
 use super::error::CliError;
 pub(crate) use fault::{Fault, FaultKind, Unsafe, nearest};
-pub(crate) use keys::{JOB, PRUNE, RETENTION};
+pub(crate) use keys::{JOB, PRUNE, RETENTION, VERIFY};
 pub(crate) use options::{option_of, variables_of};
 use read::{Reader, Said};
 pub(crate) use schema::schema;

@@ -200,7 +200,7 @@ fn number(value: &DeValue<'_>) -> Option<i64> {
 
 fn shaped(shape: Shape, value: &DeValue<'_>) -> Option<Value> {
     match shape {
-        Shape::Text | Shape::Repository | Shape::Schedule | Shape::Time => text(value).map(Value::Text),
+        Shape::Text | Shape::Schedule | Shape::Time => text(value).map(Value::Text),
         Shape::Path => absolute(value).map(Value::Text),
         Shape::Paths => list(value, absolute).map(Value::List),
         Shape::List => list(value, text).map(Value::List),

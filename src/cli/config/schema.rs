@@ -47,7 +47,7 @@ fn shape(shape: Shape) -> Value {
     let path = json!({ "type": "string", "pattern": "^/" });
     let list = |items: &Value| json!({ "type": "array", "items": items });
     match shape {
-        Shape::Text | Shape::Repository | Shape::Schedule | Shape::Time => text,
+        Shape::Text | Shape::Schedule | Shape::Time => text,
         Shape::Path => path,
         Shape::Paths => list(&path),
         Shape::List => list(&text),

@@ -288,7 +288,7 @@ fn the_published_schema_is_this_one() {
 
 #[test]
 fn every_option_of_the_table_is_one_of_its_verb() {
-    for table in [&keys::REPOSITORY, &PRUNE, &JOB, &RETENTION] {
+    for table in [&keys::REPOSITORY, &PRUNE, &VERIFY, &JOB, &RETENTION] {
         for key in table.keys {
             let Some(option) = key.option else { continue };
             let sample = match key.shape {

@@ -139,7 +139,7 @@ pub(crate) struct Named {
 /// What a shape is called in messages.
 pub(crate) fn wanted(shape: Shape) -> &'static str {
     match shape {
-        Shape::Text | Shape::Repository | Shape::Schedule | Shape::Time => "a text in quotes",
+        Shape::Text | Shape::Schedule | Shape::Time => "a text in quotes",
         Shape::Path => "an absolute path in quotes",
         Shape::Paths => "a list of absolute paths, such as [\"/etc\", \"/home\"]",
         Shape::List => "a list of texts, such as [\"a\", \"b\"]",

@@ -2,15 +2,16 @@
 //!
 //! # Invariants
 //! A hook gets nothing on standard input, writes to standard error, and sees no secret of this program or of a cloud in its
-//! environment. Its process group is its own: a signal for this run reaches it only as a request to end, from here.
+//! environment. Its process group is its own: a signal for this run reaches it only as a request to end, from here, or, if this run
+//! ends at once, as its end.
 
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use lifeboat::cancel::Cancel;
-use rustix::process::{Pid, Signal, kill_process_group};
+use lifeboat::source::stream::Group;
 
 use super::super::args::duration;
 use super::super::config::Section;
@@ -59,8 +60,9 @@ pub(crate) async fn run(
     let commands = hooks.list(hook.name());
     for command in &commands {
         let failed = |source| CliError::HookStart { hook: hook.name(), source };
-        let errors = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-        let child = Command::new("/bin/sh")
+        let errors = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+        let mut shell = Command::new("/bin/sh");
+        shell
             .arg("-c")
             .arg(command)
             .env_clear()
@@ -68,11 +70,9 @@ pub(crate) async fn run(
             .envs(variables.iter().map(|(name, value)| (*name, value.as_str())))
             .env("LIFEBOAT_HOOK", hook.name())
             .stdin(Stdio::null())
-            .stdout(Stdio::from(errors))
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        let (status, late) = wait(child, (limit, stopping), cancel).await.map_err(failed)?;
+            .stdout(Stdio::from(errors));
+        let group = Group::start(&mut shell).map_err(failed)?;
+        let (status, late) = wait(group, (limit, stopping), cancel).await.map_err(failed)?;
         if hook == Hook::Before && cancel.is_raised() {
             return Err(CliError::Library(lifeboat::error::Error::Cancelled));
         }
@@ -86,38 +86,75 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Waits until it has ended, asks it to end when it took longer than `limit`, or longer than `stopping` after a raised `cancel`,
-/// and ends it if it does not. Says whether it went over the limit.
+/// Waits until the command has ended, or ends all of it when it took longer than `limit`, or longer than `stopping` after a raised
+/// `cancel`. Says whether it went over the limit. What a command started that ended by itself is no concern of ours.
 async fn wait(
-    mut child: Child,
+    mut group: Group,
     (limit, stopping): (Duration, Duration),
     cancel: &Cancel,
-) -> std::io::Result<(ExitStatus, bool)> {
-    let group = Pid::from_child(&child);
+) -> io::Result<(ExitStatus, bool)> {
     let mut ran = Duration::ZERO;
     let mut stopped: Option<Duration> = None;
-    let mut asked: Option<Duration> = None;
-    let mut late = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, late));
-        }
+    while !group.has_ended()? {
         stopped = stopped.map(|time| time + STEP).or(cancel.is_raised().then_some(Duration::ZERO));
-        let over = ran >= limit;
-        asked = match asked {
-            None if over || stopped.is_some_and(|time| time >= stopping) => {
-                late = over;
-                // One that is gone has nothing to end.
-                let _ = kill_process_group(group, Signal::TERM);
-                Some(Duration::ZERO)
-            }
-            Some(waited) if waited >= PATIENCE => {
-                let _ = kill_process_group(group, Signal::KILL);
-                return Ok((child.wait()?, late));
-            }
-            waited => waited.map(|waited| waited + STEP),
-        };
+        let late = ran >= limit;
+        if late || stopped.is_some_and(|time| time >= stopping) {
+            return Ok((end(group, PATIENCE).await?, late));
+        }
         ran += STEP;
         tokio::time::sleep(STEP).await;
+    }
+    Ok((group.wait()?, false))
+}
+
+/// Asks all of it to end, and kills what is left after a while: a shell ends before what it started does.
+async fn end(mut group: Group, patience: Duration) -> io::Result<ExitStatus> {
+    let ended = tokio::task::spawn_blocking(move || {
+        group.tell_to_end();
+        group.wait_until_empty(patience);
+        group.kill();
+        group.wait()
+    });
+    ended.await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Whether a process has ended; a zombie that nobody waits for has.
+    fn is_gone(pid: &str) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
+    }
+
+    #[tokio::test]
+    async fn what_a_shell_started_has_time_to_end_and_is_killed_if_it_does_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let (on, tidy) = (temp.path().join("on"), temp.path().join("tidy"));
+        for (trap, patience, is_tidy) in [
+            (format!("sleep 0.3; echo >{}; exit", tidy.display()), PATIENCE, true),
+            (String::new(), Duration::from_millis(200), false),
+        ] {
+            // The shell itself ends at once.
+            let script = format!(
+                "sh -c 'trap \"{trap}\" TERM; echo $$ >{0}.new; mv {0}.new {0}; while :; do sleep 0.05; done' & wait",
+                on.display()
+            );
+            let group = Group::start(Command::new("/bin/sh").args(["-c", &script])).unwrap();
+            while !on.exists() {
+                tokio::time::sleep(STEP).await;
+            }
+            let left = fs::read_to_string(&on).unwrap().trim().to_owned();
+            fs::remove_file(&on).unwrap();
+            assert!(!end(group, patience).await.unwrap().success());
+            assert_eq!(fs::remove_file(&tidy).is_ok(), is_tidy, "{trap}");
+            let mut looks = 0..1000;
+            while !is_gone(&left) {
+                looks.next().expect("it goes with its group");
+                tokio::time::sleep(STEP).await;
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! `standing` says how jobs stand, and `unit` is what starts them.
 //!
 //! # Invariants
-//! * A job goes the way of `backup`, `forget` and `prune`: its keys become the options of these verbs, and nothing else decides.
+//! * A job goes the way of `backup`, `forget`, `prune` and `verify`: its keys become the options of these verbs, and nothing else decides.
 //! * A run is noted before it begins and after it ended, each time durably; what is not noted whole did not run.
 
 mod held;
@@ -22,8 +22,8 @@ use clap::Parser;
 use lifeboat::ops::gc::PruneOptions;
 use lifeboat::schedule::{Plan, spread};
 
-use super::args::{BackupArgs, Cli, ForgetArgs, Verb, duration};
-use super::config::{JOB, Named, PRUNE, RETENTION, Section};
+use super::args::{BackupArgs, Cli, ForgetArgs, Verb, VerifyArgs, duration};
+use super::config::{JOB, Named, PRUNE, RETENTION, Section, VERIFY};
 use super::error::CliError;
 pub(crate) use held::Held;
 pub(crate) use record::{Failure, Kind, Known, Place, Subject};
@@ -75,6 +75,16 @@ pub(crate) fn prune_options(repository: &Named, prune: &Section) -> Result<Prune
     match parse(&repository.name, call)? {
         Verb::Prune(args) => Ok(args.options()),
         _ => Err(CliError::BadJob { name: repository.name.clone(), why: "it prunes nothing".to_owned() }),
+    }
+}
+
+/// The `verify` that a repository asks for.
+pub(crate) fn verify_args(repository: &Named, verify: &Section) -> Result<VerifyArgs, CliError> {
+    let mut call: Vec<OsString> = vec!["verify".into()];
+    call.extend(verify.options(&VERIFY));
+    match parse(&repository.name, call)? {
+        Verb::Verify(args) => Ok(args),
+        _ => Err(CliError::BadJob { name: repository.name.clone(), why: "it verifies nothing".to_owned() }),
     }
 }
 

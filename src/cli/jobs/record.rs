@@ -30,14 +30,20 @@ pub(crate) enum Kind {
     Backup,
     /// The collection of a repository.
     Prune,
+    /// The verification of a repository.
+    Verify,
 }
 
 impl Kind {
+    /// Those that a repository has, in a table of that name, in the order in which they run.
+    pub(crate) const OF_REPOSITORY: [Self; 2] = [Self::Prune, Self::Verify];
+
     /// As it stands in names and in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Backup => "backup",
             Self::Prune => "prune",
+            Self::Verify => "verify",
         }
     }
 }
@@ -46,7 +52,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
-    /// Of the job, or of the repository that is pruned.
+    /// Of the job, or of the repository.
     pub(crate) name: String,
     /// Where the repository lies, as the configuration says it.
     location: String,

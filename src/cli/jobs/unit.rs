@@ -88,7 +88,12 @@ impl Install<'_> {
             out.push_str("Wants=network-online.target\nAfter=network-online.target\n");
         }
         let command: Vec<String> = self.command.iter().map(|word| escaped(word).replace('$', "$$")).collect();
-        out.push_str(&format!("\n[Service]\nType=oneshot\n{EXEC}{}\n", command.join(" ")));
+        out.push_str("\n[Service]\nType=oneshot\n");
+        if !self.user {
+            // Who is named has a home, where credentials of clouds are looked for.
+            out.push_str("User=root\n");
+        }
+        out.push_str(&format!("{EXEC}{}\n", command.join(" ")));
         if let Some(base) = &self.base {
             let variable = format!("{BASE}={}", base.display());
             out.push_str(&format!("{ENVIRONMENT}{}\n", escaped(&variable)));

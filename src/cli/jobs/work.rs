@@ -6,11 +6,12 @@ use jiff::tz::TimeZone;
 use lifeboat::class::Class;
 use lifeboat::clock::Timestamp;
 use lifeboat::ops::backup::BackupSummary;
-use lifeboat::ops::gc::{PruneReport, prune};
+use lifeboat::ops::gc::PruneReport;
+use lifeboat::ops::verify::{Depth, VerifyOptions, VerifyReport, verify_with};
 use lifeboat::repo::Task;
 use lifeboat::schedule::{Due, Plan};
 
-use super::super::command::{backup, forget};
+use super::super::command::{backup, forget, prune, verify};
 use super::super::config::{Named, Section};
 use super::super::error::CliError;
 use super::super::exit::Exit;
@@ -20,6 +21,7 @@ use super::super::settings::Settings;
 use super::hook::{self, Hook};
 use super::lock::Lock;
 use super::record::{Kind, Known, Place, Record, Subject};
+use super::standing::next;
 
 /// What is to be run.
 pub(crate) struct Work<'a> {
@@ -59,6 +61,7 @@ pub(crate) struct Report {
     /// Kept and forgotten.
     pub(crate) retention: Option<(usize, usize)>,
     pub(crate) prune: Option<PruneReport>,
+    pub(crate) verify: Option<VerifyReport>,
     pub(crate) message: Option<String>,
     /// It ran, and its end says nothing of it: it was stopped, or found somebody else at work.
     pub(crate) open: bool,
@@ -106,7 +109,8 @@ impl Work<'_> {
 
     /// Leaves it alone for this reason.
     pub(crate) fn skip(&self, session: &Session, reason: String) -> Report {
-        Report { outcome: Outcome::Skipped(reason), ..self.report(session.env.clock.now()) }
+        let known = self.place(&session.settings.places.state).read();
+        Report { outcome: Outcome::Skipped(reason), ..self.report(&known, session.env.clock.now()) }
     }
 
     /// Runs it if it is due.
@@ -114,8 +118,9 @@ impl Work<'_> {
         let place = self.place(&session.settings.places.state);
         let clock = &*session.env.clock;
         let now = clock.now();
-        let mut report = self.report(now);
-        let slot = match self.due(&place.read(), now) {
+        let known = place.read();
+        let mut report = self.report(&known, now);
+        let slot = match self.due(&known, now) {
             Ok(slot) => slot,
             Err(reason) => {
                 report.outcome = Outcome::Skipped(reason);
@@ -134,6 +139,7 @@ impl Work<'_> {
         // Whoever had the lock until now may have run it.
         let known = place.read();
         if let Err(reason) = self.due(&known, now) {
+            report.next = self.next(&known, now);
             report.outcome = Outcome::Skipped(reason);
             return report;
         }
@@ -149,8 +155,12 @@ impl Work<'_> {
         report
     }
 
-    fn report(&self, now: Timestamp) -> Report {
-        let next = self.plan.as_ref().and_then(|plan| plan.next(now, &TimeZone::system()));
+    /// When it is due next, by what is known of it.
+    fn next(&self, known: &Known, now: Timestamp) -> Option<Timestamp> {
+        self.plan.as_ref().and_then(|plan| next(plan, known, now))
+    }
+
+    fn report(&self, known: &Known, now: Timestamp) -> Report {
         Report {
             kind: self.kind,
             name: self.what.name.clone(),
@@ -158,10 +168,11 @@ impl Work<'_> {
             outcome: Outcome::Due,
             began: None,
             ended: None,
-            next,
+            next: self.next(known, now),
             backup: None,
             retention: None,
             prune: None,
+            verify: None,
             message: None,
             open: false,
         }
@@ -215,6 +226,8 @@ impl Work<'_> {
             let message = words::chain(&error);
             report.add(session.fail(&error), Some(message));
         }
+        // As it is remembered: what could not be noted is due again.
+        report.next = self.next(&place.read(), now);
     }
 
     /// What it does, with what is around it.
@@ -226,6 +239,7 @@ impl Work<'_> {
             match self.kind {
                 Kind::Backup => self.save(session, report).await,
                 Kind::Prune => self.collect(session, report).await,
+                Kind::Verify => self.verify(session, report).await,
             }
         }
         let good = matches!(report.exit(), Exit::Done | Exit::Class(Class::Partial));
@@ -258,12 +272,13 @@ impl Work<'_> {
         false
     }
 
-    /// Does one thing with the repository, in a session of its own that stops when this one does.
+    /// Does one thing with the repository, in a session of its own that stops when this one does. `act` gives how it ended, what
+    /// went wrong then, and what came of it.
     async fn step<T>(
         &self,
         session: &Session,
         report: &mut Report,
-        act: impl AsyncFnOnce(&mut Session) -> Result<(Exit, T), CliError>,
+        act: impl AsyncFnOnce(&mut Session) -> Result<(Exit, Option<String>, T), CliError>,
     ) -> Option<T> {
         let settings = match Settings::of(self.repository, &session.settings.typed, &session.around) {
             Ok(settings) => settings,
@@ -274,11 +289,11 @@ impl Work<'_> {
         };
         let mut child = session.within(settings);
         match act(&mut child).await {
-            Ok((exit, value)) => {
+            Ok((exit, message, value)) => {
                 let ended = child.finish(Ok(exit));
-                let message =
+                let other =
                     (ended != exit).then(|| "the repository is not what this machine has seen".to_owned());
-                report.add(ended, message);
+                report.add(ended, other.or(message));
                 Some(value)
             }
             Err(error) => {
@@ -294,16 +309,19 @@ impl Work<'_> {
         let host = host_of(self.what);
         let done = self.step(session, report, async |child| {
             let done = backup::save(child, super::backup_args(self.what)?).await?;
-            Ok((backup::exit(&done), done))
+            Ok((backup::exit(&done), None, done))
         });
         report.backup = done.await;
         let Some(done) = &report.backup else { return };
-        if session.env.cancel.is_raised() {
+        if let Some(stopped) = session.stopped() {
+            return report.add(stopped, None);
+        }
+        if !matches!(report.exit(), Exit::Done | Exit::Class(Class::Partial)) {
             return;
         }
         if let [first, rest @ ..] = done.missing.as_slice() {
             // Snapshots without it would take the place of those that have it.
-            let and = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            let and = words::and_more(rest.len());
             let message =
                 format!("{}{and}: the source is not there, so nothing is forgotten", first.display());
             return report.add(Exit::Class(Class::Partial), Some(message));
@@ -315,7 +333,7 @@ impl Work<'_> {
         };
         let counted = self.step(session, report, async |child| {
             let done = forget::carry_out(child, forget).await?;
-            Ok((done.exit(), done.counts()))
+            Ok((done.exit(), done.damage(), done.counts()))
         });
         report.retention = counted.await;
     }
@@ -326,11 +344,25 @@ impl Work<'_> {
         let done = self.step(session, report, async |child| {
             let options = super::prune_options(self.what, &table)?;
             let repository = child.repository(Task::Prune).await?;
-            let done = prune(&repository, &options).await?;
-            let exit = if done.left.is_empty() { Exit::Done } else { Exit::Class(Class::Damage) };
-            Ok((exit, done))
+            let done = prune::carry_out(child, &repository, &options).await?;
+            Ok((prune::exit(&done), prune::damage(&done), done))
         });
         report.prune = done.await;
+    }
+
+    /// Verify, as the repository's table says, as closely as its key can.
+    async fn verify(&self, session: &Session, report: &mut Report) {
+        let table = self.what.section.section("verify").cloned().unwrap_or_default();
+        let done = self.step(session, report, async |child| {
+            let args = super::verify_args(self.what, &table)?;
+            let repository = child.repository(Task::Verify).await?;
+            let depth = if args.packs { Depth::Packs } else { verify::deepest(&repository) };
+            let options = VerifyOptions { depth, budget: args.budget, record: true };
+            let done = verify_with(&repository, &options).await?;
+            verify::tell(child, &done);
+            Ok((verify::exit(&done), verify::damage(&done), done))
+        });
+        report.verify = done.await;
     }
 }
 

@@ -35,6 +35,11 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     sanitize::line(&text)
 }
 
+/// What follows the first one of several things, if there are others.
+pub(crate) fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" and {others} more") }
+}
+
 /// The causes of an error, without those that only repeat what stands above them.
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut all = Vec::new();

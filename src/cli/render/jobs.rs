@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::exit::Exit;
 use super::super::jobs::{Failure, Kind, Known, Outcome, Report, Stand};
+use super::coverage::{coverage_object, guarantee};
 use super::summary::backup_line;
 use super::table::Table;
 use super::{sanitize, time};
@@ -31,6 +32,7 @@ fn title(kind: Kind, name: &str) -> String {
     match kind {
         Kind::Backup => name.to_owned(),
         Kind::Prune => format!("prune of {name}"),
+        Kind::Verify => format!("verification of {name}"),
     }
 }
 
@@ -51,6 +53,10 @@ pub(crate) fn line(report: &Report) -> String {
                     Counted(done.removed, "snapshot"),
                     ByteSize(done.deleted_bytes)
                 )
+            }));
+            parts.extend(report.verify.as_ref().map(|done| {
+                let covered = done.coverage.as_ref().map(guarantee);
+                covered.unwrap_or_else(|| format!("{} checked", ByteSize(done.bytes)))
             }));
             parts.extend(report.message.as_ref().map(|message| sanitize::line(message)));
             parts.extend(report.next.map(|next| format!("next {}", time::local(next.0))));
@@ -94,6 +100,10 @@ pub(crate) fn object(report: &Report) -> Value {
         ("failed", json!(backup.map(|done| done.failed + done.missing.len() as u64))),
         ("kept", json!(report.retention.map(|(kept, _)| kept))),
         ("forgotten", json!(report.retention.map(|(_, forgotten)| forgotten))),
+        (
+            "coverage",
+            json!(report.verify.as_ref().and_then(|done| done.coverage.as_ref()).map(coverage_object)),
+        ),
         ("snapshots_removed", json!(prune.map(|done| done.removed))),
         ("bytes_deleted", json!(prune.map(|done| done.deleted_bytes))),
     ] {

@@ -1,7 +1,8 @@
 //! Whether a server archives as it should, and could be brought back: asked of it and of the repository at the same time.
 //!
 //! # Must not
-//! Change anything. Only if it is asked to try the archive, the server goes on to the next segment of its log.
+//! Change anything. Only if it is asked to try the archive, the server writes a message to its log that means nothing, and goes on to
+//! the next segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +19,10 @@ use crate::format::cluster::History;
 use crate::format::log::{LogFile, LogName, SegmentName};
 use crate::format::postgres::PostgresBackup;
 use crate::postgres::Lsn;
-use crate::repo::{Repository, StoredCluster, trimmed};
+use crate::repo::{Repository, StoredCluster};
+
+/// The SQLSTATE of what a role may not do.
+const FORBIDDEN: &str = "42501";
 
 /// What is to be checked, and what is demanded.
 #[derive(Debug, Clone)]
@@ -127,7 +131,7 @@ pub async fn check(repo: &Repository, options: &CheckOptions) -> Result<CheckRep
             }
             bases(repo, place, options, &mut report).await?;
             if let Some(patience) = options.archive_test {
-                try_archive(repo, place, (&mut session, patience), &mut report).await?;
+                try_archive(repo, place, (&mut session, archiver.standby, patience), &mut report).await?;
             }
         }
         None => {
@@ -203,11 +207,10 @@ async fn archive(
             segments.entry(name.timeline).or_default().push(*name);
         }
     }
-    let size = u64::from(history.segment_size.max(1));
-    let number = |name: &SegmentName| name.start(history.segment_size).map(|start| start / size);
+    let number = |name: &SegmentName| name.number(history.segment_size);
     let last = segments.get(&archiver.timeline).and_then(|names| names.iter().max()).copied();
     // The segment that the server writes is not ended.
-    let written = archiver.current.0 / size;
+    let written = archiver.current.0 / u64::from(history.segment_size.max(1));
     report.last_archived = last;
     report.lag = match last.as_ref().and_then(number) {
         Some(last) => written.saturating_sub(last + 1),
@@ -227,11 +230,8 @@ async fn archive(
     report.demand("lag", report.lag <= options.max_lag, text);
     if let Some(Ok(said)) = archiver.last_archived.as_deref().map(str::parse::<LogFile>) {
         let trims = repo.trims_of(cluster.id, history.number).await?;
-        let removed = said.segment().is_some_and(|said| {
-            let end = said.start(history.segment_size).map(|start| start.saturating_add(size));
-            end.zip(trimmed(&trims, said.timeline)).is_some_and(|(end, below)| end <= below)
-        });
-        let there = removed || files.contains(&said);
+        let covered = |name| trims.iter().any(|stored| stored.trim.covers(name, history.segment_size));
+        let there = said.segment().is_some_and(covered) || files.contains(&said);
         let text = match there {
             true => format!("{said}, which the server archived last, is there"),
             false => format!(
@@ -323,21 +323,28 @@ async fn bases(
 async fn try_archive(
     repo: &Repository,
     (cluster, history): (&StoredCluster, &History),
-    (session, patience): (&mut Session, Duration),
+    (session, standby, patience): (&mut Session, bool, Duration),
     report: &mut CheckReport,
 ) -> Result<(), Error> {
+    if standby {
+        let text = "nothing was tried: a standby ends no segment of its log".to_owned();
+        report.say("archive_test", Verdict::Note, text);
+        return Ok(());
+    }
     let segment = match session.switch().await {
         Ok(segment) => segment,
-        Err(PgError::Server { .. }) => {
-            let text = "this role may not call pg_switch_wal(), so nothing was tried".to_owned();
+        Err(error @ PgError::Server { .. }) => {
+            let text = match error.code() {
+                Some(FORBIDDEN) => "this role may not call pg_switch_wal(), so nothing was tried".to_owned(),
+                _ => format!("the segment could not be ended, so nothing was tried: {error}"),
+            };
             report.demand("archive_test", false, text);
             return Ok(());
         }
         Err(error) => return Err(error.into()),
     };
     let archive = Archive::known(repo, (cluster.id, history));
-    let number =
-        segment.start(history.segment_size).unwrap_or_default() / u64::from(history.segment_size.max(1));
+    let number = segment.number(history.segment_size).unwrap_or_default();
     let lacking = archive.wait(segment.timeline, number..=number, patience).await?;
     let text = match lacking.is_empty() {
         true => format!("{segment} came into the archive"),

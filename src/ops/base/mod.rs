@@ -163,15 +163,6 @@ impl Foreign for Base<'_> {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         Ok(true)
     }
-
-    /// A collector that listed snapshots before this one was stored may have taken its log away, or be about to: it sees to it that a
-    /// trim is there first.
-    async fn is_kept(&self) -> Result<bool, Error> {
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(done) = done.filter(|done| done.postgres.complete) else { return Ok(true) };
-        let PostgresBackup { start, stop, timeline, .. } = done.postgres;
-        self.archive.keeps(timeline, segments(Lsn(start), Lsn(stop), self.facts.segment_size)).await
-    }
 }
 
 impl Own for Base<'_> {
@@ -182,6 +173,15 @@ impl Own for Base<'_> {
     fn describe(&self, run: Snapshot) -> Snapshot {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         Snapshot { postgres: done.as_ref().map(|done| done.postgres.clone()), ..run }
+    }
+
+    /// A collector that listed snapshots before this one was stored may have taken its log away, or be about to: it sees to it that a
+    /// trim is there first.
+    async fn is_kept(&self) -> Result<bool, Error> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(done) = done.filter(|done| done.postgres.complete) else { return Ok(true) };
+        let PostgresBackup { start, stop, timeline, .. } = done.postgres;
+        self.archive.keeps(timeline, segments(Lsn(start), Lsn(stop), self.facts.segment_size)).await
     }
 }
 

@@ -21,15 +21,15 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
 
 use self::plan::World;
-use self::recovery::Known;
+use self::recovery::{Asked, Known};
 use crate::clock::Timestamp;
 use crate::error::{BaseError, Error};
 use crate::format::postgres::PostgresBackup;
-use crate::id::{ObjectHash, SnapshotId};
+use crate::id::{ClusterId, ObjectHash, SnapshotId};
 use crate::ops::anchor::trusted;
 use crate::ops::gc::PruneOptions;
 use crate::ops::snapshots::{
-    Selector, SnapshotFilter, SnapshotList, check_confirmations, judge_unread, list, resolve_in,
+    Selector, SnapshotFilter, SnapshotInfo, SnapshotList, check_confirmations, judge_unread, list, resolve_in,
 };
 use crate::repo::{Listed, RepoError, Repository};
 use crate::retention::Policy;
@@ -49,7 +49,7 @@ pub struct ForgetOptions {
     pub allow_empty: bool,
     /// How far back every time is to be reachable that database clusters can be brought back to.
     pub keep_recovery: Option<Duration>,
-    /// Whether less than that may be left, and no base backup of a cluster.
+    /// Whether less than that may be left, and no base backup of a cluster, and whether it need not be known what is left.
     pub allow_shorter: bool,
     /// Whether nothing may be stored, not even what asks for the store's time.
     pub dry_run: bool,
@@ -130,17 +130,20 @@ pub async fn plan_forget(repo: &Repository, options: &ForgetOptions) -> Result<F
 }
 
 /// Takes out of the plan what the recovery of database clusters needs, or refuses if somebody named it; and says what they can be
-/// brought back to. Asks for archives only if there is a base backup to forget, or somebody looks.
+/// brought back to. Asks only for archives of which there is a base backup to forget, unless somebody looks.
 async fn keep_recovery(
     repo: &Repository,
     world: &World<'_>,
     (options, by_name): (&ForgetOptions, bool),
     plan: &mut ForgetPlan,
 ) -> Result<(), Error> {
-    if !options.dry_run && !plan.dropped().any(|(info, _)| info.snapshot.postgres.is_some()) {
+    let of = |info: &SnapshotInfo| info.snapshot.postgres.as_ref().map(|base| base.cluster);
+    let losing: HashSet<ClusterId> = plan.dropped().filter_map(|(info, _)| of(info)).collect();
+    if !options.dry_run && losing.is_empty() {
         return Ok(());
     }
-    let known = Known::of(repo, world.all).await?;
+    let asked = Asked { losing, all: options.dry_run, allow_shorter: options.allow_shorter };
+    let known = Known::of(repo, world.all, &asked).await?;
     let dropped = |plan: &ForgetPlan| plan.dropped().map(|(info, _)| info.id).collect::<HashSet<_>>();
     if !options.allow_shorter {
         let mut needed = HashSet::new();

@@ -2,17 +2,20 @@
 //!
 //! # Invariants
 //! Which base backups a window needs goes by the store's clock, as all of a policy does; what is shown goes by the server's.
+//! What cannot be found out of a cluster stops a plan only if that would take one of its base backups away, and nobody has allowed that.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::event::Event;
 use crate::id::{ClusterId, SnapshotId};
 use crate::ops::base::restore::reachable;
-use crate::ops::postgres::{HistoryInfo, info};
+use crate::ops::postgres::{ClusterInfo, HistoryInfo, cluster_info};
 use crate::ops::snapshots::SnapshotInfo;
 use crate::postgres::Lsn;
-use crate::repo::Repository;
+use crate::repo::{Repository, StoredCluster};
 
 /// Where a stretch of a log ends that base backups lead into: all of those that lead to the same end are of one stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,9 +80,65 @@ pub(super) struct Known {
     pub(super) unclear: HashMap<(ClusterId, u64), String>,
 }
 
+/// Of which clusters it is to be known what they can be brought back to.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Those of which base backups are to be forgotten.
+    pub(super) losing: HashSet<ClusterId>,
+    /// All others, too: somebody looks.
+    pub(super) all: bool,
+    /// Base backups may be forgotten that are needed.
+    pub(super) allow_shorter: bool,
+}
+
+impl Asked {
+    /// Passes a failure over that stops no plan; says so.
+    fn pass<T>(
+        &self,
+        repo: &Repository,
+        of: Option<&StoredCluster>,
+        error: Error,
+    ) -> Result<Option<T>, Error> {
+        let needed = match of {
+            Some(cluster) => self.losing.contains(&cluster.id),
+            None => !self.losing.is_empty(),
+        };
+        // What is so today and not tomorrow, and what no other cluster could be asked after either.
+        let passing = matches!(error.class(), Class::Cancelled | Class::Unreachable | Class::Denied);
+        if passing || needed && !self.allow_shorter {
+            return Err(error);
+        }
+        let whose = of.map_or("database clusters".to_owned(), |stored| {
+            format!("database cluster {}", stored.cluster.name)
+        });
+        let message = format!("what {whose} can be brought back to is not known: {error}");
+        repo.env().observer.observe(&Event::Warning { message: &message });
+        Ok(None)
+    }
+
+    /// What is archived of the clusters that are asked for.
+    async fn clusters(&self, repo: &Repository) -> Result<Vec<ClusterInfo>, Error> {
+        let clusters = match repo.clusters().await {
+            Ok(clusters) => clusters,
+            Err(error) => self.pass(repo, None, error.into())?.unwrap_or_default(),
+        };
+        let mut found = Vec::new();
+        for cluster in clusters.into_iter().filter(|cluster| self.all || self.losing.contains(&cluster.id)) {
+            match cluster_info(repo, cluster.clone()).await {
+                Ok(info) => found.push(info),
+                Err(error) => found.extend(self.pass(repo, Some(&cluster), error)?),
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Known {
     /// Finds out how far the log of each base backup among these goes.
-    pub(super) async fn of(repo: &Repository, all: &[SnapshotInfo]) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// What keeps that from being known of a cluster that is to lose one, unless that is allowed; of others it is said.
+    pub(super) async fn of(repo: &Repository, all: &[SnapshotInfo], asked: &Asked) -> Result<Self, Error> {
         let counts = |info: &&SnapshotInfo| info.confirmed && info.forgotten.is_none();
         let bases: Vec<_> = { all.iter().filter(counts) }
             .filter_map(|snapshot| Some((snapshot, snapshot.snapshot.postgres.as_ref()?)))
@@ -88,7 +147,7 @@ impl Known {
         if bases.is_empty() {
             return Ok(found);
         }
-        for cluster in info(repo, None).await? {
+        for cluster in asked.clusters(repo).await? {
             let may = |snapshot: &SnapshotInfo| {
                 cluster.writers.contains(&snapshot.writer) || repo.is_maintainer(&snapshot.writer)
             };

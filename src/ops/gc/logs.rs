@@ -4,7 +4,7 @@
 //! Trims are listed before snapshots, and those before the files of a log. What a trim covers is judged anew by the base backups
 //! that are there then; a file goes only if it was in the store before the trim was. So a snapshot that is undeleted or held in
 //! time keeps its log, and whoever has found a way through the log has the grace to go it. Files go the oldest first, a few at once, and
-//! no others before those are gone. Every few thousand it is looked whether there are snapshots that were not seen.
+//! no others before those are gone. Before every few thousand it is looked whether there are snapshots that were not seen.
 //!
 //! # Crash
 //! A trim without its deletions: the next collection goes on, with what is not needed then. Files that are gone are covered by a
@@ -21,8 +21,7 @@ use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
 
-pub use self::plan::{Archive, Base, LogRules, Needs, needs};
-use self::plan::{Split, below, doomed, outdated, split};
+use self::plan::{Archive, Base, LogRules, Needs, Split, below, doomed, needs, outdated, split};
 use super::Run;
 use super::remove::delete;
 use super::world::{BaseRange, World, still_counts, warn};
@@ -30,12 +29,13 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Counters;
 use crate::format::cluster::History;
+use crate::format::gc::TIMELINES_MAX;
 use crate::format::layout::ObjectName;
 use crate::format::log::LogName;
 use crate::id::{ClusterId, SnapshotId};
 use crate::repo::{Listed, ListedLog, RepoError, Repository, StoredCluster, StoredTrim};
 
-/// After so many deletions it is looked whether there are snapshots that were not seen.
+/// Before so many deletions it is looked whether there are snapshots that were not seen.
 const LOOK_EVERY: usize = 4096;
 
 /// What a collection did to logs, or would do.
@@ -159,23 +159,21 @@ pub(super) async fn collect(
 async fn remove(run: &Run<'_>, logs: &[Log], world: &World, report: &mut LogReport) -> Result<bool, Error> {
     let repo = run.repo;
     let seen: HashSet<SnapshotId> = world.snapshots.iter().map(|listed| listed.id).collect();
-    for log in logs {
-        for (number, part) in log.split.go.chunks(LOOK_EVERY).enumerate() {
-            still_counts(repo).await?;
-            let all = if number == 0 { Vec::new() } else { repo.list_snapshots().await? };
-            if all.iter().any(|listed| !seen.contains(&listed.id)) {
-                return Ok(false);
-            }
-            for few in part.chunks(repo.env().limits.requests.max(1)) {
-                run.stop_if_asked()?;
-                let requests = futures::stream::iter(few)
-                    .map(|listed| async move { delete(repo, ObjectName::Log(listed.name)).await });
-                requests.buffer_unordered(few.len()).try_collect::<()>().await?;
-                let bytes = few.iter().map(|listed| listed.size).sum();
-                report.deleted += few.len() as u64;
-                report.deleted_bytes += bytes;
-                Counters::add(&repo.env().observer.counters().bytes, bytes);
-            }
+    let go: Vec<&ListedLog> = logs.iter().flat_map(|log| &log.split.go).collect();
+    for part in go.chunks(LOOK_EVERY) {
+        still_counts(repo).await?;
+        if repo.list_snapshots().await?.iter().any(|listed| !seen.contains(&listed.id)) {
+            return Ok(false);
+        }
+        for few in part.chunks(repo.env().limits.requests.max(1)) {
+            run.stop_if_asked()?;
+            let requests = futures::stream::iter(few)
+                .map(|listed| async move { delete(repo, ObjectName::Log(listed.name)).await });
+            requests.buffer_unordered(few.len()).try_collect::<()>().await?;
+            let bytes = few.iter().map(|listed| listed.size).sum();
+            report.deleted += few.len() as u64;
+            report.deleted_bytes += bytes;
+            Counters::add(&repo.env().observer.counters().bytes, bytes);
         }
     }
     Ok(true)
@@ -185,12 +183,15 @@ fn rules(run: &Run<'_>) -> LogRules {
     LogRules { now: run.now, grace: run.options.grace }
 }
 
-/// Puts a trim for each log of which something is to go that none covers. Whether there was any.
+/// Puts a trim for each log of which something is to go that none covers, or several if there are more timelines than one may hold.
+/// Whether there was any.
 async fn condemn(repo: &Repository, logs: &[Log]) -> Result<bool, Error> {
     let mut put = false;
     for log in logs.iter().filter(|log| !log.split.new.is_empty()) {
-        repo.put_trim((log.cluster, log.history), below(&log.split.new, &log.needs)).await?;
-        put = true;
+        for part in below(&log.split.new, &log.needs).chunks(TIMELINES_MAX) {
+            repo.put_trim((log.cluster, log.history), part.to_vec()).await?;
+            put = true;
+        }
     }
     Ok(put)
 }
@@ -255,7 +256,6 @@ async fn bases(
         let counts =
             repo.archives(cluster, &listed.writer) && listed.confirmed && repo.is_confirmed(*listed).await?;
         bases.push(Base {
-            snapshot: listed.id,
             timeline: range.timeline,
             start: range.start,
             stop: range.stop,

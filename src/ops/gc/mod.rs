@@ -14,6 +14,7 @@
 mod cut;
 mod finish;
 mod fold;
+mod ledger;
 mod locked;
 mod logs;
 mod mover;
@@ -31,7 +32,7 @@ mod world;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-pub use logs::{Archive, Base, LogReport, LogRules, Needs, needs};
+pub use logs::LogReport;
 pub use options::{PruneOptions, PruneReport};
 pub use plan::{PackFacts, Plan, Rules, plan};
 pub use reencrypt::{ReencryptOptions, ReencryptReport, reencrypt};
@@ -40,6 +41,7 @@ pub use share::{Share, freed, shares};
 use self::logs::Judged;
 use self::mover::{Emptied, Mover, age};
 use self::world::{World, look, may_have_moved, warn};
+use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
@@ -73,9 +75,17 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
     let judged = result?;
     stopped?;
     locked::sweep(repo, (options, now), &judged, &mut report).await?;
-    if !options.dry_run
-        && let Err(error) = repo.store().sweep_temporary().await
-    {
+    if options.dry_run {
+        return Ok(report);
+    }
+    // The collection is done: what is left over costs little, and nothing depends on it.
+    match ledger::tidy(repo, now).await {
+        Err(error) if error.class() == Class::Denied => {
+            warn(repo, &format!("old records of what was verified were not removed: {error}"));
+        }
+        tidied => tidied?,
+    }
+    if let Err(error) = repo.store().sweep_temporary().await {
         warn(repo, &format!("old temporary files were not removed: {error}"));
     }
     Ok(report)

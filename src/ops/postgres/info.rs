@@ -85,14 +85,22 @@ pub async fn info(repo: &Repository, name: Option<&str>) -> Result<Vec<ClusterIn
     };
     let mut found = Vec::new();
     for cluster in clusters {
-        let mut histories = Vec::new();
-        for history in &cluster.cluster.histories {
-            histories.push(history_info(repo, (&cluster, history)).await?);
-        }
-        let (name, writers) = (cluster.cluster.name, cluster.cluster.writers);
-        found.push(ClusterInfo { name, id: cluster.id, writers, histories });
+        found.push(cluster_info(repo, cluster).await?);
     }
     Ok(found)
+}
+
+/// What is archived of this cluster.
+pub(in crate::ops) async fn cluster_info(
+    repo: &Repository,
+    cluster: StoredCluster,
+) -> Result<ClusterInfo, Error> {
+    let mut histories = Vec::new();
+    for history in &cluster.cluster.histories {
+        histories.push(history_info(repo, (&cluster, history)).await?);
+    }
+    let (name, writers) = (cluster.cluster.name, cluster.cluster.writers);
+    Ok(ClusterInfo { name, id: cluster.id, writers, histories })
 }
 
 async fn history_info(

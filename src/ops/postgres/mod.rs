@@ -23,6 +23,7 @@ mod verify;
 pub(in crate::ops) use cluster::history_of;
 pub use cluster::{Allowed, Server, allow, find_cluster};
 pub use get::{GetOptions, Got, get};
+pub(in crate::ops) use info::cluster_info;
 pub use info::{ClusterInfo, HistoryInfo, RangeInfo, TimelineInfo, info};
 pub use plan::{Absence, Archived, Range, judge, ranges};
 pub use push::{PushOptions, Pushed, WalCheck, push};

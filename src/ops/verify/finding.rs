@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::IndexError;
+use crate::ops::ledger::{Coverage, Forecast};
 use crate::repo::RepoError;
 
 /// Most affected paths that a finding names; the others are counted.
@@ -221,6 +223,19 @@ impl Impact {
     }
 }
 
+/// What the ledger says after a verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Covered {
+    /// How much was verified so, or more closely, and when.
+    pub coverage: Coverage,
+    /// When all of it will have been again, if each run does as much as this one; none if this one did nothing.
+    pub forecast: Option<Forecast>,
+    /// Objects that were found damaged before, and that this run did not look at.
+    pub known: u64,
+    /// When this was so.
+    pub at: Timestamp,
+}
+
 /// What a verification found, and how much it looked at.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
@@ -237,14 +252,17 @@ pub struct VerifyReport {
     /// Snapshots of which only the signature was checked, because the key does not open them: what is below them nobody looked
     /// at.
     pub closed: u64,
+    /// What the ledger says now of all that is stored, if it was told.
+    pub coverage: Option<Covered>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl VerifyReport {
-    /// Whether there is damage: warnings alone are none.
+    /// Whether there is damage, also what is known from before: warnings alone are none.
     pub fn has_damage(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Damage)
+        let known = self.coverage.is_some_and(|covered| covered.known > 0);
+        known || self.findings.iter().any(|finding| finding.severity == Severity::Damage)
     }
 
     pub(super) fn sort(&mut self) {

@@ -8,11 +8,12 @@
 //! Take for damage what a backup or a collector does meanwhile: snapshots are listed before index objects and those
 //! before packs, damage under an index that has moved is looked at again, and a small object that is missed must still be listed.
 
+mod content;
 mod finding;
-mod logs;
 mod pack;
 mod pipeline;
 mod read;
+mod record;
 mod said;
 mod small;
 mod survey;
@@ -21,29 +22,29 @@ mod tests;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::time::Duration;
 
-pub use finding::{AFFECTED_MAX, Affected, Finding, Problem, Severity, VerifyReport};
+pub use finding::{AFFECTED_MAX, Affected, Covered, Finding, Problem, Severity, VerifyReport};
 
-use self::finding::{BadPack, pack_key};
-use self::logs::{Logs, check_logs};
-use self::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
+use self::content::{Content, check_content};
+use self::finding::pack_key;
 use self::pipeline::{Check, Job, Verdict};
 use self::read::{Asked, pages_refused, problem};
-use self::survey::{Survey, listing, survey};
+use self::record::Recorder;
+use self::survey::{listing, survey};
 use self::walk::walk;
 use crate::crypto::object_hash;
 use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
 use crate::format::envelope::{ObjectKind, Preamble};
-use crate::format::layout::{self, ObjectName};
+use crate::format::layout::ObjectName;
 use crate::format::log::LOG_MAX;
 use crate::format::pack::PACK_MAX;
 use crate::format::signed::SIGNED_MAX;
 use crate::id::{ObjectHash, PackId};
 use crate::ops::tree::is_cache_damage;
 use crate::repo::{Env, RepoError, Repository};
-use crate::store::{Key, Store};
+use crate::store::Store;
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +57,33 @@ pub enum Depth {
     Data,
 }
 
+/// How much of the content is looked at in one run: what was not looked at for longest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// So many bytes, or one object if that is larger.
+    Bytes(u64),
+    /// What can be begun within this time of the run's beginning, and one object at least.
+    Time(Duration),
+}
+
+/// What to verify, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyOptions {
+    /// How much of each object.
+    pub depth: Depth,
+    /// How many of the packs and files of logs; all if there is no bound.
+    pub budget: Option<Budget>,
+    /// Whether the ledger is to know. It must where there is a budget: else the same would be looked at each time.
+    pub record: bool,
+}
+
+impl VerifyOptions {
+    /// Everything, to this depth, and nobody is told.
+    pub const fn all(depth: Depth) -> Self {
+        Self { depth, budget: None, record: false }
+    }
+}
+
 /// How often a verification begins again because the index moved or the local cache was damaged.
 const TRIES: usize = 3;
 
@@ -65,24 +93,36 @@ const TRIES: usize = 3;
 /// # Errors
 /// Only for what keeps the verification from going on: the store does not answer, or the key may not read.
 pub async fn verify(repo: &Repository, depth: Depth) -> Result<VerifyReport, Error> {
+    verify_with(repo, &VerifyOptions::all(depth)).await
+}
+
+/// The same, as much of it as there is time for, and so that the ledger knows.
+///
+/// # Errors
+/// Also [`RepoError::RoleForbids`] with a budget and a key that signs for no verifier. Without a budget a record that the store
+/// does not take is a warning.
+pub async fn verify_with(repo: &Repository, options: &VerifyOptions) -> Result<VerifyReport, Error> {
     let clock = &repo.env().clock;
     let start = clock.monotonic();
+    let mut recorder = Recorder::start(repo, options).await?;
     let mut cached = true;
     let mut tries = 0;
     loop {
         tries += 1;
-        let (mut report, listed) = match verify_once(repo, depth, cached).await {
-            Err(error) if cached && is_cache_damage(&error) => {
-                cached = false;
-                continue;
-            }
-            other => other?,
-        };
+        let (mut report, listed) =
+            match verify_once(repo, (options.depth, start), &mut recorder, cached).await {
+                Err(error) if cached && is_cache_damage(&error) => {
+                    cached = false;
+                    continue;
+                }
+                other => other?,
+            };
         // A collector may have moved or removed what is missed.
         if tries < TRIES && report.findings.iter().any(may_have_moved) && listing(repo).await? != listed {
             continue;
         }
         report.sort();
+        report.coverage = recorder.end(&report).await?;
         report.elapsed = clock.monotonic().saturating_sub(start);
         return Ok(report);
     }
@@ -95,15 +135,17 @@ fn may_have_moved(finding: &Finding) -> bool {
 
 async fn verify_once(
     repo: &Repository,
-    depth: Depth,
+    (depth, start): (Depth, Duration),
+    recorder: &mut Recorder<'_>,
     cached: bool,
 ) -> Result<(VerifyReport, Vec<ObjectHash>), Error> {
     let mut survey = survey(repo, cached).await?;
     let observer = &repo.env().observer;
-    let total = match depth {
+    let queue = match depth {
         Depth::Structure => None,
-        _ => Some(survey.packs.iter().map(|(_, size)| size).sum()),
+        _ => Some(recorder.queue(&survey).await?),
     };
+    let total = queue.as_ref().map(|queue| queue.iter().map(|stored| stored.size).sum());
     observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
     let mut report = VerifyReport {
         objects: survey.objects,
@@ -112,27 +154,22 @@ async fn verify_once(
         ..VerifyReport::default()
     };
     let checks = async {
-        match depth {
-            Depth::Structure => Ok(Checked::default()),
-            _ => check_packs(repo, &survey, depth == Depth::Data).await,
+        match queue {
+            None => Ok(Content::default()),
+            Some(queue) => check_content((repo, &survey), (depth, start), queue, recorder).await,
         }
     };
     let (mut walked, checked) = futures::future::try_join(walk(repo, &survey, &survey.bad), checks).await?;
-    let logs = match depth {
-        Depth::Structure => Logs::default(),
-        _ => check_logs(repo).await?,
-    };
-    report.objects += logs.objects;
+    report.objects += checked.logs;
     report.snapshots = walked.snapshots;
     report.closed = survey.closed;
-    report.bytes += checked.bytes + logs.bytes;
+    report.bytes += checked.bytes;
     if depth == Depth::Data {
         report.chunks = checked.chunks;
     }
     report.findings = std::mem::take(&mut survey.findings);
     report.findings.extend(walked.findings());
     report.findings.extend(checked.findings);
-    report.findings.extend(logs.findings);
     let mut lost = walked.packs;
     if !checked.bad.is_empty() {
         // Only now is it known which segments are gone: whom do they hit?
@@ -177,60 +214,6 @@ fn attach(findings: &mut Vec<Finding>, lost: HashMap<PackId, finding::Impact>) {
             }
         }
     }
-}
-
-/// What the packs turned out to be.
-#[derive(Default)]
-struct Checked {
-    findings: Vec<Finding>,
-    bad: HashMap<PackId, BadPack>,
-    bytes: u64,
-    chunks: u64,
-    /// Packs that were to be read.
-    asked: Asked,
-}
-
-async fn check_packs(repo: &Repository, survey: &Survey, data: bool) -> Result<Checked, Error> {
-    let checker = || PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said));
-    let shared = data.then(checker).transpose()?;
-    let mut jobs = Vec::with_capacity(survey.packs.len());
-    for (pack, size) in survey.packs.iter().filter(|(_, size)| *size <= PACK_MAX as u64) {
-        jobs.push((*pack, *size));
-    }
-    let mut checked = Checked::default();
-    jobs.iter().for_each(|(pack, _)| checked.asked.add(&pack_key(*pack)));
-    let jobs = jobs
-        .into_iter()
-        .filter_map(|(pack, size)| Some(Job { key: Key::new(pack_key(pack)).ok()?, size, what: pack }));
-    let make = || -> Result<Check<PackId, PackOutcome>, RepoError> {
-        let Some(shared) = &shared else {
-            return Ok(Box::new(|id, bytes| Ok(check_hash(*id, bytes).verdict())));
-        };
-        let mut worker = PackWorker::new(shared)?;
-        Ok(Box::new(move |id, bytes| worker.check(*id, bytes).map(PackOutcome::verdict)))
-    };
-    let counters = repo.env().observer.counters();
-    pipeline::run((repo.store(), repo.env()), jobs, make, |job, outcome| {
-        Counters::add(&counters.bytes, job.size);
-        checked.bytes += job.size;
-        let pack = job.what;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                PackOutcome { problems: vec![problem(error)], bad: Some(BadPack::Whole), chunks: 0 }
-            }
-        };
-        checked.chunks += outcome.chunks;
-        checked.bad.extend(outcome.bad.map(|bad| (pack, bad)));
-        let findings = outcome.problems.into_iter().map(|problem| Finding::damage(pack_key(pack), problem));
-        checked.findings.extend(findings);
-    })
-    .await?;
-    for finding in take_deleted((repo.store(), layout::PACKS), &mut checked.findings).await? {
-        // Whether anything is lost shows when the trees are walked.
-        checked.findings.push(Finding { severity: Severity::Warning, ..finding });
-    }
-    Ok(checked)
 }
 
 /// Takes out what is missing only because it was deleted after it was listed: a collector is at work.

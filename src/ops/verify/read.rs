@@ -28,7 +28,7 @@ pub(super) fn is_fatal(error: &RepoError) -> bool {
     }
 }
 
-fn is_refusal(error: &RepoError) -> bool {
+pub(super) fn is_refusal(error: &RepoError) -> bool {
     matches!(error, RepoError::Store(StoreError::Denied { .. }))
 }
 

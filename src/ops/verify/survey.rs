@@ -13,6 +13,7 @@ use super::finding::{BadPack, Finding, Problem, Severity, pack_key};
 use super::read::{Asked, is_fatal, problem, twice};
 use super::said::Said;
 use super::small::{self, Checked};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::format::layout::{self, ObjectName};
 use crate::format::pack::PACK_MAX;
@@ -22,7 +23,7 @@ use crate::repo::{Listed, ListedIndex, RepoError, Repository};
 use crate::store::{Object, StoreError};
 
 /// Prefixes that are listed first, in no order among each other.
-const FIRST: [&str; 11] = [
+const FIRST: [&str; 12] = [
     layout::CONFIG,
     layout::KEYS,
     layout::WRITERS,
@@ -33,6 +34,7 @@ const FIRST: [&str; 11] = [
     layout::HOLDS,
     layout::LABELS,
     layout::ANCHORS,
+    layout::LEDGER,
     layout::CLUSTERS,
 ];
 /// Prefixes that are listed after those, each after the one before it.
@@ -55,7 +57,7 @@ pub(super) struct Survey {
     /// Snapshots and index objects as listed.
     pub(super) listing: Vec<ObjectHash>,
     /// Packs as listed, with their sizes, in the order of their names.
-    pub(super) packs: Vec<(PackId, u64)>,
+    pub(super) packs: Vec<ListedPack>,
     /// What index objects say of each pack.
     pub(super) said: Arc<Said>,
     /// Where chunks are, as far as the packs are there.
@@ -64,6 +66,14 @@ pub(super) struct Survey {
     pub(super) promised: View,
     /// Packs that are indexed and not there.
     pub(super) bad: HashMap<PackId, BadPack>,
+}
+
+/// A pack as it is listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListedPack {
+    pub(super) id: PackId,
+    pub(super) size: u64,
+    pub(super) stored: Timestamp,
 }
 
 /// A snapshot that could be read.
@@ -94,7 +104,7 @@ struct Names {
     listing: Vec<ObjectHash>,
     tombs: HashSet<SnapshotId>,
     index: Vec<ListedIndex>,
-    packs: Vec<(PackId, u64)>,
+    packs: Vec<ListedPack>,
 }
 
 impl Names {
@@ -106,7 +116,9 @@ impl Names {
             self.asked.add(object.key.as_str());
         }
         match name {
-            ObjectName::Pack(id) => self.packs.push((id, object.size)),
+            ObjectName::Pack(id) => {
+                self.packs.push(ListedPack { id, size: object.size, stored: object.modified });
+            }
             ObjectName::Index(author, hash) => {
                 self.index.push(ListedIndex { author, object: hash, size: object.size });
             }
@@ -407,7 +419,7 @@ impl Survey {
 
     /// Holds the listing of packs against the index.
     fn check_packs(&mut self) -> Result<(), Error> {
-        let sizes: HashMap<PackId, u64> = self.packs.iter().copied().collect();
+        let sizes: HashMap<PackId, u64> = self.packs.iter().map(|pack| (pack.id, pack.size)).collect();
         let mut indexed = HashSet::new();
         for pack in self.promised.packs() {
             let (_, row) = pack?;
@@ -427,11 +439,11 @@ impl Survey {
                 }
             }
         }
-        for (pack, size) in &self.packs {
+        for ListedPack { id, size, .. } in &self.packs {
             if *size > PACK_MAX as u64 {
-                self.findings.push(Finding::damage(pack_key(*pack), Problem::TooLarge { size: *size }));
-            } else if !indexed.contains(pack) {
-                self.findings.push(Finding::warning(pack_key(*pack), Problem::Unindexed));
+                self.findings.push(Finding::damage(pack_key(*id), Problem::TooLarge { size: *size }));
+            } else if !indexed.contains(id) {
+                self.findings.push(Finding::warning(pack_key(*id), Problem::Unindexed));
             }
         }
         self.view.set_present(|pack| sizes.contains_key(pack))?;

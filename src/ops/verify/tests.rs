@@ -1,6 +1,7 @@
 //! A small repository, damaged in every way that has its own finding.
 
 mod doubt;
+mod ledger;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::*;
 use crate::format::index::IndexTables;
 use crate::format::layout;
 use crate::ops::testing::{back_up, env, new_repository, store_over};
+use crate::store::Key;
 use crate::store::fault::{Fault, FaultStore, OpKind};
 
 struct World {

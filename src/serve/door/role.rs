@@ -66,6 +66,7 @@ mod tests {
         ];
         let authority = [ObjectName::KeySlot(hash), ObjectName::Writer(writer, 1, hash)];
         let (config, anchor) = ([ObjectName::Config(1, hash)], [ObjectName::Anchor(hash)]);
+        let ledger = [ObjectName::Verified(hash)];
         let all = |names: &[ObjectName], role, act| {
             let allowed: Vec<bool> =
                 names.iter().map(|name| may(role, act, &Key::new(name.key()).unwrap())).collect();
@@ -73,19 +74,19 @@ mod tests {
             allowed[0]
         };
         for (role, put, delete) in [
-            (Role::Reader, [false; 7], [false; 7]),
-            (Role::Verifier, [false, false, false, false, true, false, false], [false; 7]),
-            (Role::Writer, [true, false, false, false, true, true, true], [false; 7]),
+            (Role::Reader, [false; 8], [false; 8]),
+            (Role::Verifier, [false, false, false, false, true, false, false, true], [false; 8]),
+            (Role::Writer, [true, false, false, false, true, true, true, false], [false; 8]),
             (
                 Role::Maintainer,
-                [true, true, false, false, true, true, true],
-                [true, true, false, false, false, false, true],
+                [true, true, false, false, true, true, true, true],
+                [true, true, false, false, false, false, true, true],
             ),
-            (Role::Admin, [true; 7], [true, true, true, false, false, false, true]),
+            (Role::Admin, [true; 8], [true, true, true, false, false, false, true, true]),
         ] {
             for (act, wanted) in [(Act::Put, put), (Act::Delete, delete)] {
-                let kinds: [&[ObjectName]; 7] =
-                    [&backup, &collection, &authority, &config, &anchor, &cluster, &logs];
+                let kinds: [&[ObjectName]; 8] =
+                    [&backup, &collection, &authority, &config, &anchor, &cluster, &logs, &ledger];
                 assert_eq!(kinds.map(|kind| all(kind, role, act)), wanted, "{role} {act:?}");
             }
         }

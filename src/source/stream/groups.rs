@@ -1,25 +1,105 @@
 //! The process groups of commands that run: which there are, and whether anything lives in one.
 
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
 
 use super::ready_within;
 
-/// The longest pause between two looks.
+/// The first pause between two looks, and the longest.
+const FIRST_PAUSE_MS: i64 = 5;
 const PAUSE_MS: i64 = 100;
 
 /// The groups of commands that were started and not yet waited for: their numbers mean nothing else.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-pub(super) fn note(group: Pid) {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+/// A command that runs as the leader of a process group of its own. [`kill_all`](super::kill_all) reaches it until it is waited
+/// for. Dropped before that, it is killed with all that it started.
+#[derive(Debug)]
+pub struct Group {
+    leader: Child,
+    /// Its number means this group: it was not waited for yet.
+    noted: bool,
 }
 
-/// Must come before the leader is waited for.
-pub(super) fn forget(group: Pid) {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|&other| other != group);
+impl Group {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// What the system says if it cannot be.
+    pub fn start(command: &mut Command) -> io::Result<Self> {
+        let group = Self { leader: command.process_group(0).spawn()?, noted: true };
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(group.pid());
+        Ok(group)
+    }
+
+    /// The command itself, of which the pipes can be taken.
+    pub(super) fn leader(&mut self) -> &mut Child {
+        &mut self.leader
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.leader)
+    }
+
+    /// What became of the command itself; `None` while it runs. It is not taken away from the system by that, so its number still
+    /// means it and its group.
+    pub(super) fn look(&self) -> io::Result<Option<WaitIdStatus>> {
+        let options =
+            WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.pid()), options)?)
+    }
+
+    /// Whether the command itself has ended; what it started may live on.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        Ok(self.look()?.is_some_and(|status| !status.stopped()))
+    }
+
+    /// Asks all of it to end.
+    pub fn tell_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until nothing of it lives any more, but not longer than this. It blocks the thread.
+    pub fn wait_until_empty(&self, patience: Duration) {
+        wait_until_empty(vec![self.pid()], patience);
+    }
+
+    /// Kills all of it.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.noted {
+            // One that is gone has nothing to end.
+            let _ = kill_process_group(self.pid(), signal);
+        }
+    }
+
+    /// Waits for the command itself, and leaves alone what it started and did not wait for.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        if std::mem::take(&mut self.noted) {
+            // Before the wait: from then on the number may mean another one.
+            let group = self.pid();
+            RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|&other| other != group);
+        }
+        self.leader.wait()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.noted {
+            self.kill();
+            let _ = self.wait();
+        }
+    }
 }
 
 pub(super) fn kill_all() {
@@ -30,8 +110,9 @@ pub(super) fn kill_all() {
 
 /// Waits until nothing lives in the groups any more, but not longer than told. A shell that is told to end does so before
 /// what it started, so the end of the leader says nothing.
-pub(super) fn wait_until_empty(mut groups: Vec<Pid>, patience_ms: i64) {
-    let (mut waited, mut pause) = (0, 5);
+pub(super) fn wait_until_empty(mut groups: Vec<Pid>, patience: Duration) {
+    let patience_ms = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    let (mut waited, mut pause) = (0, FIRST_PAUSE_MS);
     loop {
         groups.retain(|&group| lives(Path::new("/proc"), group));
         if groups.is_empty() || waited >= patience_ms {

@@ -50,11 +50,6 @@ pub(crate) trait Foreign {
     async fn stands(&self) -> Result<bool, Error> {
         Ok(true)
     }
-
-    /// Whether everything is still there that the snapshot needs besides packs; asked once it is stored, before it is confirmed.
-    async fn is_kept(&self) -> Result<bool, Error> {
-        Ok(true)
-    }
 }
 
 /// What a snapshot says that is about to arrive, and how it is to be stored.

@@ -24,6 +24,11 @@ pub(crate) trait Own: Foreign {
 
     /// Says what it is, in a snapshot that says everything else of the run. Asked after all was sent.
     fn describe(&self, run: Snapshot) -> Snapshot;
+
+    /// Whether everything is still there that the snapshot needs besides packs; asked once it is stored, before it is confirmed.
+    async fn is_kept(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
 }
 
 /// Stores it as a new snapshot, and confirms it. Of the options those count that say what the run is called and how hard it

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::database::lsn::segments;
-use crate::format::log::{LogFile, SegmentName};
-use crate::id::SnapshotId;
+use crate::format::log::LogFile;
 use crate::postgres::Lsn;
 use crate::repo::{ListedLog, StoredTrim};
 
@@ -21,9 +20,7 @@ const READ_BY: Duration = Duration::from_secs(24 * 3600);
 
 /// A base backup whose snapshot is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Base {
-    /// The snapshot.
-    pub snapshot: SnapshotId,
+pub(super) struct Base {
     /// The timeline it was taken on.
     pub timeline: u32,
     /// Where recovery begins to read the log.
@@ -40,7 +37,7 @@ pub struct Base {
 
 /// What is archived of one history of a cluster.
 #[derive(Debug, Clone, Copy)]
-pub struct Archive<'a> {
+pub(super) struct Archive<'a> {
     /// Bytes of a segment.
     pub segment_size: u32,
     /// Files of writers that count.
@@ -51,7 +48,7 @@ pub struct Archive<'a> {
 
 /// By what it is decided.
 #[derive(Debug, Clone, Copy)]
-pub struct LogRules {
+pub(super) struct LogRules {
     /// The store's time when the collection began.
     pub now: Timestamp,
     /// How long something is condemned before it is deleted.
@@ -60,17 +57,12 @@ pub struct LogRules {
 
 /// What is needed of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Needs {
+pub(super) struct Needs {
     segment_size: u32,
     /// Everything from the segment of this number on.
     from: u64,
     /// Timelines that are before `from` for ever: a base backup that is on its way begins later.
     passed: BTreeSet<u32>,
-}
-
-/// The number of a segment among those of its timeline; `None` for one that cannot be.
-fn number(name: SegmentName, size: u32) -> Option<u64> {
-    Some(name.start(size)? / u64::from(size.max(1)))
 }
 
 impl Base {
@@ -81,15 +73,14 @@ impl Base {
 
 impl Needs {
     /// The position from which on everything is needed.
-    pub fn floor(&self) -> u64 {
+    pub(super) fn floor(&self) -> u64 {
         self.from.saturating_mul(self.segment_size.into())
     }
 
     /// Whether it has to stay.
-    pub fn is_needed(&self, file: LogFile) -> bool {
+    pub(super) fn is_needed(&self, file: LogFile) -> bool {
         let name = file.segment();
-        let Some((name, number)) = name.and_then(|name| Some((name, number(name, self.segment_size)?)))
-        else {
+        let Some((name, number)) = name.and_then(|name| Some((name, name.number(self.segment_size)?))) else {
             return true;
         };
         number >= self.from || !self.passed.contains(&name.timeline)
@@ -107,13 +98,13 @@ fn ambiguous(files: &[ListedLog]) -> HashSet<LogFile> {
 }
 
 /// What is needed; `None` if nothing may go, since no base backup that counts can be restored.
-pub fn needs(archive: &Archive<'_>, rules: &LogRules) -> Option<Needs> {
+pub(super) fn needs(archive: &Archive<'_>, rules: &LogRules) -> Option<Needs> {
     let size = archive.segment_size;
     let twofold = ambiguous(archive.files);
     let mut there = BTreeSet::new();
     for listed in archive.files.iter().filter(|listed| !twofold.contains(&listed.name.file)) {
         if let LogFile::Segment(name) = listed.name.file {
-            there.extend(number(name, size).map(|number| (name.timeline, number)));
+            there.extend(name.number(size).map(|number| (name.timeline, number)));
         }
     }
     let whole = |base: &&Base| {

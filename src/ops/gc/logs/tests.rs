@@ -9,6 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::super::{PruneOptions, prune};
 use super::*;
 use crate::error::{BaseError, LogError};
+use crate::format::cluster::Cluster;
 use crate::format::config::Authority;
 use crate::format::keyslot::Role;
 use crate::format::layout;
@@ -19,6 +20,7 @@ use crate::ops::postgres::{GetOptions, get, info};
 use crate::ops::testing::{self, NOW, add_key, forget, put_snapshot, store_over};
 use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
+use crate::retention::{Every, Limit, Policy};
 use crate::store::fault::{Failure, Fault, FaultStore, Op, OpKind};
 
 const SIZE: u32 = 1 << 20;
@@ -86,7 +88,7 @@ impl World {
     async fn left(&self) -> Vec<u64> {
         let listed = self.repo.list_logs(layout::STREAMS).await.unwrap();
         let number = |listed: &ListedLog| match listed.name.file {
-            LogFile::Segment(name) if name.timeline == 1 => Some(name.start(SIZE).unwrap() / u64::from(SIZE)),
+            LogFile::Segment(name) if name.timeline == 1 => name.number(SIZE),
             _ => None,
         };
         listed.iter().filter_map(number).collect()
@@ -352,6 +354,61 @@ async fn a_trim_that_goes_between_listing_and_reading_is_found_in_the_next() {
     assert_eq!(reader.trims_of(world.cluster.id, 1).await.unwrap().len(), 1);
 }
 
+/// Before the first deletion, too, it is looked whether there are snapshots that were not seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_backup_that_ends_while_logs_are_judged_keeps_its_log() {
+    let world = World::new(1..=9).await;
+    world.back_up(7..=7).await;
+    world.prune(&LATER).await;
+    let before = testing::copy_objects(&world.base.objects).await;
+    world.back_up(4..=5).await;
+    let mut late = Vec::new();
+    for listed in world.repo.store().list(layout::SNAPSHOTS).await.unwrap() {
+        let place = object_store::path::Path::from(listed.key.as_str());
+        if before.head(&place).await.is_err() {
+            late.push((place.clone(), world.repo.store().get(&listed.key, 1 << 20).await.unwrap()));
+            world.base.objects.delete(&place).await.unwrap();
+        }
+    }
+    assert_eq!(late.len(), 2, "a snapshot and its confirmation");
+    let objects = Arc::clone(&world.base.objects) as Arc<dyn ObjectStore>;
+    let late = std::sync::Mutex::new(late);
+    let collector = world.through(move |op| {
+        if op.kind == OpKind::List && op.key.starts_with(layout::STREAMS) {
+            for (place, bytes) in late.lock().unwrap().drain(..) {
+                // A store in memory answers at once.
+                assert!(objects.put(&place, bytes.into()).now_or_never().is_some_and(|put| put.is_ok()));
+            }
+        }
+        Fault::None
+    });
+    assert_eq!(prune(&collector, &SOON).await.unwrap().logs.deleted, 3);
+    assert_eq!(world.left().await, (4..=9).collect::<Vec<_>>());
+    world.is_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_timelines_than_a_trim_may_hold_take_several() {
+    let world = World::new(1..=9).await;
+    world.back_up(7..=7).await;
+    let (options, now) = (LATER, world.repo.env().clock.now());
+    let run = Run { repo: &world.repo, options: &options, now, accepted: HashSet::new() };
+    let known = Known::list(&world.repo).await.unwrap();
+    let mut logs = judge(&run, &run.look().await.unwrap(), &known).await.unwrap();
+    let first = logs[0].split.new[0];
+    let on = |timeline| {
+        let name = LogName { file: LogFile::Segment(name(timeline, 1)), ..first.name };
+        ListedLog { name, ..first }
+    };
+    let last = TIMELINES_MAX as u32 + 1;
+    logs[0].split.new = (1..=last).map(on).collect();
+    assert!(condemn(&world.repo, &logs).await.unwrap());
+    let trims = world.repo.trims_of(world.cluster.id, 1).await.unwrap();
+    let below = |timeline| crate::repo::trimmed(&trims, timeline);
+    assert_eq!((trims.len(), below(1), below(last)), (2, below(2), below(2)));
+    assert_eq!((below(2), below(last + 1)), (Some(7 * u64::from(SIZE)), None));
+}
+
 fn forgetting(snapshot: SnapshotId, window: Duration) -> ForgetOptions {
     let new = ForgetOptions::new(jiff::tz::TimeZone::UTC);
     ForgetOptions { named: vec![snapshot.to_string()], keep_recovery: Some(window), ..new }
@@ -375,6 +432,39 @@ async fn a_base_backup_is_forgotten_only_if_it_is_known_what_leads_to_each_timel
     assert!(matches!(unknown, Err(Error::Base(BaseError::Unclear { .. }))), "{unknown:?}");
     let all_the_same = ForgetOptions { allow_shorter: true, ..forgetting(second, Duration::ZERO) };
     assert!(plan_forget(&blind, &all_the_same).await.is_ok());
+}
+
+/// The history of a timeline that nobody understands: it is not known what the base backups of that cluster lead to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_archive_stops_the_forgetting_of_its_own_base_backups_alone() {
+    let world = World::new(1..=9).await;
+    world.back_up(3..=3).await;
+    let own = world.back_up(5..=5).await;
+    let named = Cluster { name: "damaged".into(), ..world.cluster.cluster.clone() };
+    let cluster = world.repo.put_cluster(0, &named).await.unwrap();
+    let file = LogFile::History(2);
+    testing::put_log(&world.repo, (&cluster, 1), file, b"nobody wrote this").await;
+    let mut bases = Vec::new();
+    for number in [4, 5] {
+        let log = number * u64::from(SIZE) + 40..number * u64::from(SIZE) + 400;
+        let base = PostgresBackup::sample(cluster.id, SIZE, 1, log);
+        bases.push(put_snapshot(&world.repo, number, |snapshot| snapshot.postgres = Some(base)).await);
+    }
+    let window = Duration::from_secs(3600);
+    for dry_run in [false, true] {
+        let other = ForgetOptions { dry_run, keep_recovery: None, ..forgetting(own, window) };
+        assert_eq!(plan_forget(&world.repo, &other).await.unwrap().dropped().count(), 1);
+        let damaged = ForgetOptions { dry_run, ..forgetting(bases[0], window) };
+        let refused = plan_forget(&world.repo, &damaged).await;
+        assert!(matches!(refused, Err(Error::Log(LogError::History { .. }))), "{refused:?}");
+        let allowed = ForgetOptions { allow_shorter: true, ..damaged };
+        let plan = plan_forget(&world.repo, &allowed).await.unwrap();
+        assert_eq!((plan.dropped().count(), plan.recovery.len()), (1, usize::from(dry_run)), "of the others");
+    }
+    // Somebody looks, and nothing goes.
+    let keep = Policy::new().keep(Every::Snapshot, Limit::Count(9));
+    let all = ForgetOptions { policy: keep, dry_run: true, ..ForgetOptions::new(jiff::tz::TimeZone::UTC) };
+    assert_eq!(plan_forget(&world.repo, &all).await.unwrap().dropped().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

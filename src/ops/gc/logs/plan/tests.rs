@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::gc::Trim;
-use crate::format::log::LogName;
+use crate::format::log::{LogName, SegmentName};
 use crate::id::{ClusterId, LogHash, ObjectHash, WriterId};
 
 const SIZE: u32 = 16 << 20;
@@ -43,7 +43,6 @@ fn daily(timeline: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<ListedLog
 /// A base backup of a timeline that was stored on the day on which its only segment was.
 fn base(timeline: u32, number: u64) -> Base {
     Base {
-        snapshot: SnapshotId::new([number as u8; 32]),
         timeline,
         start: at(number) + 40,
         stop: at(number) + 400,
@@ -64,7 +63,7 @@ fn gone(files: &[ListedLog], bases: &[Base], rules: &LogRules) -> Vec<(u32, u64)
     doomed
         .iter()
         .filter_map(|listed| listed.name.file.segment())
-        .map(|name| (name.timeline, number(name, SIZE).unwrap()))
+        .map(|name| (name.timeline, name.number(SIZE).unwrap()))
         .collect()
 }
 
@@ -191,9 +190,7 @@ fn story() -> impl Strategy<Value = Story> {
         files.dedup_by_key(|listed| listed.name);
         let bases = bases
             .iter()
-            .enumerate()
-            .map(|(id, (t, n, len, stored, flags))| Base {
-                snapshot: SnapshotId::new([id as u8; 32]),
+            .map(|(t, n, len, stored, flags)| Base {
                 start: at(*n) + 40,
                 stop: at(*n + *len) + 400,
                 stored: day(*stored),
@@ -228,7 +225,7 @@ impl Story {
         let there: HashSet<(u32, u64)> = files
             .iter()
             .filter_map(|listed| listed.name.file.segment())
-            .map(|name| (name.timeline, number(name, SIZE).unwrap()))
+            .map(|name| (name.timeline, name.number(SIZE).unwrap()))
             .collect();
         let (first, last) = base.numbers(SIZE);
         if !(first..=last).all(|number| there.contains(&(base.timeline, number))) {
