@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! A record says what its author found, and counts only as far as the author's authority goes; nothing is deleted or restored by
-//! what it says. When something was verified is for the store's clock to say: a record holds no time but how long ago, when it
-//! was put, the first of what it names was looked at.
+//! what it says. When something was verified is for the store's clock to say, less the time that had passed then; the author's
+//! clock can only make it longer ago, so that a copy of a record is as old as the record.
 
 use super::FormatError;
 use super::cbor::{Cbor, Out, Written, encode};
@@ -32,7 +32,9 @@ pub struct Verified {
     pub author: WriterId,
     /// How.
     pub look: Look,
-    /// How many nanoseconds before this was put the first of these objects was looked at.
+    /// When the first of these objects was looked at, by the author's clock, in nanoseconds since 1970.
+    pub began: i64,
+    /// How many nanoseconds before this was put that was.
     pub passed: u64,
     /// Packs and files of logs that are as they should be, ascending.
     pub good: Vec<ObjectHash>,
@@ -65,14 +67,15 @@ impl Verified {
     /// The CBOR value.
     pub fn encode(&self) -> Vec<u8> {
         encode(|e| {
-            e.map(6 + u64::from(self.ended.is_some()))?;
+            e.map(7 + u64::from(self.ended.is_some()))?;
             e.u8(0)?.bytes(self.author.as_bytes())?.u8(1)?;
             put_hashes(e, &self.good)?;
             e.u8(2)?.bytes(&self.nonce)?;
             e.u8(3)?.u8(self.look as u8)?.u8(4)?.u64(self.passed)?.u8(5)?;
             put_hashes(e, &self.damaged)?;
+            e.u8(6)?.i64(self.began)?;
             if let Some(damages) = self.ended {
-                e.u8(6)?.u64(damages)?;
+                e.u8(7)?.u64(damages)?;
             }
             Ok(())
         })
@@ -81,7 +84,7 @@ impl Verified {
     /// Reads the CBOR value.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (mut author, mut good, mut nonce, mut look) = (None, None, None, None);
-        let (mut passed, mut damaged, mut ended) = (None, None, None);
+        let (mut passed, mut damaged, mut began, mut ended) = (None, None, None, None);
         let mut d = Cbor::new(bytes, SECTION, "record");
         d.map(|d, field| {
             match field {
@@ -91,16 +94,17 @@ impl Verified {
                 3 => look = Some(decode_look(d)?),
                 4 => passed = Some(d.u64()?),
                 5 => damaged = Some(hashes(d)?),
-                6 => ended = Some(d.u64()?),
+                6 => began = Some(d.i64()?),
+                7 => ended = Some(d.u64()?),
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
         let missing = d.value("record");
         d.finish(bytes.len())?;
-        let whole = author.zip(look).zip(passed).zip(good).zip(damaged).zip(nonce);
-        let (((((author, look), passed), good), damaged), nonce) = whole.ok_or(missing)?;
-        Ok(Self { author, look, passed, good, damaged, ended, nonce })
+        let whole = author.zip(look).zip(passed).zip(good).zip(damaged).zip(began).zip(nonce);
+        let ((((((author, look), passed), good), damaged), began), nonce) = whole.ok_or(missing)?;
+        Ok(Self { author, look, began, passed, good, damaged, ended, nonce })
     }
 }
 

@@ -109,7 +109,7 @@ pub struct Status {
     pub protected: Protected,
     /// The last verification of content that came to its end.
     pub verified: Option<RunEnd>,
-    /// How much of the content was opened and checked, if that was asked for.
+    /// How much of the content was opened and checked, if that was asked for, or if some of it is known to be damaged.
     pub coverage: Option<Coverage>,
     /// Snapshots that this key does not open and this machine did not make.
     pub closed: u64,
@@ -141,9 +141,13 @@ pub async fn status(repo: &Repository, filter: &SnapshotFilter, covered: bool) -
         Err(error) if error.class() == Class::Denied => Protected::Unknown,
         Err(error) => return Err(error),
     };
-    let ledger = Ledger::read(repo).await?;
+    let ledger = match Ledger::read(repo).await {
+        Err(error) if error.class() == Class::Denied => Ledger::new(now),
+        read => read?,
+    };
     let verified = ledger.ends(Look::Read).next_back().copied();
-    let coverage = match covered {
+    // A run that found damage may not have come to its end.
+    let coverage = match covered || ledger.knows_damage() {
         true => Some(ledger.coverage(&stored(repo).await?, Look::Opened)),
         false => None,
     };

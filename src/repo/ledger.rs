@@ -7,17 +7,20 @@
 //! # Crash
 //! What was verified since the last record is verified again.
 
+use futures::StreamExt;
+
 use super::create::put_signed;
 use super::error::RepoError;
 use super::load::Problem;
 use super::marks::Said;
 use super::open::Repository;
+use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::format::FormatError;
 use crate::format::config::Authority;
 use crate::format::envelope::ObjectKind;
 use crate::format::layout::{self, ObjectName};
-use crate::format::ledger::{Look, Verified};
+use crate::format::ledger::{Look, VERIFIED_MAX, Verified};
 use crate::id::{ObjectHash, WriterId};
 
 /// A record as it is stored.
@@ -32,10 +35,10 @@ pub struct StoredVerified {
 }
 
 impl StoredVerified {
-    /// When the first of what it names was looked at, by the store's clock.
+    /// When the first of what it names was looked at, by the store's clock, or by the author's if that was earlier.
     pub fn since(&self) -> Timestamp {
         let ago = i64::try_from(self.verified.passed).unwrap_or(i64::MAX);
-        Timestamp(self.stored.0.saturating_sub(ago))
+        Timestamp(self.stored.0.saturating_sub(ago).min(self.verified.began))
     }
 }
 
@@ -51,16 +54,25 @@ impl Said for Verified {
 }
 
 /// What a run has verified since it put its last record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewlyVerified {
     /// What is as it should be.
     pub good: Vec<ObjectHash>,
     /// What is not.
     pub damaged: Vec<ObjectHash>,
-    /// How many nanoseconds ago the first of it was looked at.
+    /// When the first of it was looked at, by this machine's clock.
+    pub began: Timestamp,
+    /// How many nanoseconds ago that was.
     pub passed: u64,
     /// At the end of a run: how many damages it found.
     pub ended: Option<u64>,
+}
+
+impl NewlyVerified {
+    /// Nothing, since then.
+    pub fn new(began: Timestamp) -> Self {
+        Self { good: Vec::new(), damaged: Vec::new(), began, passed: 0, ended: None }
+    }
 }
 
 impl Repository {
@@ -89,26 +101,86 @@ impl Repository {
         Ok(named.collect())
     }
 
-    /// All records. One that cannot be read, or does not count, is a problem, not an error: what it says is verified again.
+    /// Gives every record, one by one and in no order. One that cannot be read, or does not count, is a problem, not an error: what
+    /// it says is verified again.
+    pub async fn each_verified(
+        &self,
+        problems: &mut Vec<Problem>,
+        mut give: impl FnMut(StoredVerified),
+    ) -> Result<(), RepoError> {
+        let names = self.said_names(layout::LEDGER).await?;
+        let version = self.registry_version();
+        let doubted = self.read_verified(names, problems, &mut give).await?;
+        if doubted.is_empty() {
+            return Ok(());
+        }
+        self.refresh_registry().await?;
+        let mut unknown = match self.registry_version() == version {
+            true => doubted,
+            // Somebody was registered since.
+            false => self.read_verified(doubted, problems, &mut give).await?,
+        };
+        let bad = |(name, _): (ObjectName, Timestamp)| {
+            let key = name.key();
+            Problem { error: RepoError::BadSignature { key: key.clone() }, key }
+        };
+        problems.extend(unknown.drain(..).map(bad));
+        Ok(())
+    }
+
+    /// Reads these; gives back those whose author is not known to hold the authority.
+    async fn read_verified(
+        &self,
+        names: Vec<(ObjectName, Timestamp)>,
+        problems: &mut Vec<Problem>,
+        give: &mut impl FnMut(StoredVerified),
+    ) -> Result<Vec<(ObjectName, Timestamp)>, RepoError> {
+        let mut doubted = Vec::new();
+        let mut reads = futures::stream::iter(names)
+            .map(|(name, stored)| async move { (name, stored, self.read_said::<Verified>(name).await) })
+            .buffer_unordered(self.env.limits.requests.max(1));
+        while let Some((name, stored, read)) = reads.next().await {
+            match read {
+                Ok(verified) => {
+                    if let ObjectName::Verified(hash) = name {
+                        give(StoredVerified { hash, verified, stored });
+                    }
+                }
+                Err(RepoError::BadSignature { .. }) => doubted.push((name, stored)),
+                // Deleted since it was listed, or refused.
+                Err(RepoError::Store(error)) if error.is_not_found() => {}
+                Err(error) if error.class() == Class::Denied => {
+                    problems.push(Problem { key: name.key(), error })
+                }
+                Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
+                Err(error) => problems.push(Problem { key: name.key(), error }),
+            }
+        }
+        Ok(doubted)
+    }
+
+    /// All records at once: for who decides which of them go.
     pub async fn ledger(&self, problems: &mut Vec<Problem>) -> Result<Vec<StoredVerified>, RepoError> {
-        let said = self.all_said::<Verified>(layout::LEDGER, problems).await?;
-        let stored = said.into_iter().filter_map(|(name, verified, stored)| match name {
-            ObjectName::Verified(hash) => Some(StoredVerified { hash, verified, stored }),
-            _ => None,
-        });
-        Ok(stored.collect())
+        let mut all = Vec::new();
+        self.each_verified(problems, |record| all.push(record)).await?;
+        Ok(all)
     }
 
     /// Puts a record; at most [`crate::format::ledger::VERIFIED_MAX`] objects of each kind.
     pub async fn put_verified(&self, look: Look, new: NewlyVerified) -> Result<Verified, RepoError> {
         let author = self.may_record()?;
         let (_, key) = self.writer()?;
-        let NewlyVerified { mut good, mut damaged, passed, ended } = new;
+        let NewlyVerified { mut good, mut damaged, began, passed, ended } = new;
         for hashes in [&mut good, &mut damaged] {
             hashes.sort_unstable();
             hashes.dedup();
+            if hashes.len() > VERIFIED_MAX {
+                // Nobody could read it.
+                return Err(FormatError::Value { section: "22", what: "length of a list" }.into());
+            }
         }
-        let verified = Verified { author, look, passed, good, damaged, ended, nonce: self.nonce()? };
+        let verified =
+            Verified { author, look, began: began.0, passed, good, damaged, ended, nonce: self.nonce()? };
         let kind = (ObjectKind::Verified, self.id());
         put_signed(&self.store, kind, &verified.encode(), &key, ObjectName::Verified).await?;
         Ok(verified)

@@ -38,7 +38,7 @@ fn a_repository_is_told_of_and_promtool_finds_nothing_to_say() {
     place.run(["verify", "--data", "-q"]).exits(0);
     let text = place.run(["metrics"]).exits(0).out;
     check(&text);
-    assert!(text.contains("host=\"host\",job=\"a\\\"b\\\\c\"}"), "{text}");
+    assert!(text.contains("host=\"host\",job=\"a\\\"b\\\\\\\\c\"}"), "{text}");
     assert_eq!(value(&text, "lifeboat_job_held"), 1.0);
     assert_eq!(value(&text, "lifeboat_verified_bytes"), value(&text, "lifeboat_repository_bytes"));
     assert_eq!(value(&text, "lifeboat_verify_damages"), 0.0);
@@ -67,7 +67,13 @@ fn a_run_writes_them_whole_where_the_configuration_says() {
         );
         configure(&place, &format!("{text}{metrics}{job}"));
     };
-    let run = || Run::of(place.bare().args(["run", "--force"]).output().unwrap());
+    // A mask as the service has it.
+    let masked = |args: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_lifeboat")]).args(args);
+        place.furnish(shell).output().unwrap()
+    };
+    let run = || Run::of(masked(&["run", "--force"]));
     write(&file, "src");
     run().exits(0);
     let text = fs::read_to_string(&file).unwrap();

@@ -85,7 +85,7 @@ impl Place {
         self.furnish(Command::new(env!("CARGO_BIN_EXE_lifeboat")))
     }
 
-    fn furnish(&self, mut command: Command) -> Command {
+    pub(crate) fn furnish(&self, mut command: Command) -> Command {
         command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path("home"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lifeboat::chunk::ChunkParams;
+use lifeboat::clock::Timestamp;
 use lifeboat::crypto::slot::Unlock;
 use lifeboat::crypto::{SecretKey, keyfile};
 use lifeboat::format::gc::TombReason;
@@ -139,8 +140,11 @@ async fn collected(repo: &Repository) {
     repo.put_removal(vec![id]).await.unwrap();
     repo.put_hold(vec![id], None).await.unwrap();
     repo.put_trim((ClusterId::new([0xcc; 16]), 1), vec![(1, 1 << 24)]).await.unwrap();
-    let seen =
-        NewlyVerified { good: vec![ObjectHash::new([0xcc; 32])], ended: Some(0), ..NewlyVerified::default() };
+    let seen = NewlyVerified {
+        good: vec![ObjectHash::new([0xcc; 32])],
+        ended: Some(0),
+        ..NewlyVerified::new(Timestamp(0))
+    };
     repo.put_verified(Look::Read, seen).await.unwrap();
     let listed = repo.list_snapshots().await.unwrap()[0];
     repo.put_labels(&listed, (0, vec!["after=all".into()])).await.unwrap();

@@ -324,9 +324,9 @@ def signed_values():
 
 def ledger():
     me, nonce, two = rep(7, 16), rep(9, 16), [rep(1, 32), rep(2, 32)]
-    record = {0: me, 1: two, 2: nonce, 3: 1, 4: 600, 5: [rep(3, 32)]}
+    record = {0: me, 1: two, 2: nonce, 3: 1, 4: 600, 5: [rep(3, 32)], 6: 1_800_000_000_000_000_000}
     vector("verified", "part", "of a run that goes on", cbor(record))
-    vector("verified", "end", "the end of a run that found nothing", cbor({**record, 3: 0, 5: [], 6: 0}))
+    vector("verified", "end", "the end of a run that found nothing", cbor({**record, 3: 0, 5: [], 7: 0}))
     for key in record:
         rest = {other: item for other, item in record.items() if other != key}
         vector("verified", f"bad-no-{key}", f"without field {key}", cbor(rest), value(22, "record"))

@@ -85,7 +85,7 @@ pub(crate) enum Verb {
     Init(InitArgs),
     /// Save files, standard input or the output of a command as a new snapshot
     Backup(BackupArgs),
-    /// Run the jobs of the configuration that are due: backup, retention, and prune where that is due
+    /// Run the jobs of the configuration that are due: backup, retention, and prune and verify where those are due
     Run(RunArgs),
     /// Let a timer run the jobs, and show when they run
     Schedule(ScheduleArgs),

@@ -1,8 +1,8 @@
 //! `metrics`: how it stands, for Prometheus.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use lifeboat::ops::snapshots::SnapshotFilter;
@@ -62,6 +62,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
     let put = || -> io::Result<()> {
         let _ = std::fs::remove_file(&new);
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o644).open(&new)?;
+        // Whatever the mask of this process takes away.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;

@@ -44,7 +44,7 @@ mod writer;
 
 use super::args::{
     HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, SqliteArgs, SqliteVerb, Verb,
-    WriterArgs, WriterVerb,
+    VerifyArgs, WriterArgs, WriterVerb,
 };
 use super::error::CliError;
 use super::exit::Exit;
@@ -121,6 +121,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Prune(_) => "prune",
         Verb::Import(_) => "import",
         Verb::Doctor => "doctor",
+        Verb::Verify(VerifyArgs { budget: Some(_), .. }) => "verify --budget",
         Verb::Rekey(_) => "rekey",
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
         Verb::Sqlite(SqliteArgs { verb: SqliteVerb::Backup(_) }) => "sqlite backup",
@@ -153,7 +154,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         | Verb::Restore(_)
         | Verb::Mount(_)
         | Verb::Copy(_)
-        | Verb::Verify(_)
+        | Verb::Verify(VerifyArgs { budget: None, .. })
         | Verb::Stats(_)
         | Verb::Key(KeyArgs { verb: KeyVerb::List | KeyVerb::Words | KeyVerb::VerifyRecovery })
         | Verb::Writer(WriterArgs { verb: WriterVerb::List })

@@ -62,7 +62,8 @@ pub(super) async fn run(session: &mut Session, args: StatusArgs) -> Result<Exit,
         }
     }
     let unreadable = found.unreadable.iter().any(|(_, error)| !is_after_revocation(error));
-    let damaged = unreadable || found.verified.is_some_and(|end| end.damages > 0);
+    let known = found.coverage.is_some_and(|coverage| coverage.damaged > 0);
+    let damaged = unreadable || known || found.verified.is_some_and(|end| end.damages > 0);
     Ok(match (damaged, count == 0) {
         (true, _) => Exit::Class(Class::Damage),
         (false, false) => Exit::Class(Class::Missed),

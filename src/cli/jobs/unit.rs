@@ -114,7 +114,7 @@ impl Install<'_> {
         out.push_str(ALONE);
         if !self.user {
             out.push_str(OF_MACHINE);
-            for path in self.writes.iter().cloned().chain(self.local()) {
+            for path in self.writes.iter().cloned().chain(self.local()).chain(self.measured()) {
                 // A disk may be away when the unit starts.
                 out.push_str(&format!("ReadWritePaths=-{}\n", escaped(&path.display().to_string())));
             }
@@ -129,6 +129,12 @@ impl Install<'_> {
             let url: StoreUrl = location.parse().ok()?;
             url.local_path().map(Path::to_path_buf)
         })
+    }
+
+    /// Directories that metrics are written into.
+    fn measured(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.config.repositories.iter().filter_map(|named| named.section.text("metrics"));
+        files.filter_map(|file| Path::new(file).parent().map(Path::to_path_buf))
     }
 
     /// The timer.

@@ -8,6 +8,7 @@ use lifeboat::ops::status::{JobStatus, Protected, Status};
 use lifeboat::schedule::Standing;
 
 use super::super::jobs::{Known, Stand};
+use super::sanitize;
 
 /// Samples of one name.
 struct Family {
@@ -42,7 +43,7 @@ impl Family {
     }
 }
 
-/// A value of a label: what the format does not allow is escaped, other control characters are replaced.
+/// A value of a label.
 fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
@@ -50,7 +51,6 @@ fn escaped(value: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '"' => out.push_str("\\\""),
             '\n' => out.push_str("\\n"),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }
@@ -85,7 +85,7 @@ fn jobs(id: &str, jobs: &[JobStatus]) -> [Family; 6] {
         Family::new("lifeboat_job_unconfirmed", "Snapshots newer than that which were not confirmed."),
     ];
     for job in jobs {
-        let (host, name) = (String::from_utf8_lossy(&job.host), String::from_utf8_lossy(&job.job));
+        let (host, name) = (sanitize::name(&job.host), sanitize::name(&job.job));
         let labels = [("repository", id), ("host", &host), ("job", &name)];
         let last = job.last.as_ref();
         let values = [
@@ -192,14 +192,11 @@ mod tests {
     #[test]
     fn hostile_names_stay_within_their_quotes() {
         let mut family = Family::new("x", "Something.");
-        family.add(&[("job", "a\"} 1\n# \\ \u{1b}[0m ü")], Some(2.5));
+        family.add(&[("job", "a\"} 1\n# \\ ü")], Some(2.5));
         family.add(&[("job", "none")], None);
         let mut out = String::new();
         family.write(&mut out);
-        assert_eq!(
-            out,
-            "# HELP x Something.\n# TYPE x gauge\nx{job=\"a\\\"} 1\\n# \\\\ \u{fffd}[0m ü\"} 2.5\n"
-        );
+        assert_eq!(out, "# HELP x Something.\n# TYPE x gauge\nx{job=\"a\\\"} 1\\n# \\\\  ü\"} 2.5\n");
         let mut out = String::new();
         Family::new("y", "Nothing.").write(&mut out);
         assert!(out.is_empty());

@@ -41,7 +41,6 @@ pub use share::{Share, freed, shares};
 use self::logs::Judged;
 use self::mover::{Emptied, Mover, age};
 use self::world::{World, look, may_have_moved, warn};
-use crate::class::Class;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::{Counters, Event, Phase};
@@ -79,11 +78,8 @@ pub async fn prune(repo: &Repository, options: &PruneOptions) -> Result<PruneRep
         return Ok(report);
     }
     // The collection is done: what is left over costs little, and nothing depends on it.
-    match ledger::tidy(repo, now).await {
-        Err(error) if error.class() == Class::Denied => {
-            warn(repo, &format!("old records of what was verified were not removed: {error}"));
-        }
-        tidied => tidied?,
+    if let Err(error) = ledger::tidy(repo, now).await {
+        warn(repo, &format!("old records of what was verified were not removed: {error}"));
     }
     if let Err(error) = repo.store().sweep_temporary().await {
         warn(repo, &format!("old temporary files were not removed: {error}"));

@@ -7,23 +7,23 @@
 //! it good.
 //!
 //! # Must not
-//! Take anything for verified that is only claimed for a later time than the store's, or by somebody whose word does not count:
-//! [`Repository::ledger`] sees to that.
+//! Take anything for verified that is only claimed for a time to come, that was stored since, or that somebody says whose word does
+//! not count ([`Repository::each_verified`] sees to that).
 
 mod plan;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use plan::{Forecast, forecast, next, rounds, superseded};
+pub use plan::{Forecast, Purse, forecast, order, rounds, superseded};
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, later};
 use crate::error::Error;
 use crate::event::Event;
 use crate::format::layout;
 use crate::format::ledger::Look;
 use crate::id::{ObjectHash, WriterId};
-use crate::repo::{Repository, StoredVerified};
+use crate::repo::{Problem, RepoError, Repository, StoredVerified};
 
 /// What somebody found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,9 +69,14 @@ struct Seen {
 
 const NEVER: i64 = i64::MIN;
 
+/// Clocks of the store and of this machine may differ by this much. What is said of a later time cannot be.
+const SKEW: Duration = Duration::from_secs(3600);
+
 /// What records say, taken together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
+    /// Nothing was stored, or looked at, after this.
+    limit: Timestamp,
     seen: HashMap<ObjectHash, Seen>,
     /// Ends of runs, oldest first.
     ends: Vec<RunEnd>,
@@ -95,35 +100,52 @@ pub struct Coverage {
 }
 
 impl Ledger {
+    /// One that knows of nothing.
+    pub fn new(now: Timestamp) -> Self {
+        Self { limit: later(now, SKEW), seen: HashMap::new(), ends: Vec::new() }
+    }
+
     /// What these records say.
-    pub fn of(records: &[StoredVerified]) -> Self {
-        let mut ledger = Self::default();
-        for record in records {
-            let (at, look) = (record.since(), record.verified.look);
-            for hash in &record.verified.good {
-                ledger.add(*hash, Fact::Good, (look, at));
-            }
-            for hash in &record.verified.damaged {
-                ledger.add(*hash, Fact::Damaged, (look, at));
-            }
-            if let Some(damages) = record.verified.ended {
-                let author = record.verified.author;
-                ledger.ends.push(RunEnd { at: record.stored, look, damages, author });
-            }
-        }
-        ledger.ends.sort_by_key(|end| end.at);
+    pub fn of(records: &[StoredVerified], now: Timestamp) -> Self {
+        let mut ledger = Self::new(now);
+        records.iter().for_each(|record| ledger.take(record));
         ledger
+    }
+
+    /// Whether a record was put before now.
+    fn believes(&self, record: &StoredVerified) -> bool {
+        record.stored <= self.limit
+    }
+
+    /// Takes what a record says. What it says of a time that has not come is not believed.
+    pub fn take(&mut self, record: &StoredVerified) {
+        if !self.believes(record) {
+            return;
+        }
+        let (at, look) = (record.since(), record.verified.look);
+        for hash in &record.verified.good {
+            self.add(*hash, Fact::Good, (look, at));
+        }
+        for hash in &record.verified.damaged {
+            self.add(*hash, Fact::Damaged, (look, at));
+        }
+        if let Some(damages) = record.verified.ended {
+            let author = record.verified.author;
+            self.ended(RunEnd { at, look, damages, author });
+        }
     }
 
     /// Reads the ledger. Records that cannot be read are warned of: what they say is verified again.
     pub async fn read(repo: &Repository) -> Result<Self, Error> {
         let mut problems = Vec::new();
-        let records = repo.ledger(&mut problems).await?;
-        for problem in problems.iter().filter(|problem| problem.is_damage()) {
+        let mut ledger = Self::new(repo.env().clock.now());
+        repo.each_verified(&mut problems, |record| ledger.take(&record)).await?;
+        let revoked = |problem: &Problem| matches!(problem.error, RepoError::AfterRevocation { .. });
+        for problem in problems.iter().filter(|problem| !revoked(problem)) {
             let message = format!("{} does not count: {}", problem.key, problem.error);
             repo.env().observer.observe(&Event::Warning { message: &message });
         }
-        Ok(Self::of(&records))
+        Ok(ledger)
     }
 
     /// Adds what was found of an object.
@@ -141,8 +163,8 @@ impl Ledger {
 
     /// Adds the end of a run.
     pub fn ended(&mut self, end: RunEnd) {
-        self.ends.push(end);
-        self.ends.sort_by_key(|end| end.at);
+        let place = self.ends.partition_point(|other| other.at <= end.at);
+        self.ends.insert(place, end);
     }
 
     /// The ends of runs that looked so, or closer, oldest first.
@@ -156,19 +178,26 @@ impl Ledger {
         (at != NEVER).then_some(Timestamp(at))
     }
 
+    /// Whether anything is known to be damaged, be it there still or not.
+    pub fn knows_damage(&self) -> bool {
+        self.seen.keys().any(|hash| self.is_damaged(hash))
+    }
+
     /// Whether an object was found damaged, and not found good since by as close a look.
     pub fn is_damaged(&self, hash: &ObjectHash) -> bool {
         let stands = |(damaged, good): (&i64, &i64)| *damaged != NEVER && damaged >= good;
         self.seen.get(hash).is_some_and(|seen| seen.damaged.iter().zip(&seen.good).any(stands))
     }
 
-    /// Since when an object waits to be looked at: since somebody looked so closely, or closer, or it was stored.
+    /// Since when an object waits to be looked at: since somebody looked so closely, or closer, or it was stored. One that claims
+    /// to have been stored in time to come waits for longest.
     pub fn waits(&self, stored: &Stored, look: Look) -> Timestamp {
         let looked = self.seen.get(&stored.hash).map_or(NEVER, |seen| {
             let damaged = seen.damaged[look as usize..].iter().copied().max().unwrap_or(NEVER);
             damaged.max(seen.good[look as usize])
         });
-        stored.stored.max(Timestamp(looked))
+        let stored = if stored.stored > self.limit { NEVER } else { stored.stored.0 };
+        Timestamp(stored.max(looked))
     }
 
     /// How much of this was verified.
@@ -181,7 +210,9 @@ impl Ledger {
                 coverage.damaged += 1;
                 continue;
             }
-            if self.good(&stored.hash, look).is_some() {
+            // What was found of it before it was stored anew says nothing.
+            let known = stored.stored.min(self.limit);
+            if self.good(&stored.hash, look).is_some_and(|good| good >= known || stored.stored > self.limit) {
                 coverage.verified += stored.size;
             }
             let waits = self.waits(stored, look);

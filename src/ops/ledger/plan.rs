@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Fact, Ledger, Stored};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, later};
 use crate::format::ledger::Look;
 use crate::id::ObjectHash;
 use crate::repo::StoredVerified;
@@ -48,23 +48,39 @@ pub fn rounds(ledger: &Ledger, (all, look): (&[Stored], Look), most: u64) -> u64
     runs.max(1)
 }
 
-/// Positions in `all`, what waits for longest first.
-fn order(ledger: &Ledger, (all, look): (&[Stored], Look)) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_cached_key(|at| (ledger.waits(&all[*at], look), all[*at].hash));
-    order
+/// What is left of a budget of bytes in one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Purse {
+    most: u64,
+    spent: u64,
 }
 
-/// What is to be looked at in a run of at most so many bytes, or one object: positions in `all`, what waits for longest first.
-pub fn next(ledger: &Ledger, (all, look): (&[Stored], Look), most: u64) -> Vec<usize> {
-    let mut order = order(ledger, (all, look));
-    let mut sum = 0_u64;
-    let fit = order.iter().take_while(|at| {
-        sum = sum.saturating_add(all[**at].size);
-        sum <= most
-    });
-    let fit = fit.count().max(1);
-    order.truncate(fit);
+impl Purse {
+    /// With so many bytes in it.
+    pub fn new(most: u64) -> Self {
+        Self { most, spent: 0 }
+    }
+
+    /// Whether there is enough for an object of this size; for the first one there always is.
+    pub fn has(&self, size: u64) -> bool {
+        self.spent == 0 || self.spent.saturating_add(size) <= self.most
+    }
+
+    /// Spends that.
+    pub fn spend(&mut self, size: u64) {
+        self.spent = self.spent.saturating_add(size);
+    }
+
+    /// Takes it back: nothing came of it.
+    pub fn refund(&mut self, size: u64) {
+        self.spent = self.spent.saturating_sub(size);
+    }
+}
+
+/// In which order things are looked at: positions in `all`, what waits for longest first.
+pub fn order(ledger: &Ledger, (all, look): (&[Stored], Look)) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_cached_key(|at| (ledger.waits(&all[*at], look), all[*at].hash));
     order
 }
 
@@ -78,11 +94,11 @@ pub fn superseded(
     let mut kept: HashSet<ObjectHash> = HashSet::new();
     // What is newest of an object: the time, and the record.
     let mut newest: HashMap<(ObjectHash, Fact, Look), (Timestamp, ObjectHash)> = HashMap::new();
-    let ledger = Ledger::of(records);
+    let ledger = Ledger::of(records, now);
     for record in records {
         let (at, look) = (record.since(), record.verified.look);
         let mut take = |object: &ObjectHash, fact| {
-            if !there.contains(object) {
+            if !there.contains(object) || !ledger.believes(record) {
                 return;
             }
             let looks: &[Look] = match (fact, look) {
@@ -107,7 +123,7 @@ pub fn superseded(
         ends.sort_unstable();
         kept.extend(ends.into_iter().rev().take(ENDS_KEPT).map(|(_, hash)| hash));
     }
-    let young = |record: &&StoredVerified| crate::clock::later(record.stored, KEPT_FOR) > now;
+    let young = |record: &&StoredVerified| later(record.stored, KEPT_FOR) > now;
     kept.extend(records.iter().filter(young).map(|record| record.hash));
     records.iter().map(|record| record.hash).filter(|hash| !kept.contains(hash)).collect()
 }

@@ -7,6 +7,9 @@ use crate::format::ledger::Verified;
 
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
+/// Later than everything that is said.
+const LATE: Timestamp = Timestamp(1000 * DAY);
+
 fn hash(number: u64) -> ObjectHash {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&number.to_be_bytes());
@@ -18,6 +21,7 @@ fn record(number: u64, stored: i64, look: Look, (good, damaged): (&[u64], &[u64]
     let verified = Verified {
         author: WriterId::new([7; 16]),
         look,
+        began: stored,
         passed: 0,
         good: hashes(good),
         damaged: hashes(damaged),
@@ -38,7 +42,7 @@ fn a_closer_look_counts_for_both_and_the_newest_counts() {
         record(1, 20, Look::Read, (&[1], &[])),
         record(2, 5, Look::Opened, (&[2], &[])),
     ];
-    let ledger = Ledger::of(&records);
+    let ledger = Ledger::of(&records, LATE);
     assert_eq!((at(&ledger, 1, Look::Read), at(&ledger, 1, Look::Opened)), (Some(20), Some(10)));
     assert_eq!((at(&ledger, 2, Look::Read), at(&ledger, 2, Look::Opened)), (Some(10), Some(10)));
     assert_eq!(at(&ledger, 3, Look::Read), None);
@@ -48,9 +52,12 @@ fn a_closer_look_counts_for_both_and_the_newest_counts() {
 fn a_record_speaks_of_the_time_at_which_its_run_began() {
     let mut slow = record(0, 10 * DAY, Look::Read, (&[1], &[]));
     slow.verified.passed = 2 * DAY as u64;
-    assert_eq!(at(&Ledger::of(std::slice::from_ref(&slow)), 1, Look::Read), Some(8 * DAY));
+    assert_eq!(at(&Ledger::of(std::slice::from_ref(&slow), LATE), 1, Look::Read), Some(8 * DAY));
     slow.verified.passed = u64::MAX;
-    assert!(at(&Ledger::of(&[slow]), 1, Look::Read).unwrap() < -DAY, "an absurd time makes it old, not new");
+    assert!(
+        at(&Ledger::of(&[slow], LATE), 1, Look::Read).unwrap() < -DAY,
+        "an absurd time makes it old, not new"
+    );
 }
 
 #[test]
@@ -61,14 +68,14 @@ fn damage_stands_until_as_close_a_look_finds_none() {
         record(1, 20, Look::Opened, (&[], &[1])),
         record(2, 30, Look::Read, (&[1], &[])),
     ];
-    let ledger = Ledger::of(&records);
+    let ledger = Ledger::of(&records, LATE);
     assert!(ledger.is_damaged(&hash(1)), "its bytes have the right hash, and do not open");
     assert_eq!(ledger.waits(&stored, Look::Read), Timestamp(30));
     assert_eq!(ledger.waits(&stored, Look::Opened), Timestamp(20), "it takes its turn");
     let coverage = ledger.coverage(&[stored], Look::Opened);
     assert_eq!((coverage.verified, coverage.damaged, coverage.oldest), (0, 1, None));
     records.push(record(3, 40, Look::Opened, (&[1], &[])));
-    let ledger = Ledger::of(&records);
+    let ledger = Ledger::of(&records, LATE);
     assert!(!ledger.is_damaged(&hash(1)));
     assert_eq!(ledger.coverage(&[stored], Look::Opened).verified, 5);
 }
@@ -77,14 +84,42 @@ fn damage_stands_until_as_close_a_look_finds_none() {
 fn what_was_never_looked_at_waits_since_it_was_stored() {
     let of = |number, stored| Stored { hash: hash(number), size: 1, stored: Timestamp(stored) };
     let all = [of(1, 5), of(2, 50), of(3, 1)];
-    let ledger = Ledger::of(&[record(0, 20, Look::Read, (&[3], &[]))]);
-    assert_eq!(next(&ledger, (&all, Look::Read), u64::MAX), [0, 2, 1]);
-    assert_eq!(next(&ledger, (&all, Look::Opened), u64::MAX), [2, 0, 1], "nobody has opened any of them");
-    assert_eq!(next(&ledger, (&all, Look::Read), 0), [0], "one is always looked at");
+    let ledger = Ledger::of(&[record(0, 20, Look::Read, (&[3], &[]))], LATE);
+    assert_eq!(order(&ledger, (&all, Look::Read)), [0, 2, 1]);
+    assert_eq!(order(&ledger, (&all, Look::Opened)), [2, 0, 1], "nobody has opened any of them");
     let coverage = ledger.coverage(&all, Look::Read);
     assert_eq!((coverage.verified, coverage.bytes, coverage.oldest), (1, 3, Some(Timestamp(5))));
     // Stored anew under the same name: what was found before says nothing of it.
     assert_eq!(ledger.waits(&of(3, 90), Look::Read), Timestamp(90));
+    assert_eq!(ledger.coverage(&[of(3, 90)], Look::Read).verified, 0);
+}
+
+#[test]
+fn nothing_of_a_time_to_come_is_believed_and_it_keeps_nothing_from_being_looked_at() {
+    let now = Timestamp(100 * DAY);
+    let of = |number, stored| Stored { hash: hash(number), size: 1, stored: Timestamp(stored) };
+    let all = [of(1, 5 * DAY), of(2, 4000 * DAY)];
+    let ledger = Ledger::of(&[record(0, 5000 * DAY, Look::Opened, (&[1, 2], &[]))], now);
+    assert_eq!(ledger.coverage(&all, Look::Read).verified, 0);
+    assert_eq!(order(&ledger, (&all, Look::Read)), [1, 0]);
+    assert!(ledger.coverage(&all, Look::Read).age(now) > Duration::from_secs(3000 * 24 * 3600));
+    // Once looked at it takes its turn.
+    let ledger = Ledger::of(&[record(0, 90 * DAY, Look::Opened, (&[2], &[]))], now);
+    assert_eq!(order(&ledger, (&all, Look::Read)), [0, 1]);
+    assert_eq!(ledger.coverage(&all, Look::Read).verified, 1);
+    // Clocks that differ by minutes are not taken for lies.
+    let ledger = Ledger::of(&[record(0, now.0 + DAY / 100, Look::Opened, (&[1], &[]))], now);
+    assert_eq!(ledger.coverage(&all, Look::Read).verified, 1);
+}
+
+#[test]
+fn a_copy_of_a_record_is_as_old_as_the_record() {
+    let mut copied = record(0, 300 * DAY, Look::Read, (&[1], &[]));
+    copied.verified.began = 2 * DAY;
+    assert_eq!(at(&Ledger::of(std::slice::from_ref(&copied), LATE), 1, Look::Read), Some(2 * DAY));
+    // A clock that is ahead makes nothing newer.
+    copied.verified.began = 900 * DAY;
+    assert_eq!(at(&Ledger::of(&[copied], LATE), 1, Look::Read), Some(300 * DAY));
 }
 
 #[test]
@@ -108,7 +143,7 @@ fn everything_takes_as_many_runs_as_its_objects_fill() {
             stored: Timestamp(0),
         };
         let all: Vec<Stored> = sizes.iter().enumerate().map(stored).collect();
-        rounds(&Ledger::default(), (&all, Look::Read), most)
+        rounds(&Ledger::new(LATE), (&all, Look::Read), most)
     };
     assert_eq!([of(&[], 5), of(&[1], 5), of(&[9], 5)], [1, 1, 1]);
     assert_eq!([of(&[5, 5, 5], 5), of(&[3, 3, 3], 5), of(&[2, 3, 9, 1, 1], 5)], [3, 3, 3]);
@@ -116,7 +151,6 @@ fn everything_takes_as_many_runs_as_its_objects_fill() {
 }
 
 /// A month of nights, in each of which something is stored, something goes, a part is verified, and now and then a bit flips.
-#[derive(Default)]
 struct Month {
     /// What is stored, by number.
     all: BTreeMap<u64, Stored>,
@@ -138,7 +172,12 @@ impl Month {
     fn night(&mut self, budget: u64, now: Timestamp) {
         let numbers: Vec<u64> = self.all.keys().copied().collect();
         let all: Vec<Stored> = self.all.values().copied().collect();
-        for at in next(&self.ledger, (&all, Look::Read), budget) {
+        let mut purse = Purse::new(budget);
+        for at in order(&self.ledger, (&all, Look::Read)) {
+            if !purse.has(all[at].size) {
+                break;
+            }
+            purse.spend(all[at].size);
             let flipped = self.flipped.get(&numbers[at]);
             if let Some((when, bound)) = flipped.copied() {
                 if !self.ledger.is_damaged(&all[at].hash) {
@@ -169,7 +208,14 @@ proptest! {
         sizes in prop::collection::vec(1_u64..200, 20..80),
         nights in prop::collection::vec((0_usize..3, 1_u64..200, any::<prop::sample::Index>(), any::<bool>(), 0_u64..12), 60..90),
     ) {
-        let mut month = Month::default();
+        let mut month = Month {
+            all: BTreeMap::new(),
+            ledger: Ledger::new(LATE),
+            ends: Vec::new(),
+            flipped: BTreeMap::new(),
+            bound: None,
+            next: 0,
+        };
         for size in sizes {
             month.store(size, Timestamp(0));
         }
@@ -225,7 +271,7 @@ proptest! {
         let now = Timestamp(40 * DAY);
         let go: HashSet<ObjectHash> = superseded(&all, &there, now).into_iter().collect();
         let left: Vec<StoredVerified> = all.iter().filter(|record| !go.contains(&record.hash)).cloned().collect();
-        let (before, after) = (Ledger::of(&all), Ledger::of(&left));
+        let (before, after) = (Ledger::of(&all, now), Ledger::of(&left, now));
         for hash in &there {
             for look in [Look::Read, Look::Opened] {
                 prop_assert_eq!(before.good(hash, look), after.good(hash, look));

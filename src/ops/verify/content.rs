@@ -5,14 +5,15 @@
 //! What is in the queue is answered for once, or is still to come when the time is over: nothing is passed by. The ledger hears
 //! of nothing that was not looked at.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::finding::{BadPack, Finding, Problem, Severity, pack_key};
+use super::finding::{BadPack, Finding, Problem, Severity};
 use super::pack::{PackChecker, PackOutcome, PackWorker, check_hash};
 use super::pipeline::{self, Check, Job, Verdict};
-use super::read::{Asked, is_refusal, problem};
+use super::read::{Asked, is_refusal, problem, twice};
 use super::record::{Item, Queued, Recorder};
 use super::survey::Survey;
 use super::{Depth, take_deleted};
@@ -20,8 +21,8 @@ use crate::error::Error;
 use crate::event::Counters;
 use crate::format::layout;
 use crate::id::PackId;
-use crate::ops::ledger::Fact;
-use crate::repo::{RepoError, Repository};
+use crate::ops::ledger::{Fact, Purse};
+use crate::repo::{ListedLog, RepoError, Repository};
 use crate::store::Key;
 
 /// After this time a record is put, so that a run that is killed has not looked for nothing.
@@ -38,6 +39,8 @@ pub(super) struct Content {
     pub(super) logs: u64,
     /// Packs that were to be read.
     pub(super) asked: Asked,
+    /// Files of logs by authors who were not known.
+    doubted: Vec<ListedLog>,
 }
 
 /// What an object turned out to be.
@@ -91,50 +94,57 @@ pub(super) async fn check_content(
     recorder: &mut Recorder<'_>,
 ) -> Result<Content, Error> {
     let mut content = Content::default();
-    for queued in &queue {
-        if let Item::Pack(pack) = queued.item {
-            content.asked.add(&pack_key(pack));
-        }
-    }
     let clock = Arc::clone(&repo.env().clock);
     let deadline = recorder.time().map(|time| start.saturating_add(time));
+    let is_over = || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
     let checker = || PackChecker::new(repo, survey.promised.clone(), Arc::clone(&survey.said));
     let shared = (depth == Depth::Data).then(checker).transpose()?;
-    let (queue, large): (Vec<_>, Vec<_>) =
-        queue.into_iter().partition(|queued| queued.size <= queued.item.size_max());
-    content.findings.extend(
-        large
-            .into_iter()
-            .map(|queued| Finding::damage(queued.item.key(), Problem::TooLarge { size: queued.size })),
-    );
-    let mut queue = queue.into_iter().filter_map(job).fuse();
-    let mut left = true;
-    while left {
+    let mut queue = queue.into_iter().filter_map(job).peekable();
+    let purse = Cell::new(Purse::new(recorder.bytes()));
+    loop {
         recorder.begin();
         let record_at = clock.monotonic().saturating_add(RECORD_EVERY);
-        let mut taken = 0;
+        let (mut taken, mut asked) = (0, Asked::default());
         let part = std::iter::from_fn(|| {
-            let now = clock.monotonic();
-            let late = deadline.is_some_and(|deadline| now >= deadline);
-            if taken > 0 && (late || now >= record_at || taken == Recorder::room()) {
-                left = !late;
+            let full = taken == Recorder::room() || clock.monotonic() >= record_at;
+            if taken > 0 && (full || is_over()) {
                 return None;
             }
+            let next = queue.next_if(|job| purse.get().has(job.size))?;
+            purse.update(|mut purse| {
+                purse.spend(next.size);
+                purse
+            });
             taken += 1;
-            let next = queue.next();
-            left &= next.is_some();
-            next
+            if matches!(next.what, Item::Pack(_)) {
+                asked.add(next.key.as_str());
+            }
+            Some(next)
         });
         let make = || check(repo, shared.as_ref());
         let read = pipeline::run((repo.store(), repo.env()), part.fuse(), make, |job, outcome| {
-            content.take(repo, &job, outcome, recorder);
+            let size = job.size;
+            if !content.take(repo, job, outcome, recorder) {
+                // It waits on, and must not keep others from being looked at.
+                purse.update(|mut purse| {
+                    purse.refund(size);
+                    purse
+                });
+            }
         })
         .await;
+        content.asked.join(asked);
+        let left = queue.peek().is_some_and(|job| purse.get().has(job.size)) && !is_over();
+        if read.is_ok() {
+            content.look_again(repo, recorder).await?;
+        }
         if left || read.is_err() {
             // Also what was looked at before the store went away is known from here on, if it takes that still.
-            let put = recorder.put().await;
-            read?;
-            put?;
+            recorder.put().await?;
+        }
+        read?;
+        if !left || recorder.has_failed() {
+            break;
         }
     }
     for (prefix, severity) in [(layout::PACKS, Some(Severity::Warning)), (layout::STREAMS, None)] {
@@ -172,17 +182,26 @@ fn check(repo: &Repository, shared: Option<&Arc<PackChecker>>) -> Result<Check<I
 }
 
 impl Content {
+    /// Takes what an object turned out to be; false if that says nothing of its bytes.
     fn take(
         &mut self,
         repo: &Repository,
-        job: &Job<Item>,
+        job: Job<Item>,
         outcome: Result<Outcome, RepoError>,
         recorder: &mut Recorder<'_>,
-    ) {
+    ) -> bool {
         Counters::add(&repo.env().observer.counters().bytes, job.size);
         self.bytes += job.size;
         let outcome = outcome.unwrap_or_else(|error| Outcome::failed(job.what, error));
-        if let Some(fact) = outcome.fact() {
+        if let (Item::Log(log), Outcome::Log(Some(Problem::Invalid(RepoError::BadSignature { .. })))) =
+            (job.what, &outcome)
+        {
+            self.logs += 1;
+            self.doubted.push(log);
+            return true;
+        }
+        let fact = outcome.fact();
+        if let Some(fact) = fact {
             recorder.looked(job.what, job.size, fact);
         }
         let problems = match outcome {
@@ -199,5 +218,22 @@ impl Content {
             }
         };
         self.findings.extend(problems.into_iter().map(|problem| Finding::damage(job.key.as_str(), problem)));
+        fact.is_some()
+    }
+
+    /// Looks again at files of logs by authors who were not known: somebody may have been registered since.
+    async fn look_again(&mut self, repo: &Repository, recorder: &mut Recorder<'_>) -> Result<(), Error> {
+        for log in std::mem::take(&mut self.doubted) {
+            let item = Item::Log(log);
+            let problem = twice(repo, &item.key(), || repo.check_log(&log)).await?.err();
+            let outcome = Outcome::Log(problem);
+            if let Some(fact) = outcome.fact() {
+                recorder.looked(item, log.size, fact);
+            }
+            if let Outcome::Log(Some(problem)) = outcome {
+                self.findings.push(Finding::damage(item.key(), problem));
+            }
+        }
+        Ok(())
     }
 }

@@ -99,8 +99,8 @@ pub async fn verify(repo: &Repository, depth: Depth) -> Result<VerifyReport, Err
 /// The same, as much of it as there is time for, and so that the ledger knows.
 ///
 /// # Errors
-/// Also [`RepoError::RoleForbids`] with a budget and a key that signs for no verifier. Without a budget a record that the store
-/// does not take is a warning.
+/// Also [`RepoError::RoleForbids`] with a budget and a key that signs for no verifier. A record that the store does not take is a
+/// warning, and with a budget, if nothing worse is found, an error in the end.
 pub async fn verify_with(repo: &Repository, options: &VerifyOptions) -> Result<VerifyReport, Error> {
     let clock = &repo.env().clock;
     let start = clock.monotonic();
@@ -123,6 +123,9 @@ pub async fn verify_with(repo: &Repository, options: &VerifyOptions) -> Result<V
         }
         report.sort();
         report.coverage = recorder.end(&report).await?;
+        if let Some(error) = recorder.take_failure().filter(|_| !report.has_damage()) {
+            return Err(error);
+        }
         report.elapsed = clock.monotonic().saturating_sub(start);
         return Ok(report);
     }
@@ -143,7 +146,7 @@ async fn verify_once(
     let observer = &repo.env().observer;
     let queue = match depth {
         Depth::Structure => None,
-        _ => Some(recorder.queue(&survey).await?),
+        _ => Some(recorder.queue(&mut survey).await?),
     };
     let total = queue.as_ref().map(|queue| queue.iter().map(|stored| stored.size).sum());
     observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
@@ -221,7 +224,8 @@ async fn take_deleted(
     (store, prefix): (&Store, &str),
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<Finding>, Error> {
-    let is_missing = |finding: &Finding| matches!(finding.problem, Problem::Missing);
+    let is_missing =
+        |finding: &Finding| matches!(finding.problem, Problem::Missing) && finding.key.starts_with(prefix);
     if !findings.iter().any(is_missing) {
         return Ok(Vec::new());
     }

@@ -49,6 +49,13 @@ impl Asked {
         *self.0.entry(kind(key).to_owned()).or_default() += 1;
     }
 
+    /// Adds what else was asked for.
+    pub(super) fn join(&mut self, other: Self) {
+        for (kind, asked) in other.0 {
+            *self.0.entry(kind).or_default() += asked;
+        }
+    }
+
     /// The failure to end with, if the store refused everything that was asked for, or all of one kind.
     pub(super) fn refused(&self, store: &Store, findings: &mut Vec<Finding>) -> Option<RepoError> {
         all_refused(findings, self.0.values().sum()).or_else(|| self.kind_refused(store, findings))

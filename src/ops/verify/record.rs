@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::finding::{Severity, VerifyReport, pack_key};
+use super::finding::{Finding, Problem, Severity, VerifyReport, pack_key};
 use super::survey::Survey;
 use super::{Budget, Covered, Depth, VerifyOptions};
 use crate::clock::Timestamp;
@@ -17,7 +17,7 @@ use crate::format::ledger::{Look, VERIFIED_MAX};
 use crate::format::log::LOG_MAX;
 use crate::format::pack::PACK_MAX;
 use crate::id::{ObjectHash, PackId};
-use crate::ops::ledger::{Fact, Ledger, RunEnd, Stored, forecast, next, rounds};
+use crate::ops::ledger::{Fact, Ledger, RunEnd, Stored, forecast, order, rounds};
 use crate::repo::{ListedLog, NewlyVerified, Repository};
 
 /// An object with content.
@@ -34,14 +34,6 @@ impl Item {
         match self {
             Self::Pack(pack) => pack_key(*pack),
             Self::Log(log) => ObjectName::Log(log.name).key(),
-        }
-    }
-
-    /// Most bytes that such an object may have.
-    pub(super) const fn size_max(&self) -> u64 {
-        match self {
-            Self::Pack(_) => PACK_MAX as u64,
-            Self::Log(_) => LOG_MAX,
         }
     }
 
@@ -77,6 +69,8 @@ pub(super) struct Recorder<'a> {
     found: Vec<(ObjectHash, Fact, Timestamp)>,
     /// Bytes of that.
     done: u64,
+    /// Why a run within a budget cannot go on.
+    failure: Option<Error>,
 }
 
 impl<'a> Recorder<'a> {
@@ -96,10 +90,11 @@ impl<'a> Recorder<'a> {
             look,
             ledger: None,
             all: Vec::new(),
-            new: NewlyVerified::default(),
+            new: NewlyVerified::new(repo.env().clock.now()),
             since: now(repo),
             found: Vec::new(),
             done: 0,
+            failure: None,
         };
         if asked {
             match Ledger::read(repo).await {
@@ -110,15 +105,35 @@ impl<'a> Recorder<'a> {
         Ok(recorder)
     }
 
-    /// Where nothing depends on the ledger, a store that does not want it is no reason to verify nothing.
+    /// A store that does not want the ledger is no reason to verify nothing, and none to say nothing of what is found. Within a
+    /// budget it ends the run, because the next one would look at the same.
     fn give_up(&mut self, error: Error) -> Result<(), Error> {
-        if self.options.budget.is_some() || matches!(error, Error::Cancelled) {
+        if matches!(error, Error::Cancelled) {
             return Err(error);
         }
-        let message = format!("what is verified is not recorded: {}", error);
+        let message = format!("what is verified is not recorded: {error}");
         self.repo.env().observer.observe(&Event::Warning { message: &message });
         self.ledger = None;
+        self.failure = self.options.budget.and(Some(error));
         Ok(())
+    }
+
+    /// Whether the ledger is not to be had, and without it nothing makes sense.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Why.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// How many bytes may be looked at.
+    pub(super) fn bytes(&self) -> u64 {
+        match self.options.budget {
+            Some(Budget::Bytes(bytes)) => bytes,
+            Some(Budget::Time(_)) | None => u64::MAX,
+        }
     }
 
     /// For how long objects may be begun.
@@ -129,30 +144,33 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// What is to be read, in the order in which it is: all, or as much as there is a budget for.
-    pub(super) async fn queue(&mut self, survey: &Survey) -> Result<Vec<Queued>, Error> {
-        let logs = self.repo.list_logs(layout::STREAMS).await?;
-        let packs = survey.packs.iter().filter(|pack| pack.size <= PACK_MAX as u64);
-        let packs = packs.map(|pack| (Item::Pack(pack.id), pack.size, pack.stored));
-        let logs = logs.into_iter().map(|log| (Item::Log(log), log.size, log.stored));
-        let all: Vec<(Item, u64, Timestamp)> = packs.chain(logs).collect();
+    /// What is to be read, in the order in which it is. What is larger than any such object is a finding, and not read.
+    pub(super) async fn queue(&mut self, survey: &mut Survey) -> Result<Vec<Queued>, Error> {
+        // Of a try that begins again: it stands for the time at which it was looked at.
+        self.put().await?;
+        let packs = survey.packs.iter().map(|pack| (Item::Pack(pack.id), pack.size, pack.stored));
+        let mut all: Vec<(Item, u64, Timestamp)> =
+            packs.filter(|(_, size, _)| *size <= PACK_MAX as u64).collect();
+        for log in self.repo.list_logs(layout::STREAMS).await? {
+            let item = Item::Log(log);
+            if log.size <= LOG_MAX {
+                all.push((item, log.size, log.stored));
+            } else {
+                survey.findings.push(Finding::damage(item.key(), Problem::TooLarge { size: log.size }));
+            }
+        }
+        let queued = |(item, size, _): &(Item, u64, Timestamp)| Queued { item: *item, size: *size };
+        let Some(ledger) = &self.ledger else { return Ok(all.iter().map(queued).collect()) };
         let stored = |(item, size, stored): &(Item, u64, Timestamp)| Stored {
             hash: item.hash(),
             size: *size,
             stored: *stored,
         };
-        let mut queue: Vec<Queued> =
-            all.iter().map(|(item, size, _)| Queued { item: *item, size: *size }).collect();
-        let Some(ledger) = &self.ledger else { return Ok(queue) };
         self.all = all.iter().map(stored).collect();
-        if let Some(budget) = self.options.budget {
-            let most = match budget {
-                Budget::Bytes(most) => most,
-                Budget::Time(_) => u64::MAX,
-            };
-            queue = next(ledger, (&self.all, self.look), most).into_iter().map(|at| queue[at]).collect();
-        }
-        Ok(queue)
+        Ok(match self.options.budget {
+            None => all.iter().map(queued).collect(),
+            Some(_) => order(ledger, (&self.all, self.look)).into_iter().map(|at| queued(&all[at])).collect(),
+        })
     }
 
     /// How many objects fit into one record.
@@ -184,7 +202,9 @@ impl<'a> Recorder<'a> {
         if self.new.good.is_empty() && self.new.damaged.is_empty() && self.new.ended.is_none() {
             return Ok(());
         }
-        let mut new = std::mem::take(&mut self.new);
+        let fresh = NewlyVerified::new(self.since.0);
+        let mut new = std::mem::replace(&mut self.new, fresh);
+        new.began = self.since.0;
         // A clock that was set, and one that stood still while the machine slept: the longer time is the careful one.
         let (wall, steady) = now(self.repo);
         let passed = u64::try_from(wall.0.saturating_sub(self.since.0.0)).unwrap_or(0);
@@ -197,18 +217,20 @@ impl<'a> Recorder<'a> {
     }
 
     /// Says that the verification came to its end, and gives what the ledger says now.
-    pub(super) async fn end(mut self, report: &VerifyReport) -> Result<Option<Covered>, Error> {
+    pub(super) async fn end(&mut self, report: &VerifyReport) -> Result<Option<Covered>, Error> {
         if self.ledger.is_none() {
             return Ok(None);
         }
         let Some(mut ledger) = self.ledger.clone() else { return Ok(None) };
-        let looked: HashSet<ObjectHash> = self.found.iter().map(|(hash, ..)| *hash).collect();
+        // What a lesser look found good is known to be damaged all the same.
+        let damaged = self.found.iter().filter(|(_, fact, _)| *fact == Fact::Damaged);
+        let named: HashSet<ObjectHash> = damaged.map(|(hash, ..)| *hash).collect();
         for (hash, fact, since) in self.found.drain(..) {
             ledger.add(hash, fact, (self.look, since));
         }
         let coverage = ledger.coverage(&self.all, self.look);
         let known = self.all.iter().filter(|stored| ledger.is_damaged(&stored.hash));
-        let known = known.filter(|stored| !looked.contains(&stored.hash)).count() as u64;
+        let known = known.filter(|stored| !named.contains(&stored.hash)).count() as u64;
         let found = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
         let damages = known + found.count() as u64;
         if self.new.good.is_empty() && self.new.damaged.is_empty() {

@@ -81,7 +81,7 @@ async fn a_maintainer_goes_by_no_page_of_which_there_are_two() {
         let before = world.repo.store().list(layout::PACKS).await.unwrap().len();
         let refused = prune(&world.repo.as_role(Role::Maintainer), &NOW).await;
         let error = refused.expect_err("two pages under one name");
-        assert_eq!(error.class(), Class::Damage, "{error}");
+        assert_eq!(error.class(), crate::class::Class::Damage, "{error}");
         assert_eq!(world.repo.store().list(layout::PACKS).await.unwrap().len(), before);
         // Who can name chunks tells the true one.
         prune(&world.repo, &NOW).await.unwrap();

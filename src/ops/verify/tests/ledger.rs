@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::class::Class;
 use crate::format::envelope::ChunkKind;
 use crate::format::ledger::Look;
-use crate::ops::gc::{PruneOptions, prune};
 use crate::ops::ledger::{Ledger, stored};
+use crate::repo::NewlyVerified;
 use crate::store::fault::Failure;
 
 fn within(depth: Depth, bytes: u64) -> VerifyOptions {
@@ -127,7 +128,7 @@ async fn what_was_looked_at_before_the_store_went_away_is_known() {
     });
     let repo = world.repo.with_store(store_over(Arc::new(faults)));
     let error = verify_with(&repo, &recorded(Depth::Packs)).await.unwrap_err();
-    assert_eq!(error.class(), crate::class::Class::Unreachable);
+    assert_eq!(error.class(), Class::Unreachable);
     let ledger = Ledger::read(&world.repo).await.unwrap();
     let all = stored(&world.repo).await.unwrap();
     let name = ObjectName::parse(lost.as_str()).unwrap();
@@ -139,15 +140,68 @@ async fn what_was_looked_at_before_the_store_went_away_is_known() {
 }
 
 #[tokio::test]
-async fn records_that_say_nothing_any_more_go_with_a_collection() {
+async fn what_is_refused_keeps_nothing_else_from_being_verified() {
     let world = world().await;
-    for _ in 0..12 {
-        verify_with(&world.repo, &recorded(Depth::Data)).await.unwrap();
+    let refused = world.packs(ChunkKind::Data).await.remove(0).as_str().to_owned();
+    let size = stored(&world.repo).await.unwrap().iter().map(|stored| stored.size).max().unwrap();
+    let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
+        OpKind::Get if op.key == refused => Fault::Before(Failure::Denied),
+        _ => Fault::None,
+    });
+    let repo = world.repo.with_store(store_over(Arc::new(faults)));
+    let (objects, bytes) = content(&world).await;
+    let mut verified = 0;
+    for _ in 0..objects {
+        let report = verify_with(&repo, &within(Depth::Packs, 1)).await.unwrap();
+        verified = report.coverage.unwrap().coverage.verified;
+        assert_eq!(report.coverage.unwrap().coverage.damaged, 0, "nothing is known of its bytes");
     }
-    let before = records(&world.repo).await;
-    assert_eq!(before, 12);
-    prune(&world.repo, &PruneOptions::default()).await.unwrap();
-    assert_eq!(records(&world.repo).await, before, "young ones stay");
+    assert_eq!(verified, bytes - size, "all but that one");
+}
+
+/// It is listed, and not to be had: whoever needs no tree of it must hear of it, too.
+#[tokio::test]
+async fn a_pack_that_is_listed_and_not_given_is_damage() {
+    let world = world().await;
+    let lost = world.packs(ChunkKind::Data).await.remove(0).as_str().to_owned();
+    let key = lost.clone();
+    let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
+        OpKind::Get if op.key == lost => Fault::Before(Failure::NotFound),
+        _ => Fault::None,
+    });
+    let repo = world.repo.with_store(store_over(Arc::new(faults)));
+    let report = verify(&repo, Depth::Packs).await.unwrap();
+    let found: Vec<_> = report.findings.iter().filter(|finding| finding.key == key).collect();
+    assert!(found.iter().any(|finding| finding.severity == Severity::Damage), "{report:?}");
+}
+
+/// Bytes that have the right hash, and do not open: what only reads them does not lift that.
+#[tokio::test]
+async fn a_lesser_look_lifts_no_damage() {
+    let world = world().await;
+    let all = stored(&world.repo).await.unwrap();
+    let seen =
+        NewlyVerified { damaged: vec![all[0].hash], ..NewlyVerified::new(world.repo.env().clock.now()) };
+    world.repo.put_verified(Look::Opened, seen).await.unwrap();
+    let report = verify_with(&world.repo, &recorded(Depth::Packs)).await.unwrap();
+    assert_eq!((report.coverage.unwrap().known, report.has_damage()), (1, true));
+    assert!(Ledger::read(&world.repo).await.unwrap().knows_damage());
+    let report = verify_with(&world.repo, &recorded(Depth::Data)).await.unwrap();
+    assert!(!report.has_damage() && !Ledger::read(&world.repo).await.unwrap().knows_damage());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_had_is_passed_by() {
+    let world = world().await;
+    verify_with(&world.repo, &recorded(Depth::Data)).await.unwrap();
+    for failure in [Failure::Denied, Failure::NotFound] {
+        let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
+            OpKind::Get if op.key.starts_with("ledger/") => Fault::Before(failure),
+            _ => Fault::None,
+        });
+        let repo = world.repo.with_store(store_over(Arc::new(faults)));
+        assert_eq!(Ledger::read(&repo).await.unwrap().ends(Look::Read).count(), 0);
+    }
 }
 
 #[tokio::test]
@@ -161,6 +215,10 @@ async fn a_store_that_takes_no_record_is_verified_all_the_same_but_not_within_a_
     let report = verify_with(&repo, &recorded(Depth::Data)).await.unwrap();
     assert_eq!((lines(&report).len(), report.coverage), (0, None));
     let error = verify_with(&repo, &within(Depth::Data, 1)).await.unwrap_err();
-    assert_eq!(error.class(), crate::class::Class::Denied);
+    assert_eq!(error.class(), Class::Denied);
+    // What was found is told all the same.
+    let pack = world.packs(ChunkKind::Data).await.remove(0);
+    world.flip(&pack, |len| len / 2).await;
+    assert!(verify_with(&repo, &within(Depth::Packs, u64::MAX)).await.unwrap().has_damage());
     assert_eq!(records(&world.repo).await, 0);
 }
