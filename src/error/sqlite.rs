@@ -3,19 +3,24 @@
 use std::path::PathBuf;
 
 use crate::class::Class;
-use crate::source::sqlite::swap::InUse;
 
 /// What stands in the way of a restored database, or is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqliteError {
-    /// What stands in its place is used by somebody.
-    #[error("{} is not replaced: {why}", path.display())]
-    InUse {
-        /// The database that stands there.
+    /// Something stands under the name; it stays as it is.
+    #[error("{} stands there already, and nothing is replaced", path.display())]
+    Taken {
+        /// What stands there.
         path: PathBuf,
-        /// How that is known.
-        why: InUse,
+    },
+    /// Something stands beside the name; it stays as it is.
+    #[error("{} stands there: SQLite would take it for a part of {}, and nothing is replaced", beside.display(), path.display())]
+    Beside {
+        /// The name, which is free.
+        path: PathBuf,
+        /// What stands beside it.
+        beside: PathBuf,
     },
     /// SQLite finds fault with what was restored; it is removed again.
     #[error("the database in the snapshot is damaged: {}", findings.join("; "))]
@@ -23,7 +28,7 @@ pub enum SqliteError {
         /// What SQLite says, the first things only.
         findings: Vec<String>,
     },
-    /// Some of it is lost in the repository; nothing is changed.
+    /// Some of it is lost in the repository; what was restored of it is removed again.
     #[error("the database cannot be restored in full: the repository is damaged")]
     Incomplete,
     /// SQLite could not look at what was restored; it is removed again.
@@ -50,7 +55,7 @@ impl SqliteError {
     /// What kind of failure it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::InUse { .. } => Class::Refused,
+            Self::Taken { .. } | Self::Beside { .. } => Class::Refused,
             Self::Damaged { .. } | Self::Incomplete => Class::Damage,
             Self::Unchecked { .. } | Self::NotRestored { .. } => Class::Failed,
             Self::NoTarget { .. } => Class::Usage,

@@ -7,8 +7,10 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::error::SourceError;
@@ -122,8 +124,8 @@ impl FileReader {
             Err(error) if error.ends_run() => return Err(error),
             copied => copied,
         };
-        // SQLite found it, and what is beside it, by its name.
-        let now = sqlite::look(&*self.dir.handle()?, &self.name);
+        // SQLite found it, and what is beside it, by its path.
+        let now = sqlite::look(CWD, path().as_os_str().as_bytes());
         let now = now.map_err(|error| self.failure("look at", error))?;
         if !now.is_some_and(|now| now.same_inode(&self.stat)) {
             return Err(SourceError::Replaced { path: path() });
@@ -384,7 +386,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         replaced("a directory");
         fs::remove_dir(&path).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         replaced("a pipe");
         fs::remove_file(&path).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();

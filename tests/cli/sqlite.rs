@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use super::restoring::Mounted;
 use super::support::Place;
@@ -166,11 +167,14 @@ fn give_back(place: &Place) -> PathBuf {
     give_back_as(place, "db")
 }
 
-/// Restores the newest copy of a database in `src` to `target`.
+/// Restores the newest copy of a database in `src` to `target`, in the place of the one before.
 #[track_caller]
 fn give_back_as(place: &Place, name: &str) -> PathBuf {
     let stored = format!("latest:{}", place.path("src").join(name).display());
     let target = place.path("target").join(name);
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(place.path("target").join(format!("{name}{suffix}")));
+    }
     place.run(["sqlite", "restore", &stored, &target.display().to_string()]).exits(0);
     let said = sqlite3(&target, "PRAGMA integrity_check");
     assert_eq!(said, "ok");
@@ -620,35 +624,62 @@ fn hostile_files_are_named_and_harm_nothing() {
     place.run(["sqlite", "restore", &stored, "target/empty"]).exits(0);
     assert_eq!(place.path("target/empty").metadata().unwrap().len(), 0);
     // A pipe beside the target is not waited for.
-    place.write("target/free", &good);
     assert!(Command::new("mkfifo").arg(place.path("target/free-wal")).status().unwrap().success());
     place.run(["sqlite", "backup", "src/good"]).exits(0);
     let stored = format!("latest:{}", place.path("src/good").display());
-    let run = place.run(["sqlite", "restore", &stored, "target/free"]).exits(1);
-    assert!(run.err.contains("not a regular file"), "{}", run.err);
-    assert!(fs::read(place.path("target/free")).unwrap() == good);
+    let run = place.run(["sqlite", "restore", &stored, "target/free"]).exits(7);
+    assert!(run.err.contains("target/free-wal stands there"), "{}", run.err);
+    assert!(!place.path("target/free").exists());
 }
 
 #[test]
-fn a_database_in_use_is_replaced_only_if_that_is_asked_for() {
+fn what_stands_where_a_database_is_to_be_restored_stays() {
     let place = Place::with_repository();
     let database = place.path("src/db");
     make(&database, "wal");
     place.run(["sqlite", "backup", "src/db"]).exits(0);
     let stored = format!("latest:{}", database.display());
+    place.run(["sqlite", "restore", &stored, "src/db", "--force"]).exits(2);
+    // A database in use, and one whose program was killed.
     let mut user = Shell::open(&database);
     user.does("PRAGMA wal_autocheckpoint=0;");
     user.does(TRANSACTION);
-    let run = place.run(["sqlite", "restore", &stored, "src/db"]).exits(7);
-    assert!(run.err.contains("somebody has it open"), "{}", run.err);
-    assert_eq!(last(&database), 1);
+    let refused = |target: &str, said: &str| {
+        let run = place.run(["sqlite", "restore", &stored, target]).exits(7);
+        assert!(run.err.contains(said) && run.err.contains("move it away"), "{target}: {}", run.err);
+    };
+    refused("src/db", "src/db stands there already");
     user.kill();
-    let run = place.run(["sqlite", "restore", &stored, "src/db"]).exits(7);
-    assert!(run.err.contains("log with content"), "{}", run.err);
-    let run = place.run(["sqlite", "restore", &stored, "src/db", "--force", "--json"]).exits(0).last();
-    assert_eq!(run["removed"].as_array().unwrap().len(), 2, "{run}");
-    assert_eq!(names(&place, "src"), ["a", "d", "db"]);
-    assert_eq!(consistent(&database), 0, "nothing of the log was played into it");
+    let before = names(&place, "src");
+    refused("src/db", "src/db stands there already");
+    assert_eq!(names(&place, "src"), before);
+    assert_eq!(last(&database), 1);
+
+    place.write("target/notes", b"dear diary, this is no database");
+    place.write("target/empty", b"");
+    fs::create_dir(place.path("target/dir")).unwrap();
+    for (to, link) in [("notes", "target/link"), ("nothing", "target/dangling")] {
+        std::os::unix::fs::symlink(to, place.path(link)).unwrap();
+    }
+    let stand = ["dangling", "dir", "empty", "link", "notes"];
+    for name in stand {
+        refused(&format!("target/{name}"), &format!("target/{name} stands there already"));
+    }
+    assert_eq!(names(&place, "target"), stand);
+    assert!(fs::read(place.path("target/notes")).unwrap().starts_with(b"dear"));
+
+    // A log, a journal or an index of another one beside a free name, also an empty one.
+    for (suffix, content) in [("-wal", &b"of another one"[..]), ("-journal", b"x"), ("-shm", b"")] {
+        let beside = format!("target/free{suffix}");
+        place.write(&beside, content);
+        refused("target/free", &format!("{beside} stands there"));
+        assert_eq!(fs::read(place.path(&beside)).unwrap(), content);
+        fs::remove_file(place.path(&beside)).unwrap();
+    }
+    assert_eq!(names(&place, "target"), stand);
+    let done = place.run(["sqlite", "restore", &stored, "target/free", "--json"]).exits(0).last();
+    assert_eq!((&done["beside"], &done["left"], &done["fault"]), (&json!([]), &json!([]), &Value::Null));
+    assert_eq!(consistent(&place.path("target/free")), 0);
 
     // A restore of files warns of what stands beside.
     place.write("src/db-wal", b"of another one");
@@ -658,37 +689,27 @@ fn a_database_in_use_is_replaced_only_if_that_is_asked_for() {
     assert!(place.path("src/db-wal").exists());
 }
 
+/// Only what SQLite would play into it makes a database doubtful that was saved as a file.
 #[test]
-fn what_is_no_database_or_has_a_journal_or_an_idle_user_is_not_replaced() {
+fn a_settled_journal_or_a_log_that_does_not_count_is_no_doubt() {
     let place = Place::with_repository();
     let database = place.path("src/db");
-    make(&database, "delete");
-    place.run(["sqlite", "backup", "src/db"]).exits(0);
+    make(&database, "persist");
+    sqlite3(&database, &format!("PRAGMA journal_mode=persist; {TRANSACTION}"));
+    assert!(place.path("src/db-journal").metadata().unwrap().len() > 0);
+    // A log of one that was in WAL mode before.
+    place.write("src/db-wal", &[&[0x37, 0x7f, 0x06, 0x82][..], &[0; 100]].concat());
     let stored = format!("latest:{}", database.display());
-    let restore =
-        |target: &str, more: &[&str]| place.run([&["sqlite", "restore", &stored, target], more].concat());
-    place.write("target/notes.txt", b"dear diary, this is no database");
-    std::os::unix::fs::symlink("notes.txt", place.path("target/link")).unwrap();
-    for target in ["target/notes.txt", "target/link"] {
-        let run = restore(target, &[]).exits(7);
-        assert!(run.err.contains("no database") && run.err.contains("--force"), "{}", run.err);
-    }
-    assert!(fs::read(place.path("target/notes.txt")).unwrap().starts_with(b"dear"));
-    assert_eq!(names(&place, "target"), ["link", "notes.txt"]);
-    restore("target/notes.txt", &["--force"]).exits(0);
-    consistent(&place.path("target/notes.txt"));
+    place.run(["backup", "src"]).exits(0);
+    let done = place.run(["sqlite", "restore", &stored, "target/one", "--json"]).exits(0).last();
+    assert_eq!(done["doubtful"], false, "{done}");
+    assert_eq!(consistent(&place.path("target/one")), 1);
+    fs::remove_file(place.path("src/db-wal")).unwrap();
 
-    let mut idle = Shell::open(&database);
-    idle.does("SELECT count(*) FROM log;");
-    let run = restore("src/db", &[]).exits(7);
-    assert!(run.err.contains("somebody has it open"), "{}", run.err);
-    idle.end();
     half_done(&database).kill();
-    let run = restore("src/db", &[]).exits(7);
-    assert!(run.err.contains("a journal to be rolled back"), "{}", run.err);
-    let run = restore("src/db", &["--force", "--json"]).exits(0).last();
-    assert_eq!(run["removed"].as_array().unwrap().len(), 1, "{run}");
-    assert_eq!((names(&place, "src"), consistent(&database)), (vec!["a".into(), "d".into(), "db".into()], 0));
+    place.run(["backup", "src"]).exits(0);
+    let run = place.run(["sqlite", "restore", &stored, "target/two", "--no-check"]).exits(3);
+    assert!(run.err.contains("the log or the journal beside it"), "{run:?}");
 }
 
 #[test]
@@ -714,7 +735,7 @@ fn what_sqlite_cannot_say_of_a_database_is_said() {
     let mut writer = Shell::open(&database);
     writer.does(TRANSACTION);
     place.run(["backup", "src"]).exits(0);
-    let run = place.run(["sqlite", "restore", &stored, "target/db"]).exits(3);
+    let run = place.run(["sqlite", "restore", &stored, "target/two"]).exits(3);
     assert!(run.err.contains("the log or the journal beside it"), "{run:?}");
     writer.end();
 }
@@ -737,7 +758,7 @@ fn a_restore_in_place_says_nothing_of_a_log_that_belongs_to_what_is_kept() {
 }
 
 #[test]
-fn a_damaged_database_does_not_take_a_place() {
+fn a_damaged_database_gets_no_name() {
     let place = Place::with_repository();
     let database = place.path("src/db");
     make(&database, "delete");
@@ -746,18 +767,17 @@ fn a_damaged_database_does_not_take_a_place() {
     bad[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
     fs::write(&database, &bad).unwrap();
     place.run(["sqlite", "backup", "src/db"]).exits(0);
-    place.write("target/db", &good);
     let stored = format!("latest:{}", database.display());
     let run = place.run(["sqlite", "restore", &stored, "target/db"]).exits(4);
     assert!(run.err.contains("damaged"), "{}", run.err);
-    assert!(fs::read(place.path("target/db")).unwrap() == good);
-    assert_eq!(names(&place, "target"), ["db"]);
+    assert!(names(&place, "target").is_empty());
     place.run(["sqlite", "restore", &stored, "target/db", "--no-check"]).exits(0);
     // The pages as they are; SQLite counts its copies in the first one.
     assert!(fs::read(place.path("target/db")).unwrap()[4096..] == bad[4096..]);
     for (path, target, code) in [
-        (stored.as_str(), "target", 2),
-        (stored.as_str(), "target/", 2),
+        (stored.as_str(), "target", 7),
+        (stored.as_str(), "target/", 7),
+        (stored.as_str(), "/", 2),
         (stored.as_str(), "nowhere/db", 1),
         ("latest", "target/x", 2),
         ("latest:/nothing", "target/x", 1),
@@ -774,7 +794,7 @@ fn the_page_holds() {
     let text = include_str!("../../docs/sqlite.md");
     let blocks: Vec<&str> =
         text.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(blocks.len(), 5);
+    assert_eq!(blocks.len(), 4);
     fs::create_dir(place.path("app")).unwrap();
     for name in ["app/main.db", "app/jobs.db"] {
         make(&place.path(name), "wal");
@@ -785,7 +805,7 @@ fn the_page_holds() {
     for block in blocks {
         let block = block.replace("/srv/app", &place.path("app").display().to_string());
         // Somebody was killed, as the page has it.
-        if block.contains("wal_checkpoint") || block.contains("--force") {
+        if block.contains("mkdir before") {
             let mut killed = Shell::open(&place.path("app/main.db"));
             killed.does(TRANSACTION);
             killed.kill();
@@ -798,5 +818,8 @@ fn the_page_holds() {
         assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(consistent(&place.path("app/main.db")), 0);
-    assert_eq!(names(&place, "app"), ["jobs.db", "main.db"]);
+    assert_eq!(names(&place, "app"), ["before", "jobs.db", "main.db", "restored.db"]);
+    assert_eq!(names(&place, "app/before"), ["main.db", "main.db-shm", "main.db-wal"]);
+    assert_eq!(consistent(&place.path("app/before/main.db")), 1, "with what only its log holds");
+    assert_eq!(consistent(&place.path("app/restored.db")), 0);
 }

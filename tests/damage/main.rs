@@ -203,7 +203,8 @@ fn missing_cut_zeroed_and_exchanged_objects_are_found() {
         let (key, what, objects) = &cases[number];
         let seen = runtime.block_on(look(&world, objects, &format!("{key}: {what}")));
         // Nothing refers to what a collector leaves behind, nor to a key slot that is not the one in use.
-        let unnoticed = what == "missing" && ["gc", "holds", "keys", "labels", "ledger", "tombs"].contains(&kind(key));
+        let unnoticed =
+            what == "missing" && ["gc", "holds", "keys", "labels", "ledger", "tombs"].contains(&kind(key));
         assert!(seen.with_key || unnoticed, "{key}: {what} was not found");
         // A name without its object, and a confirmation of another snapshot, show only to whoever can read.
         assert!(

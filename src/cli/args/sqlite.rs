@@ -29,7 +29,7 @@ pub(crate) struct SqliteArgs {
 pub(crate) enum SqliteVerb {
     /// Save databases as a new snapshot, each as of one moment, while they are written to
     Backup(SqliteBackupArgs),
-    /// Restore a database, let SQLite look at it, and put it in the place of the one that stands there
+    /// Restore a database where nothing stands, and let SQLite look at it before it gets its name
     Restore(SqliteRestoreArgs),
 }
 
@@ -68,18 +68,14 @@ pub(crate) struct SqliteRestoreArgs {
     #[arg(value_name = "SNAPSHOT:PATH", value_parser = location())]
     pub(crate) location: Location,
 
-    /// The file that it becomes; a database that stands there, and that nobody uses, is replaced
+    /// The file that it becomes; nothing may stand there, nor beside it as TARGET-wal, TARGET-journal or TARGET-shm
     #[arg(value_name = "TARGET")]
     pub(crate) target: PathBuf,
 
     #[command(flatten)]
     pub(crate) select: SelectArgs,
 
-    /// Replace what stands there, also if somebody has it open, a part of it stands in a log, or it is no database
-    #[arg(long)]
-    pub(crate) force: bool,
-
-    /// Put it in its place without letting SQLite look at it
+    /// Restore it without letting SQLite look at it
     #[arg(long)]
     pub(crate) no_check: bool,
 

@@ -58,7 +58,6 @@ async fn give_back(session: &mut Session, args: SqliteRestoreArgs) -> Result<Exi
             (false, true) => OwnerPolicy::Numbers,
             (false, false) => OwnerPolicy::Names,
         },
-        force: args.force,
         check: !args.no_check,
     };
     let done = restore(&repository, options).await?;
@@ -68,6 +67,5 @@ async fn give_back(session: &mut Session, args: SqliteRestoreArgs) -> Result<Exi
     } else if !session.voice().quiet {
         session.output.text(&text::restore_text(&done, &target))?;
     }
-    let partial = done.files.failed > 0 || done.doubt.is_some() || !done.left.is_empty();
-    Ok(if partial { Exit::Class(Class::Partial) } else { Exit::Done })
+    Ok(if done.is_partial() { Exit::Class(Class::Partial) } else { Exit::Done })
 }

@@ -20,14 +20,15 @@ pub(crate) fn restore_json(done: &SqliteRestoreSummary) -> Value {
     out.insert("bytes".to_owned(), json!(done.files.bytes));
     out.insert("checked".to_owned(), json!(done.checked == Some(Checked::Good)));
     out.insert("doubtful".to_owned(), json!(done.doubt.is_some()));
-    put_list(&mut out, "removed", &bytes(&done.removed));
-    put_list(&mut out, "left", &bytes(&done.left));
+    put_list(&mut out, "beside", &bytes(&done.beside));
+    put_list(&mut out, "left", &bytes(done.left.as_slice()));
+    out.insert("fault".to_owned(), json!(done.fault.as_ref().map(ToString::to_string)));
     out.insert("failed".to_owned(), json!(done.files.failed));
     out.insert("seconds".to_owned(), json!(done.elapsed.as_secs_f64()));
     Value::Object(out)
 }
 
-/// A line, and one for each file that is gone.
+/// A line, and one for each thing to look at.
 pub(crate) fn restore_text(done: &SqliteRestoreSummary, target: &Path) -> String {
     let said = match &done.checked {
         Some(Checked::Good) => ", and SQLite finds nothing wrong with it".to_owned(),
@@ -43,11 +44,17 @@ pub(crate) fn restore_text(done: &SqliteRestoreSummary, target: &Path) -> String
     if let Some(doubt) = done.doubt {
         out.push_str(&format!("  doubtful  {doubt}\n"));
     }
-    for path in &done.removed {
-        out.push_str(&format!("  removed   {}, which belonged to the one before\n", sanitize::path(path)));
+    for path in &done.beside {
+        out.push_str(&format!(
+            "  beside    {}: somebody opened it already, or put there what is not its own\n",
+            sanitize::path(path)
+        ));
     }
-    for path in &done.left {
-        out.push_str(&format!("  not removed   {}, which nobody needs any more\n", sanitize::path(path)));
+    if let Some(path) = &done.left {
+        out.push_str(&format!("  left      {}, its name until now: remove that\n", sanitize::path(path)));
+    }
+    if let Some(fault) = &done.fault {
+        out.push_str(&format!("  unsure    whether it stands there alone, also after a crash: {fault}\n"));
     }
     out
 }

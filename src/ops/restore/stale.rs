@@ -12,14 +12,12 @@ impl Run {
     /// Whether something of another database may stand beside this file: it is a database, in a directory that stood before, and
     /// not one that is kept as it stands, with a log that is its own.
     pub(super) fn may_be_stale(&self, file: &File, (handle, meta): (&Output, &Metadata<'_>)) -> bool {
-        let kept = match handle {
-            Output::File(handle) => handle.stood().is_some() && handle.is_untouched(meta).unwrap_or(false),
-            Output::Device(_) => return false,
-        };
+        let Output::File(output) = handle else { return false };
         let stood = file.dir.made.get().is_some_and(|dir| dir.as_ref().is_some_and(|dir| !dir.is_fresh()));
         let mut head = [0; HEADER_LEN];
         let mut begins = || handle.read_at(&mut head, 0).is_ok() && mode_of(&head).is_some();
-        stood && !kept && file.size >= 512 && begins()
+        let kept = || output.stood().is_some() && output.is_untouched(meta).unwrap_or(false);
+        stood && file.size >= 512 && begins() && !kept()
     }
 
     /// Warns of what stands there. It is not removed: who restores files has not said that it may go.

@@ -1,19 +1,19 @@
-//! Databases of SQLite: as of one moment while they are written to, and back in the place of one.
+//! Databases of SQLite: saved as of one moment while they are written to, and restored where nothing stands.
 //!
 //! To save them is a backup of files, in which SQLite's copy stands for each ([`crate::source::sqlite`]).
 //!
 //! # Invariants
-//! What is restored takes its place when it is whole and SQLite finds nothing wrong with it. Then nothing of the database that
-//! stood there is left beside it. What was saved as a file, and may not be of one moment, is not called good.
+//! What is restored gets its name when it is whole and SQLite finds nothing wrong with it, and replaces nothing
+//! ([`crate::source::sqlite::place`]). What was saved as a file, and may not be of one moment, is not called good.
 //!
 //! # Crash
-//! See [`crate::source::sqlite::swap`]. Before that a file `.lifeboat-…` in the target's directory, which nobody uses any more.
+//! A file `.lifeboat-…` in the target's directory, which nobody uses any more, unless it has its name already.
 
 mod check;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,18 @@ use std::time::Duration;
 
 use self::check::Verdict;
 use super::backup::{BackupOptions, BackupSource, BackupSummary, Databases};
+use super::cat::cat;
 use super::restore::{RestoreOptions, RestoreSummary, prepare};
 use super::snapshots::SnapshotInfo;
-use super::tree::{Found, Lookup};
+use super::tree::{Found, Lookup, is_local_damage, may_have_moved};
 use crate::error::{Error, SqliteError};
 use crate::event::Event;
+use crate::format::node::{NodeKind, Problem};
 use crate::random::random_array;
 use crate::repo::{RepoError, Repository};
 use crate::source::SourceError;
-use crate::source::sqlite::is_database;
-use crate::source::sqlite::swap::{Replaced, Spot};
+use crate::source::sqlite::place::{Placed, Spot};
+use crate::source::sqlite::{Mode, is_database, is_journal, is_log, mode_at};
 use crate::source::target::OwnerPolicy;
 
 /// Saves databases, and nothing else: each under its own path, which is where symbolic links lead.
@@ -84,13 +86,11 @@ pub struct SqliteRestoreOptions {
     pub snapshot: SnapshotInfo,
     /// Its stored path.
     pub path: Vec<u8>,
-    /// The file that it becomes.
+    /// The file that it becomes; nothing may stand there, or beside it.
     pub target: PathBuf,
     /// Owner and group.
     pub owner: OwnerPolicy,
-    /// Replace what stands there, whoever uses it and whatever it is.
-    pub force: bool,
-    /// Let SQLite look at it before it takes its place.
+    /// Let SQLite look at it before it gets its name.
     pub check: bool,
 }
 
@@ -132,18 +132,28 @@ pub struct SqliteRestoreSummary {
     pub checked: Option<Checked>,
     /// Why it may not be of one moment.
     pub doubt: Option<Doubt>,
-    /// Files that stood beside a database in the target's place, and are gone with it.
-    pub removed: Vec<PathBuf>,
-    /// What is left of that database, and could not be removed.
-    pub left: Vec<PathBuf>,
+    /// What stands beside it by now: somebody opened it already, or put there what is not its own.
+    pub beside: Vec<PathBuf>,
+    /// The name that it had until then, if that could not be removed.
+    pub left: Option<PathBuf>,
+    /// Why it may not have its name after a crash of the machine, or why nobody knows what stands beside it.
+    pub fault: Option<io::Error>,
     /// How long it took.
     pub elapsed: Duration,
+}
+
+impl SqliteRestoreSummary {
+    /// Whether something is to be looked at.
+    pub fn is_partial(&self) -> bool {
+        let settled = self.beside.is_empty() && self.left.is_none() && self.fault.is_none();
+        self.files.failed > 0 || self.doubt.is_some() || !settled
+    }
 }
 
 /// Restores a database.
 ///
 /// # Errors
-/// [`SqliteError`], with the target as it was; those of a restore.
+/// [`SqliteError`], with whatever stands there as it was; those of a restore.
 pub async fn restore(
     repo: &Repository,
     options: SqliteRestoreOptions,
@@ -152,32 +162,33 @@ pub async fn restore(
     let (directory, target) = place(&options.target)?;
     let local = |source| Error::Local { path: target.clone(), source };
     let spot = Spot::open(&directory, target.file_name().unwrap_or_default()).map_err(local)?;
-    if let (false, Some(why)) = (options.force, spot.in_use().map_err(local)?) {
-        return Err(SqliteError::InUse { path: target, why }.into());
+    if let Some(stands) = spot.taken().map_err(local)? {
+        return Err(taken(target, stands).into());
     }
     let tag: [u8; 8] = random_array(&*repo.env().random).map_err(RepoError::from)?;
     let new = directory.join(format!(".lifeboat-{:016x}", u64::from_le_bytes(tag)));
     let done = match make(repo, &options, (&directory, &new)).await {
-        Ok(made) => put((new.clone(), spot), &target, options.force).await.map(|replaced| (made, replaced)),
+        Ok(made) => give((new.clone(), spot), &target).await.map(|placed| (made, placed)),
         Err(error) => Err(error),
     };
     if done.is_err() {
         // It may not have been made; and the error that came first counts.
         let _ = std::fs::remove_file(&new);
     }
-    let (Made { files, checked, doubt }, Replaced { removed, left }) = done?;
+    let (Made { files, checked, doubt }, Placed { beside, left, fault }) = done?;
     let elapsed = repo.env().clock.monotonic().saturating_sub(began);
-    Ok(SqliteRestoreSummary { files, checked, doubt, removed, left, elapsed })
+    Ok(SqliteRestoreSummary { files, checked, doubt, beside, left, fault, elapsed })
 }
 
-/// The directory and the file, through a symbolic link if it is one: SQLite goes through it too.
+fn taken(path: PathBuf, stands: PathBuf) -> SqliteError {
+    if stands == path { SqliteError::Taken { path } } else { SqliteError::Beside { path, beside: stands } }
+}
+
+/// The directory and the file in it. The directory is found through symbolic links; under the name nothing may stand, also no link.
 fn place(target: &Path) -> Result<(PathBuf, PathBuf), Error> {
-    let real = target.canonicalize().unwrap_or_else(|_| target.to_owned());
-    let none = || Error::from(SqliteError::NoTarget { path: target.to_owned() });
-    let file = real.is_file() || std::fs::symlink_metadata(&real).is_err();
-    let name = real.file_name().filter(|_| file && !target.as_os_str().as_bytes().ends_with(b"/"));
-    let name = name.ok_or_else(none)?.to_owned();
-    let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let name = target.file_name().filter(|_| !target.as_os_str().as_bytes().ends_with(b"/"));
+    let name = name.ok_or_else(|| SqliteError::NoTarget { path: target.to_owned() })?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
     let directory = parent.canonicalize().map_err(|source| Error::Local { path: parent, source })?;
     let target = directory.join(name);
@@ -197,7 +208,6 @@ async fn make(
     options: &SqliteRestoreOptions,
     (directory, new): (&Path, &Path),
 ) -> Result<Made, Error> {
-    let beside = is_beside(repo, options).await?;
     let name = new.file_name().map(|name| name.as_bytes().to_vec());
     let wanted = RestoreOptions {
         name,
@@ -212,7 +222,11 @@ async fn make(
         return Err(SqliteError::NotRestored { path: options.path.clone() }.into());
     }
     let warn = |message: &str| repo.env().observer.observe(&Event::Warning { message });
-    let doubt = if files.doubted > 0 { Some(Doubt::Changed) } else { beside.then_some(Doubt::Beside) };
+    let mode = mode_at(new).map_err(|source| Error::Local { path: new.to_owned(), source })?;
+    let doubt = match files.doubted {
+        0 => is_beside(repo, options, mode).await?.then_some(Doubt::Beside),
+        _ => Some(Doubt::Changed),
+    };
     if let Some(doubt) = doubt {
         warn(&format!("{}: {doubt}", String::from_utf8_lossy(&options.path)));
     }
@@ -233,33 +247,82 @@ async fn make(
     Ok(Made { files, checked: Some(checked), doubt })
 }
 
-/// Whether a log or a journal with content is in the snapshot beside the database, which then was saved as a file.
-async fn is_beside(repo: &Repository, options: &SqliteRestoreOptions) -> Result<bool, Error> {
+/// Whether a log or a journal that counts is in the snapshot beside the database, which then was saved as a file.
+async fn is_beside(
+    repo: &Repository,
+    options: &SqliteRestoreOptions,
+    mode: Option<Mode>,
+) -> Result<bool, Error> {
+    type Begins = fn(&[u8]) -> bool;
+    let kinds: [(&[u8], Begins); 2] = [(b"-journal", is_journal), (b"-wal", is_log)];
+    // Of a database with a journal SQLite reads no log.
+    let kinds = &kinds[..if mode == Some(Mode::Journal) { 1 } else { 2 }];
     let lookup = Lookup::open(repo).await?;
     let mut reader = prepare::reader(&lookup)?;
-    for suffix in [&b"-wal"[..], b"-journal"] {
+    for (suffix, begins) in kinds {
         let path = [&options.path[..], suffix].concat();
-        if let Some(Found::Node(node)) = reader.find(options.snapshot.snapshot.root, &path).await?
-            && node.size > 0
-        {
+        let found = reader.find(options.snapshot.snapshot.root, &path).await?;
+        let Some(Found::Node(node)) = found else { continue };
+        let counts = match (node.kind, node.problem) {
+            (NodeKind::File, Some(Problem::Unreadable)) => true,
+            (NodeKind::File, _) => {
+                node.size > 0 && head(repo, options, &path).await?.is_none_or(|head| begins(&head))
+            }
+            _ => false,
+        };
+        if counts {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-async fn put((new, spot): (PathBuf, Spot), target: &Path, force: bool) -> Result<Replaced, Error> {
+/// How a stored file begins; `None` if that is lost.
+async fn head(
+    repo: &Repository,
+    options: &SqliteRestoreOptions,
+    path: &[u8],
+) -> Result<Option<Vec<u8>>, Error> {
+    let mut head = Head::default();
+    let read = Box::pin(cat(repo, &options.snapshot, path, &mut head)).await;
+    match read {
+        // It takes no more than the beginning.
+        Ok(_) | Err(Error::Output(_)) => Ok(Some(head.0)),
+        Err(error) if is_local_damage(&error) || may_have_moved(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the first bytes of what is written, and then no more.
+#[derive(Default)]
+struct Head(Vec<u8>);
+
+impl Head {
+    /// Enough to know a log or a journal by.
+    const LEN: usize = 8;
+}
+
+impl io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let wanted = bytes.len().min(Self::LEN - self.0.len());
+        self.0.extend_from_slice(&bytes[..wanted]);
+        // Zero is the end of what it takes.
+        Ok(wanted)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes it last, and gives it its name.
+async fn give((new, spot): (PathBuf, Spot), target: &Path) -> Result<Placed, Error> {
     let path = target.to_owned();
-    let put = tokio::task::spawn_blocking(move || {
+    let given = tokio::task::spawn_blocking(move || {
         File::open(&new)?.sync_all()?;
-        let new = new.file_name().unwrap_or_default();
-        if force {
-            let aside = [new.as_bytes(), b"-replaced"].concat();
-            return spot.put_by_force(new, OsStr::from_bytes(&aside)).map(Ok);
-        }
-        spot.put(new)
+        spot.give(new.file_name().unwrap_or_default())
     });
-    let put = put.await.map_err(|_| RepoError::Task)?;
-    let replaced = put.map_err(|source| Error::Local { path: path.clone(), source })?;
-    replaced.map_err(|why| SqliteError::InUse { path, why }.into())
+    let given = given.await.map_err(|_| RepoError::Task)?;
+    let given = given.map_err(|source| Error::Local { path: path.clone(), source })?;
+    Ok(given.map_err(|stands| taken(path, stands))?)
 }

@@ -6,11 +6,12 @@
 //! a database that has a log by its header and none beside it the empty one that SQLite makes is taken away again. Where it may
 //! not be made, nobody has the database open; then it is read without locks, and counts only if that stayed so. Whoever holds the
 //! database for himself is waited for, up to [`PATIENCE`]. Locks are given back when the copy is made, before anything of it is
-//! sent anywhere.
+//! sent anywhere. SQLite finds the database, and what is beside it, by the path: that must lead to the file that was looked at.
 //!
 //! # Crash
 //! The copy stands in a directory that is locked by whoever makes it, and loses its name when it is whole. What a killed one
-//! leaves, the next one removes.
+//! leaves, the next one removes. A log and an index that it leaves beside a database at
+//! rest belong to the owner of that, whose programs take them up.
 //!
 //! # Must not
 //! Call a copy good that SQLite does not call so.
@@ -18,7 +19,8 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +28,12 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::ffi::{self, code_to_str};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rustix::fs::{Access, AtFlags};
+use rustix::fs::{Access, AtFlags, CWD, OFlags};
 
-use super::{BESIDE, INDEX, JOURNAL, LOG, Mode, beside, head_of, is_journal, mode_of, read_head, unchanging};
-use crate::clock::Clock;
+use super::{
+    BESIDE, INDEX, JOURNAL, LOG, Mode, beside, head_of, is_journal, look, mode_of, read_head, unchanging,
+};
+use crate::clock::{Clock, Timestamp};
 use crate::source::error::SourceError;
 use crate::source::sys::stat::{Stat, stat_open};
 use crate::source::walk::Dir;
@@ -38,10 +42,14 @@ use crate::source::walk::Dir;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long SQLite waits before the wish to stop is looked at.
 const WAIT: Duration = Duration::from_secs(1);
+/// How often a database is copied that changes meanwhile without a lock.
+const TRIES: u32 = 3;
 /// Between two tries, if SQLite did not wait.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pages that are copied before the wish to stop is looked at.
 const PAGES: i32 = 512;
+/// The largest page of a database.
+const PAGE_MAX: usize = 1 << 16;
 /// Longer than the tick of any file system's clock: after that a further change shows.
 const TICK_NANOS: i128 = 2_000_000_000;
 /// The directory for copies, in the place for them.
@@ -49,7 +57,10 @@ const COPIES: &str = "sqlite";
 
 const UNFINISHED: &str =
     "a killed program left a journal, and only who may write to the database can roll it back";
-const NO_INDEX: &str = "its log has no index, and only who may write to the database can make one";
+const NO_INDEX: &str =
+    "its log has no index, and only its owner or root can make one that its programs can use";
+const NO_LOG: &str = "an index or a journal stands beside it, but no log, and only its owner or root can make one that its programs can use";
+const FOREIGN: &str = "what stands beside it is no regular file, or has several names";
 
 /// How a database is copied.
 pub struct Copying<'a> {
@@ -71,9 +82,14 @@ pub(in crate::source) struct Copied {
 }
 
 /// Why a try ended.
+#[derive(Debug)]
 enum Stop {
     /// Somebody holds it for himself.
     Busy,
+    /// It has no log, and is not alone either.
+    NoLog,
+    /// It changed while it was copied, without a lock.
+    Changed,
     /// Only who may write to it comes further.
     Unfinished,
     /// This will not change.
@@ -112,17 +128,27 @@ pub(in crate::source) fn copy(
     how: &Copying<'_>,
 ) -> Result<Copied, SourceError> {
     let database = Database { fd, dir, name };
-    let room = Room::make(how.scratch)?;
-    let begun = how.clock.monotonic();
+    let room = Room::make(how.scratch, how.clock.now())?;
+    let (mut waited, mut tries) = (Duration::ZERO, 0);
     loop {
-        match database.attempt(&room, how) {
+        let begun = how.clock.monotonic();
+        let stop = match database.attempt(&room, how) {
             Ok(copied) => return Ok(copied),
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Unfinished) => return Err(database.refused(UNFINISHED)),
-            Err(Stop::Busy) => {}
+            Err(stop) => stop,
+        };
+        let why = match stop {
+            Stop::Failed(error) => return Err(error),
+            Stop::Unfinished => return Err(database.refused(UNFINISHED)),
+            Stop::NoLog => database.refused(NO_LOG),
+            Stop::Busy | Stop::Changed => SourceError::BusyDatabase { path: database.path() },
+        };
+        // Copying is no waiting, however long it takes.
+        match stop {
+            Stop::Changed => tries += 1,
+            _ => waited += how.clock.monotonic().saturating_sub(begun) + PAUSE,
         }
-        if how.clock.monotonic().saturating_sub(begun) >= PATIENCE {
-            return Err(SourceError::BusyDatabase { path: database.path() });
+        if tries >= TRIES || waited >= PATIENCE {
+            return Err(why);
         }
         if !(how.go_on)() {
             return Err(SourceError::Cancelled);
@@ -151,6 +177,18 @@ impl Database<'_> {
         Ok(mode_of(&head))
     }
 
+    /// Demands that the path, by which SQLite finds the database, leads to it.
+    fn stands(&self) -> Result<(), SourceError> {
+        let path = self.path();
+        let found = look(CWD, path.as_os_str().as_bytes());
+        let found = found.map_err(|error| SourceError::of_entry("look at", path.clone(), error))?;
+        let ours = self.look()?;
+        match found.is_some_and(|found| found.same_inode(&ours)) {
+            true => Ok(()),
+            false => Err(SourceError::Replaced { path }),
+        }
+    }
+
     fn look(&self) -> Result<Stat, SourceError> {
         stat_open(self.fd).map_err(|error| SourceError::of_entry("look at", self.path(), error))
     }
@@ -160,9 +198,9 @@ impl Database<'_> {
             return Err(SourceError::NotADatabase { path: self.path() }.into());
         };
         for suffix in BESIDE {
-            // SQLite would wait for the other end of a pipe.
-            if self.beside(suffix)?.is_some_and(|stands| !stands.is_file()) {
-                return Err(self.refused("what stands beside it is no regular file").into());
+            // SQLite would wait for the other end of a pipe, and write to a file that is somebody else's under another name.
+            if self.beside(suffix)?.is_some_and(|stands| !stands.is_file() || stands.nlink > 1) {
+                return Err(self.refused(FOREIGN).into());
             }
         }
         if self.has_text()? {
@@ -172,7 +210,7 @@ impl Database<'_> {
             (Mode::Log, false) if self.may_write()? => Reader::Program,
             (Mode::Log, false) if self.is_alone()? => Reader::Still,
             // Somebody is about to make it, or has just removed it.
-            (Mode::Log, false) => return Err(Stop::Busy),
+            (Mode::Log, false) => return Err(Stop::NoLog),
             // An index that SQLite made for who may not write would shut out the programs of the database.
             (Mode::Log, true) if self.beside(INDEX)?.is_none() && !self.may_write()? => {
                 return Err(self.refused(NO_INDEX).into());
@@ -185,8 +223,13 @@ impl Database<'_> {
         }
     }
 
-    /// Whether a log can be made beside it that the programs of the database can use.
+    /// Whether a log can be made beside it that the programs of the database can use. SQLite gives what it makes to the owner of
+    /// the database only as root.
     fn may_write(&self) -> Result<bool, SourceError> {
+        let user = rustix::process::geteuid();
+        if !user.is_root() && self.look()?.uid != user.as_raw() {
+            return Ok(false);
+        }
         let dir = self.dir.handle()?;
         let may = |name| rustix::fs::accessat(&*dir, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
         Ok(may(self.name) && may(b"."))
@@ -220,6 +263,7 @@ impl Database<'_> {
 
     /// Copies it in one transaction.
     fn read(&self, reader: Reader, room: &Room, how: &Copying<'_>) -> Result<Copied, Stop> {
+        self.stands()?;
         let before = self.look()?;
         if reader == Reader::Still && !Self::is_settled(&before, how.clock) {
             return Err(Stop::Busy);
@@ -230,6 +274,7 @@ impl Database<'_> {
         // The first read takes the lock of a reader, which is held until the end. This one needs nothing of the schema.
         from.execute_batch("BEGIN").map_err(failed)?;
         from.pragma_query_value(None, "schema_version", |_| Ok(())).map_err(failed)?;
+        self.stands()?;
         let main = self.look()?;
         let mode = self.mode()?;
         let file = self.pour(&from, room, how)?;
@@ -240,8 +285,9 @@ impl Database<'_> {
             Reader::Plain | Reader::Program => mode != Some(Mode::Journal) || now.same_content(&main),
         };
         if !stands {
-            return Err(Stop::Busy);
+            return Err(Stop::Changed);
         }
+        self.stands()?;
         let size = file.metadata().map_err(|source| room.failure(source))?.len();
         Ok(Copied { file, size, main })
     }
@@ -261,8 +307,8 @@ impl Database<'_> {
 
     /// Copies what the transaction sees into an empty file, which then has no name any more.
     fn pour(&self, from: &Connection, room: &Room, how: &Copying<'_>) -> Result<File, Stop> {
-        let failed = |error| self.stop_pouring(error, room);
         let (path, file) = room.file()?;
+        let failed = |error| self.stop_pouring(error, (room, &file));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut to = Connection::open_with_flags(&path, flags).map_err(failed)?;
         // Nobody else reads it, and nothing of it outlives a crash.
@@ -298,7 +344,7 @@ impl Database<'_> {
     }
 
     /// The same while it is copied: what is written to is the copy.
-    fn stop_pouring(&self, error: rusqlite::Error, room: &Room) -> Stop {
+    fn stop_pouring(&self, error: rusqlite::Error, (room, file): (&Room, &File)) -> Stop {
         let code = error.sqlite_extended_error_code().unwrap_or(ffi::SQLITE_ERROR);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => room.failure(io::ErrorKind::StorageFull.into()).into(),
@@ -306,11 +352,18 @@ impl Database<'_> {
                 if [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_TRUNCATE]
                     .contains(&code) =>
             {
-                room.failure(io::Error::other(code_to_str(code))).into()
+                // SQLite does not say why; what writes there now is told, such as of a quota.
+                let source = probe(file).err().unwrap_or_else(|| io::Error::other(code_to_str(code)));
+                room.failure(source).into()
             }
             _ => self.stop(error),
         }
     }
+}
+
+/// Writes behind the end of a copy that came to nothing, as SQLite does.
+fn probe(file: &File) -> io::Result<()> {
+    file.write_all_at(&[0; PAGE_MAX], file.metadata()?.len())
 }
 
 /// A directory for one copy, which nobody else can read. It goes with all that is in it.
@@ -321,13 +374,14 @@ struct Room {
 }
 
 impl Room {
-    fn make(scratch: &Path) -> Result<Self, SourceError> {
+    /// Makes one. Its name tells it from those of other processes with the same number, as in containers that share the place.
+    fn make(scratch: &Path, now: Timestamp) -> Result<Self, SourceError> {
         let copies = scratch.join(COPIES);
         let failure = |source| SourceError::Scratch { path: copies.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&copies).map_err(failure)?;
         sweep(&copies);
         for number in 0..u32::MAX {
-            let path = copies.join(format!("{}-{number}", std::process::id()));
+            let path = copies.join(format!("{}-{:x}-{number}", std::process::id(), now.0));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failure(error)),
@@ -341,9 +395,10 @@ impl Room {
         Err(failure(io::ErrorKind::AlreadyExists.into()))
     }
 
-    /// Locks it; `None` if somebody who sweeps was quicker.
+    /// Locks it; `None` if somebody uses it, or removed it.
     fn take(path: PathBuf) -> io::Result<Option<Self>> {
-        let lock = match File::open(&path) {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let lock = match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -353,7 +408,7 @@ impl Room {
         };
         let inode = |found: fs::Metadata| (found.dev(), found.ino());
         let ours = inode(lock.metadata()?);
-        let stands = fs::metadata(&path).is_ok_and(|found| inode(found) == ours);
+        let stands = fs::symlink_metadata(&path).is_ok_and(|found| inode(found) == ours);
         Ok((taken && stands).then_some(Self { path, _lock: lock }))
     }
 
@@ -381,13 +436,9 @@ impl Drop for Room {
 /// Removes what nobody uses any more.
 fn sweep(copies: &Path) {
     let Ok(rooms) = fs::read_dir(copies) else { return };
-    for path in rooms.flatten().map(|room| room.path()) {
-        if let Ok(lock) = File::open(&path)
-            && lock.try_lock().is_ok()
-        {
-            // Failing means that it stays, which costs space until the next time.
-            let _ = fs::remove_dir_all(&path);
-        }
+    for room in rooms.flatten() {
+        // Failing means that it stays, which costs space until the next time.
+        drop(Room::take(room.path()));
     }
 }
 
@@ -399,8 +450,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::source::file::{FileReader, open_file};
-    use crate::source::sqlite::look;
-    use crate::source::walk::test_dir;
+    use crate::source::walk::{open_test_dir, test_dir};
 
     /// Pages that are more than one step copies.
     fn make(path: &Path, mode: &str) -> Connection {
@@ -534,7 +584,7 @@ mod tests {
             fs::remove_file(at("db")).unwrap();
         }
         drop(make(&at("db"), "delete"));
-        rustix::fs::mkfifoat(rustix::fs::CWD, at("db-journal"), rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(CWD, at("db-journal"), rustix::fs::Mode::RWXU).unwrap();
         assert!(matches!(copied(), Err(SourceError::Database { .. })));
         fs::remove_file(at("db-journal")).unwrap();
         copied().unwrap();
@@ -549,14 +599,189 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_removed_and_what_is_used_stays() {
         let scratch = tempfile::tempdir().unwrap();
-        let used = Room::make(scratch.path()).unwrap();
+        let now = Timestamp(7);
+        let used = Room::make(scratch.path(), now).unwrap();
         used.file().unwrap();
-        let left = scratch.path().join(COPIES).join("1-0");
+        let copies = scratch.path().join(COPIES);
+        let left = copies.join("1-0");
         fs::create_dir(&left).unwrap();
         fs::write(left.join("copy"), b"content").unwrap();
-        let second = Room::make(scratch.path()).unwrap();
+        // What is none of its own is neither waited for nor removed.
+        rustix::fs::mkfifoat(CWD, copies.join("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink(scratch.path(), copies.join("link")).unwrap();
+        let second = Room::make(scratch.path(), now).unwrap();
         assert!(!left.exists() && used.path.join("copy").exists() && second.path != used.path);
-        drop((used, second));
+        // A second thread, or a process that has the same number elsewhere, sweeps what is used.
+        assert!(Room::take(used.path.clone()).unwrap().is_none());
+        assert!(used.path.join("copy").exists());
+        // Who locked one that is gone, and whose name is another's by now, removes nothing.
+        let old = used.path.clone();
+        fs::rename(&old, copies.join("moved")).unwrap();
+        drop(used);
+        assert!(!old.exists() && Room::take(old).unwrap().is_none());
+        drop((second, Room::take(copies.join("moved")).unwrap().unwrap()));
+        let mut names: Vec<_> =
+            fs::read_dir(copies).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["link", "pipe"]);
+    }
+
+    #[test]
+    fn many_threads_sweep_no_room_that_is_used() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let room = Room::make(scratch.path(), Timestamp(7)).unwrap();
+                        let (path, _file) = room.file().unwrap();
+                        assert!(path.exists());
+                    }
+                });
+            }
+        });
         assert_eq!(fs::read_dir(scratch.path().join(COPIES)).unwrap().count(), 0);
+    }
+
+    /// What belongs to who else is under another name too is not SQLite's to write to.
+    #[test]
+    fn a_file_with_several_names_beside_it_is_left_alone() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        for mode in ["wal", "delete"] {
+            drop(make(&at("db"), mode));
+            fs::write(at("other"), "").unwrap();
+            for suffix in BESIDE {
+                let name = format!("db{}", String::from_utf8_lossy(suffix));
+                fs::hard_link(at("other"), at(&name)).unwrap();
+                let error = copied(&dir, scratch.path(), &|| {}).unwrap_err();
+                assert!(error.to_string().contains("several names"), "{mode} {name}: {error}");
+                assert_eq!(fs::read(at("other")).unwrap(), b"", "{mode} {name}");
+                fs::remove_file(at(&name)).unwrap();
+            }
+            copied(&dir, scratch.path(), &|| {}).unwrap();
+            fs::remove_file(at("db")).unwrap();
+        }
+    }
+
+    /// A deployment may exchange the directory while the database is waited for or copied.
+    #[test]
+    fn a_path_that_leads_elsewhere_is_not_taken_for_the_database() {
+        let (temp, _) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        for mode in ["wal", "delete"] {
+            for early in [true, false] {
+                for name in ["app", "next"] {
+                    fs::create_dir(at(name)).unwrap();
+                    drop(make(&at(name).join("db"), mode));
+                }
+                let dir = open_test_dir(&at("app"));
+                let stat = look(&*dir.handle().unwrap(), b"db").unwrap().unwrap();
+                let reader = open_file(&dir, b"db", &stat).unwrap();
+                let first = Cell::new(true);
+                let exchange = || {
+                    if first.replace(false) {
+                        fs::rename(at("app"), at("old")).unwrap();
+                        fs::rename(at("next"), at("app")).unwrap();
+                    }
+                    true
+                };
+                if early {
+                    exchange();
+                }
+                let clock = SystemClock::new();
+                let how = Copying { scratch: scratch.path(), clock: &clock, go_on: &exchange };
+                let error = reader.consistent(&how).unwrap_err();
+                assert!(matches!(error, SourceError::Replaced { .. }), "{mode}, {early}: {error}");
+                assert!(!first.get());
+                for name in ["app", "old"] {
+                    fs::remove_dir_all(at(name)).unwrap();
+                }
+            }
+        }
+    }
+
+    /// A clock that is so many nanoseconds ahead.
+    struct Shifted(SystemClock, i64);
+
+    impl Clock for Shifted {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.now().0 + self.1)
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.monotonic()
+        }
+    }
+
+    /// Without a lock nothing keeps a change out, so it must show.
+    #[test]
+    fn one_at_rest_that_is_changed_meanwhile_is_not_called_good() {
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        drop(make(&at("db"), "wal"));
+        let file = File::options().read(true).write(true).open(at("db")).unwrap();
+        let fd = file.try_clone().unwrap().into();
+        let database = Database { fd: &fd, dir: &dir, name: b"db" };
+        let read = |clock: &dyn Clock, between: &dyn Fn()| {
+            let go_on = || {
+                between();
+                true
+            };
+            let how = Copying { scratch: scratch.path(), clock, go_on: &go_on };
+            let room = Room::make(scratch.path(), clock.now()).unwrap();
+            database.read(Reader::Still, &room, &how)
+        };
+        let shifted = |by| Shifted(SystemClock::new(), by);
+        let (later, now) = (shifted(10_000_000_000), shifted(-10_000_000_000));
+        assert!(matches!(read(&now, &|| {}), Err(Stop::Busy)), "it was changed just now");
+        read(&later, &|| {}).unwrap();
+        let touch = || file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(matches!(read(&later, &touch), Err(Stop::Changed)));
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let beside = at(&format!("db{suffix}"));
+            assert!(matches!(read(&later, &|| fs::write(&beside, "").unwrap()), Err(Stop::Changed)));
+            fs::remove_file(&beside).unwrap();
+        }
+        read(&later, &|| {}).unwrap();
+    }
+
+    /// What SQLite makes for a member of the group would be his, and shut the owner out.
+    #[test]
+    fn only_the_owner_or_root_makes_what_stands_beside_it() {
+        use rustix::process::{Gid, Uid};
+        let (temp, dir) = test_dir();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        drop(make(&at("db"), "wal"));
+        let fd: OwnedFd = File::open(at("db")).unwrap().into();
+        let database = Database { fd: &fd, dir: &dir, name: b"db" };
+        assert!(database.may_write().unwrap(), "the owner, or root");
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (owner, member, group) = (4001, 4002, Gid::from_raw(4003));
+        for (path, mode) in [(temp.path().to_owned(), 0o770), (at("db"), 0o660)] {
+            std::os::unix::fs::chown(&path, Some(owner), Some(4003)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        // Nothing but this thread becomes somebody else.
+        std::thread::scope(|scope| {
+            let member = || {
+                rustix::thread::set_thread_groups(&[]).unwrap();
+                rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+                let user = Uid::from_raw(member);
+                rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+                assert!(File::options().write(true).open(at("db")).is_ok(), "he may write to it");
+                assert!(!database.may_write().unwrap());
+                copied(&dir, scratch.path(), &|| assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1))
+            };
+            scope.spawn(member).join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 }

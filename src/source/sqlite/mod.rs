@@ -6,7 +6,7 @@
 //! close it: SQLite's locks would be gone with that.
 
 mod copy;
-pub mod swap;
+pub mod place;
 
 use std::ffi::CString;
 use std::io;
@@ -49,12 +49,12 @@ pub fn mode_of(head: &[u8]) -> Option<Mode> {
 }
 
 /// Whether a file begins as a log does.
-fn is_log(head: &[u8]) -> bool {
+pub fn is_log(head: &[u8]) -> bool {
     matches!(head, [0x37, 0x7f, 0x06, 0x82 | 0x83, ..])
 }
 
 /// Whether a file begins as a journal does that is not settled.
-fn is_journal(head: &[u8]) -> bool {
+pub fn is_journal(head: &[u8]) -> bool {
     head.starts_with(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7])
 }
 
@@ -85,6 +85,14 @@ pub fn in_use(dir: &Arc<Dir>, name: &[u8], head: &[u8]) -> Option<PathBuf> {
 pub fn is_database(path: &Path) -> io::Result<bool> {
     let head = head_of(rustix::fs::CWD, path.as_os_str().as_bytes())?;
     Ok(head.is_empty() || mode_of(&head).is_some())
+}
+
+/// Where changes of the database at this path go, if it is one.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn mode_at(path: &Path) -> io::Result<Option<Mode>> {
+    Ok(mode_of(&head_of(rustix::fs::CWD, path.as_os_str().as_bytes())?))
 }
 
 /// The first bytes of a regular file; of what is none, none.

@@ -2,7 +2,6 @@
 
 use lifeboat::database::PgError;
 use lifeboat::error::{BaseError, LogError, SqliteError};
-use lifeboat::source::sqlite::swap::InUse;
 
 /// The next step where a server of PostgreSQL cannot be asked.
 pub(super) fn postgres(error: &PgError) -> Option<&'static str> {
@@ -27,11 +26,8 @@ pub(super) fn postgres(error: &PgError) -> Option<&'static str> {
 /// The next step where a database of SQLite cannot be restored.
 pub(super) fn sqlite(error: &SqliteError) -> Option<&'static str> {
     Some(match error {
-        SqliteError::InUse { why: InUse::Other | InUse::Unknown(_), .. } => {
-            "give another name, or replace what stands there with --force"
-        }
-        SqliteError::InUse { .. } => {
-            "stop what uses it, and open and close it once with sqlite3; or replace it as it is, with --force"
+        SqliteError::Taken { .. } | SqliteError::Beside { .. } => {
+            "stop what uses the database, move it away together with its -wal, -journal and -shm, and run this again: docs/sqlite.md"
         }
         SqliteError::Unchecked { .. } => "mend that, or leave the check out with --no-check",
         SqliteError::Damaged { .. } => {
