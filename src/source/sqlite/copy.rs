@@ -409,7 +409,8 @@ impl Room {
         let inode = |found: fs::Metadata| (found.dev(), found.ino());
         let ours = inode(lock.metadata()?);
         let stands = fs::symlink_metadata(&path).is_ok_and(|found| inode(found) == ours);
-        Ok((taken && stands).then_some(Self { path, _lock: lock }))
+        // Not `then_some`: dropping a room removes it, so none is made of what is not taken.
+        Ok((taken && stands).then(|| Self { path, _lock: lock }))
     }
 
     /// An empty file in it.
