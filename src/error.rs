@@ -2,6 +2,7 @@
 
 mod base;
 mod log;
+mod sqlite;
 mod trust;
 mod words;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 pub use self::base::BaseError;
 pub use self::log::LogError;
+pub use self::sqlite::SqliteError;
 pub use self::trust::TrustError;
 use self::words::{doubt, group_name, io_class};
 use crate::class::Class;
@@ -70,6 +72,9 @@ pub enum Error {
     /// A base backup cannot be made or restored.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// A database of SQLite cannot be restored.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteError),
     /// Stored bytes break the format.
     #[error("object {key} is damaged")]
     Damaged {
@@ -424,6 +429,7 @@ impl Error {
             Self::Restic(error) => error.class(),
             Self::Postgres(error) => error.class(),
             Self::Base(error) => error.class(),
+            Self::Sqlite(error) => error.class(),
             Self::Damaged { .. }
             | Self::ChunkLost { .. }
             | Self::MarkDamaged { .. }

@@ -27,6 +27,7 @@ pub mod postgres;
 pub mod rekey;
 pub mod restore;
 pub mod snapshots;
+pub mod sqlite;
 pub mod stats;
 pub mod status;
 pub mod tag;

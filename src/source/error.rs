@@ -44,6 +44,43 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// SQLite cannot read a database.
+    #[error("SQLite cannot read {}: {said}; lifeboat backup saves the file as it is", .path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        said: &'static str,
+    },
+    /// A database that somebody holds for himself all the time.
+    #[error(
+        "{} cannot be read: somebody holds it for himself, or changes it without a lock; try again, or stop what uses it",
+        .path.display()
+    )]
+    BusyDatabase {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A copy on this machine cannot be written.
+    #[error("cannot write a copy to {}", .path.display())]
+    Scratch {
+        /// The place for copies.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A database that has several names: which files are beside it depends on the one by which it is opened.
+    #[error("the database {} has several names, hard links of one another", .path.display())]
+    LinkedDatabase {
+        /// As given.
+        path: PathBuf,
+    },
+    /// What was to be saved as a database is none.
+    #[error("{} is not a database of SQLite, or an encrypted one", .path.display())]
+    NotADatabase {
+        /// As given.
+        path: PathBuf,
+    },
     /// Something else now stands under the name of an entry: another inode, or a symbolic link.
     #[error("{} was replaced while it was being read", .path.display())]
     Replaced {
@@ -180,12 +217,16 @@ impl SourceError {
             | Self::Vanished { .. }
             | Self::Replaced { .. }
             | Self::Changed { .. }
+            | Self::Database { .. }
+            | Self::BusyDatabase { .. }
             | Self::Loop { .. }
             | Self::Rules { .. }
             | Self::AttributesTooLarge { .. } => Class::Partial,
             Self::ExcludedRoot { .. }
             | Self::Collision { .. }
             | Self::BadStoredPath { .. }
+            | Self::NotADatabase { .. }
+            | Self::LinkedDatabase { .. }
             | Self::NotAnImage { .. } => Class::Usage,
             Self::NoInput
             | Self::CommandStart { .. }
@@ -196,8 +237,17 @@ impl SourceError {
             | Self::BadList
             | Self::MissingRights { .. }
             | Self::BrokenOff => Class::Failed,
+            Self::Scratch { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::NoSpace,
+                _ => Class::Failed,
+            },
             Self::Cancelled => Class::Cancelled,
         }
+    }
+
+    /// Whether it is about the run as a whole, not about an entry of it.
+    pub fn ends_run(&self) -> bool {
+        matches!(self, Self::Scratch { .. } | Self::Cancelled)
     }
 
     /// The entry it is about.
@@ -207,6 +257,11 @@ impl SourceError {
             | Self::Io { path, .. }
             | Self::Vanished { path }
             | Self::Changed { path }
+            | Self::Database { path, .. }
+            | Self::BusyDatabase { path }
+            | Self::Scratch { path, .. }
+            | Self::NotADatabase { path }
+            | Self::LinkedDatabase { path }
             | Self::Replaced { path }
             | Self::Loop { path }
             | Self::ExcludedRoot { path, .. }

@@ -4,14 +4,18 @@
 //! What is read belongs to the inode that the walk saw: its device, inode and type are compared on the open descriptor.
 //! A read that fails is an error, never the end of the file.
 
+use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::error::SourceError;
 use super::meta::{Xattrs, read_xattrs};
+use super::sqlite::{self, Copying};
 use super::sys::stat::{Stat, stat_open};
 use super::sys::{block, file as sys, flags, xattr::Holder};
 use super::walk::Dir;
@@ -34,6 +38,8 @@ pub struct FileReader {
     name: Box<[u8]>,
     /// It stands for a block device, whose end is known.
     device: bool,
+    /// What is read in its stead: a copy of the database that it is, as of one moment.
+    copy: Option<File>,
 }
 
 /// Whether holes are asked for.
@@ -53,7 +59,7 @@ pub fn open_file(dir: &Arc<Dir>, name: &[u8], expected: &Stat) -> Result<FileRea
     if stat.size >= LARGE {
         sys::will_read_in_order(&fd);
     }
-    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into(), device: false })
+    Ok(FileReader { fd, stat, dir: Arc::clone(dir), name: name.into(), device: false, copy: None })
 }
 
 fn open(dir: &Arc<Dir>, name: &[u8]) -> Result<OwnedFd, SourceError> {
@@ -91,7 +97,48 @@ impl FileReader {
 
     /// For an open block device; `stat` is what a regular file of its size would have.
     pub(super) fn of_device((fd, stat): (OwnedFd, Stat), dir: &Arc<Dir>, name: &[u8]) -> Self {
-        Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true }
+        Self { fd, stat, dir: Arc::clone(dir), name: name.into(), device: true, copy: None }
+    }
+
+    /// What a reader of the database would see in it at one moment, copied. Nobody waits for who reads the copy.
+    ///
+    /// # Errors
+    /// If it is no database of SQLite, one with several names (which files are beside it then depends on the name), or one that
+    /// SQLite cannot read or does not get at; [`SourceError::Scratch`] if the copy cannot be written.
+    pub fn consistent(mut self, how: &Copying<'_>) -> Result<Self, SourceError> {
+        let path = || self.dir.path_of(&self.name);
+        if self.device {
+            return Err(SourceError::NotADatabase { path: path() });
+        }
+        if self.stat.nlink > 1 {
+            return Err(SourceError::LinkedDatabase { path: path() });
+        }
+        if self.stat.size == 0 {
+            // Nothing is committed yet; but a log can only belong to what is lost.
+            return match sqlite::has_log(&self.dir, &self.name)? {
+                false => Ok(self),
+                true => Err(SourceError::Database { path: path(), said: "it is empty and has a log" }),
+            };
+        }
+        let copied = match sqlite::copy(&self.fd, (&self.dir, &self.name), how) {
+            Err(error) if error.ends_run() => return Err(error),
+            copied => copied,
+        };
+        // SQLite found it, and what is beside it, by its path.
+        let now = sqlite::look(CWD, path().as_os_str().as_bytes());
+        let now = now.map_err(|error| self.failure("look at", error))?;
+        if !now.is_some_and(|now| now.same_inode(&self.stat)) {
+            return Err(SourceError::Replaced { path: path() });
+        }
+        let copied = copied?;
+        self.stat = Stat { size: copied.size, ..copied.main };
+        self.copy = Some(copied.file);
+        Ok(self)
+    }
+
+    /// Whether it is the copy of a database.
+    pub fn is_copy(&self) -> bool {
+        self.copy.is_some()
     }
 
     /// Whether it stands for a block device.
@@ -102,6 +149,10 @@ impl FileReader {
     /// Reads at a position; zero is the end, and less than asked for does not mean the end. A device that ends before its
     /// end is an error. One system call.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
+        if let Some(copy) = &self.copy {
+            return sys::read_at(copy, buffer, offset)
+                .map_err(|error| self.failure("read the copy of", error));
+        }
         match read_at(&self.fd, buffer, offset).map_err(|error| self.failure("read", error))? {
             0 if self.device && !buffer.is_empty() => {
                 Err(self.failure("read to the end of", std::io::ErrorKind::UnexpectedEof.into()))
@@ -118,19 +169,19 @@ impl FileReader {
         }
     }
 
-    /// What the file system says now; [`Stat::same_content`] with [`FileReader::stat`] tells of a change while reading. Of a
-    /// change of a device nobody tells.
-    pub fn stat_now(&self) -> Result<Stat, SourceError> {
-        if self.device {
-            return Ok(self.stat);
+    /// Whether nothing shows that the file changed since it was opened. Of a change of a device nobody tells.
+    pub fn stood_still(&self) -> Result<bool, SourceError> {
+        if self.device || self.is_copy() {
+            return Ok(true);
         }
-        stat_open(&self.fd).map_err(|error| self.failure("look at", error))
+        let now = stat_open(&self.fd).map_err(|error| self.failure("look at", error))?;
+        Ok(now.same_content(&self.stat))
     }
 
     /// The ranges that hold data, in order, up to the size at opening; the rest is zeroes. A file that has all its blocks
     /// is one range and costs nothing.
     pub fn data_ranges(&self, holes: Holes) -> DataRanges<'_> {
-        let sparse = self.stat.blocks.saturating_mul(512) < self.stat.size;
+        let sparse = self.stat.blocks.saturating_mul(512) < self.stat.size && self.copy.is_none();
         DataRanges { file: self, at: 0, ask: sparse && holes == Holes::Skip }
     }
 
@@ -335,7 +386,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         replaced("a directory");
         fs::remove_dir(&path).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         replaced("a pipe");
         fs::remove_file(&path).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -348,7 +399,7 @@ mod tests {
     #[test]
     fn holes_are_skipped_and_a_huge_one_costs_nothing() {
         let (temp, dir) = test_dir();
-        let file = fs::File::create(temp.path().join("f")).unwrap();
+        let file = File::create(temp.path().join("f")).unwrap();
         // The largest size that file systems in use allow, from large to small.
         let size =
             [i64::MAX as u64, 1 << 44, 1 << 40, 1 << 30].into_iter().find(|&size| file.set_len(size).is_ok());
@@ -370,7 +421,7 @@ mod tests {
     #[test]
     fn what_holes_leave_out_is_zero() {
         let (temp, dir) = test_dir();
-        let file = fs::File::create(temp.path().join("f")).unwrap();
+        let file = File::create(temp.path().join("f")).unwrap();
         file.set_len(3 << 20).unwrap();
         for at in [0, 100_000, 1 << 20, (2 << 20) + 5] {
             file.write_all_at(&[3; 5000], at).unwrap();
@@ -390,6 +441,6 @@ mod tests {
         let dense = fs::write(temp.path().join("g"), b"dense").map(|()| seen(&dir, "g")).unwrap();
         let open = open_file(&dir, b"g", &dense).unwrap();
         assert_eq!(open.data_ranges(Holes::Skip).collect::<Vec<_>>(), vec![0..5]);
-        assert!(open.stat_now().unwrap().same_content(&dense));
+        assert!(open.stood_still().unwrap());
     }
 }

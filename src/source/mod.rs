@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod file;
 pub mod meta;
+pub mod sqlite;
 pub mod stream;
 pub(crate) mod sys;
 pub mod target;

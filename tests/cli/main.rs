@@ -33,6 +33,7 @@ mod scheduling;
 mod secrets;
 mod sftp;
 mod sources;
+mod sqlite;
 mod status;
 mod streams;
 mod support;

@@ -123,10 +123,10 @@ fn the_repository_stays_where_all_that_is_around_it_is_restored() {
 }
 
 /// A file system of its own, gone with the value; none if that may not be done here.
-struct Mounted(std::path::PathBuf);
+pub(crate) struct Mounted(std::path::PathBuf);
 
 impl Mounted {
-    fn new(place: &Place, name: &str, (kind, options): (&str, &str)) -> Option<Self> {
+    pub(crate) fn new(place: &Place, name: &str, (kind, options): (&str, &str)) -> Option<Self> {
         let path = place.path(name);
         fs::create_dir_all(&path).unwrap();
         let status = Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(&path).status();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use super::RuleArgs;
+use super::{RuleArgs, SqliteArg};
 
 /// A command for the shell, and what its output is called.
 #[derive(Debug, Clone)]
@@ -72,6 +72,10 @@ pub(crate) struct BackupArgs {
     /// Read holes of sparse files too, where the file system cannot be trusted to tell them from data
     #[arg(long)]
     pub(crate) read_holes: bool,
+
+    /// What to do with databases of SQLite
+    #[arg(long, value_name = "HOW", default_value = "warn")]
+    pub(crate) sqlite: SqliteArg,
 
     /// Save even if most of what the last run saw is gone
     #[arg(long)]

@@ -22,6 +22,7 @@ mod run;
 mod schedule;
 mod select;
 mod serve;
+mod sqlite;
 mod status;
 mod trust;
 mod verbs;
@@ -50,6 +51,7 @@ pub(crate) use run::RunArgs;
 pub(crate) use schedule::{InstallArgs, ScheduleArgs, ScheduleVerb, UnitArgs};
 pub(crate) use select::{Location, SelectArgs};
 pub(crate) use serve::ServeArgs;
+pub(crate) use sqlite::{SqliteArg, SqliteArgs, SqliteBackupArgs, SqliteRestoreArgs, SqliteVerb};
 pub(crate) use status::{MetricsArgs, StatusArgs};
 pub(crate) use trust::{AnchorArgs, RevokeArgs, WriterArgs, WriterVerb};
 pub(crate) use verbs::{
@@ -136,6 +138,8 @@ pub(crate) enum Verb {
     Serve(ServeArgs),
     /// Save a PostgreSQL cluster while it runs, archive its log, and give both back
     Postgres(PostgresArgs),
+    /// Save databases of SQLite while they are written to, and put one back
+    Sqlite(SqliteArgs),
     /// Make the permissions that a store has to give to writers, readers and others
     Policy(PolicyArgs),
     /// Print what proves later, with --require-anchor, that the store shows no less than it does now

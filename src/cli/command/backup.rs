@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat::class::Class;
-use lifeboat::ops::backup::{BackupOptions, BackupSource, BackupSummary, StreamSource, backup};
+use lifeboat::ops::backup::{BackupOptions, BackupSource, BackupSummary, Databases, StreamSource, backup};
 use lifeboat::ops::dump::{self, DumpKind, DumpOptions};
 use lifeboat::repo::Task;
 
-use super::super::args::{BackupArgs, Server};
+use super::super::args::{BackupArgs, Server, SqliteArg};
 use super::super::environment::Surroundings;
 use super::super::error::CliError;
 use super::super::exit::Exit;
@@ -43,6 +43,12 @@ pub(crate) async fn save(session: &Session, args: BackupArgs) -> Result<BackupSu
     }
     let repository = session.repository(Task::Backup).await?;
     let done = backup(&repository, options).await?;
+    ended(session, &done);
+    Ok(done)
+}
+
+/// Ends drawing, and names what was to be saved and is not there.
+pub(super) fn ended(session: &Session, done: &BackupSummary) {
     session.clear();
     if !session.voice().json {
         // A missing source is in no directory, so no event told of it; JSON has it in the summary.
@@ -50,7 +56,6 @@ pub(crate) async fn save(session: &Session, args: BackupArgs) -> Result<BackupSu
             session.say_always(&format!("error: {}: does not exist", sanitize::path(path)));
         }
     }
-    Ok(done)
 }
 
 /// How to exit after it.
@@ -61,16 +66,21 @@ pub(crate) fn exit(done: &BackupSummary) -> Exit {
 
 pub(super) async fn run(session: &mut Session, args: BackupArgs) -> Result<Exit, CliError> {
     let done = save(session, args).await?;
+    report(session, &done)
+}
+
+/// Says what was done, and how it ended.
+pub(super) fn report(session: &mut Session, done: &BackupSummary) -> Result<Exit, CliError> {
     let voice = session.voice();
     if voice.json {
-        session.output.json(&summary::backup_json(&done))?;
+        session.output.json(&summary::backup_json(done))?;
     } else if voice.person && !voice.quiet {
-        let restore = restore_command(session, &done);
-        session.output.text(&summary::backup_text(&done, restore.as_deref()))?;
+        let restore = restore_command(session, done);
+        session.output.text(&summary::backup_text(done, restore.as_deref()))?;
     } else if !voice.quiet {
-        session.output.text(&summary::backup_line(&done))?;
+        session.output.text(&summary::backup_line(done))?;
     }
-    Ok(exit(&done))
+    Ok(exit(done))
 }
 
 /// Variables that say where a server is, if it is not where its tools look first.
@@ -126,6 +136,10 @@ pub(crate) fn options(args: BackupArgs, around: &Surroundings) -> Result<BackupO
         exclude_larger_than: args.rules.exclude_larger_than.map(|size| size.0),
         level: args.level,
         read_holes: args.read_holes,
+        databases: match args.sqlite {
+            SqliteArg::Warn => Databases::Warn,
+            SqliteArg::Off => Databases::Ignore,
+        },
         allow_shrink: args.allow_shrink,
         dry_run: args.dry_run,
         ..BackupOptions::new(BackupSource::Paths(Vec::new()))

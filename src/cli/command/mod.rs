@@ -33,6 +33,7 @@ pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod serve;
 mod snapshots;
+mod sqlite;
 mod stats;
 pub(crate) mod status;
 mod tag;
@@ -42,8 +43,8 @@ mod why;
 mod writer;
 
 use super::args::{
-    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, Verb, VerifyArgs, WriterArgs,
-    WriterVerb,
+    HoldArgs, HoldVerb, KeyArgs, KeyVerb, PostgresArgs, PostgresVerb, SqliteArgs, SqliteVerb, Verb,
+    VerifyArgs, WriterArgs, WriterVerb,
 };
 use super::error::CliError;
 use super::exit::Exit;
@@ -94,6 +95,7 @@ pub(crate) async fn run(session: &mut Session, verb: Verb) -> Result<Exit, CliEr
         Verb::Key(args) => key::run(session, args).await,
         Verb::Rekey(args) => rekey::run(session, args).await,
         Verb::Postgres(args) => postgres::run(session, args).await,
+        Verb::Sqlite(args) => sqlite::run(session, args).await,
         Verb::Policy(args) => policy::run(session, &args),
         Verb::Anchor(args) => anchor::run(session, &args).await,
         Verb::Writer(args) => writer::run(session, args).await,
@@ -122,6 +124,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
         Verb::Verify(VerifyArgs { budget: Some(_), .. }) => "verify --budget",
         Verb::Rekey(_) => "rekey",
         Verb::Postgres(PostgresArgs { verb: PostgresVerb::Backup(_) }) => "postgres backup",
+        Verb::Sqlite(SqliteArgs { verb: SqliteVerb::Backup(_) }) => "sqlite backup",
         Verb::Anchor(_) => "anchor",
         Verb::Writer(WriterArgs { verb: WriterVerb::Revoke(_) }) => "writer revoke",
         Verb::Key(KeyArgs { verb: KeyVerb::Add(_) }) => "key add",
@@ -138,6 +141,7 @@ fn writing(verb: &Verb) -> Option<&'static str> {
                 | PostgresVerb::Info(_)
                 | PostgresVerb::Verify(_),
         })
+        | Verb::Sqlite(SqliteArgs { verb: SqliteVerb::Restore(_) })
         | Verb::Hold(HoldArgs { verb: HoldVerb::List })
         | Verb::Snapshots(_)
         | Verb::Status(_)

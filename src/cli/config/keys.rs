@@ -252,6 +252,10 @@ pub(crate) static JOB: Table = Table {
         ),
         Key { default: "1", ..option("level", Shape::Number, "--level", "How hard to compress, 1 to 22") },
         option("read-holes", Shape::Flag, "--read-holes", "Read holes of sparse files, too"),
+        Key {
+            default: "warn",
+            ..option("sqlite", Shape::Text, "--sqlite", "Name databases of SQLite in use: warn, or off")
+        },
         option(
             "allow-shrink",
             Shape::Flag,

@@ -295,7 +295,14 @@ fn every_option_of_the_table_is_one_of_its_verb() {
                 keys::Shape::Flag => option.to_owned(),
                 keys::Shape::Time => format!("{option}=1h"),
                 keys::Shape::Path | keys::Shape::Paths => format!("{option}=/x"),
-                _ => format!("{option}={}", if key.name == "within" { "1y" } else { "5" }),
+                _ => format!(
+                    "{option}={}",
+                    match key.name {
+                        "within" => "1y",
+                        "sqlite" => "off",
+                        _ => "5",
+                    }
+                ),
             };
             let call = ["lifeboat"].into_iter().chain(table.call.iter().copied()).chain([sample.as_str()]);
             assert!(Cli::try_parse_from(call).is_ok(), "{sample}");

@@ -13,6 +13,7 @@ pub(crate) mod mode;
 pub(crate) mod postgres;
 pub(crate) mod qr;
 pub(crate) mod sanitize;
+pub(crate) mod sqlite;
 pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod time;

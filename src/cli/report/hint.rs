@@ -111,6 +111,10 @@ fn library(error: &Error, context: &Context) -> Option<String> {
         Error::Index(error) => index(error)?.to_owned(),
         Error::Postgres(error) => database::postgres(error)?.to_owned(),
         Error::Base(error) => database::base(error)?.to_owned(),
+        Error::Sqlite(error) => database::sqlite(error)?.to_owned(),
+        Error::Source(SourceError::NotADatabase { .. } | SourceError::LinkedDatabase { .. }) => {
+            "save it as a file while nobody writes to it: lifeboat backup".to_owned()
+        }
         Error::Log(error) => return database::log(error),
         Error::Source(error) => source(error)?.to_owned(),
         Error::CommandFailed { source: error, .. } => source(error)?.to_owned(),
@@ -250,6 +254,9 @@ fn selector(error: &Error) -> Option<String> {
 fn source(error: &SourceError) -> Option<&'static str> {
     match error {
         SourceError::ExcludedRoot { .. } => Some("change the rule, or leave the path out"),
+        SourceError::Scratch { .. } => {
+            Some("make room there, or name a place with more of it with --state-dir")
+        }
         SourceError::NotAnImage { .. } => {
             Some("give --image block devices and files; directories are saved without it")
         }

@@ -9,6 +9,7 @@ use super::image;
 use super::merge::{JOBS, Merge, Slot};
 use super::node::NodeMaker;
 use super::ranges::{data_ranges, without};
+use super::sink::Sink;
 use super::state::{Fingerprint, ROWS_MAX};
 use super::tree::PageStore;
 use super::worker::{Body, FileJob, FileOutcome, Job, Outcome, SavedFile, Span, SpanContent, describe};
@@ -40,6 +41,8 @@ pub(super) struct LargeFile {
     content: ContentBuilder,
     /// Zeroes that were read and left out.
     blanks: SpanContent,
+    /// How it begins.
+    head: Vec<u8>,
     /// Rows for the next run to look up; none if there are too many.
     kept: Option<Vec<ChunkRow>>,
     error: Option<SourceError>,
@@ -56,6 +59,7 @@ impl LargeFile {
             taken: 0,
             content: ContentBuilder::default(),
             blanks: SpanContent::default(),
+            head: Vec::new(),
             kept: Some(Vec::new()),
             error: None,
             tries: 0,
@@ -67,18 +71,25 @@ impl LargeFile {
     }
 
     /// Opens the file as it is now, and forgets what was read of it before.
-    pub(super) fn open(&mut self) -> Result<(), SourceError> {
-        let open = if self.job.image { image::open } else { again::open };
-        let reader = Arc::new(open(&self.job.entry)?);
+    pub(super) fn open(&mut self, sink: &Sink) -> Result<Result<(), SourceError>, Error> {
+        let opened = match self.job.image {
+            true => image::open(&self.job.entry),
+            false => again::open_as(&self.job, sink)?,
+        };
+        let reader = match opened {
+            Ok(reader) => Arc::new(reader),
+            Err(error) => return Ok(Err(error)),
+        };
         self.ranges = data_ranges(&reader, self.job.holes);
         self.reader = Some(reader);
         self.parts.clear();
         self.taken = 0;
         self.content = ContentBuilder::default();
         self.blanks = SpanContent::default();
+        self.head = Vec::new();
         self.kept = Some(Vec::new());
         self.tries += 1;
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The spans to read: data only, cut at fixed lengths, so that no cut depends on who reads.
@@ -120,8 +131,11 @@ impl LargeFile {
         while let Some(answer) = self.parts.get_mut(self.taken).and_then(|part| part.1.take()) {
             self.taken += 1;
             match answer {
-                Ok(SpanContent { rows, blanks }) => {
+                Ok(SpanContent { rows, blanks, head }) => {
                     self.take_rows(&rows, pages)?;
+                    if !head.is_empty() {
+                        self.head = head;
+                    }
                     blanks.into_iter().for_each(|blank| self.blanks.blank(blank));
                 }
                 Err(error) => self.error = self.error.take().or(Some(error)),
@@ -156,11 +170,11 @@ impl LargeFile {
     /// The saved file; `None` if it changed and was opened again, so that its spans must be read again.
     pub(super) fn finish(
         &mut self,
-        nodes: &mut NodeMaker,
+        (nodes, sink): (&mut NodeMaker, &Sink),
         pages: &mut dyn PageStore,
     ) -> Result<Result<Option<SavedFile>, SourceError>, Error> {
         let changed = match self.changed() {
-            Ok(None) => return Ok(self.open().map(|()| None)),
+            Ok(None) => return Ok(self.open(sink)?.map(|()| None)),
             Ok(Some(changed)) => changed,
             Err(error) => return Ok(Err(error)),
         };
@@ -168,14 +182,13 @@ impl LargeFile {
         let ranges = without(&self.ranges, &self.blanks.blanks);
         let (mut node, failures) = describe(nodes, &self.job, (&*reader, &ranges), self.content.bytes());
         node.problem = changed.then_some(Problem::Changed);
-        // Nothing tells whether a device changed: the next run reads it again.
-        let print = if reader.is_device() { Fingerprint::default() } else { Fingerprint::of(reader.stat()) };
-        let size = node.size;
+        let (print, size) = (again::print(&reader), node.size);
+        let live = again::live(&self.job, &self.head);
         node.content = std::mem::take(&mut self.content).finish(pages)?;
         let paged = matches!(node.content, Content::Paged(_));
         let rows = self.kept.take().filter(|_| paged).unwrap_or_default();
         let (body, entry) = (Body::Paged(Box::new(node), rows), self.job.entry.clone());
-        Ok(Ok(Some(SavedFile { body, print, size, changed, entry, failures })))
+        Ok(Ok(Some(SavedFile { body, print, size, changed, live, entry, failures })))
     }
 
     /// Whether it changed under the readers; `None` if it did and is to be read again.
@@ -184,7 +197,7 @@ impl LargeFile {
             return Err(error);
         }
         let Some(reader) = &self.reader else { return Ok(Some(true)) };
-        let changed = !reader.stat_now()?.same_content(reader.stat());
+        let changed = !reader.stood_still()?;
         Ok((!changed || self.tries == TRIES).then_some(changed))
     }
 }
@@ -192,7 +205,7 @@ impl LargeFile {
 impl Merge<'_> {
     pub(super) fn large(&mut self, job: FileJob) -> Result<(), Error> {
         let mut file = LargeFile::new(job);
-        match file.open() {
+        match file.open(self.parts.sink)? {
             Ok(()) => {
                 if !file.entry().stat().is_file() {
                     Counters::add(&self.counters().bytes, file.size());
@@ -237,7 +250,8 @@ impl Merge<'_> {
     }
 
     pub(super) fn large_done(&mut self, mut file: Box<LargeFile>) -> Result<(), Error> {
-        match file.finish(&mut self.nodes, self.parts.assembler.pages())? {
+        let nodes = (&mut self.nodes, self.parts.sink);
+        match file.finish(nodes, self.parts.assembler.pages())? {
             Ok(Some(saved)) => self.saved(saved),
             Ok(None) => {
                 // It changed while it was read: once more, at the head of the queue.

@@ -5,7 +5,8 @@
 //! An entry is taken over from the last run only if its fingerprint is as it was and every chunk it names is in a pack
 //! that this run may depend on. The queue is bounded; while it is full, nothing new is walked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -14,6 +15,7 @@ use super::image::Images;
 use super::large::LargeFile;
 use super::last::{LastRun, Remembered};
 use super::node::NodeMaker;
+use super::options::Databases;
 use super::sink::Sink;
 use super::state::Fingerprint;
 use super::stream::StreamFile;
@@ -37,6 +39,8 @@ pub(super) const JOBS: u64 = 16;
 const BATCH_BYTES: u64 = 1 << 20;
 /// A batch of files is given to a worker at this number.
 const BATCH_FILES: usize = 1024;
+/// Databases in use that are remembered, so that each is named once.
+const NAMED_MAX: usize = 1024;
 
 /// What a run did, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +79,7 @@ pub(super) struct Parts<'a> {
     pub holes: Holes,
     pub images: Images,
     pub streams: Vec<StreamFile>,
+    pub databases: Databases,
     pub jobs: SyncSender<Job>,
     pub answers: Receiver<Outcome>,
     pub assembler: Assembler<'a>,
@@ -91,6 +96,8 @@ pub(super) struct Merge<'a> {
     pub(super) in_flight: u64,
     answered: HashMap<u64, VecDeque<FileOutcome>>,
     pub(super) tally: Tally,
+    /// Databases in use that were named; the first ones only.
+    named: HashSet<PathBuf>,
 }
 
 impl<'a> Merge<'a> {
@@ -107,6 +114,7 @@ impl<'a> Merge<'a> {
             in_flight: 0,
             answered: HashMap::new(),
             tally: Tally::default(),
+            named: HashSet::new(),
         }
     }
 
@@ -220,6 +228,8 @@ impl<'a> Merge<'a> {
         let known = remembered.is_some();
         if let Some(last) = remembered
             && last.print == print
+            // Of a database it says nothing of the log beside it.
+            && self.parts.databases != Databases::Copy
             // Of a device it says nothing of the content.
             && (stat.is_file() || !image)
             && self.same_number(&stat, mount, &last)
@@ -240,7 +250,10 @@ impl<'a> Merge<'a> {
             self.tally.new_files += 1;
         }
         Counters::add(&self.counters().bytes, stat.size);
-        self.changed(FileJob { entry, mount, holes: self.parts.holes, image }, stat.size)
+        self.changed(
+            FileJob { entry, mount, holes: self.parts.holes, image, databases: self.parts.databases },
+            stat.size,
+        )
     }
 
     fn unchanged(&mut self, entry: &Entry, stat: &Stat, last: Remembered) {
@@ -444,8 +457,22 @@ impl<'a> Merge<'a> {
         }
     }
 
+    /// Warns of a database that is in use, once for all that belongs to it.
+    fn name_live(&mut self, live: Option<PathBuf>) {
+        let Some(path) = live.filter(|path| !self.named.contains(path)) else { return };
+        let message = format!(
+            "{} is a database of SQLite in use: what is saved of it may be of several moments; save it with lifeboat sqlite backup",
+            path.display()
+        );
+        self.parts.sink.observer.observe(&Event::Warning { message: &message });
+        if self.named.len() < NAMED_MAX {
+            self.named.insert(path);
+        }
+    }
+
     pub(super) fn saved(&mut self, saved: SavedFile) -> Result<(), Error> {
-        let SavedFile { body, print, size, changed, entry, failures } = saved;
+        let SavedFile { body, print, size, changed, live, entry, failures } = saved;
+        self.name_live(live);
         if changed {
             self.failed(&entry.path(), &SourceError::Changed { path: entry.path() });
         }

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use job::JobPlace;
 pub(in crate::ops) use node::{NodeMaker, file_time, node_kind};
-pub use options::{BackupOptions, BackupSource, BackupSummary, Input, SavedStream, StreamSource};
+pub use options::{BackupOptions, BackupSource, BackupSummary, Databases, Input, SavedStream, StreamSource};
 use run::Gathered;
 pub(in crate::ops) use run::walk_options;
 use save::{Subject, save};

@@ -112,6 +112,8 @@ pub struct BackupOptions {
     pub level: i32,
     /// Read what the file system says is a hole, for file systems that are not to be trusted with it.
     pub read_holes: bool,
+    /// What is done with databases of SQLite.
+    pub databases: Databases,
     /// Save even if most of what the last run saw is gone.
     pub allow_shrink: bool,
     /// Read and count, but store nothing.
@@ -167,6 +169,17 @@ pub struct BackupSummary {
     pub(super) packs: Vec<PackId>,
 }
 
+/// What is done with databases of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Databases {
+    /// They are files as all others.
+    Ignore,
+    /// They are files as all others, and those that are in use are named.
+    Warn,
+    /// Nothing else is saved: each as of one moment, whatever stands beside it.
+    Copy,
+}
+
 impl BackupOptions {
     /// Saves this source as it is, at the default level, under no name of a machine or a user.
     pub fn new(source: BackupSource) -> Self {
@@ -187,6 +200,7 @@ impl BackupOptions {
             exclude_larger_than: None,
             level: 1,
             read_holes: false,
+            databases: Databases::Warn,
             allow_shrink: false,
             dry_run: false,
             timeless: false,

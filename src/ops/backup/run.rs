@@ -82,8 +82,9 @@ pub(super) async fn gather(
         at_once: options.streams_at_once,
         withheld: options.withheld.clone(),
     };
+    let databases = options.databases;
     let work = move |plan: &ThreadPlan, sink: &Sink| {
-        let files = Files { begin, last: *last, holes, streams };
+        let files = Files { begin, last: *last, holes, databases, streams };
         plan.files(sink, files, writer)
     };
     let gathered = pass.run(repo, (index, journal), work, std::future::ready(Ok(()))).await?;

@@ -8,6 +8,7 @@
 //! Talk to the store: finished packs leave through a channel, and the async side puts them.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -52,7 +53,9 @@ pub(super) struct Sink {
     pub(super) signing: SigningKey,
     pub(super) id_key: SecretKey,
     pub(super) random: Arc<dyn Random>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Where copies of databases are put for a while.
+    pub(super) scratch: PathBuf,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) level: i32,
     /// Count, but seal and store nothing.
@@ -107,6 +110,7 @@ impl Sink {
             id_key: repo.dedup_key(crate::crypto::context::CHUNK_ID)?,
             random: Arc::clone(&repo.env().random),
             clock: Arc::clone(&repo.env().clock),
+            scratch: repo.env().places.state.clone(),
             observer: Arc::clone(&repo.env().observer),
             level,
             dry_run,

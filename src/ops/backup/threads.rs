@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::assemble::Assembler;
 use super::last::LastRun;
 use super::merge::{Merge, Parts, Tally};
-use super::options::SavedStream;
+use super::options::{Databases, SavedStream};
 use super::run::{Begin, Begun};
 use super::sink::{Segmenter, Sink};
 use super::state::StateWriter;
@@ -38,6 +38,7 @@ pub(super) struct Files {
     pub begin: Begin,
     pub last: LastRun,
     pub holes: Holes,
+    pub databases: Databases,
     pub streams: StreamPlan,
 }
 
@@ -89,7 +90,7 @@ impl ThreadPlan {
     pub(super) fn files(
         &self,
         sink: &Sink,
-        Files { begin, last, holes, streams }: Files,
+        Files { begin, last, holes, databases, streams }: Files,
         state: Option<StateWriter>,
     ) -> Result<Built, Error> {
         self.with_workers(sink, |jobs, answers| {
@@ -101,8 +102,19 @@ impl ThreadPlan {
             let streams = reading.save(&streams, assembler.pages())?;
             let saved = stream::summaries(&streams);
             let Begun { walk, images, missing } = begin()?;
-            let parts =
-                Parts { sink, walk, last, hard_links, holes, images, streams, jobs, answers, assembler };
+            let parts = Parts {
+                sink,
+                walk,
+                last,
+                hard_links,
+                holes,
+                images,
+                databases,
+                streams,
+                jobs,
+                answers,
+                assembler,
+            };
             let (assembler, walk, tally, answers) = Merge::new(parts).run()?;
             let (root, totals, state) = assembler.finish()?;
             let excluded = walk.stats();

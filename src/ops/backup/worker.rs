@@ -5,6 +5,7 @@
 //! read is read again, up to three times; what was read last is stored and marked.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::again;
 use super::node::{NodeMaker, take_flags, take_xattrs};
+use super::options::Databases;
 use super::ranges::data_ranges;
 use super::sink::{Segmenter, Sink};
 use super::state::Fingerprint;
@@ -23,6 +25,7 @@ use crate::format::content::{ChunkRow, Content, INLINE_ROWS_MAX};
 use crate::format::envelope::ChunkKind;
 use crate::format::node::{HOLES_MAX, Node, Problem};
 use crate::source::file::{FileReader, Holes, read_small};
+use crate::source::sqlite::HEADER_LEN;
 use crate::source::walk::Entry;
 use crate::source::{SourceError, Stat};
 
@@ -43,6 +46,8 @@ pub(super) struct FileJob {
     pub holes: Holes,
     /// It is saved as an image, whatever it is.
     pub image: bool,
+    /// What is done with it if it is a database.
+    pub databases: Databases,
 }
 
 /// Work for one worker.
@@ -71,6 +76,8 @@ pub(super) struct SpanContent {
     pub rows: Vec<ChunkRow>,
     /// What was read and is not in the rows, because it is zeroes; in order and apart.
     pub blanks: Vec<Range<u64>>,
+    /// How the file begins, if it is in here: enough to know a database by.
+    pub head: Vec<u8>,
 }
 
 impl SpanContent {
@@ -118,6 +125,8 @@ pub(super) struct SavedFile {
     pub size: u64,
     /// It changed each time it was read.
     pub changed: bool,
+    /// The database in use that it is, or belongs to.
+    pub live: Option<PathBuf>,
     /// For messages about `changed` and `failures`.
     pub entry: Entry,
     /// What of its metadata could not be read.
@@ -247,7 +256,8 @@ impl Worker<'_> {
     /// Saves a file that is expected to be the one of `stat`.
     fn file_as(&mut self, file: &FileJob, stat: &Stat) -> Result<Result<SavedFile, SourceError>, Error> {
         let sparse = stat.blocks.saturating_mul(512) < stat.size;
-        if stat.size <= SMALL as u64 && !(sparse && stat.size > 4096) {
+        let whole = file.databases != Databases::Copy && !(sparse && stat.size > 4096);
+        if stat.size <= SMALL as u64 && whole {
             return self.small_file(file, stat);
         }
         self.large_file(file)
@@ -279,35 +289,39 @@ impl Worker<'_> {
             rest = after;
         }
         Counters::add(&self.sink.observer.counters().bytes_read, content.len() as u64);
+        let live = again::live(file, &content[..content.len().min(HEADER_LEN)]);
         self.buffer = content;
         let failures = take_xattrs(&mut node, read.xattrs).into_iter().collect();
-        Ok(Ok(saved(node, rows, (&read.stat, read.changed), (entry, failures))))
+        let facts = Facts { print: Fingerprint::of(&read.stat), changed: read.changed, live };
+        Ok(Ok(saved(node, rows, facts, (entry, failures))))
     }
 
     fn large_file(&mut self, file: &FileJob) -> Result<Result<SavedFile, SourceError>, Error> {
         let mut tries = 1;
         loop {
-            let reader = match again::open(&file.entry) {
+            let reader = match again::open_as(file, self.sink)? {
                 Ok(reader) => reader,
                 Err(error) => return Ok(Err(error)),
             };
             let ranges = data_ranges(&reader, file.holes);
-            let mut rows = Vec::new();
+            let mut content = SpanContent::default();
             for range in &ranges {
-                match self.range(&reader, range.clone(), &mut rows)? {
+                match self.range(&reader, range.clone(), &mut content)? {
                     Ok(()) => {}
                     Err(error) => return Ok(Err(error)),
                 }
             }
-            let now = match reader.stat_now() {
-                Ok(now) => now,
+            let still = match reader.stood_still() {
+                Ok(still) => still,
                 Err(error) => return Ok(Err(error)),
             };
-            let still = now.same_content(reader.stat());
             if still || tries == TRIES {
+                let SpanContent { rows, head, .. } = content;
                 let stored = rows.iter().map(|row| u64::from(row.len)).sum();
                 let (node, failures) = describe(&mut self.nodes, file, (&reader, &ranges), stored);
-                return Ok(Ok(saved(node, rows, (reader.stat(), !still), (&file.entry, failures))));
+                let live = again::live(file, &head);
+                let facts = Facts { print: again::print(&reader), changed: !still, live };
+                return Ok(Ok(saved(node, rows, facts, (&file.entry, failures))));
             }
             tries += 1;
         }
@@ -332,7 +346,7 @@ impl Worker<'_> {
             return self.image_span(&file, range);
         }
         let mut content = SpanContent::default();
-        Ok(self.range(&file, range, &mut content.rows)?.map(|()| content))
+        Ok(self.range(&file, range, &mut content)?.map(|()| content))
     }
 
     /// Cuts one range from its start. A file that shrank ends the range early.
@@ -340,8 +354,9 @@ impl Worker<'_> {
         &mut self,
         file: &FileReader,
         range: Range<u64>,
-        rows: &mut Vec<ChunkRow>,
+        content: &mut SpanContent,
     ) -> Result<Result<(), SourceError>, Error> {
+        let begins = range.start == 0;
         let most = self.cutter.params().max() as usize;
         self.buffer.resize(READ.max(2 * most), 0);
         let (mut start, mut filled, mut offset) = (0, 0, range.start);
@@ -361,11 +376,14 @@ impl Worker<'_> {
                     Err(error) => return Ok(Err(error)),
                 }
             }
+            if begins && content.head.is_empty() {
+                content.head = self.buffer[..filled.min(HEADER_LEN)].to_vec();
+            }
             let last = offset == range.end;
             while filled - start >= most || (last && filled > start) {
                 let len = self.cutter.cut(&self.buffer[start..filled]);
                 let id = self.segment.store(&self.buffer[start..start + len])?;
-                rows.push(ChunkRow { id, len: len as u32 });
+                content.rows.push(ChunkRow { id, len: len as u32 });
                 start += len;
             }
             if last {
@@ -417,16 +435,23 @@ fn holes_between(ranges: &[Range<u64>], size: u64) -> Vec<(u64, u64)> {
     holes
 }
 
+/// What is known of a file beside its content.
+struct Facts {
+    print: Fingerprint,
+    changed: bool,
+    live: Option<PathBuf>,
+}
+
 fn saved(
     mut node: Node,
     rows: Vec<ChunkRow>,
-    (stat, changed): (&Stat, bool),
+    Facts { print, changed, live }: Facts,
     (entry, failures): (&Entry, Vec<SourceError>),
 ) -> SavedFile {
     if changed {
         node.problem = Some(Problem::Changed);
     }
-    let (size, print) = (node.size, Fingerprint::of(stat));
+    let size = node.size;
     let body = if rows.len() > INLINE_ROWS_MAX {
         Body::Rows(Box::new(node), rows)
     } else {
@@ -435,5 +460,5 @@ fn saved(
         node.encode(&mut encoded);
         Body::Whole(encoded)
     };
-    SavedFile { body, print, size, changed, entry: entry.clone(), failures }
+    SavedFile { body, print, size, changed, live, entry: entry.clone(), failures }
 }

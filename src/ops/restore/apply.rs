@@ -251,11 +251,15 @@ impl Run {
 
     fn set_file(&self, file: &File, handle: Output) -> Option<LinkSource> {
         let meta = file.meta.as_metadata();
+        let stale = self.may_be_stale(file, (&handle, &meta));
         let finished = self.settle_standing(file, &handle, &meta).and_then(|()| handle.finish(&meta));
         match finished {
             Ok((source, unset)) => {
                 self.report_unset(|| file.path(), &unset);
                 self.report_done(|| file.path(), true);
+                if stale {
+                    self.warn_of_stale(file);
+                }
                 source
             }
             Err(error) => {

@@ -36,6 +36,7 @@ pub(super) mod prepare;
 mod run;
 pub(super) mod select;
 mod speed;
+mod stale;
 mod survey;
 mod sweep;
 mod walk;
@@ -161,6 +162,8 @@ pub struct RestoreSummary {
     pub damaged: Vec<Vec<u8>>,
     /// How many they are.
     pub damaged_count: u64,
+    /// Entries that changed while they were saved, so that they may be of several moments.
+    pub doubted: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// What a dry run expects.

@@ -131,6 +131,7 @@ pub(super) struct Tally {
     pub(super) growth: AtomicI64,
     pub(super) failed: AtomicU64,
     pub(super) damaged: AtomicU64,
+    pub(super) doubted: AtomicU64,
 }
 
 pub(super) struct Run {
@@ -327,6 +328,7 @@ impl Run {
                 return node.tree.is_some();
             }
             Some(Problem::Changed) => {
+                self.tally.doubted.fetch_add(1, Ordering::Relaxed);
                 let path = as_path(dir.path_of(&node.name));
                 let message = format!("{}: {}", path.display(), Flaw::ChangedThen);
                 self.observer.observe(&Event::Warning { message: &message });
@@ -417,6 +419,7 @@ impl Run {
             failed: get(&tally.failed),
             damaged: self.damaged_paths(),
             damaged_count: get(&tally.damaged),
+            doubted: get(&tally.doubted),
             elapsed,
             forecast: None,
         }

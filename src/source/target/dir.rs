@@ -121,7 +121,8 @@ impl TargetDir {
         self.0.identity
     }
 
-    pub(super) fn is_fresh(&self) -> bool {
+    /// Whether it was made by this restore.
+    pub fn is_fresh(&self) -> bool {
         self.0.fresh
     }
 

@@ -1,7 +1,7 @@
 //! The next step after an error of a database: its server, its base backups, its log.
 
 use lifeboat::database::PgError;
-use lifeboat::error::{BaseError, LogError};
+use lifeboat::error::{BaseError, LogError, SqliteError};
 
 /// The next step where a server of PostgreSQL cannot be asked.
 pub(super) fn postgres(error: &PgError) -> Option<&'static str> {
@@ -18,6 +18,20 @@ pub(super) fn postgres(error: &PgError) -> Option<&'static str> {
         // Insufficient privilege.
         error if error.code() == Some("42501") => {
             "grant the role pg_read_all_settings, and the execution of pg_backup_start and pg_backup_stop: docs/postgresql.md"
+        }
+        _ => return None,
+    })
+}
+
+/// The next step where a database of SQLite cannot be restored.
+pub(super) fn sqlite(error: &SqliteError) -> Option<&'static str> {
+    Some(match error {
+        SqliteError::Taken { .. } | SqliteError::Beside { .. } => {
+            "stop what uses the database, move it away together with its -wal, -journal and -shm, and run this again: docs/sqlite.md"
+        }
+        SqliteError::Unchecked { .. } => "mend that, or leave the check out with --no-check",
+        SqliteError::Damaged { .. } => {
+            "restore an older snapshot; or mend this one: restore it elsewhere, with --no-check"
         }
         _ => return None,
     })
