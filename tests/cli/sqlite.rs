@@ -454,7 +454,7 @@ fn a_store_that_is_slow_keeps_nobody_waiting() {
         let place = Place::with_repository();
         let database = place.path("src/db");
         make(&database, mode);
-        let mut slow = place.start(["sqlite", "backup", "src/db", "--limit-upload", "50K"]);
+        let mut slow = place.start(["sqlite", "backup", "src/db", "--limit-upload", "2K"]);
         while !has_copy(slow.id()) && slow.try_wait().unwrap().is_none() {}
         let mut writer = Shell::open(&database);
         writer.does(".timeout 60000");
