@@ -58,6 +58,7 @@ fn lines(task: Task) -> Vec<Line> {
             line("backup {source}"),
             line("backup --dry-run {source}"),
             ends(End::Fails, "postgres backup main --pg-host {place}"),
+            line("sqlite backup --dry-run {db}"),
         ],
         Task::Snapshots => vec![line("snapshots")],
         Task::Status => vec![line("status"), line("metrics")],
@@ -69,6 +70,7 @@ fn lines(task: Task) -> Vec<Line> {
             ends(End::NotRun, "mount {place}"),
             line("copy {id} --to {local} --to-key-file {local.key}"),
             ends(End::Fails, "postgres restore main {new} --target immediate"),
+            line("sqlite restore {id}:{source}/a {new} --no-check"),
         ],
         Task::Bring => vec![
             line("copy --repo {local} --key-file {local.key} --to {remote} --to-key-file {own.key}"),
@@ -175,6 +177,8 @@ impl<'a> World<'a> {
         let (source, key, local) = (owner.path("source"), owner.path("key"), owner.path("local"));
         fs::create_dir(&source).unwrap();
         fs::write(source.join("a"), "first\n").unwrap();
+        // A database in which nothing was made yet.
+        fs::write(owner.path("empty.db"), "").unwrap();
         let local_key = owner.path("local.key");
         owner.exits(0, &["init", "--new-key-file", key.to_str().unwrap(), "--recovery-words"]);
         let place = ["--repo", local.to_str().unwrap()];
@@ -212,6 +216,7 @@ impl<'a> World<'a> {
             ("{writer}", self.writer.clone()),
             ("{segment}", SEGMENT.to_owned()),
             ("{log}", of_owner(SEGMENT)),
+            ("{db}", of_owner("empty.db")),
             ("{local}", of_owner("local")),
             ("{local.key}", of_owner("local.key")),
             ("{remote}", "s3://bucket/repository".to_owned()),
