@@ -149,13 +149,7 @@ pub(super) async fn check_content(
             break;
         }
     }
-    for (prefix, severity) in [(layout::PACKS, Some(Severity::Warning)), (layout::STREAMS, None)] {
-        // Whether anything is lost with a pack shows when the trees are walked; a log's file that went was not needed.
-        let deleted = take_deleted((repo.store(), prefix), &mut content.findings).await?;
-        let deleted =
-            deleted.into_iter().filter_map(|finding| Some(Finding { severity: severity?, ..finding }));
-        content.findings.extend(deleted);
-    }
+    content.forgive_deleted(repo).await?;
     Ok(content)
 }
 
@@ -221,6 +215,18 @@ impl Content {
         };
         self.findings.extend(problems.into_iter().map(|problem| Finding::damage(job.key.as_str(), problem)));
         fact.is_some()
+    }
+
+    /// Takes out what is missing because a collector deleted it meanwhile.
+    async fn forgive_deleted(&mut self, repo: &Repository) -> Result<(), Error> {
+        for (prefix, severity) in [(layout::PACKS, Some(Severity::Warning)), (layout::STREAMS, None)] {
+            // Whether anything is lost with a pack shows when the trees are walked; a log's file that went was not needed.
+            let deleted = take_deleted((repo.store(), prefix), &mut self.findings).await?;
+            let deleted =
+                deleted.into_iter().filter_map(|finding| Some(Finding { severity: severity?, ..finding }));
+            self.findings.extend(deleted);
+        }
+        Ok(())
     }
 
     /// Looks again at files of logs by authors who were not known: somebody may have been registered since.
