@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use super::{RuleArgs, SqliteArg};
+use super::{NewArgs, RuleArgs, SqliteArg};
 
 /// A command for the shell, and what its output is called.
 #[derive(Debug, Clone)]
@@ -54,20 +54,11 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "NAME", value_parser = word)]
     pub(crate) job: Option<String>,
 
-    /// Name of the machine [default: its own]
-    #[arg(long, value_name = "HOST", value_parser = word)]
-    pub(crate) host: Option<String>,
-
-    /// Add a tag, `key` or `key=value`; may be given several times
-    #[arg(long, value_name = "TAG", value_parser = word)]
-    pub(crate) tag: Vec<String>,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
 
     #[command(flatten)]
     pub(crate) rules: RuleArgs,
-
-    /// How hard to compress, 1 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: i32,
 
     /// Read holes of sparse files too, where the file system cannot be trusted to tell them from data
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::NewArgs;
 use super::backup::word;
 use super::global::duration;
 
@@ -50,17 +51,8 @@ pub(crate) struct BaseBackupArgs {
     #[arg(long)]
     pub(crate) spread_checkpoint: bool,
 
-    /// A tag, KEY or KEY=VALUE; may be given several times
-    #[arg(long, value_name = "TAG", value_parser = word)]
-    pub(crate) tag: Vec<String>,
-
-    /// The name of the machine [default: its own]
-    #[arg(long, value_name = "NAME", value_parser = word)]
-    pub(crate) host: Option<String>,
-
-    /// How hard to compress, 1 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: i32,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
 }
 
 /// `postgres check`.

@@ -12,6 +12,7 @@ mod history;
 mod import;
 mod key;
 mod mount;
+mod new;
 mod policy;
 mod postgres;
 mod prune;
@@ -38,6 +39,7 @@ pub(crate) use history::{DiffArgs, FindArgs, KindArg, WhyArgs};
 pub(crate) use import::{FromArgs, ImportArgs, ImportVerb, ResticArgs};
 pub(crate) use key::{KeyAddArgs, KeyArgs, KeyVerb, NewSecretArgs, RecoveryArgs};
 pub(crate) use mount::MountArgs;
+pub(crate) use new::{NewArgs, OwnerArgs};
 pub(crate) use policy::{PolicyArgs, PolicyVerb};
 pub(crate) use postgres::{
     AllowArgs, ArchiveGetArgs, ArchivePushArgs, ClusterArgs, LogVerifyArgs, PostgresArgs, PostgresVerb,

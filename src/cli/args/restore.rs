@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::select::location;
-use super::{ExcludeArgs, IncludeArgs, Location, SelectArgs};
+use super::{ExcludeArgs, IncludeArgs, Location, OwnerArgs, SelectArgs};
 
 /// What to write where.
 #[derive(Debug, Args)]
@@ -46,13 +46,8 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) select: SelectArgs,
 
-    /// Leave owners and groups as the system sets them
-    #[arg(long, conflicts_with = "numeric_owner")]
-    pub(crate) no_owner: bool,
-
-    /// Set owners and groups by number, not by name
-    #[arg(long)]
-    pub(crate) numeric_owner: bool,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
 
     /// Turn runs of zeroes into holes
     #[arg(long)]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::backup::word;
 use super::select::location;
-use super::{Location, SelectArgs};
+use super::{Location, NewArgs, OwnerArgs, SelectArgs};
 
 /// What `backup` does with databases of SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,17 +44,8 @@ pub(crate) struct SqliteBackupArgs {
     #[arg(long, value_name = "NAME", value_parser = word)]
     pub(crate) job: Option<String>,
 
-    /// Name of the machine [default: its own]
-    #[arg(long, value_name = "HOST", value_parser = word)]
-    pub(crate) host: Option<String>,
-
-    /// Add a tag, `key` or `key=value`; may be given several times
-    #[arg(long, value_name = "TAG", value_parser = word)]
-    pub(crate) tag: Vec<String>,
-
-    /// How hard to compress, 1 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: i32,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
 
     /// Say what would be saved, and store nothing
     #[arg(short = 'n', long)]
@@ -79,11 +70,6 @@ pub(crate) struct SqliteRestoreArgs {
     #[arg(long)]
     pub(crate) no_check: bool,
 
-    /// Leave owner and group as the system sets them
-    #[arg(long, conflicts_with = "numeric_owner")]
-    pub(crate) no_owner: bool,
-
-    /// Set owner and group by number, not by name
-    #[arg(long)]
-    pub(crate) numeric_owner: bool,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
 }

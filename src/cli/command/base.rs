@@ -32,10 +32,10 @@ pub(super) async fn backup(session: &mut Session, args: BaseBackupArgs) -> Resul
         connect,
         fast: !args.spread_checkpoint,
         wait: args.wait_archive,
-        host: args.host.map_or_else(host, String::into_bytes),
+        host: args.new.host.map_or_else(host, String::into_bytes),
         user: user(),
-        tags: args.tag,
-        level: args.level,
+        tags: args.new.tag,
+        level: args.new.level,
     };
     let done = base_backup(&repository, &options).await?;
     session.clear();

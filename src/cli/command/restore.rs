@@ -8,7 +8,7 @@ use lifeboat::ops::archive::ArchiveKind;
 use lifeboat::ops::restore::{RestoreOptions, RestoreSummary, restore};
 use lifeboat::ops::snapshots::resolve;
 use lifeboat::repo::Task;
-use lifeboat::source::target::{Overwrite, OwnerPolicy, TargetDevice};
+use lifeboat::source::target::{Overwrite, TargetDevice};
 
 use super::super::args::{OverwriteArg, RestoreArgs};
 use super::super::error::CliError;
@@ -19,7 +19,7 @@ use super::super::session::Session;
 use super::archive;
 
 pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<Exit, CliError> {
-    let kind = ArchiveKind::Tar { numeric_owner: args.numeric_owner };
+    let kind = ArchiveKind::Tar { numeric_owner: args.owner.numeric_owner };
     if let Some(file) = args.tar.take() {
         return archive::run(session, args, (kind, file)).await;
     }
@@ -39,11 +39,7 @@ pub(super) async fn run(session: &mut Session, mut args: RestoreArgs) -> Result<
         target,
         name,
         overwrite_device: args.overwrite_device,
-        owner: match (args.no_owner, args.numeric_owner) {
-            (true, _) => OwnerPolicy::Skip,
-            (false, true) => OwnerPolicy::Numbers,
-            (false, false) => OwnerPolicy::Names,
-        },
+        owner: args.owner.policy(),
         sparse: args.sparse,
         overwrite: match args.overwrite {
             OverwriteArg::Always => Overwrite::Always,

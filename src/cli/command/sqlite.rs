@@ -5,7 +5,6 @@ use lifeboat::ops::backup::{BackupOptions, BackupSource};
 use lifeboat::ops::snapshots::resolve;
 use lifeboat::ops::sqlite::{SqliteRestoreOptions, backup, restore};
 use lifeboat::repo::Task;
-use lifeboat::source::target::OwnerPolicy;
 
 use super::super::args::{SqliteArgs, SqliteBackupArgs, SqliteRestoreArgs, SqliteVerb};
 use super::super::error::CliError;
@@ -27,10 +26,10 @@ async fn save(session: &mut Session, args: SqliteBackupArgs) -> Result<Exit, Cli
     let paths = args.paths.iter().map(|path| paths::absolute(path, &session.directory)).collect();
     let options = BackupOptions {
         job: args.job,
-        host: args.host.map_or_else(host, String::into_bytes),
+        host: args.new.host.map_or_else(host, String::into_bytes),
         user: user(),
-        tags: args.tag,
-        level: args.level,
+        tags: args.new.tag,
+        level: args.new.level,
         dry_run: args.dry_run,
         ..BackupOptions::new(BackupSource::Paths(paths))
     };
@@ -53,11 +52,7 @@ async fn give_back(session: &mut Session, args: SqliteRestoreArgs) -> Result<Exi
         snapshot,
         path,
         target: target.clone(),
-        owner: match (args.no_owner, args.numeric_owner) {
-            (true, _) => OwnerPolicy::Skip,
-            (false, true) => OwnerPolicy::Numbers,
-            (false, false) => OwnerPolicy::Names,
-        },
+        owner: args.owner.policy(),
         check: !args.no_check,
     };
     let done = restore(&repository, options).await?;
