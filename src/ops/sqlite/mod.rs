@@ -32,20 +32,34 @@ use crate::random::random_array;
 use crate::repo::{RepoError, Repository};
 use crate::source::SourceError;
 use crate::source::sqlite::place::{Placed, Spot};
-use crate::source::sqlite::{Mode, is_database, is_journal, is_log, mode_at};
+use crate::source::sqlite::{Mode, is_database, is_journal, is_log, mode_at, names_beside};
 use crate::source::target::OwnerPolicy;
 
-/// Saves databases, and nothing else: each under its own path, which is where symbolic links lead.
+/// Saves databases, and nothing else: each under its own path, which is where symbolic links lead. What stands beside one of them is
+/// part of it, also if it is given.
 ///
 /// # Errors
 /// [`SourceError::NotADatabase`] and [`SourceError::LinkedDatabase`] before anything is done, if that is true of all of them or one
 /// is no file; those of a backup.
 pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupSummary, Error> {
     let BackupSource::Paths(given) = &options.source else { return Err(SourceError::NoInput.into()) };
-    let (mut paths, mut refused, mut seen) = (Vec::with_capacity(given.len()), Vec::new(), HashSet::new());
-    for path in given {
-        // What is missing, or cannot be read, is left to the backup to say.
-        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    // What is missing, or cannot be read, is left to the backup to say.
+    let reals: Vec<PathBuf> =
+        given.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let databases = reals.iter().filter(|real| is_database(real).unwrap_or(false));
+    let beside = databases.flat_map(|real| names_beside(real));
+    let beside: Vec<PathBuf> = beside.filter(|path| !matches!(mode_at(path), Ok(Some(_)))).collect();
+    // SQLite has these open while it copies: to open its index here and close it would end its locks.
+    let mut seen: HashSet<(u64, u64)> = beside
+        .iter()
+        .filter_map(|path| path.metadata().ok())
+        .map(|found| (found.dev(), found.ino()))
+        .collect();
+    let (mut paths, mut refused) = (Vec::with_capacity(given.len()), Vec::new());
+    for (path, real) in given.iter().zip(reals) {
+        if beside.contains(&real) {
+            continue;
+        }
         let found = real.metadata().ok();
         if found.as_ref().is_some_and(|found| !found.is_file()) {
             return Err(SourceError::NotADatabase { path: path.clone() }.into());

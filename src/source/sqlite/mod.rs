@@ -8,10 +8,10 @@
 mod copy;
 pub mod place;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,6 +76,11 @@ pub fn in_use(dir: &Arc<Dir>, name: &[u8], head: &[u8]) -> Option<PathBuf> {
         None => of(LOG, is_log(head)).or_else(|| of(JOURNAL, is_journal(head))),
     };
     database.map(|name| dir.path_of(name))
+}
+
+/// The names under which a log, a journal and an index of this database stand.
+pub fn names_beside(path: &Path) -> impl Iterator<Item = PathBuf> {
+    BESIDE.into_iter().map(|suffix| OsString::from_vec([path.as_os_str().as_bytes(), suffix].concat()).into())
 }
 
 /// Whether a file is a database; an empty one is, of which nothing is committed yet.
