@@ -22,9 +22,9 @@ use std::collections::HashSet;
 use futures::{StreamExt, TryStreamExt};
 
 use self::plan::{Archive, Base, LogRules, Needs, Split, below, doomed, needs, outdated, split};
-use super::Run;
 use super::remove::delete;
-use super::world::{BaseRange, World, still_counts, warn};
+use super::world::{BaseRange, World, read_roots, still_counts, warn};
+use super::{LOOKS, Run};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Counters;
@@ -138,7 +138,16 @@ pub(super) async fn collect(
         world = run.look().await?;
         logs = judge(run, &world, &known).await?;
     }
+    let mut looks = 1;
     while !remove(run, &logs, &world, &mut report.logs).await? {
+        if looks == LOOKS {
+            warn(
+                repo,
+                "files of logs are left for the next collection: base backups come faster than they are looked at",
+            );
+            break;
+        }
+        looks += 1;
         known = Known::list(repo).await?;
         world = run.look().await?;
         logs = judge(run, &world, &known).await?;
@@ -155,14 +164,24 @@ pub(super) async fn collect(
     Ok(Judged { logs, trims: known.trims })
 }
 
-/// Deletes what is to go, in order; false if it stopped because snapshots were stored that `world` does not show.
+/// Whether there is a base backup that was not seen. What cannot be read may be one: its writer may be registered since. Others need
+/// no log.
+async fn has_new_base(repo: &Repository, seen: &mut HashSet<SnapshotId>) -> Result<bool, Error> {
+    let mut new = repo.list_snapshots().await?;
+    new.retain(|listed| !seen.contains(&listed.id));
+    let roots = read_roots(repo, &new).await?;
+    seen.extend(new.iter().map(|listed| listed.id));
+    Ok(!roots.unread.is_empty() || roots.read.iter().any(|root| root.base.is_some()))
+}
+
+/// Deletes what is to go, in order; false if it stopped because base backups were stored that `world` does not show.
 async fn remove(run: &Run<'_>, logs: &[Log], world: &World, report: &mut LogReport) -> Result<bool, Error> {
     let repo = run.repo;
-    let seen: HashSet<SnapshotId> = world.snapshots.iter().map(|listed| listed.id).collect();
+    let mut seen: HashSet<SnapshotId> = world.snapshots.iter().map(|listed| listed.id).collect();
     let go: Vec<&ListedLog> = logs.iter().flat_map(|log| &log.split.go).collect();
     for part in go.chunks(LOOK_EVERY) {
         still_counts(repo).await?;
-        if repo.list_snapshots().await?.iter().any(|listed| !seen.contains(&listed.id)) {
+        if has_new_base(repo, &mut seen).await? {
             return Ok(false);
         }
         for few in part.chunks(repo.env().limits.requests.max(1)) {

@@ -181,7 +181,7 @@ pub(super) struct Roots {
     /// Those that could be read.
     pub(super) read: Vec<Root>,
     /// Those that could not, and that nobody confirmed.
-    unread: Vec<SnapshotId>,
+    pub(super) unread: Vec<SnapshotId>,
     /// Those that are not there any more.
     gone: Vec<SnapshotId>,
 }

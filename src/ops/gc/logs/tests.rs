@@ -1,6 +1,7 @@
 //! Whole collections over logs in a store in memory. What files hold does not matter to a collector; their names do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -385,6 +386,28 @@ async fn a_base_backup_that_ends_while_logs_are_judged_keeps_its_log() {
     assert_eq!(prune(&collector, &SOON).await.unwrap().logs.deleted, 3);
     assert_eq!(world.left().await, (4..=9).collect::<Vec<_>>());
     world.is_sound().await;
+}
+
+/// Machines that store snapshots all the time keep nothing from going: they need no log.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_that_are_no_base_backups_do_not_hold_up_the_logs() {
+    let world = World::new(1..=9).await;
+    world.back_up(7..=7).await;
+    world.prune(&LATER).await;
+    let writer = world.repo.clone();
+    let stored = Arc::new(AtomicU64::new(100));
+    let count = Arc::clone(&stored);
+    let collector = world.through(move |op| {
+        if op.kind == OpKind::List && op.key.starts_with(layout::STREAMS) {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            // A store in memory answers at once.
+            assert!(put_snapshot(&writer, number, |_| {}).now_or_never().is_some());
+        }
+        Fault::None
+    });
+    assert_eq!(prune(&collector, &SOON).await.unwrap().logs.deleted, 6);
+    assert!(stored.load(Ordering::Relaxed) < 110, "it did not begin again each time");
+    assert_eq!(world.left().await, (7..=9).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
