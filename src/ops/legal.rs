@@ -10,7 +10,8 @@
 //!
 //! # Crash
 //! Some objects are kept and others not yet. Done again, the same call goes on with the same hold. Only a legal hold that was made while
-//! a removal was at work, and that this did not live to see, has to be made again.
+//! a removal was at work, and that this did not live to see, has to be made again. Two removals at once may leave objects kept that only
+//! these two needed: the removal of the last legal hold lets go of them.
 
 use std::collections::HashSet;
 
@@ -56,16 +57,21 @@ pub async fn hold_legally(repo: &Repository, snapshots: &[SnapshotInfo]) -> Resu
     if repo.store().lock().is_none() {
         return Err(Error::NoLegalHold);
     }
-    let hash = match begun(repo, snapshots).await? {
-        Some(hash) => hash,
-        None => hold(repo, snapshots, Until::Removed, &TimeZone::UTC).await?.0,
-    };
-    repo.store().set_legal_hold(&mark(hash)?, true).await?;
-    let needed = needed(repo, &snapshots.iter().collect::<Vec<_>>()).await?;
-    let keys: Vec<Key> = needed.objects.into_iter().map(|locked| locked.key).collect();
-    set(repo, &keys, true).await?;
-    let missing = needed.broken.first.map(|first| (needed.broken.count, first));
-    Ok(LegalHold { hash, objects: keys.len() as u64, missing })
+    loop {
+        let hash = match begun(repo, snapshots).await? {
+            Some(hash) => hash,
+            None => hold(repo, snapshots, Until::Removed, &TimeZone::UTC).await?.0,
+        };
+        repo.store().set_legal_hold(&mark(hash)?, true).await?;
+        let needed = needed(repo, &snapshots.iter().collect::<Vec<_>>()).await?;
+        let keys: Vec<Key> = needed.objects.into_iter().map(|locked| locked.key).collect();
+        set(repo, &keys, true).await?;
+        // One that was begun may have been on its way out: then what it needs was let go meanwhile.
+        if repo.holds().await?.iter().any(|stored| stored.hash == hash) {
+            let missing = needed.broken.first.map(|first| (needed.broken.count, first));
+            return Ok(LegalHold { hash, objects: keys.len() as u64, missing });
+        }
+    }
 }
 
 /// A legal hold on just these snapshots.

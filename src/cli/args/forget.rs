@@ -162,7 +162,8 @@ pub(crate) enum HoldVerb {
     Add(HoldAddArgs),
     /// List the holds
     List,
-    /// Remove a hold
+    /// Remove a hold. With the last legal one the store lets go of everything here that it keeps by a legal hold, whoever asked
+    /// for that
     Remove {
         /// The hold's id or the beginning of it
         #[arg(value_name = "HOLD")]
