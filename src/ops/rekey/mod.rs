@@ -94,6 +94,12 @@ pub async fn rekey(repo: &Repository, own: &Unlock, options: RekeyOptions<'_>) -
     if options.dry_run {
         return Ok(done);
     }
+    // Another admin may have taken one of them away, which knew no secret that opens it: then that holder would have nothing.
+    let there: HashSet<ObjectHash> =
+        repo.list_slots().await?.slots.into_iter().map(|slot| slot.hash).collect();
+    if done.renewed.iter().any(|(_, new)| new.is_some_and(|new| !there.contains(&new))) {
+        return Err(RepoError::from(RekeyError::Overtaken).into());
+    }
     repo.put_renewal(&renewal).await?;
     done.delete(repo, renewed).await;
     if options.remove_old {
