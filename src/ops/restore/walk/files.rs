@@ -119,12 +119,14 @@ impl Walk<'_> {
 
     /// Where a chunk is to be read, asking for more of the index if need be.
     pub(super) async fn find(&mut self, row: &ChunkRow) -> Result<Option<(Location, u32)>, Error> {
-        let located = match self.locate(row) {
-            Err(error) if is_cache_damage(&error) && self.lookup.reload(self.generation).await? => {
-                self.renew_view();
-                self.locate(row)?
+        // More than one level may be damaged.
+        let located = loop {
+            match self.locate(row) {
+                Err(error) if is_cache_damage(&error) && self.lookup.reload(self.generation).await? => {
+                    self.renew_view();
+                }
+                located => break located?,
             }
-            located => located?,
         };
         if located.is_none() && self.lookup.look(self.generation, ChunkKind::Data, &row.id).await? {
             self.renew_view();
