@@ -55,7 +55,7 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         .filter_map(|path| path.metadata().ok())
         .map(|found| (found.dev(), found.ino()))
         .collect();
-    let (mut paths, mut refused) = (Vec::with_capacity(given.len()), Vec::new());
+    let (mut paths, mut refused, mut hopeful) = (Vec::with_capacity(given.len()), Vec::new(), false);
     for (path, real) in given.iter().zip(reals) {
         if beside.contains(&real) {
             continue;
@@ -69,18 +69,18 @@ pub async fn backup(repo: &Repository, options: BackupOptions) -> Result<BackupS
         if inode.is_some_and(|inode| !seen.insert(inode)) {
             continue;
         }
-        if found.is_some_and(|found| found.nlink() > 1) {
+        if found.as_ref().is_some_and(|found| found.nlink() > 1) {
             refused.push(SourceError::LinkedDatabase { path: path.clone() });
         } else if is_database(&real).is_ok_and(|known| !known) {
             refused.push(SourceError::NotADatabase { path: path.clone() });
+        } else {
+            hopeful |= found.is_some();
         }
         paths.push(real);
     }
     paths.sort();
     paths.dedup();
-    if refused.len() >= paths.len()
-        && let Some(first) = refused.into_iter().next()
-    {
+    if !hopeful && let Some(first) = refused.into_iter().next() {
         return Err(first.into());
     }
     let options = BackupOptions {

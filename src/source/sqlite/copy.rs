@@ -287,7 +287,6 @@ impl Database<'_> {
         if !stands {
             return Err(Stop::Changed);
         }
-        self.stands()?;
         let size = file.metadata().map_err(|source| room.failure(source))?.len();
         Ok(Copied { file, size, main })
     }
