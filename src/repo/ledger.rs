@@ -115,7 +115,7 @@ impl Repository {
             return Ok(());
         }
         self.refresh_registry().await?;
-        let mut unknown = match self.registry_version() == version {
+        let unknown = match self.registry_version() == version {
             true => doubted,
             // Somebody was registered since.
             false => self.read_verified(doubted, problems, &mut give).await?,
@@ -124,7 +124,7 @@ impl Repository {
             let key = name.key();
             Problem { error: RepoError::BadSignature { key: key.clone() }, key }
         };
-        problems.extend(unknown.drain(..).map(bad));
+        problems.extend(unknown.into_iter().map(bad));
         Ok(())
     }
 
@@ -147,10 +147,11 @@ impl Repository {
                     }
                 }
                 Err(RepoError::BadSignature { .. }) => doubted.push((name, stored)),
-                // Deleted since it was listed, or refused.
+                // Deleted since it was listed.
                 Err(RepoError::Store(error)) if error.is_not_found() => {}
-                Err(error) if error.class() == Class::Denied => {
-                    problems.push(Problem { key: name.key(), error })
+                // Refused, or on a bad sector.
+                Err(error) if matches!(error.class(), Class::Denied | Class::Failed | Class::Damage) => {
+                    problems.push(Problem { key: name.key(), error });
                 }
                 Err(error @ (RepoError::Store(_) | RepoError::Cancelled)) => return Err(error),
                 Err(error) => problems.push(Problem { key: name.key(), error }),
@@ -167,7 +168,7 @@ impl Repository {
     }
 
     /// Puts a record; at most [`crate::format::ledger::VERIFIED_MAX`] objects of each kind.
-    pub async fn put_verified(&self, look: Look, new: NewlyVerified) -> Result<Verified, RepoError> {
+    pub async fn put_verified(&self, look: Look, new: NewlyVerified) -> Result<(), RepoError> {
         let author = self.may_record()?;
         let (_, key) = self.writer()?;
         let NewlyVerified { mut good, mut damaged, began, passed, ended } = new;
@@ -183,6 +184,6 @@ impl Repository {
             Verified { author, look, began: began.0, passed, good, damaged, ended, nonce: self.nonce()? };
         let kind = (ObjectKind::Verified, self.id());
         put_signed(&self.store, kind, &verified.encode(), &key, ObjectName::Verified).await?;
-        Ok(verified)
+        Ok(())
     }
 }

@@ -52,6 +52,8 @@ pub enum Failure {
     Unreachable,
     /// The disk or the quota is full.
     NoSpace,
+    /// The disk cannot read, or write, there.
+    Broken,
     /// Rights are missing.
     Denied,
     /// The store claims that the object is there.
@@ -192,6 +194,7 @@ fn error(failure: Failure, key: &str) -> Error {
     match failure {
         Failure::Unreachable => Error::Generic { store: "fault", source: io(libc::ECONNRESET) },
         Failure::NoSpace => Error::Generic { store: "fault", source: io(libc::ENOSPC) },
+        Failure::Broken => Error::Generic { store: "fault", source: io(libc::EIO) },
         Failure::Denied => Error::PermissionDenied { path, source: io(libc::EACCES) },
         Failure::AlreadyExists => Error::AlreadyExists { path, source: io(libc::EEXIST) },
         Failure::NotFound => Error::NotFound { path, source: io(libc::ENOENT) },

@@ -249,6 +249,7 @@ fn summary(found: &Status, (missed, within): (usize, Option<Duration>)) -> Value
         "first_end_exact": exact,
         "verified": found.verified.map(|end| time::utc(end.at.0)),
         "damages": found.verified.map(|end| end.damages),
+        "damaged": found.coverage.map(|coverage| coverage.damaged),
         "bytes": found.coverage.map(|coverage| coverage.bytes),
         "bytes_verified": found.coverage.map(|coverage| coverage.verified),
         "unverified_seconds": found.coverage.map(|coverage| coverage.age(found.now).as_secs()),

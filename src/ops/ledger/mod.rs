@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::format::layout;
 use crate::format::ledger::Look;
-use crate::id::{ObjectHash, WriterId};
+use crate::id::ObjectHash;
 use crate::repo::{Problem, RepoError, Repository, StoredVerified};
 
 /// What somebody found.
@@ -52,10 +52,8 @@ pub struct RunEnd {
     pub at: Timestamp,
     /// How objects were looked at.
     pub look: Look,
-    /// How many damages it found.
+    /// How many damages it knew of.
     pub damages: u64,
-    /// Who verified.
-    pub author: WriterId,
 }
 
 /// When an object was seen, each in nanoseconds; the lowest for never.
@@ -130,8 +128,7 @@ impl Ledger {
             self.add(*hash, Fact::Damaged, (look, at));
         }
         if let Some(damages) = record.verified.ended {
-            let author = record.verified.author;
-            self.ended(RunEnd { at, look, damages, author });
+            self.ended(RunEnd { at, look, damages });
         }
     }
 

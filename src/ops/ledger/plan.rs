@@ -117,9 +117,11 @@ pub fn superseded(
     }
     kept.extend(newest.into_values().map(|(_, record)| record));
     for look in [Look::Read, Look::Opened] {
-        let ends =
-            records.iter().filter(|record| record.verified.ended.is_some() && record.verified.look == look);
-        let mut ends: Vec<_> = ends.map(|record| (record.stored, record.hash)).collect();
+        // By the time that they are read by.
+        let ends = records.iter().filter(|record| {
+            record.verified.ended.is_some() && record.verified.look == look && ledger.believes(record)
+        });
+        let mut ends: Vec<_> = ends.map(|record| (record.since(), record.hash)).collect();
         ends.sort_unstable();
         kept.extend(ends.into_iter().rev().take(ENDS_KEPT).map(|(_, hash)| hash));
     }

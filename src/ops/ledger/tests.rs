@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::ledger::Verified;
+use crate::id::WriterId;
 
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
@@ -258,13 +259,15 @@ proptest! {
     #[test]
     fn nothing_is_lost_with_records_that_are_superseded(
         records in prop::collection::vec(
-            (0_i64..40, any::<bool>(), prop::collection::vec(0_u64..12, 0..5), prop::collection::vec(0_u64..12, 0..2), any::<bool>()), 0..30),
+            (0_i64..40, 0_i64..40, any::<bool>(), prop::collection::vec(0_u64..12, 0..5), prop::collection::vec(0_u64..12, 0..2), any::<bool>()), 0..30),
         there in prop::collection::hash_set(0_u64..12, 0..12),
     ) {
         let look = |opened| if opened { Look::Opened } else { Look::Read };
-        let all: Vec<StoredVerified> = records.iter().enumerate().map(|(number, (day, opened, good, damaged, ended))| {
+        let all: Vec<StoredVerified> = records.iter().enumerate().map(|(number, (day, began, opened, good, damaged, ended))| {
             let mut made = record(number as u64, day * DAY, look(*opened), (good, damaged));
             made.verified.ended = ended.then_some(0);
+            // Copied from elsewhere, or by a clock that is ahead.
+            made.verified.began = began * DAY;
             made
         }).collect();
         let there: HashSet<ObjectHash> = there.into_iter().map(hash).collect();

@@ -20,6 +20,7 @@ use super::{Depth, take_deleted};
 use crate::error::Error;
 use crate::event::Counters;
 use crate::format::layout;
+use crate::format::ledger::VERIFIED_MAX;
 use crate::id::PackId;
 use crate::ops::ledger::{Fact, Purse};
 use crate::repo::{ListedLog, RepoError, Repository};
@@ -103,13 +104,13 @@ pub(super) async fn check_content(
     let purse = Cell::new(Purse::new(recorder.bytes()));
     // Without a record nothing ends before all is read, and the order of requests follows from the objects alone.
     let records = recorder.keeps();
-    loop {
+    while !recorder.has_failed() {
         recorder.begin();
         let record_at = clock.monotonic().saturating_add(RECORD_EVERY);
         let (mut taken, mut asked) = (0, Asked::default());
         let part = std::iter::from_fn(|| {
-            let full = || taken == Recorder::room() || clock.monotonic() >= record_at;
-            if taken > 0 && records && (full() || is_over()) {
+            let full = || taken == VERIFIED_MAX || clock.monotonic() >= record_at;
+            if taken > 0 && (is_over() || records && full()) {
                 return None;
             }
             let next = queue.next_if(|job| purse.get().has(job.size))?;
@@ -140,12 +141,11 @@ pub(super) async fn check_content(
         if read.is_ok() {
             content.look_again(repo, recorder).await?;
         }
-        if left || read.is_err() {
-            // Also what was looked at before the store went away is known from here on, if it takes that still.
-            recorder.put().await?;
-        }
+        // Also what was looked at before the store went away is known from here on, if it takes that still.
+        let put = recorder.put().await;
         read?;
-        if !left || recorder.has_failed() {
+        put?;
+        if !left {
             break;
         }
     }

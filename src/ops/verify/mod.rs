@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! Whatever bit is changed in whatever object, a verification of [`Depth::Packs`] or deeper has a finding. A finding
-//! never stops the verification: it looks at everything it can. Nothing is changed in the store.
+//! never stops the verification: it looks at everything it can. Nothing but records of it is put
+//! into the store.
 //!
 //! # Must not
 //! Take for damage what a backup or a collector does meanwhile: snapshots are listed before index objects and those
@@ -148,7 +149,10 @@ async fn verify_once(
         Depth::Structure => None,
         _ => Some(recorder.queue(&mut survey).await?),
     };
-    let total = queue.as_ref().map(|queue| queue.iter().map(|stored| stored.size).sum());
+    // How much is read within a time nobody knows before.
+    let planned = queue.as_ref().filter(|_| recorder.time().is_none());
+    let total =
+        planned.map(|queue| queue.iter().map(|queued| queued.size).sum::<u64>().min(recorder.bytes()));
     observer.observe(&Event::PhaseStarted { phase: Phase::Verify, total });
     let mut report = VerifyReport {
         objects: survey.objects,

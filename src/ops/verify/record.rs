@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Event;
 use crate::format::layout::{self, ObjectName};
-use crate::format::ledger::{Look, VERIFIED_MAX};
+use crate::format::ledger::Look;
 use crate::format::log::LOG_MAX;
 use crate::format::pack::PACK_MAX;
 use crate::id::{ObjectHash, PackId};
@@ -99,6 +99,7 @@ impl<'a> Recorder<'a> {
         if asked {
             match Ledger::read(repo).await {
                 Ok(ledger) => recorder.ledger = Some(ledger),
+                Err(error) if options.budget.is_some() => return Err(error),
                 Err(error) => recorder.give_up(error)?,
             }
         }
@@ -151,8 +152,8 @@ impl<'a> Recorder<'a> {
 
     /// What is to be read, in the order in which it is. What is larger than any such object is a finding, and not read.
     pub(super) async fn queue(&mut self, survey: &mut Survey) -> Result<Vec<Queued>, Error> {
-        // Of a try that begins again: it stands for the time at which it was looked at.
-        self.put().await?;
+        // What a try that begins again has found is known by now.
+        self.learn();
         let packs = survey.packs.iter().map(|pack| (Item::Pack(pack.id), pack.size, pack.stored));
         let mut all: Vec<(Item, u64, Timestamp)> =
             packs.filter(|(_, size, _)| *size <= PACK_MAX as u64).collect();
@@ -176,11 +177,6 @@ impl<'a> Recorder<'a> {
             None => all.iter().map(queued).collect(),
             Some(_) => order(ledger, (&self.all, self.look)).into_iter().map(|at| queued(&all[at])).collect(),
         })
-    }
-
-    /// How many objects fit into one record.
-    pub(super) const fn room() -> usize {
-        VERIFIED_MAX
     }
 
     /// Says that what is looked at from here on belongs to the next record.
@@ -216,42 +212,40 @@ impl<'a> Recorder<'a> {
         let slept = steady.saturating_sub(self.since.1).as_nanos();
         new.passed = passed.max(u64::try_from(slept).unwrap_or(u64::MAX));
         match self.repo.put_verified(self.look, new).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) => self.give_up(error.into()),
         }
     }
 
+    /// Takes what was found for known.
+    fn learn(&mut self) {
+        let found = std::mem::take(&mut self.found);
+        let Some(ledger) = &mut self.ledger else { return };
+        found.into_iter().for_each(|(hash, fact, since)| ledger.add(hash, fact, (self.look, since)));
+    }
+
     /// Says that the verification came to its end, and gives what the ledger says now.
     pub(super) async fn end(&mut self, report: &VerifyReport) -> Result<Option<Covered>, Error> {
-        if self.ledger.is_none() {
-            return Ok(None);
-        }
-        let Some(mut ledger) = self.ledger.clone() else { return Ok(None) };
         // What a lesser look found good is known to be damaged all the same.
         let damaged = self.found.iter().filter(|(_, fact, _)| *fact == Fact::Damaged);
         let named: HashSet<ObjectHash> = damaged.map(|(hash, ..)| *hash).collect();
-        for (hash, fact, since) in self.found.drain(..) {
-            ledger.add(hash, fact, (self.look, since));
-        }
-        let coverage = ledger.coverage(&self.all, self.look);
+        self.learn();
+        let Some(ledger) = &self.ledger else { return Ok(None) };
         let known = self.all.iter().filter(|stored| ledger.is_damaged(&stored.hash));
         let known = known.filter(|stored| !named.contains(&stored.hash)).count() as u64;
         let found = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
         let damages = known + found.count() as u64;
-        if self.new.good.is_empty() && self.new.damaged.is_empty() {
-            self.begin();
-        }
+        self.begin();
         self.new.ended = Some(damages);
         self.put().await?;
-        if self.ledger.is_none() {
-            return Ok(None);
-        }
+        let Some(ledger) = &mut self.ledger else { return Ok(None) };
         let at = self.repo.env().clock.now();
-        ledger.ended(RunEnd { at, look: self.look, damages, author: self.repo.may_record()? });
+        ledger.ended(RunEnd { at, look: self.look, damages });
+        let coverage = ledger.coverage(&self.all, self.look);
         let ends: Vec<Timestamp> = ledger.ends(self.look).map(|end| end.at).collect();
         let runs = match self.options.budget {
             None => Some(1),
-            Some(Budget::Bytes(most)) => Some(rounds(&ledger, (&self.all, self.look), most)),
+            Some(Budget::Bytes(most)) => Some(rounds(ledger, (&self.all, self.look), most)),
             Some(Budget::Time(_)) if self.done >= coverage.bytes => Some(1),
             // One more: how far a run comes is not always the same.
             Some(Budget::Time(_)) => coverage.bytes.checked_div(self.done).map(|runs| runs + 2),

@@ -11,18 +11,20 @@ use crate::crypto::{name_hash, object_hash};
 use crate::format::config::{ACCEPTED_MAX, Standing, WriterEntry};
 use crate::format::keyslot::Role;
 use crate::format::layout::{self, ObjectName};
+use crate::format::ledger::Look;
 use crate::id::{NameHash, ObjectHash};
 use crate::ops::backup::{BackupOptions, BackupSource, backup};
 use crate::ops::forget::{ForgetOptions, apply_forget, plan_forget};
-use crate::ops::gc::prune;
+use crate::ops::gc::{PruneOptions, prune};
 use crate::ops::hold::{Until, hold};
+use crate::ops::ledger::stored;
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{SnapshotFilter, list, list_checked, resolve};
 use crate::ops::tag::{TagEdit, tag};
 use crate::ops::testing::{self, NOW, World, add_key, back_up, contents, noise, put_snapshot, restored};
 use crate::ops::undelete::undelete;
 use crate::ops::verify::{Depth, verify};
-use crate::repo::{CheckOutcome, Dependencies};
+use crate::repo::{CheckOutcome, Dependencies, NewlyVerified};
 use crate::store::Key;
 use crate::store::fault::{Failure, Fault, FaultStore, OpKind};
 
@@ -66,6 +68,30 @@ impl Team {
 
 fn is_refused(error: &Error, writer: WriterId) -> bool {
     matches!(error, Error::Repo(RepoError::AfterRevocation { writer: found, .. }) if *found == writer)
+}
+
+/// What a verifier said is nothing any more, and goes with the next collection; only a dry run leaves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revoked_verifier_has_verified_is_not_verified() {
+    let team = Team::of(Role::Verifier, Authority::Verifier).await;
+    team.world.write("a", &noise(1, 50_000));
+    back_up(&team.admin, &team.source()).await;
+    let good: Vec<_> = stored(&team.admin).await.unwrap().into_iter().map(|stored| stored.hash).collect();
+    for repo in [&team.thief().await, &team.admin] {
+        let seen = NewlyVerified { good: good.clone(), ..NewlyVerified::new(repo.env().clock.now()) };
+        repo.put_verified(Look::Read, seen).await.unwrap();
+    }
+    let count = async || team.admin.store().list(layout::LEDGER).await.unwrap().len();
+    prune(&team.admin, &NOW).await.unwrap();
+    assert_eq!(count().await, 2, "young ones stay");
+    revoke(&team.admin, &team.thief.to_string(), None).await.unwrap();
+    prune(&team.admin, &PruneOptions { dry_run: true, ..NOW }).await.unwrap();
+    assert_eq!(count().await, 2);
+    let mut problems = Vec::new();
+    assert_eq!(team.admin.ledger(&mut problems).await.unwrap().len(), 1, "{problems:?}");
+    prune(&team.admin, &NOW).await.unwrap();
+    assert_eq!(count().await, 1);
+    assert_eq!(team.admin.ledger(&mut Vec::new()).await.unwrap().len(), 1, "that of the admin");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,7 +194,7 @@ async fn a_lesser_look_lifts_no_damage() {
 async fn a_record_that_cannot_be_had_is_passed_by() {
     let world = world().await;
     verify_with(&world.repo, &recorded(Depth::Data)).await.unwrap();
-    for failure in [Failure::Denied, Failure::NotFound] {
+    for failure in [Failure::Denied, Failure::NotFound, Failure::Broken] {
         let faults = FaultStore::new(world.objects.clone(), move |op| match op.kind {
             OpKind::Get if op.key.starts_with("ledger/") => Fault::Before(failure),
             _ => Fault::None,
